@@ -1,0 +1,33 @@
+"""What steppe raises on purpose: one sentence with the rule, the value and the fix."""
+
+
+class SteppeError(Exception):
+    """Base of every error that steppe raises on purpose.
+
+    Its text is one sentence for the person who made the call; the command line
+    prints it without a traceback and exits with code 2.
+    """
+
+
+class SettingError(SteppeError, ValueError):
+    """A setting of the wrong name, type or range."""
+
+
+class UnknownNameError(SteppeError, ValueError):
+    """A name that no registry has."""
+
+
+class UsageError(SteppeError, RuntimeError):
+    """Calls in an order that has no meaning, such as a step without its passes."""
+
+
+class DataError(SteppeError, ValueError):
+    """Data that is missing, damaged or not what its format promises."""
+
+
+class CheckpointError(SteppeError, ValueError):
+    """A checkpoint that cannot be read back as what it says it is."""
+
+
+class StoreError(SteppeError, RuntimeError):
+    """A run store that cannot be read or written."""

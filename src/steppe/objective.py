@@ -1,0 +1,269 @@
+"""The mean loss as a function of the parameters, on fixed data.
+
+Every loss term (a sample, or a token of a sequence) weighs alike, also in a short
+last batch. The model is left as found: parameters, buffers, gradients, modes and
+random state, also after an exception.
+
+Shape letters: N loss terms, B batch, P parameter tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
+
+from steppe.errors import DataError, SettingError
+from steppe.parameters import preserved, trainable
+from steppe.results import Cost, Estimate
+
+BatchLoss = Callable[[nn.Module, Any], Tensor]
+Shared = TypeVar("Shared")
+
+IGNORED = -100  # the target that cross_entropy leaves out, as in torch
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of class indices, one term per sample or token."""
+    losses = F.cross_entropy(outputs, targets, reduction="none", ignore_index=IGNORED)
+    if targets.dtype.is_floating_point:  # class probabilities
+        return losses.flatten()
+    kept = targets != IGNORED
+    return losses.flatten() if losses.dim() == 1 and kept.all() else losses[kept]
+
+
+def mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared error, averaged over the outputs of each sample."""
+    return (outputs - targets).square().flatten(1).mean(1)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "mse": mse,
+}
+
+
+class Objective:
+    """Mean loss of a model on fixed data, ready to be measured.
+
+    Args:
+        model: its parameters that require a gradient are the variables.
+        data: a tuple `(inputs, targets)` of tensors with equal first length, a
+            `DataLoader` or `Dataset` (read once and kept, so that shuffling and
+            augmentation are frozen), or a list of batches of any kind.
+        loss: "cross_entropy" or "mse" for batches `(inputs, targets)`; a torch loss
+            module with `reduction="none"` or a function of `torch.nn.functional` for
+            the same; any other callable is called as `loss(model, batch)` and returns
+            one loss per sample or token.
+        mode: "eval" measures the network as it predicts (batch norm is then an affine
+            layer); "train" uses batch statistics and dropout, the same masks in every
+            pass.
+        batch_size: rows per batch when tensors or a `Dataset` are given.
+        seed: of the random masks in mode "train".
+
+    Raises:
+        SettingError: no parameter to differentiate, or an unknown loss or mode.
+        DataError: no samples, or data of another form.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = torch.nn.init.ones_(model.weight)
+        >>> data = (torch.eye(2), torch.zeros(2, 1))
+        >>> Objective(model, data, loss="mse").value().value
+        1.0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        loss: str | BatchLoss = "cross_entropy",
+        *,
+        mode: Literal["eval", "train"] = "eval",
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        if mode not in ("eval", "train"):
+            raise SettingError(f"mode must be 'eval' or 'train', got {mode!r}.")
+        if batch_size < 1:
+            raise SettingError(f"batch_size must be >= 1, got {batch_size}.")
+        self.model = model
+        self.mode = mode
+        self.seed = seed
+        self.cost = Cost()
+        named = trainable(model)
+        self.names: tuple[str, ...] = tuple(named)
+        self.params: tuple[nn.Parameter, ...] = tuple(named.values())
+        self.batches: Sequence[Any] = _batches(data, batch_size)
+        self.loss_name, self._loss = _batch_loss(loss)
+        self._count: int | None = None
+        self._shared: dict[Any, Any] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.params[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first parameter."""
+        return self.params[0].dtype
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a number measured on this objective is a function of."""
+        return {
+            "loss": self.loss_name,
+            "mode": self.mode,
+            "terms": self.count(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Switch the mode; put everything but the parameters back at the end."""
+        with preserved(self.model):
+            self.model.train(self.mode == "train")
+            yield
+
+    def batch_losses(self, index: int) -> Tensor:
+        """Loss terms of one batch, shape (terms,); call it inside `measuring()`."""
+        batch = tree_map(self._to_device, self.batches[index])
+        if self.mode == "train":
+            torch.manual_seed(self.seed * 1_000_003 + index)
+        losses = self._loss(self.model, batch)
+        if not isinstance(losses, Tensor) or losses.dim() != 1:
+            shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses)
+            raise DataError(
+                "the loss must return one value per sample, shape (B,); got "
+                f"{shape}; use reduction='none' and average over other dimensions."
+            )
+        return losses
+
+    def count(self) -> int:
+        """Number N of loss terms in the data."""
+        if self._count is None:
+            self.losses()
+        assert self._count is not None
+        return self._count
+
+    def losses(self) -> Tensor:
+        """All loss terms in the order of the data, shape (N,)."""
+        with self.measuring(), torch.no_grad():
+            found = [self.batch_losses(i) for i in range(len(self.batches))]
+        self.cost += Cost(forwards=1)
+        joined = torch.cat(found)
+        self._count = joined.numel()
+        if not self._count:
+            raise DataError("the data holds no loss term; give at least one sample.")
+        return joined
+
+    def value(self) -> Estimate:
+        """Mean loss; the standard error is that of a mean over N drawn samples."""
+        before = self.cost
+        losses = self.losses().double()
+        n = losses.numel()
+        spread = float(losses.std()) / n**0.5 if n > 1 else 0.0
+        return Estimate(
+            value=float(losses.mean()),
+            stderr=spread,
+            samples=n,
+            cost=self.cost - before,
+            details=self.details,
+        )
+
+    def gradient(self) -> list[Tensor]:
+        """Gradient of the mean loss, P tensors in the order of `params`."""
+        total = [torch.zeros_like(p) for p in self.params]
+        terms = 0
+        with self.measuring(), torch.enable_grad():
+            for index in range(len(self.batches)):
+                losses = self.batch_losses(index)
+                terms += losses.numel()
+                grads = torch.autograd.grad(
+                    losses.sum(), self.params, materialize_grads=True
+                )
+                torch._foreach_add_(total, list(grads))
+        self.cost += Cost(gradients=1)
+        self._count = terms
+        torch._foreach_div_(total, float(terms))
+        return total
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Let measures that run inside share what they build (`share`)."""
+        outer, self._shared = self._shared, {}
+        try:
+            yield
+        finally:
+            self._shared = outer
+
+    def share(self, build: Callable[[Objective], Shared]) -> Shared:
+        """`build(self)`, made once inside `sharing()` and anew outside it."""
+        if self._shared is None:
+            return build(self)
+        if build not in self._shared:
+            self._shared[build] = build(self)
+        made: Shared = self._shared[build]
+        return made
+
+    def _to_device(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.to(self.device, non_blocking=True)
+        return leaf
+
+
+def _batches(data: Any, batch_size: int) -> Sequence[Any]:
+    if isinstance(data, tuple) and data and all(isinstance(t, Tensor) for t in data):
+        lengths = {len(t) for t in data}
+        if len(lengths) != 1:
+            raise DataError(
+                f"inputs and targets must have one length, got {sorted(lengths)}."
+            )
+        rows = range(0, lengths.pop(), batch_size)
+        batches = [tuple(t[i : i + batch_size] for t in data) for i in rows]
+    elif isinstance(data, torch.utils.data.Dataset):
+        batches = list(torch.utils.data.DataLoader(data, batch_size=batch_size))
+    elif isinstance(data, Iterable) and not isinstance(data, Tensor | dict | str):
+        batches = list(data)
+    else:
+        raise DataError(
+            "data must be a tuple (inputs, targets), a DataLoader or a list of "
+            f"batches, got {type(data).__name__}."
+        )
+    if not batches:
+        raise DataError("the data is empty; give at least one sample.")
+    return batches
+
+
+def _batch_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise SettingError(
+                f"loss must be one of {', '.join(LOSSES)} or a callable, got {loss!r}."
+            )
+        return loss, _on_pairs(LOSSES[loss])
+    if isinstance(loss, nn.Module):
+        if getattr(loss, "reduction", "none") != "none":
+            raise SettingError(
+                f"{type(loss).__name__} averages over the batch; "
+                "make it with reduction='none'."
+            )
+        return type(loss).__name__, _on_pairs(loss)
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if getattr(loss, "__module__", "") == F.__name__:
+        return name, _on_pairs(lambda out, y: loss(out, y, reduction="none"))  # type: ignore[call-arg]
+    return name, loss
+
+
+def _on_pairs(loss: Callable[[Tensor, Tensor], Tensor]) -> BatchLoss:
+    def batch_loss(model: nn.Module, batch: Any) -> Tensor:
+        inputs, targets = batch
+        return loss(model(inputs), targets)
+
+    return batch_loss

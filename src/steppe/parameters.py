@@ -1,0 +1,84 @@
+"""Parameters as lists of tensors and as one flat vector; leaving no trace.
+
+Shape letters: P parameter tensors, D parameters in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from steppe.errors import SettingError
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that require a gradient, by name; a shared one counts once."""
+    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise SettingError(
+            "the model has no parameter that requires a gradient; "
+            "set requires_grad on those to measure."
+        )
+    return found
+
+
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
+    """Join P tensors into one vector, shape (D,), in the order given."""
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut a vector, shape (D,), into views shaped as P tensors."""
+    sizes = [t.numel() for t in like]
+    pieces = vector.split(sizes)
+    return [piece.view(t.shape) for piece, t in zip(pieces, like, strict=True)]
+
+
+@contextmanager
+def restored(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Give copies of tensors; put the values back bit for bit at the end."""
+    saved = [t.detach().clone() for t in tensors]
+    try:
+        yield saved
+    finally:
+        if saved:
+            with torch.no_grad():
+                torch._foreach_copy_(list(tensors), saved)
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Put modes, buffers, gradients and random state back, also after an exception.
+
+    Parameters are not copied: what moves them restores them (`restored`).
+    """
+    parameters = list(model.parameters())
+    grads = [p.grad for p in parameters]
+    flags = [p.requires_grad for p in parameters]
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer._version, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    devices = sorted({p.device.index for p in parameters if p.is_cuda})
+    try:
+        with torch.random.fork_rng(devices=devices):
+            for p in parameters:
+                p.grad = None
+            yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, version, copy in buffers:
+                if buffer._version != version:
+                    buffer.copy_(copy)
+                module._buffers[name] = buffer
+        for module, mode in modes:
+            module.training = mode
+        for p, grad, flag in zip(parameters, grads, flags, strict=True):
+            p.grad = grad
+            p.requires_grad_(flag)

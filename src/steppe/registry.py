@@ -1,0 +1,270 @@
+"""Methods by name, the facts declared about them, and `name:setting=value` texts.
+
+A registry maps a name to something callable together with its `Spec`: facts that
+tables, documentation and contract tests read without running the method.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar, Union
+
+from steppe.errors import SettingError, UnknownNameError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What is known of a method without running it."""
+
+    source: str  # author, year, identifier of the publication
+    summary: str = ""  # first line of the docstring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Settings at which a method becomes another one, bit for bit."""
+
+    settings: Mapping[str, Any]
+    equals: Literal["base"] = "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec(Spec):
+    """Facts about an optimizer."""
+
+    grad_evals: float  # gradients of the whole batch per step; counted by a test
+    limits: tuple[Limit, ...] = ()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    random: bool = False  # draws random numbers, so its state holds a generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSpec(Spec):
+    """Facts about a measure of flatness."""
+
+    units: str
+    sharper_is: Literal["larger", "smaller"] = "larger"
+    invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
+    cost: str = ""  # in forward passes, gradients and Hessian products over the data
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A registered name with all of its settings; prints as `name:setting=value`."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        pairs = ",".join(f"{key}={_show(v)}" for key, v in self.settings.items())
+        return f"{self.name}:{pairs}" if pairs else self.name
+
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[SpecT]):
+    """One registered method."""
+
+    name: str
+    make: Callable[..., Any]
+    spec: SpecT
+
+    def settings(self) -> dict[str, inspect.Parameter]:
+        """Keyword-only parameters of a plain type, with evaluated annotations."""
+        hints = typing.get_type_hints(_signature_owner(self.make))
+        parameters = inspect.signature(self.make).parameters.values()
+        return {
+            p.name: p.replace(annotation=hints.get(p.name, p.annotation))
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY and _is_plain(hints.get(p.name, p.annotation))
+        }
+
+
+class Registry(Generic[SpecT]):
+    """Names of one kind of thing.
+
+    Args:
+        kind: what the names are, in words, for messages: "optimizer".
+        spec: class of the facts that `add` records.
+    """
+
+    def __init__(self, kind: str, spec: type[SpecT]) -> None:
+        self.kind = kind
+        self._spec = spec
+        self._entries: dict[str, Entry[SpecT]] = {}
+
+    def add(self, name: str, **facts: Any) -> Callable[[Made], Made]:
+        """Register a class or function under a name, with its facts."""
+
+        def register(make: Made) -> Made:
+            if name in self._entries:
+                raise SettingError(f"{self.kind} '{name}' is registered twice.")
+            summary = (inspect.getdoc(make) or "").partition("\n")[0]
+            spec = self._spec(**{"summary": summary, **facts})
+            self._entries[name] = Entry(name, make, spec)
+            return make
+
+        return register
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> typing.Iterator[Entry[SpecT]]:
+        return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._entries)
+
+    def __getitem__(self, name: str) -> Entry[SpecT]:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise unknown_name(self.kind, name, self._entries) from None
+
+    def parse(self, text: str) -> Choice:
+        """Read `name` or `name:setting=value,setting=value`.
+
+        Every setting the method has is filled in, so that the result says all of it.
+
+        Raises:
+            UnknownNameError: no such name; the nearest ones are given.
+            SettingError: a setting unknown or of the wrong type.
+        """
+        name, _, rest = text.partition(":")
+        return self.choose(name, _pairs(rest, text))
+
+    def choose(self, name: str, settings: Mapping[str, Any]) -> Choice:
+        """Check names and types of settings, texts converted, defaults filled in."""
+        known = self[name].settings()
+        for key in settings:
+            if key not in known:
+                raise unknown_name(f"setting of {name}", key, known)
+        full: dict[str, Any] = {}
+        for key, parameter in known.items():
+            if key in settings:
+                full[key] = convert(settings[key], parameter.annotation, key)
+            elif parameter.default is parameter.empty:
+                raise SettingError(
+                    f"{name} needs the setting {key}; write {name}:{key}=..."
+                )
+            else:
+                full[key] = parameter.default
+        return Choice(name, full)
+
+    def build(self, choice: Choice | str, *args: Any, **more: Any) -> Any:
+        """Make what a choice says; `args` and `more` are not settings."""
+        if isinstance(choice, str):
+            choice = self.parse(choice)
+        return self[choice.name].make(*args, **more, **choice.settings)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """One sentence that names the nearest known name and lists them all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    listed = ", ".join(names) or "nothing"
+    return UnknownNameError(f"unknown {kind} '{name}': {hint}there is {listed}.")
+
+
+def discover(package: str) -> None:
+    """Import every module of a package, so that its methods register themselves."""
+    path = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def convert(value: Any, kind: Any, name: str) -> Any:
+    """Turn a text into the type a signature asks for, or check a value against it."""
+    options = _options(kind)
+    for option in options:
+        found, result = _try(value, option)
+        if found:
+            return result
+    wanted = " or ".join(_describe(option) for option in options)
+    raise SettingError(f"{name} must be {wanted}, got {value!r}.")
+
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _try(value: Any, option: Any) -> tuple[bool, Any]:
+    text = isinstance(value, str)
+    if option is type(None):
+        return value is None or (text and value.lower() == "none"), None
+    if typing.get_origin(option) is Literal:
+        return value in typing.get_args(option), value
+    if option is bool:
+        if isinstance(value, bool):
+            return True, value
+        return (text and value.lower() in _WORDS), _WORDS.get(str(value).lower())
+    if option is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return True, value
+        return _parsed(int, value) if text else (False, None)
+    if option is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return True, float(value)
+        return _parsed(float, value) if text else (False, None)
+    if option is str:
+        return text, value
+    return False, None
+
+
+def _parsed(kind: Callable[[str], Any], value: str) -> tuple[bool, Any]:
+    try:
+        return True, kind(value)
+    except ValueError:
+        return False, None
+
+
+def _describe(option: Any) -> str:
+    if typing.get_origin(option) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(option)))
+    names = {float: "a number", int: "a whole number", bool: "true or false"}
+    return names.get(option, "none" if option is type(None) else "a text")
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        return typing.get_args(kind)
+    return (kind,)
+
+
+def _is_plain(kind: Any) -> bool:
+    plain = {int, float, bool, str}
+    return any(
+        option in plain or typing.get_origin(option) is Literal
+        for option in _options(kind)
+    )
+
+
+def _signature_owner(make: Callable[..., Any]) -> Any:
+    return make.__init__ if isinstance(make, type) else make  # type: ignore[misc]
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pairs(rest: str, text: str) -> dict[str, str]:
+    pairs = {}
+    for piece in filter(None, rest.split(",")):
+        key, equals, value = piece.partition("=")
+        if not equals:
+            raise SettingError(
+                f"'{piece}' in '{text}' is not a setting; write name:setting=value."
+            )
+        pairs[key.strip()] = value.strip()
+    return pairs

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -257,7 +258,8 @@ def _batch_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
         return type(loss).__name__, _on_pairs(loss)
     name = getattr(loss, "__name__", type(loss).__name__)
     if getattr(loss, "__module__", "") == F.__name__:
-        return name, _on_pairs(lambda out, y: loss(out, y, reduction="none"))  # type: ignore[call-arg]
+        functional: Callable[..., Tensor] = loss
+        return name, _on_pairs(partial(functional, reduction="none"))
     return name, loss
 
 

@@ -33,7 +33,7 @@ def flatten(tensors: Sequence[Tensor]) -> Tensor:
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Cut a vector, shape (D,), into views shaped as P tensors."""
     sizes = [t.numel() for t in like]
-    pieces = vector.split(sizes)
+    pieces = torch.split(vector, sizes)
     return [piece.view(t.shape) for piece, t in zip(pieces, like, strict=True)]
 
 

@@ -1,0 +1,103 @@
+"""Random displacements of the parameters, shared by measures and optimizers.
+
+Source of the filter scale: Bisla et al., 2022, arXiv:2201.08025 (LPF-SGD), with the
+standard deviation `scale * norm` of the published code; filters are those of Li et al.,
+2018, arXiv:1712.09913.
+
+Shape letters: P parameter tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError
+
+
+@torch.no_grad()
+def filter_scales(params: Sequence[Tensor]) -> list[Tensor]:
+    """L2 norm of each filter: one output row of a matrix or kernel, a whole vector.
+
+    Args:
+        params: P tensors in any memory layout.
+
+    Returns:
+        P tensors that broadcast against `params`: (rows, 1, ...) for more than one
+        dimension, () for vectors and scalars.
+    """
+    norm = torch.linalg.vector_norm
+    return [
+        norm(p, dim=tuple(range(1, p.dim())), keepdim=True) if p.dim() > 1 else norm(p)
+        for p in params
+    ]
+
+
+def filter_noise(
+    params: Sequence[Tensor],
+    scale: float | Sequence[float],
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Gaussian noise whose standard deviation is `scale` times the filter's norm.
+
+    Args:
+        params: P tensors.
+        scale: standard deviation as a share of the norm of the filter; one for all or
+            one per tensor.
+        generator: where the draws come from; None for torch's global one.
+
+    Returns:
+        P tensors shaped like `params`, on their devices.
+    """
+    stds = filter_scales(params)
+    torch._foreach_mul_(stds, _per_tensor(scale, len(params)))
+    noise = _normal(params, generator)
+    torch._foreach_mul_(noise, stds)
+    return noise
+
+
+def gaussian_noise(
+    params: Sequence[Tensor],
+    std: float | Sequence[float],
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Gaussian noise of one standard deviation, in the units of the parameters.
+
+    Args:
+        params: P tensors.
+        std: standard deviation of every entry; one for all or one per tensor.
+        generator: where the draws come from; None for torch's global one.
+
+    Returns:
+        P tensors shaped like `params`, on their devices.
+    """
+    noise = _normal(params, generator)
+    torch._foreach_mul_(noise, _per_tensor(std, len(params)))
+    return noise
+
+
+def _normal(
+    params: Sequence[Tensor], generator: torch.Generator | None
+) -> list[Tensor]:
+    # A generator of another device draws there: a CPU seed gives a GPU the same noise.
+    return [
+        torch.randn(
+            p.shape,
+            generator=generator,
+            dtype=p.dtype,
+            device=p.device if generator is None else generator.device,
+        ).to(p.device)
+        for p in params
+    ]
+
+
+def _per_tensor(scale: float | Sequence[float], count: int) -> list[float]:
+    scales = list(scale) if isinstance(scale, Sequence) else [scale] * count
+    if len(scales) != count:
+        raise SettingError(
+            f"{len(scales)} scales given for {count} parameters; pass one per "
+            "parameter, in their order."
+        )
+    return scales

@@ -1,0 +1,170 @@
+"""Files that are whole or absent, and one text for one record.
+
+Numbers: floats are written by `repr`, so they come back bit for bit. JSON has no
+word for NaN and the infinities; `write_json` writes them as null, which every other
+reader understands, so a result that must tell a diverged run from a missing number
+says so in a field of its own. `canonical_json` refuses them: a setting has a value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from steppe.errors import SettingError, StoreError
+
+TEMPORARY = ".tmp"  # ending of names that are never read back
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing, synced to disk before it gets its name.
+
+    Missing parent folders are made.
+
+    Args:
+        path: replaced when it exists.
+        data: text is written as UTF-8.
+
+    Raises:
+        StoreError: no space, no right to write, or a file where a folder must be.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_synced(temporary, raw)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise cannot("write", path, error) from error
+    _sync_folder(path.parent)
+
+
+def cannot(verb: str, path: Path, error: OSError) -> StoreError:
+    """One sentence for a refusal of the operating system."""
+    reason = (error.strerror or str(error)).lower()
+    return StoreError(
+        f"cannot {verb} {path}: {reason}; make room or rights there, "
+        "or name another folder."
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and programs, atomically; NaN and infinities as null.
+
+    Raises:
+        SettingError: something in `value` is no JSON.
+        StoreError: the file cannot be written.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except TypeError as error:
+        raise _no_json(error) from error
+    except ValueError:
+        text = json.dumps(_nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
+
+
+def read_json(path: Path | str, fix: str = "delete it and run again") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        fix: what to do when it is damaged, for the message.
+
+    Raises:
+        StoreError: missing, unreadable, or not whole JSON.
+    """
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(f"cannot read {path}: {reason}.") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); {fix}.") from error
+
+
+def canonical_json(record: Any) -> str:
+    """The one JSON text of a record: keys sorted, no spaces, ASCII, floats by repr.
+
+    1 and 1.0 are different texts: a typed record decides which of them it holds.
+
+    Raises:
+        SettingError: NaN, an infinity, or something that is no JSON.
+
+    Example:
+        >>> canonical_json({"rho": 0.05, "base": "sgd", "seeds": (1, 2)})
+        '{"base":"sgd","rho":0.05,"seeds":[1,2]}'
+    """
+    try:
+        return json.dumps(
+            record, sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+    except ValueError as error:
+        raise SettingError(
+            f"settings must be finite numbers ({error}); leave the setting out or "
+            "give it a finite value."
+        ) from error
+    except TypeError as error:
+        raise _no_json(error) from error
+
+
+def digest(record: Any) -> str:
+    """SHA-256 of the canonical JSON, 64 hexadecimal digits.
+
+    Runs are named by the first 16 (64 bits): among a million runs two share a name
+    with a chance of 3e-8, and the store refuses the second one.
+
+    Example:
+        >>> digest({"rho": 0.05})[:16]
+        'f6174d574a608ed1'
+    """
+    return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Not every file system lets a folder be opened or synced; the file itself is.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _nulled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _nulled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nulled(item) for item in value]
+    return value
+
+
+def _no_json(error: TypeError) -> SettingError:
+    return SettingError(
+        f"only texts, numbers, true, false, none, lists and dicts are stored: {error}."
+    )

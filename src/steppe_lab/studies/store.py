@@ -1,0 +1,264 @@
+"""The run store: a folder that many processes write and anybody can read by hand.
+
+    store.json                  format of the store
+    runs/<id>/config.json       settings, written once; the id is their digest
+    runs/<id>/result.json       there when the run is finished
+    runs/<id>/failure.json      reason and number of attempts of a run that failed
+    runs/<id>/lease.json        there while a process works on the run
+    runs/<id>/...               artefacts: histories, weights, pictures
+
+Every file is whole or absent. There is no index and no server: tables are derived.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from steppe.errors import SettingError, StoreError
+from steppe_lab.studies import leases
+from steppe_lab.studies.files import (
+    TEMPORARY,
+    canonical_json,
+    digest,
+    read_json,
+    write_json,
+)
+from steppe_lab.studies.leases import Lease
+
+FORMAT = 1
+STALE_AFTER = 60.0  # seconds without a heartbeat
+
+Status = Literal["finished", "failed", "running", "waiting"]
+
+_CONFIG, _RESULT = "config.json", "result.json"
+_FAILURE, _LEASE = "failure.json", "lease.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result."""
+
+    reason: str  # one line, of the last attempt
+    attempts: int  # how often it was tried, this one included
+    died: bool = False  # the process ended, as opposed to an exception in the work
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, as it stands."""
+
+    id: str
+    status: Status
+    config: dict[str, Any]
+    result: dict[str, Any] | None
+    failure: Failure | None  # also beside a result, when an earlier attempt failed
+
+
+class Store:
+    """Runs in a folder, by id.
+
+    Args:
+        root: the folder; made when it is missing.
+        stale_after: seconds without a heartbeat after which a lease may be stolen.
+
+    Raises:
+        StoreError: the folder cannot be used, or a newer steppe made it.
+    """
+
+    def __init__(self, root: Path | str, *, stale_after: float = STALE_AFTER) -> None:
+        self.root = Path(root)
+        self.stale_after = stale_after
+        self._runs = self.root / "runs"
+        marker = self.root / "store.json"
+        if marker.exists():
+            _check_format(marker)
+        else:
+            write_json(marker, {"format": FORMAT, "steppe": _version()})
+
+    def add(self, config: dict[str, Any]) -> str:
+        """Put a run down, unless it is there; its id comes from its settings.
+
+        Raises:
+            SettingError: the settings are no JSON, or not finite.
+            StoreError: another config has this id, or nothing can be written.
+        """
+        run = digest(config)[:16]
+        path = self.folder(run) / _CONFIG
+        if not path.exists():
+            write_json(path, config)
+        elif canonical_json(self.config(run)) != canonical_json(config):
+            raise StoreError(
+                f"{path} holds other settings than its name says; "
+                f"delete the folder {path.parent} and run again."
+            )
+        return run
+
+    def ids(self) -> list[str]:
+        """All runs, sorted by id."""
+        try:
+            names = os.listdir(self._runs)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+    def folder(self, run: str) -> Path:
+        """The folder of a run."""
+        return self._runs / run
+
+    def artefact(self, run: str, name: str) -> Path:
+        """Where an artefact lies or is to be written.
+
+        Args:
+            run: its id.
+            name: relative, with forward slashes: `measures/lpf-ab12.json`.
+
+        Raises:
+            SettingError: a name that leaves the folder or belongs to the store.
+        """
+        parts = PurePath(name).parts
+        own = name in (_CONFIG, _RESULT, _FAILURE, _LEASE)
+        if own or not parts or ".." in parts or PurePath(name).is_absolute():
+            raise SettingError(
+                f"an artefact must have a relative name of its own, got '{name}'."
+            )
+        return self.folder(run).joinpath(*parts)
+
+    def status(self, run: str) -> Status:
+        """How a run stands; a retry under way counts as running."""
+        return self._status(run, _names(self.folder(run)))
+
+    def config(self, run: str) -> dict[str, Any]:
+        """Settings of a run."""
+        return self._read(run, _CONFIG)
+
+    def result(self, run: str) -> dict[str, Any]:
+        """What a finished run gave.
+
+        Raises:
+            StoreError: not finished, or the file is damaged.
+        """
+        return self._read(run, _RESULT)
+
+    def failure(self, run: str) -> Failure | None:
+        """The last failure of a run, if it ever failed."""
+        if not (self.folder(run) / _FAILURE).exists():
+            return None
+        record = self._read(run, _FAILURE)
+        try:
+            return Failure(**record)
+        except TypeError as error:
+            raise self._damaged(run, _FAILURE, str(error)) from error
+
+    def finish(self, run: str, result: dict[str, Any]) -> None:
+        """Store the result of a run, for good: a result already there stays."""
+        path = self.folder(run) / _RESULT
+        if not path.exists():
+            write_json(path, result)
+
+    def fail(self, run: str, reason: str, *, died: bool = False) -> Failure:
+        """Record one more failed attempt; call it while holding the lease."""
+        before = self.failure(run)
+        line = " ".join(reason.split())
+        failure = Failure(line, 1 + (before.attempts if before else 0), died)
+        write_json(self.folder(run) / _FAILURE, asdict(failure))
+        return failure
+
+    def claim(self, run: str) -> Lease | None:
+        """Take a run to work on it; None when it is finished or somebody has it.
+
+        Raises:
+            StoreError: no such run, or nothing can be written.
+        """
+        folder = self.folder(run)
+        if not (folder / _CONFIG).exists():
+            raise StoreError(f"there is no run {run} in {self.root}; add it first.")
+        self.free(run)
+        if (folder / _RESULT).exists():
+            return None
+        lease = leases.create(folder / _LEASE)
+        if lease is None:
+            return None
+        # Another process may have finished between the look above and the lease.
+        if (folder / _RESULT).exists():
+            lease.release()
+            return None
+        for crumb in folder.glob(f".*{TEMPORARY}"):  # of a writer that was killed
+            crumb.unlink(missing_ok=True)
+        return lease
+
+    def free(self, run: str) -> bool:
+        """Remove the lease of a holder that is gone; True when there was one."""
+        path = self.folder(run) / _LEASE
+        return path.exists() and leases.break_stale(path, self.stale_after)
+
+    def rows(self, runs: Iterable[str] | None = None) -> Iterator[Row]:
+        """Runs with what is known of them, in the order given, or sorted by id.
+
+        Raises:
+            StoreError: a file is damaged; it is named.
+        """
+        for run in self.ids() if runs is None else runs:
+            names = _names(self.folder(run))
+            yield Row(
+                run,
+                self._status(run, names),
+                self.config(run),
+                self.result(run) if _RESULT in names else None,
+                self.failure(run) if _FAILURE in names else None,
+            )
+
+    def _status(self, run: str, names: set[str]) -> Status:
+        if _CONFIG not in names:
+            raise StoreError(f"there is no run {run} in {self.root}; add it first.")
+        if _RESULT in names:
+            return "finished"
+        lease = self.folder(run) / _LEASE
+        if _LEASE in names and not leases.is_stale(lease, self.stale_after):
+            return "running"
+        return "failed" if _FAILURE in names else "waiting"
+
+    def _read(self, run: str, name: str) -> dict[str, Any]:
+        folder = f"{self._runs}{os.sep}{run}"
+        record = read_json(
+            f"{folder}{os.sep}{name}", f"delete the folder {folder} and run again"
+        )
+        if not isinstance(record, dict):
+            raise self._damaged(run, name, "not a JSON object")
+        return record
+
+    def _damaged(self, run: str, name: str, why: str) -> StoreError:
+        folder = self.folder(run)
+        return StoreError(
+            f"{folder / name} is damaged ({why}); "
+            f"delete the folder {folder} and run again."
+        )
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _check_format(marker: Path) -> None:
+    fix = "restore it, or name another folder"
+    record = read_json(marker, fix)
+    found = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(found, int):
+        raise StoreError(f"{marker} is damaged (no format number); {fix}.")
+    if found > FORMAT:
+        raise StoreError(
+            f"{marker.parent} has store format {found}, made by steppe "
+            f"{record.get('steppe')}, and steppe {_version()} reads up to {FORMAT}; "
+            "upgrade with pip install -U steppe."
+        )
+
+
+def _version() -> str:
+    return importlib.metadata.version("steppe")

@@ -1,0 +1,63 @@
+"""Digits: 1,797 grey images of 8 x 8 pixels that ship with scikit-learn.
+
+Source: Alpaydin and Kaynak, 1998, Optical recognition of handwritten digits, UCI
+machine learning repository (its test part, as scikit-learn's load_digits has it).
+
+The set has no official split. One permutation, `torch.randperm` on a generator with
+seed 1797, is fixed for good: its first 1,297 images are the training pool, the other
+500 the test set. Standardised with mean and standard deviation of the pool's pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from steppe.errors import DataError
+from steppe_lab.datasets.dataset import DATASETS, Dataset
+
+SPLIT_SEED = 1797
+POOL = 1297  # images for training; the other 500 are the test set
+GREY_LEVELS = 16  # pixels are whole numbers from 0 to this
+
+
+@DATASETS.add(
+    "digits",
+    source="Alpaydin and Kaynak, 1998",
+    train_samples=1000,
+    needs_files=False,
+)
+def digits(*, data_dir: Path | None = None) -> Dataset:
+    """Handwritten digits, 8 x 8 grey, that ship with scikit-learn: no download.
+
+    Args:
+        data_dir: not looked at; every loader is called with it.
+    """
+    del data_dir
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(
+            "digits ships with scikit-learn, which is not installed; "
+            "pip install 'steppe[lab]'."
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    inputs = torch.from_numpy(images).to(torch.float32) / GREY_LEVELS
+    inputs = inputs.view(-1, 1, 8, 8)
+    targets = torch.from_numpy(labels).to(torch.int64)
+
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    order = torch.randperm(len(inputs), generator=generator)
+    pool, rest = order[:POOL], order[POOL:]
+    mean, std = inputs[pool].mean().item(), inputs[pool].std().item()
+    inputs = (inputs - mean) / std
+    return Dataset(
+        name="digits",
+        train_inputs=inputs[pool],
+        train_targets=targets[pool],
+        test_inputs=inputs[rest],
+        test_targets=targets[rest],
+        classes=tuple("0123456789"),
+        standardised_with=((mean,), (std,)),
+    )

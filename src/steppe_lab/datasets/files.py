@@ -1,0 +1,107 @@
+"""Finding the published files of a data set under the folder a user names."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steppe.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Where the official files of a data set come from and where they may lie."""
+
+    title: str  # name of the data set in sentences
+    url: str  # where the files can be downloaded
+    folders: tuple[str, ...]  # under the data folder, best first; "." is itself
+    suffixes: tuple[str, ...] = ("",)  # endings a file may have
+    unpack: bool = False  # the download is an archive
+
+    def fix(self, target: Path | str) -> str:
+        """The half sentence that says what to download and where to put it."""
+        act = "unpack" if self.unpack else "put"
+        return f"download it from {self.url} and {act} it into {target}"
+
+    def find(self, folder: Path, name: str) -> Path | None:
+        """The file of that name in a folder, with one of the endings."""
+        paths = (folder / f"{name}{suffix}" for suffix in self.suffixes)
+        return next((path for path in paths if path.is_file()), None)
+
+    def require(self, folder: Path, name: str) -> Path:
+        """The file of that name in a folder.
+
+        Raises:
+            DataError: it is not there.
+        """
+        path = self.find(folder, name)
+        if path is None:
+            raise self.missing(name, [folder], folder)
+        return path
+
+    def missing(
+        self, name: str, looked: Iterable[Path], target: Path | str
+    ) -> DataError:
+        """One sentence: which file, looked for where, from where, to where."""
+        also = "".join(f" or {name}{s}" for s in self.suffixes if s)
+        where = ", ".join(map(str, looked))
+        return DataError(
+            f"{self.title} needs the file {name}{also}, which is not in {where}; "
+            f"{self.fix(target)}."
+        )
+
+
+def folder_of(
+    published: Published, data_dir: Path | None, names: Sequence[str]
+) -> Path:
+    """The first folder that holds all the files; files of two folders never mix.
+
+    Args:
+        published: where the files come from and where they may lie.
+        data_dir: the folder the user names.
+        names: the files that must be there, without their endings.
+
+    Raises:
+        DataError: no such folder, or none of the places holds all the files.
+    """
+    if data_dir is None:
+        raise DataError(
+            f"{published.title} is read from files and no data folder is given: name "
+            f"one with --data-dir DIR; {published.fix(f'DIR/{published.folders[0]}')}."
+        )
+    if not data_dir.is_dir():
+        raise DataError(
+            f"the data folder must be an existing folder, got {data_dir}; name the "
+            f"folder that holds {published.folders[0]} with --data-dir DIR."
+        )
+    places = [data_dir / folder for folder in published.folders]
+    lacking = {p: [n for n in names if not published.find(p, n)] for p in places}
+    best = min(places, key=lambda place: len(lacking[place]))
+    if not lacking[best]:
+        return best
+    partly = len(lacking[best]) < len(names)
+    looked, target = ([best], best) if partly else (places, places[0])
+    raise published.missing(lacking[best][0], looked, target)
+
+
+def read_bytes(path: Path, published: Published) -> bytes:
+    """All bytes of a file, decompressed when they are gzip.
+
+    Raises:
+        DataError: the file cannot be read or its gzip stream is damaged.
+    """
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path} is a damaged or truncated gzip file ({error}); delete it and "
+            f"{published.fix(path.parent)}."
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error

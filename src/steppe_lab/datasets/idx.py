@@ -1,0 +1,109 @@
+"""Data sets of grey images in idx files, the format MNIST was published in.
+
+An idx file is a magic number (two zero bytes, the type of its values, its number of
+axes), the length of each axis as big-endian uint32, then the values.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steppe.errors import DataError
+from steppe_lab.datasets.dataset import (
+    Dataset,
+    check_labels,
+    note_if_fewer,
+    standardised,
+)
+from steppe_lab.datasets.files import Published, folder_of, read_bytes
+
+MAGIC = {"images": 0x00000803, "labels": 0x00000801}  # unsigned bytes; 3 axes, 1 axis
+PARTS = ("train", "t10k")
+SIDE = 28  # pixels
+OFFICIAL = {"training": 60_000, "test": 10_000}  # images
+
+
+def read_idx(
+    path: Path, kind: Literal["images", "labels"], published: Published
+) -> NDArray[np.uint8]:
+    """Values of an idx file, plain or gzip: (N, H, W) images or (N,) labels.
+
+    Raises:
+        DataError: another kind of file, or another number of bytes than it promises.
+    """
+    raw = read_bytes(path, published)
+    again = f"delete it and {published.fix(path.parent)}"
+    magic = int.from_bytes(raw[:4], "big")
+    if magic != MAGIC[kind]:
+        other = next(
+            (k for k, v in MAGIC.items() if v == magic), "no idx file of bytes"
+        )
+        raise DataError(
+            f"{path} must hold {kind} (magic number 0x{MAGIC[kind]:08x}), got {other} "
+            f"(0x{magic:08x}); {again}."
+        )
+    axes = magic & 0xFF
+    start = 4 + 4 * axes
+    if len(raw) < start:
+        raise DataError(f"{path} is truncated: it ends within its header; {again}.")
+    shape = struct.unpack(f">{axes}I", raw[4:start])
+    if len(raw) != start + math.prod(shape):
+        raise DataError(
+            f"{path} is truncated or damaged: its header promises "
+            f"{math.prod(shape):,} values, got {len(raw) - start:,}; {again}."
+        )
+    # A copy, because torch wants memory that it may write to.
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+
+
+def read_part(
+    folder: Path, part: str, published: Published, classes: int
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """Images (N, 1, 28, 28) and labels (N,) of the training or the test part."""
+    images_path = published.require(folder, f"{part}-images-idx3-ubyte")
+    labels_path = published.require(folder, f"{part}-labels-idx1-ubyte")
+    images = read_idx(images_path, "images", published)
+    if images.shape[1:] != (SIDE, SIDE):
+        raise DataError(
+            f"{images_path} must hold images of {SIDE} x {SIDE} pixels, got "
+            f"{images.shape[1]} x {images.shape[2]}; use the official file."
+        )
+    labels = read_idx(labels_path, "labels", published)
+    where = f"labels in {labels_path}"
+    targets = check_labels(labels, classes, samples=len(images), where=where)
+    return images[:, None], targets
+
+
+def read_grey_images(
+    name: str,
+    published: Published,
+    data_dir: Path | None,
+    *,
+    classes: tuple[str, ...],
+    mean: float,
+    std: float,
+) -> Dataset:
+    """A data set in four idx files, named as MNIST names them."""
+    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+    names = [f"{part}-{kind}" for part in PARTS for kind in kinds]
+    folder = folder_of(published, data_dir, names)
+    train, train_targets = read_part(folder, "train", published, len(classes))
+    test, test_targets = read_part(folder, "t10k", published, len(classes))
+    return Dataset(
+        name=name,
+        train_inputs=standardised(train, (mean,), (std,)),
+        train_targets=train_targets,
+        test_inputs=standardised(test, (mean,), (std,)),
+        test_targets=test_targets,
+        classes=classes,
+        standardised_with=((mean,), (std,)),
+        notes=note_if_fewer("training", len(train), OFFICIAL["training"])
+        + note_if_fewer("test", len(test), OFFICIAL["test"]),
+    )

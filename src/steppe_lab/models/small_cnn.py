@@ -1,0 +1,52 @@
+"""Small convolutional network: three convolutions and a linear head.
+
+Source: LeCun et al., 1998, Gradient-based learning applied to document recognition;
+the form of it that small studies use today: 3 x 3 convolutions, rectified linear units.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from steppe_lab.models.model_registry import MODELS, at_least, image_shape
+
+
+@MODELS.add("small_cnn", source="LeCun et al., 1998")
+def small_cnn(
+    in_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: int = 16,
+    batch_norm: bool = False,
+) -> nn.Module:
+    """Three 3 x 3 convolutions, the first two followed by max-pooling; linear head.
+
+    Args:
+        in_shape: (channels, height, width), sides of at least 4 pixels.
+        classes: number of outputs.
+        width: channels of the first convolution; the next have 2 and 4 times as many.
+        batch_norm: normalise each convolution over the batch before its activation.
+
+    Raises:
+        SettingError: a setting or the input shape out of range.
+    """
+    at_least(1, classes=classes, width=width)
+    channels, rows, columns = image_shape("small_cnn", in_shape, least_side=4)
+    features = 4 * width * (rows // 4) * (columns // 4)
+    return nn.Sequential(
+        *_convolution(channels, width, batch_norm),
+        nn.MaxPool2d(2),
+        *_convolution(width, 2 * width, batch_norm),
+        nn.MaxPool2d(2),
+        *_convolution(2 * width, 4 * width, batch_norm),
+        nn.Flatten(),
+        nn.Linear(features, classes),
+    )
+
+
+def _convolution(channels: int, width: int, batch_norm: bool) -> list[nn.Module]:
+    # Batch norm subtracts any bias before it, which would be a flat direction.
+    convolution = nn.Conv2d(channels, width, 3, padding=1, bias=not batch_norm)
+    if batch_norm:
+        return [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+    return [convolution, nn.ReLU()]

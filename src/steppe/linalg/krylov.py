@@ -1,0 +1,128 @@
+"""The Krylov space of a symmetric operator, one product at a time.
+
+Source: Lanczos, 1950, doi:10.6028/jres.045.026. Every new vector is made orthogonal to
+all earlier ones by two block passes (Giraud et al., 2005,
+doi:10.1007/s00211-005-0615-4): without them, converged eigenvalues return as ghosts.
+
+Shape letters: D parameters in all, L locked vectors, m steps so far.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steppe.linalg.operator import LinearOperator, dimension, gaussian, product
+
+CAPACITY = 32  # vectors the basis has room for at first; it doubles when full
+
+
+class Krylov:
+    """An orthonormal basis in which the operator is tridiagonal.
+
+    Where the space is exhausted it goes on with a random vector, so that multiple
+    eigenvalues and very small D are found too.
+
+    Args:
+        H: symmetric operator of shape (D, D).
+        start: first vector, shape (D,); anything but a combination of `locked`.
+        generator: of the vectors that continue an exhausted space.
+        locked: orthonormal vectors to stay orthogonal to, shape (D, L).
+    """
+
+    def __init__(
+        self,
+        H: LinearOperator,
+        start: Tensor,
+        generator: torch.Generator,
+        locked: Tensor | None = None,
+    ) -> None:
+        self._H = H
+        self._generator = generator
+        self.size = dimension(H)
+        self.locked = 0 if locked is None else locked.shape[1]
+        # Half precision is too coarse to hold an orthogonal basis.
+        wide = torch.float64 if H.dtype == torch.float64 else torch.float32
+        room = min(self.size, self.locked + CAPACITY)
+        self._rows = torch.empty((room, self.size), dtype=wide, device=H.device)
+        if locked is not None:
+            self._rows[: self.locked] = locked.T
+        self._filled = self.locked
+        self._alphas: list[float] = []
+        self._betas: list[float] = []
+        self._couplings: list[Tensor] = []
+        self._append(start.to(self._rows.dtype))
+
+    @property
+    def steps(self) -> int:
+        """Products made, which is the size of the tridiagonal matrix."""
+        return len(self._alphas)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the basis spans the whole space."""
+        return self.locked + self.steps >= self.size
+
+    @property
+    def epsilon(self) -> float:
+        """Rounding error of a product: the precision times the size of H."""
+        precision: float = torch.finfo(self._rows.dtype).eps
+        return precision * self._scale()
+
+    def step(self) -> None:
+        """Make one product and add the next basis vector."""
+        current = self._rows[self._filled - 1]
+        image = product(self._H, current.to(self._H.dtype)).to(current.dtype)
+        rest, along = self._orthogonal(image)
+        alpha, beta = torch.stack([along[-1], rest.norm()]).double().tolist()
+        self._couplings.append(along[: self.locked])
+        self._alphas.append(alpha)
+        self._betas.append(beta)
+        if self.exhausted:
+            self._betas[-1] = 0.0
+        elif beta <= 10 * self.epsilon:
+            self._betas[-1] = 0.0
+            self._append(gaussian(self._H, self._generator).to(current.dtype))
+        else:
+            self._append(rest)
+
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz values (m,) ascending, coefficients (m, m), residuals (m,), float64."""
+        off = torch.tensor(self._betas[:-1], dtype=torch.float64)
+        tridiagonal = torch.diag(torch.tensor(self._alphas, dtype=torch.float64))
+        tridiagonal += torch.diag(off, 1) + torch.diag(off, -1)
+        values, coefficients = torch.linalg.eigh(tridiagonal)
+        residuals = self._betas[-1] * coefficients[-1].abs()
+        return values, coefficients, residuals.clamp(min=self.epsilon)
+
+    def vectors(self, coefficients: Tensor) -> Tensor:
+        """Combinations of the basis, coefficients (m, K) to vectors (D, K)."""
+        basis = self._rows[self.locked : self.locked + self.steps]
+        wanted = coefficients.to(device=basis.device, dtype=basis.dtype)
+        return basis.T.matmul(wanted)
+
+    def couplings(self, coefficients: Tensor) -> Tensor:
+        """Norms of the part of H y among the locked vectors, shape (K,), float64."""
+        parts = torch.stack(self._couplings, dim=1).double().cpu()  # (L, m)
+        return torch.linalg.vector_norm(parts @ coefficients, dim=0)
+
+    def _append(self, vector: Tensor) -> None:
+        rest, _ = self._orthogonal(vector)
+        if self._filled == len(self._rows):
+            room = min(self.size, 2 * len(self._rows))
+            wider = self._rows.new_empty((room, self.size))
+            wider[: self._filled] = self._rows
+            self._rows = wider
+        self._rows[self._filled] = rest / rest.norm()
+        self._filled += 1
+
+    def _orthogonal(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        basis = self._rows[: self._filled]
+        first = basis @ vector
+        rest = vector - first @ basis
+        second = basis @ rest
+        return rest - second @ basis, first + second
+
+    def _scale(self) -> float:
+        sizes = [abs(a) + b for a, b in zip(self._alphas, self._betas, strict=True)]
+        return max(sizes, default=0.0)

@@ -1,0 +1,86 @@
+"""What an algorithm needs of a symmetric matrix, and where random vectors come from.
+
+Shape letters: D parameters in all, K columns.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError
+
+
+class LinearOperator(Protocol):
+    """A square symmetric matrix known by its products; a dense tensor is one too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(D, D)."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the vectors it takes and gives."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Of the vectors it takes and gives."""
+        ...
+
+    def __matmul__(self, other: Tensor, /) -> Tensor:
+        """Product with a vector, shape (D,), or a block, shape (D, K)."""
+        ...
+
+
+def dimension(H: LinearOperator) -> int:
+    """Number D of rows of a square operator.
+
+    Raises:
+        SettingError: the operator is not square, or not of a floating dtype.
+    """
+    if not H.dtype.is_floating_point:
+        raise SettingError(f"an operator must have a floating dtype, got {H.dtype}.")
+    shape = tuple(H.shape)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise SettingError(f"an operator must have the shape (D, D), got {shape}.")
+    return shape[0]
+
+
+def product(H: LinearOperator, vectors: Tensor) -> Tensor:
+    """`H @ vectors`, refused where it holds an infinity or a NaN.
+
+    Raises:
+        SettingError: the product is not finite.
+    """
+    found = H @ vectors
+    if not bool(torch.isfinite(found).all()):
+        raise SettingError(
+            "the operator gave a product with infinities or NaN; check that the loss "
+            "is finite at these parameters, or use a wider dtype such as float64."
+        )
+    return found
+
+
+def seeded(generator: torch.Generator | None) -> torch.Generator:
+    """The generator given, or a fresh one on the CPU with seed 0."""
+    return torch.Generator().manual_seed(0) if generator is None else generator
+
+
+def gaussian(H: LinearOperator, generator: torch.Generator) -> Tensor:
+    """One standard normal vector for H, shape (D,)."""
+    size, device = (dimension(H),), generator.device
+    # Drawn where the generator lives, so that a CPU seed means the same on a GPU.
+    drawn = torch.randn(size, generator=generator, device=device)
+    return drawn.to(device=H.device, dtype=H.dtype)
+
+
+def rademacher(H: LinearOperator, columns: int, generator: torch.Generator) -> Tensor:
+    """Vectors of independent random signs for H, shape (D, columns)."""
+    # One column per row of the draw: splitting a block keeps the vectors the same.
+    size, device = (columns, dimension(H)), generator.device
+    bits = torch.randint(0, 2, size, generator=generator, device=device)
+    return bits.mul_(2).sub_(1).to(device=H.device, dtype=H.dtype).T

@@ -60,7 +60,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     flags = [p.requires_grad for p in parameters]
     modes = [(module, module.training) for module in model.modules()]
     buffers = [
-        (module, name, buffer, buffer._version, buffer.clone())
+        (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
@@ -73,9 +73,9 @@ def preserved(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, version, copy in buffers:
-                if buffer._version != version:
-                    buffer.copy_(copy)
+            # Batch norm writes its statistics without raising the tensor's version.
+            for module, name, buffer, copy in buffers:
+                buffer.copy_(copy)
                 module._buffers[name] = buffer
         for module, mode in modes:
             module.training = mode

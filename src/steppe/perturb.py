@@ -1,4 +1,4 @@
-"""Random displacements of the parameters, shared by measures and optimizers.
+"""Displacements of the parameters, shared by measures and optimizers.
 
 Source of the filter scale: Bisla et al., 2022, arXiv:2201.08025 (LPF-SGD), with the
 standard deviation `scale * norm` of the published code; filters are those of Li et al.,
@@ -101,3 +101,73 @@ def _per_tensor(scale: float | Sequence[float], count: int) -> list[float]:
             "parameter, in their order."
         )
     return scales
+
+
+def ascent_(grads: list[Tensor], rho: Sequence[float]) -> list[Tensor]:
+    """Scale the joint gradient to length rho, in place and without a host sync.
+
+    Foret et al., 2021, arXiv:2010.01412, Equation 2 with p = 2. A zero gradient gives
+    zero.
+
+    Args:
+        grads: P tensors; the norm runs over all of them together.
+        rho: radius for each tensor, in the units of the parameters.
+
+    Returns:
+        The same P tensors, now displacements.
+    """
+    return _scale_(grads, rho, joint_norm(grads))
+
+
+def adaptive_ascent_(
+    params: list[Tensor],
+    grads: list[Tensor],
+    rho: Sequence[float],
+    eta: Sequence[float],
+) -> list[Tensor]:
+    """Turn gradients into rho T^2 g / ||T g||, T = |w| + eta, in place.
+
+    Kwon et al., 2021, arXiv:2102.11600, Equation 7 with p = 2; T = 1 for tensors with
+    at most one dimension.
+
+    Args:
+        params: P tensors, the weights w.
+        grads: P tensors; the norm runs over all of them together.
+        rho: radius for each tensor, relative to the weights.
+        eta: for each tensor, in the units of the parameters.
+
+    Returns:
+        The P tensors of `grads`, now displacements.
+    """
+    wide = [i for i, p in enumerate(params) if p.dim() > 1]
+    scaled = [grads[i] for i in wide]
+    if scaled:
+        factors = list(torch._foreach_abs([params[i] for i in wide]))
+        torch._foreach_add_(factors, [eta[i] for i in wide])
+        torch._foreach_mul_(scaled, factors)
+    norm = joint_norm(grads)
+    if scaled:
+        torch._foreach_mul_(scaled, factors)
+    return _scale_(grads, rho, norm)
+
+
+def joint_norm(tensors: list[Tensor]) -> Tensor:
+    """L2 norm over all entries of all tensors, shape (), at least in float32."""
+    if not tensors:
+        return torch.zeros(())
+    norms = torch._foreach_norm(tensors)
+    first = norms[0]
+    dtype = torch.promote_types(first.dtype, torch.float32)
+    return torch.linalg.vector_norm(
+        torch.stack([n.to(first.device, dtype) for n in norms])
+    )
+
+
+def _scale_(tensors: list[Tensor], rho: Sequence[float], norm: Tensor) -> list[Tensor]:
+    inverse = 1.0 / (norm + 1e-12)
+    kinds: dict[tuple[float, torch.device], list[Tensor]] = {}
+    for tensor, radius in zip(tensors, rho, strict=True):
+        kinds.setdefault((radius, tensor.device), []).append(tensor)
+    for (radius, device), group in kinds.items():
+        torch._foreach_mul_(group, (inverse * radius).to(device))
+    return tensors

@@ -1,0 +1,542 @@
+"""What every registered optimizer promises; read from its declared facts."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import loops
+import steppe
+from loops import base_step, closure_step, loop_step, make_model, values
+from steppe.errors import CheckpointError, SettingError, UsageError
+from steppe.optimizers import OPTIMIZERS
+from steppe.registry import Entry, Limit
+
+ENTRIES = list(OPTIMIZERS)
+EVERY = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+LIMITS = [(entry, limit) for entry in ENTRIES for limit in entry.spec.limits]
+
+
+def make(entry: Entry, base: Any, **more: Any) -> Any:
+    return entry.make(base, **{**entry.spec.example, **more})
+
+
+def variants(entry: Entry) -> list[dict[str, Any]]:
+    """The example settings, and the example in every shape that a limit names."""
+    shapes = [
+        {k: v for k, v in limit.settings.items() if k not in entry.spec.example}
+        for limit in entry.spec.limits
+    ]
+    return [{}, *filter(None, shapes)]
+
+
+CASES = [(entry, more) for entry in ENTRIES for more in variants(entry)]
+EVERY_CASE = pytest.mark.parametrize(
+    ("entry", "more"), CASES, ids=[f"{e.name}-{m or 'example'}" for e, m in CASES]
+)
+
+
+@EVERY_CASE
+def test_a_step_costs_the_declared_number_of_gradients(entry, more):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    rows = 0
+    x, y = next(loops.batches(1))
+    for _ in opt.passes():
+        xs, ys = opt.take(x, y)
+        rows += len(xs)
+        F.cross_entropy(model(xs), ys).backward()
+    opt.step()
+    assert rows / len(x) == entry.spec.grad_evals
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("base", [loops.momentum, loops.adam])
+def test_resuming_equals_never_stopping(entry, more, base):
+    straight = make_model()
+    opt = make(entry, base(straight), **more)
+    for x, y in loops.batches(8):
+        loop_step(opt, straight, x, y)
+
+    model = make_model()
+    opt = make(entry, base(model), **more)
+    for x, y in loops.batches(4):
+        loop_step(opt, model, x, y)
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "opt": opt.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    model = make_model()
+    opt = make(entry, base(model), **more)
+    model.load_state_dict(saved["model"])
+    opt.load_state_dict(saved["opt"])
+    for x, y in loops.batches(4, start=4):
+        loop_step(opt, model, x, y)
+
+    assert loops.identical(values(model), values(straight))
+    assert opt.steps == 8
+
+
+@EVERY_CASE
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))]
+)
+def test_a_copy_goes_on_like_the_original(entry, more, copied):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    scheduler = torch.optim.lr_scheduler.StepLR(opt, 100)
+    for x, y in loops.batches(2):
+        loop_step(opt, model, x, y)
+        scheduler.step()
+    twin, twin_opt = copied((model, opt))
+    for x, y in loops.batches(2, start=2):
+        loop_step(opt, model, x, y)
+        loop_step(twin_opt, twin, x, y)
+    assert loops.identical(values(twin), values(model))
+
+
+@EVERY_CASE
+def test_the_closure_form_equals_the_loop_form(entry, more):
+    results = []
+    for step in (loop_step, closure_step):
+        model = make_model()
+        opt = make(entry, loops.momentum(model), **more)
+        for x, y in loops.batches(3):
+            step(opt, model, x, y)
+        results.append(values(model))
+    assert loops.identical(*results)
+
+
+@pytest.mark.parametrize(
+    ("entry", "limit"), LIMITS, ids=[f"{e.name}-{li.settings}" for e, li in LIMITS]
+)
+def test_a_declared_limit_is_the_base_bit_for_bit(entry, limit: Limit):
+    model, plain = make_model(), make_model()
+    opt = make(entry, loops.momentum(model), **limit.settings)
+    base = loops.momentum(plain)
+    parts = round(sum(1 for _ in _plan_parts(opt)) / entry.spec.grad_evals)
+    reference = loops.shared_step(parts) if parts > 1 else base_step
+    for x, y in loops.batches(5):
+        loop_step(opt, model, x, y)
+        reference(base, plain, x, y)
+    assert loops.identical(values(model), values(plain))
+
+
+def _plan_parts(opt: Any) -> Any:
+    model_free = opt.plan(opt._weights)
+    for p in (p for group in opt.param_groups for p in group["params"]):
+        p.grad = torch.zeros_like(p)
+    with torch.no_grad():
+        yield from model_free
+
+
+@EVERY_CASE
+def test_an_exception_in_any_pass_leaves_the_weights_clean(entry, more):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    x, y = next(loops.batches(1))
+    count = len(list(_passes(opt, model, x, y)))
+    for fatal in range(count):
+        before = values(model)
+        with pytest.raises(MemoryError):
+            _fail_in_pass(fatal, opt, model, x, y)
+        assert loops.identical(values(model), before)
+        with pytest.raises(UsageError, match="finished passes"):
+            opt.step()
+    loop_step(opt, model, x, y)
+    assert not loops.identical(values(model), before)
+
+
+def _fail_in_pass(fatal: int, opt: Any, model: Any, x: Any, y: Any) -> None:
+    for index in _passes(opt, model, x, y):
+        if index == fatal:
+            raise MemoryError
+
+
+def _passes(opt: Any, model: Any, x: Any, y: Any) -> Any:
+    for index in opt.passes():
+        xs, ys = opt.take(x, y)
+        F.cross_entropy(model(xs), ys).backward()
+        yield index
+
+
+@EVERY_CASE
+def test_an_exception_in_a_closure_leaves_the_weights_clean(entry, more):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    x, y = next(loops.batches(1))
+    before = values(model)
+    calls = []
+
+    def closure():
+        calls.append(1)
+        if len(calls) == max(2, entry.spec.grad_evals) or entry.spec.grad_evals == 1:
+            raise MemoryError
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    with pytest.raises(MemoryError):
+        opt.step(closure)
+    assert loops.identical(values(model), before)
+
+
+@EVERY_CASE
+def test_leaving_the_loop_early_leaves_the_weights_clean(entry, more):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    x, y = next(loops.batches(1))
+    before = values(model)
+    for _ in opt.passes():
+        F.cross_entropy(model(x), y).backward()
+        break
+    assert loops.identical(values(model), before)
+    kept = opt.passes()
+    next(kept)
+    with pytest.raises(UsageError, match="finished passes"):
+        opt.step()
+    assert loops.identical(values(model), before)
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_non_finite_gradient_in_any_pass_leaves_the_weights_clean(
+    entry, more, poison
+):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    x, y = next(loops.batches(1))
+    before = values(model)
+    for fatal in range(2):
+        for index in opt.passes():
+            scale = poison if index == fatal else 1.0
+            (F.cross_entropy(model(x), y) * scale).backward()
+        assert loops.identical(values(model), before)
+
+
+@EVERY_CASE
+def test_scaling_the_loss_scales_the_gradient_and_nothing_else(entry, more):
+    grads = []
+    for scale in (1.0, 1024.0):
+        model = make_model()
+        opt = make(entry, loops.momentum(model), **more)
+        x, y = next(loops.batches(1))
+        for _ in opt.passes():
+            (F.cross_entropy(model(x), y) * scale).backward()
+        grads.append([p.grad / scale for p in model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)
+
+
+@EVERY_CASE
+def test_a_gradient_scaler_works_unmodified(entry, more):
+    model, plain = make_model(), make_model()
+    opt, twin = (make(entry, loops.momentum(m), **more) for m in (model, plain))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for x, y in loops.batches(3):
+        for _ in opt.passes():
+            xs, ys = opt.take(x, y)
+            scaler.scale(F.cross_entropy(model(xs), ys)).backward()
+        scaler.unscale_(opt)
+        scaler.step(opt)
+        scaler.update()
+        loop_step(twin, plain, x, y)
+    for one, other in zip(values(model), values(plain), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@EVERY_CASE
+def test_a_gradient_scaler_skips_a_step_with_an_infinite_pass(entry, more):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x, y = next(loops.batches(1))
+    before = values(model)
+    for index in opt.passes():
+        factor = float("inf") if index == 0 else 1.0
+        scaler.scale(F.cross_entropy(model(x), y) * factor).backward()
+    scaler.step(opt)
+    scaler.update()
+    assert loops.identical(values(model), before)
+    assert scaler.get_scale() == 512.0
+    assert opt.steps == 0
+
+
+@EVERY_CASE
+def test_frozen_parameters_stay_and_the_rest_learns(entry, more):
+    model = make_model()
+    model[0].weight.requires_grad_(False)
+    opt = make(entry, loops.momentum(model), **more)
+    before = values(model)
+    for x, y in loops.batches(2):
+        loop_step(opt, model, x, y)
+    after = values(model)
+    assert torch.equal(before[0], after[0])
+    assert model[0].weight.grad is None
+    assert not torch.equal(before[2], after[2])
+
+
+@EVERY_CASE
+def test_splitting_parameters_into_groups_changes_nothing(entry, more):
+    results = []
+    for split in (False, True):
+        model = make_model()
+        params = list(model.parameters())
+        groups = (
+            [{"params": params[:1]}, {"params": params[1:]}]
+            if split
+            else [{"params": params}]
+        )
+        opt = make(entry, torch.optim.SGD(groups, lr=0.1, momentum=0.9), **more)
+        for x, y in loops.batches(3):
+            loop_step(opt, model, x, y)
+        results.append(values(model))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+@EVERY_CASE
+def test_a_group_may_have_its_own_setting_and_may_stay_unperturbed(entry, more):
+    name = next(iter(entry.make.bounds))
+    model = make_model()
+    first, *rest = model.parameters()
+    groups = [{"params": [first], name: 0.0}, {"params": rest, "perturb": False}]
+    opt = make(entry, torch.optim.SGD(groups, lr=0.1), **more)
+    assert opt.param_groups[0][name] == 0.0
+    x, y = next(loops.batches(1))
+    before = values(model)
+    for _ in opt.passes():
+        assert loops.identical(values(model), before)
+        F.cross_entropy(model(x), y).backward()
+
+
+@EVERY_CASE
+def test_several_bases_share_one_norm(entry, more):
+    model, plain = make_model(), make_model()
+    params = list(model.parameters())
+    bases = [torch.optim.SGD(params[:2], lr=0.1), torch.optim.SGD(params[2:], lr=0.1)]
+    opt = make(entry, bases, **more)
+    twin = make(entry, torch.optim.SGD(plain.parameters(), lr=0.1), **more)
+    for x, y in loops.batches(3):
+        loop_step(opt, model, x, y)
+        loop_step(twin, plain, x, y)
+    for one, other in zip(values(model), values(plain), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+    state = opt.state_dict()
+    opt.load_state_dict(state)
+    assert state["state"].keys() == opt.state_dict()["state"].keys()
+
+
+@EVERY
+def test_several_bases_resume_bit_for_bit(entry):
+    def bases(model):
+        params = list(model.parameters())
+        return [
+            torch.optim.SGD(params[:2], lr=0.1, momentum=0.9),
+            torch.optim.Adam(params[2:], lr=0.01),
+        ]
+
+    straight = make_model()
+    opt = make(entry, bases(straight))
+    for x, y in loops.batches(6):
+        loop_step(opt, straight, x, y)
+    model = make_model()
+    opt = make(entry, bases(model))
+    for x, y in loops.batches(3):
+        loop_step(opt, model, x, y)
+    fresh = make(entry, bases(model))
+    fresh.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for x, y in loops.batches(3, start=3):
+        loop_step(fresh, model, x, y)
+    assert loops.identical(values(model), values(straight))
+
+
+@EVERY_CASE
+def test_micro_batch_loops_add_up_to_one_step(entry, more):
+    """Accumulating one loop over the whole batch changes nothing."""
+    model, plain = make_model(), make_model()
+    opt, twin = (make(entry, loops.momentum(m), **more) for m in (model, plain))
+    x, y = next(loops.batches(1))
+    opt.zero_grad()
+    for _ in opt.passes(accumulate=True):
+        xs, ys = opt.take(x, y)
+        F.cross_entropy(model(xs), ys).backward()
+    first = [p.grad.clone() for p in model.parameters()]
+    for _ in opt.passes(accumulate=True):
+        xs, ys = opt.take(x, y)
+        (0 * F.cross_entropy(model(xs), ys)).backward()
+    assert all(
+        torch.equal(g, p.grad) for g, p in zip(first, model.parameters(), strict=True)
+    )
+    opt.step()
+    loop_step(twin, plain, x, y)
+    assert loops.identical(values(model), values(plain))
+
+
+@EVERY_CASE
+def test_leaving_an_accumulating_loop_keeps_what_was_accumulated(entry, more):
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **more)
+    x, y = next(loops.batches(1))
+    F.cross_entropy(model(x), y).backward()
+    before = [p.grad.clone() for p in model.parameters()]
+    for _ in opt.passes(accumulate=True):
+        F.cross_entropy(model(x), y).backward()
+        break
+    after = [p.grad for p in model.parameters()]
+    assert loops.identical(before, after)
+
+
+@EVERY
+def test_only_the_first_pass_writes_running_statistics(entry):
+    model, plain = make_model(batch_norm=True), make_model(batch_norm=True)
+    opt = make(entry, loops.momentum(model), model=model, batch_norm="first")
+    zero = dict.fromkeys(entry.make.bounds, 0.0)
+    twin = make(entry, loops.momentum(plain), **zero)
+    x, y = next(loops.batches(1))
+    for index in opt.passes():
+        F.cross_entropy(model(x), y).backward()
+        if index == 0:
+            after_first = [b.clone() for b in model.buffers()]
+    for _ in twin.passes():
+        F.cross_entropy(plain(x), y).backward()
+    assert loops.identical(list(model.buffers()), after_first)
+    assert model[1].num_batches_tracked == 1
+    assert plain[1].num_batches_tracked == max(1, entry.spec.grad_evals)
+
+
+@EVERY_CASE
+def test_replaying_random_state_gives_every_pass_the_same_masks(entry, more):
+    model = make_model(dropout=0.5)
+    zero = dict.fromkeys(entry.make.bounds, 0.0)
+    opt = make(entry, loops.momentum(model), rng="replay", **{**more, **zero})
+    x, y = next(loops.batches(1))
+    seen = []
+    for _ in opt.passes():
+        out = model(x)
+        seen.append(out.detach())
+        F.cross_entropy(out, y).backward()
+    assert all(torch.equal(out, seen[0]) for out in seen)
+
+
+@EVERY
+def test_a_schedule_sets_the_value_of_each_step_and_is_continued(entry):
+    name = next(iter(entry.make.bounds))
+    schedule = steppe.schedules.Cosine(0.4, 0.0, steps=4)
+    model = make_model()
+    opt = make(entry, loops.momentum(model), **{name: schedule})
+    seen = []
+    for x, y in loops.batches(3):
+        loop_step(opt, model, x, y)
+        seen.append(opt.param_groups[0][name])
+    assert seen == [schedule(t) for t in range(3)]
+    resumed = make(entry, loops.momentum(model), **{name: schedule})
+    resumed.load_state_dict(opt.state_dict())
+    loop_step(resumed, model, *next(loops.batches(1)))
+    assert resumed.param_groups[0][name] == schedule(3)
+
+
+@EVERY
+def test_lr_schedulers_may_hold_the_wrapper_or_the_base(entry):
+    for pick in (lambda opt, base: opt, lambda opt, base: base):
+        model = make_model()
+        base = loops.momentum(model)
+        opt = make(entry, base)
+        scheduler = torch.optim.lr_scheduler.StepLR(pick(opt, base), 1, gamma=0.5)
+        loop_step(opt, model, *next(loops.batches(1)))
+        scheduler.step()
+        assert base.param_groups[0]["lr"] == opt.param_groups[0]["lr"] == 0.05
+
+
+@EVERY
+def test_a_step_without_passes_raises_and_changes_nothing(entry):
+    model = make_model()
+    opt = make(entry, loops.momentum(model))
+    x, y = next(loops.batches(1))
+    F.cross_entropy(model(x), y).backward()
+    before = values(model)
+    with pytest.raises(UsageError, match="finished passes"):
+        opt.step()
+    loop_step(opt, model, x, y)
+    with pytest.raises(UsageError, match="finished passes"):
+        opt.step()
+    assert not loops.identical(values(model), before)
+
+
+@EVERY
+def test_a_pass_without_backward_is_one_clear_sentence(entry):
+    opt = make(entry, loops.momentum(make_model()))
+    with pytest.raises(UsageError, match="no parameter has a gradient after pass 1"):
+        for _ in opt.passes():
+            pass
+
+
+@EVERY
+def test_a_state_of_the_base_alone_can_be_continued(entry):
+    model = make_model()
+    base = loops.momentum(model)
+    base_step(base, model, *next(loops.batches(1)))
+    opt = make(entry, loops.momentum(model))
+    opt.load_state_dict(copy.deepcopy(base.state_dict()))
+    first = next(iter(opt.param_groups[0]["params"]))
+    buffer = base.state[first]["momentum_buffer"]
+    assert torch.equal(opt.bases[0].state[first]["momentum_buffer"], buffer)
+    loop_step(opt, model, *next(loops.batches(1)))
+
+
+@EVERY
+def test_the_state_of_another_method_or_of_the_future_is_refused(entry):
+    opt = make(entry, loops.momentum(make_model()))
+    state = opt.state_dict()
+    state["steppe"] = {**state["steppe"], "method": "Other"}
+    with pytest.raises(CheckpointError, match="is of Other, not of"):
+        opt.load_state_dict(state)
+    state["steppe"] = {**state["steppe"], "format": 99}
+    with pytest.raises(CheckpointError, match="upgrade steppe"):
+        opt.load_state_dict(state)
+
+
+@EVERY
+def test_settings_out_of_range_are_refused_by_name(entry):
+    for name, (low, _) in entry.make.bounds.items():
+        for bad in (low - 1, float("nan")):
+            with pytest.raises(SettingError, match=f"{name} must be >= {low:g}, got"):
+                make(entry, loops.momentum(make_model()), **{name: bad})
+
+
+@EVERY
+def test_a_base_that_is_no_optimizer_is_refused(entry):
+    model = make_model()
+    with pytest.raises(SettingError, match=r"torch\.optim\.Optimizer instance"):
+        make(entry, torch.optim.SGD)
+    with pytest.raises(SettingError, match="cannot wrap another"):
+        make(entry, make(entry, loops.momentum(model)))
+
+
+@EVERY
+def test_parameters_can_be_added_later(entry):
+    model, late = make_model(), torch.nn.Linear(3, 3).double()
+    opt = make(entry, loops.momentum(model))
+    opt.add_param_group({"params": list(late.parameters())})
+    before = values(late)
+    x, y = next(loops.batches(1))
+    for _ in opt.passes():
+        F.cross_entropy(late(model(x)), y).backward()
+    opt.step()
+    assert not loops.identical(values(late), before)
+
+
+@EVERY
+def test_storage_of_the_weights_never_moves(entry):
+    model = make_model()
+    opt = make(entry, loops.momentum(model))
+    before = [p.data_ptr() for p in model.parameters()]
+    for x, y in loops.batches(2):
+        loop_step(opt, model, x, y)
+    assert before == [p.data_ptr() for p in model.parameters()]

@@ -1,0 +1,151 @@
+"""LPF-SGD against the closed forms of the smoothed gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steppe import LPFSGD
+from steppe.errors import SettingError, UsageError
+
+W = torch.tensor([[3.0, 4.0], [0.6, -0.8]], dtype=torch.float64)  # row norms 5 and 1
+
+
+def gradient(opt: LPFSGD, loss: Callable[[], Tensor]) -> None:
+    for _ in opt.passes():
+        loss().backward()
+
+
+def test_the_gradient_of_a_quadratic_is_taken_at_the_noisy_weights():
+    w = nn.Parameter(W.clone())
+    opt = LPFSGD(torch.optim.SGD([w], lr=0.1), gamma=0.1, seed=3)
+    for _ in opt.passes():
+        noisy = w.detach().clone()
+        (w**2).sum().backward()
+    torch.testing.assert_close(w.grad, 2 * noisy, rtol=1e-12, atol=0)
+    assert not torch.equal(noisy, W)
+    assert torch.equal(w.detach(), W)
+
+
+def test_noise_is_gaussian_with_gamma_times_the_row_norm():
+    w = nn.Parameter(W.clone())
+    bias = nn.Parameter(torch.tensor([6.0, 8.0], dtype=torch.float64))  # norm 10
+    opt = LPFSGD(torch.optim.SGD([w, bias], lr=0.1), gamma=0.1, seed=0)
+    draws = []
+    for _ in range(4000):
+        for _ in opt.passes():
+            moved = torch.cat([w - W, (bias - torch.tensor([6.0, 8.0]))[None]])
+            draws.append(moved.detach().clone())
+            (w.sum() + bias.sum()).backward()
+    stds = torch.stack(draws).std(0)
+    expected = torch.tensor([[0.5, 0.5], [0.1, 0.1], [1.0, 1.0]], dtype=torch.float64)
+    # The relative standard error of a standard deviation is 1/sqrt(2 * 4000).
+    torch.testing.assert_close(stds, expected, rtol=4 / 8000**0.5, atol=0)
+    assert torch.stack(draws).mean(0).abs().max() < 4 * 1.0 / 4000**0.5
+
+
+def test_the_mean_gradient_of_a_quartic_is_that_of_the_smoothed_loss():
+    w = nn.Parameter(W.clone())
+    opt = LPFSGD(torch.optim.SGD([w], lr=0.1), gamma=0.2, micro_batches=64, seed=1)
+    grads = []
+    for _ in range(200):
+        gradient(opt, lambda: (w**4).sum() / 4)
+        grads.append(w.grad.clone())
+    variance = (0.2 * W.norm(dim=1, keepdim=True)) ** 2
+    expected = W**3 + 3 * W * variance
+    seen = torch.stack(grads)
+    stderr = seen.std(0) / len(grads) ** 0.5
+    assert ((seen.mean(0) - expected).abs() < 4 * stderr).all()
+
+
+def test_rows_of_uneven_shares_weigh_alike():
+    torch.manual_seed(0)
+    x, y = torch.randn(7, 4).double(), torch.randint(3, (7,))
+    net = nn.Linear(4, 3).double()
+    F.cross_entropy(net(x), y).backward()
+    expected = [p.grad.clone() for p in net.parameters()]
+    opt = LPFSGD(torch.optim.SGD(net.parameters(), lr=0.1), gamma=0.0, micro_batches=4)
+    sizes = []
+    for _ in opt.passes():
+        xs, ys = opt.take(x, y)
+        sizes.append(len(xs))
+        F.cross_entropy(net(xs), ys).backward()
+    assert sizes == [2, 2, 2, 1]
+    for p, g in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-12, atol=1e-15)
+
+
+def test_a_batch_shorter_than_the_number_of_shares_has_one_share_per_row():
+    net = nn.Linear(4, 3).double()
+    x, y = torch.randn(3, 4).double(), torch.tensor([0, 1, 2])
+    opt = LPFSGD(torch.optim.SGD(net.parameters(), lr=0.1), gamma=0.0, micro_batches=8)
+    sizes = []
+    for _ in opt.passes():
+        xs, ys = opt.take(x, y)
+        sizes.append(len(xs))
+        F.cross_entropy(net(xs), ys).backward()
+    seen = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    F.cross_entropy(net(x), y).backward()
+    assert sizes == [1, 1, 1]
+    for p, g in zip(net.parameters(), seen, strict=True):
+        torch.testing.assert_close(p.grad, g, rtol=1e-12, atol=1e-15)
+
+
+def test_a_closure_that_clears_gradients_of_the_model_loses_no_share():
+    results = []
+    for clear in (False, True):
+        torch.manual_seed(0)
+        net = nn.Linear(4, 3).double()
+        x, y = torch.randn(8, 4).double(), torch.randint(3, (8,))
+        opt = LPFSGD(torch.optim.SGD(net.parameters(), lr=0.1), micro_batches=4)
+        for _ in opt.passes():
+            if clear:
+                net.zero_grad()
+            xs, ys = opt.take(x, y)
+            F.cross_entropy(net(xs), ys).backward()
+        results.append(net.weight.grad.clone())
+    torch.testing.assert_close(*results, rtol=1e-14, atol=0)
+
+
+def test_shares_of_nested_batches_are_taken_along_the_rows():
+    net = nn.Linear(4, 3).double()
+    batch = {"x": torch.randn(6, 4).double(), "y": [torch.arange(6) % 3]}
+    opt = LPFSGD(torch.optim.SGD(net.parameters(), lr=0.1), micro_batches=3)
+    seen = []
+    for _ in opt.passes():
+        part = opt.take(batch)
+        seen.append(part["y"][0].tolist())
+        F.cross_entropy(net(part["x"]), part["y"][0]).backward()
+    assert seen == [[0, 1], [2, 0], [1, 2]]
+
+
+def test_the_closure_form_returns_the_mean_loss_over_the_shares():
+    w = nn.Parameter(torch.ones(1, 1, dtype=torch.float64))
+    opt = LPFSGD(torch.optim.SGD([w], lr=0.0), gamma=0.0, micro_batches=2)
+    x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+
+    def closure():
+        loss = (opt.take(x) * w).mean()
+        loss.backward()
+        return loss
+
+    assert opt.step(closure).item() == 3.0
+
+
+def test_misuse_is_one_clear_sentence():
+    w = nn.Parameter(W.clone())
+    base = torch.optim.SGD([w], lr=0.1)
+    with pytest.raises(SettingError, match="micro_batches must be >= 1, got 0"):
+        LPFSGD(base, micro_batches=0)
+    opt = LPFSGD(base, micro_batches=2)
+    with pytest.raises(UsageError, match="inside a passes"):
+        opt.take(W)
+    next(loop := opt.passes())
+    with pytest.raises(UsageError, match="without rows"):
+        opt.take(torch.zeros(0, 3))
+    loop.close()

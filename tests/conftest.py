@@ -1,0 +1,24 @@
+"""What all tests share: where the published files of real data sets lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder named by STEPPE_TEST_DATA, or a folder shared/data beside the checkout.
+
+    Without it, tests of real data are skipped, or fail where STEPPE_REQUIRE_DATA=1.
+    """
+    named = os.environ.get("STEPPE_TEST_DATA")
+    folder = Path(named) if named else CHECKOUT.parent / "shared" / "data"
+    if folder.is_dir():
+        return folder
+    reason = f"no data folder: {folder} does not exist; set STEPPE_TEST_DATA."
+    if os.environ.get("STEPPE_REQUIRE_DATA") == "1":
+        return pytest.fail(reason)
+    return pytest.skip(reason)

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import re
 import struct
 
 import numpy as np
@@ -107,17 +108,34 @@ def test_a_hyphen_in_a_name_is_read_as_an_underscore(tmp_path):
     assert load("fashion-mnist", tmp_path).name == "fashion_mnist"
 
 
-def test_a_data_set_whose_parts_have_two_shapes_is_refused():
-    with pytest.raises(DataError, match=r"one shape, got \(1, 2, 2\) and \(1, 3, 3\)"):
-        Dataset(
-            name="mine",
-            train_inputs=torch.zeros(1, 1, 2, 2),
-            train_targets=torch.zeros(1, dtype=torch.int64),
-            test_inputs=torch.zeros(1, 1, 3, 3),
-            test_targets=torch.zeros(1, dtype=torch.int64),
-            classes=("a", "b"),
-            standardised_with=((0.0,), (1.0,)),
-        )
+def made_up(**change):
+    parts = {
+        "train_inputs": torch.zeros(3, 1, 2, 2),
+        "train_targets": torch.arange(3) % 2,
+        "test_inputs": torch.zeros(1, 1, 2, 2),
+        "test_targets": torch.zeros(1, dtype=torch.int64),
+    }
+    return Dataset(
+        name="mine",
+        classes=("a", "b"),
+        standardised_with=((0.0,), (1.0,)),
+        **{**parts, **change},
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"test_inputs": torch.zeros(1, 1, 3, 3)}, "one shape, got (1, 2, 2) and (1,"),
+        ({"train_targets": torch.arange(3)}, "must be 0 to 1, got 2 at position 2"),
+        ({"train_targets": torch.arange(2)}, "training labels must be as many as"),
+        ({"test_targets": torch.zeros(1)}, "test labels must be int64, got torch.f"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_refused(change, sentence):
+    with pytest.raises(DataError, match=re.escape(sentence)):
+        made_up(**change)
+    assert made_up().in_shape == (1, 2, 2)
 
 
 # ---- digits -------------------------------------------------------------------------
@@ -271,6 +289,19 @@ def test_a_set_without_images_is_refused(tmp_path):
     assert "at least one, got none" in refusal("mnist", write_idx(tmp_path, train=0))
 
 
+@pytest.mark.parametrize(
+    ("asked", "first", "found"),
+    [
+        ("fashion_mnist", [5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5], "MNIST"),
+        ("mnist", [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9], "Fashion-MNIST"),
+    ],
+)
+def test_one_data_set_is_not_taken_for_another(asked, first, found, tmp_path):
+    write_idx(tmp_path, train=12)
+    (tmp_path / TRAIN_LABELS).write_bytes(idx(first))
+    assert f"{tmp_path} holds {found}, not" in refusal(asked, tmp_path)
+
+
 # ---- CIFAR-10 pickles ---------------------------------------------------------------
 
 
@@ -398,6 +429,7 @@ def test_a_pickle_without_an_entry_names_it(key, tmp_path):
         ({"data": [1, 2]}, "must be an array, got list"),
         ({"labels": [0, 1]}, "got 2 for 5 inputs"),
         ({"labels": [0, 1, 2, 3, 10]}, "must be 0 to 9, got 10 at position 4"),
+        ({"labels": [0, 1, 2, 3, 10**30]}, "must be a list of whole numbers"),
         ({"labels": [0, 1, 2, 3, 4.5]}, "must be a list of whole numbers"),
     ],
 )
@@ -422,7 +454,9 @@ def test_cifar_without_training_files_or_without_test_file_names_one(tmp_path):
     assert "needs the file data_batch_1," in text
     assert text.endswith(f"unpack it into {tmp_path}.")
     (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
-    assert "needs the file test_batch," in refusal("cifar10", tmp_path)
+    text = refusal("cifar10", tmp_path)
+    assert "needs the file test_batch," in text
+    assert text.endswith(f"unpack it into {tmp_path}/cifar10.")
 
 
 # ---- the published files ------------------------------------------------------------
@@ -438,6 +472,11 @@ def test_mnist_is_the_published_one(data_dir):
     assert pixels.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert pixels.std().item() == pytest.approx(0.3081, abs=5e-5)
     assert data.notes == ()
+
+
+@pytest.mark.real_data
+def test_the_folder_of_mnist_is_not_taken_for_fashion_mnist(data_dir):
+    assert "holds MNIST" in refusal("fashion_mnist", data_dir / "mnist")
 
 
 @pytest.mark.real_data

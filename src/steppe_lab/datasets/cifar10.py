@@ -28,6 +28,7 @@ PUBLISHED = Published(
     title="CIFAR-10",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     folders=("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10", "."),
+    put_into="cifar10",
     unpack=True,
 )
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -98,11 +99,15 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], Tensor]:
             f"'data' in {path} must be bytes of shape (images, {PIXELS}), "
             f"got {pixels.dtype} of shape {pixels.shape}; {again}."
         )
-    if not isinstance(labels, list) or not all(type(x) is int for x in labels):
+    if not isinstance(labels, list) or not all(map(_is_small_int, labels)):
         raise DataError(f"'labels' in {path} must be a list of whole numbers; {again}.")
     where = f"labels in {path}"
     targets = check_labels(labels, len(CLASSES), samples=len(pixels), where=where)
     return pixels.reshape(-1, 3, 32, 32), targets
+
+
+def _is_small_int(value: object) -> bool:
+    return type(value) is int and value.bit_length() < 64
 
 
 def _target(folder: Path) -> Path:

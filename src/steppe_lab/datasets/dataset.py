@@ -55,6 +55,8 @@ class Dataset:
             ("test labels", test, self.test_targets),
         ):
             where = f"{self.name}: the {part}"
+            if targets.dtype != torch.int64:
+                raise DataError(f"{where} must be int64, got {targets.dtype}.")
             check_labels(targets, len(self.classes), samples=inputs[0], where=where)
 
     @property

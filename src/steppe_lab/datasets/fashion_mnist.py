@@ -16,6 +16,7 @@ PUBLISHED = Published(
     title="Fashion-MNIST",
     url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "."),
+    put_into="fashion-mnist",
     suffixes=("", ".gz"),
 )
 

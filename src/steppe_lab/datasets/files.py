@@ -18,6 +18,7 @@ class Published:
     title: str  # name of the data set in sentences
     url: str  # where the files can be downloaded
     folders: tuple[str, ...]  # under the data folder, best first; "." is itself
+    put_into: str  # of the folders, the one a download is advised to go to
     suffixes: tuple[str, ...] = ("",)  # endings a file may have
     unpack: bool = False  # the download is an archive
 
@@ -70,12 +71,12 @@ def folder_of(
     if data_dir is None:
         raise DataError(
             f"{published.title} is read from files and no data folder is given: name "
-            f"one with --data-dir DIR; {published.fix(f'DIR/{published.folders[0]}')}."
+            f"one with --data-dir DIR; {published.fix(f'DIR/{published.put_into}')}."
         )
     if not data_dir.is_dir():
         raise DataError(
             f"the data folder must be an existing folder, got {data_dir}; name the "
-            f"folder that holds {published.folders[0]} with --data-dir DIR."
+            f"folder that holds the folder {published.put_into} with --data-dir DIR."
         )
     places = [data_dir / folder for folder in published.folders]
     lacking = {p: [n for n in names if not published.find(p, n)] for p in places}
@@ -83,7 +84,9 @@ def folder_of(
     if not lacking[best]:
         return best
     partly = len(lacking[best]) < len(names)
-    looked, target = ([best], best) if partly else (places, places[0])
+    looked, target = (
+        ([best], best) if partly else (places, data_dir / published.put_into)
+    )
     raise published.missing(lacking[best][0], looked, target)
 
 

@@ -28,6 +28,10 @@ MAGIC = {"images": 0x00000803, "labels": 0x00000801}  # unsigned bytes; 3 axes, 
 PARTS = ("train", "t10k")
 SIDE = 28  # pixels
 OFFICIAL = {"training": 60_000, "test": 10_000}  # images
+FIRST_LABELS = {  # the data sets share names of files and shapes; these differ
+    "MNIST": [5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5],
+    "Fashion-MNIST": [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9],
+}
 
 
 def read_idx(
@@ -95,6 +99,7 @@ def read_grey_images(
     names = [f"{part}-{kind}" for part in PARTS for kind in kinds]
     folder = folder_of(published, data_dir, names)
     train, train_targets = read_part(folder, "train", published, len(classes))
+    _refuse_another_set(train_targets, folder, published)
     test, test_targets = read_part(folder, "t10k", published, len(classes))
     return Dataset(
         name=name,
@@ -107,3 +112,12 @@ def read_grey_images(
         notes=note_if_fewer("training", len(train), OFFICIAL["training"])
         + note_if_fewer("test", len(test), OFFICIAL["test"]),
     )
+
+
+def _refuse_another_set(targets: Tensor, folder: Path, published: Published) -> None:
+    for title, first in FIRST_LABELS.items():
+        if title != published.title and targets[: len(first)].tolist() == first:
+            raise DataError(
+                f"{folder} holds {title}, not {published.title}; name the folder "
+                f"that holds the folder {published.put_into} with --data-dir DIR."
+            )

@@ -18,6 +18,7 @@ PUBLISHED = Published(
     # http://yann.lecun.com/exdb/mnist no longer serves the files; this mirror does.
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     folders=("mnist", "MNIST/raw", "."),
+    put_into="mnist",
     suffixes=("", ".gz"),
 )
 

@@ -15,7 +15,7 @@ from steppe_lab.datasets.idx import read_grey_images
 
 PUBLISHED = Published(
     title="MNIST",
-    # http://yann.lecun.com/exdb/mnist no longer serves the files; this mirror does.
+    # A mirror of http://yann.lecun.com/exdb/mnist, which often refuses downloads.
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     folders=("mnist", "MNIST/raw", "."),
     put_into="mnist",

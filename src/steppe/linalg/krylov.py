@@ -99,12 +99,13 @@ class Krylov:
         """Combinations of the basis, coefficients (m, K) to vectors (D, K)."""
         basis = self._rows[self.locked : self.locked + self.steps]
         wanted = coefficients.to(device=basis.device, dtype=basis.dtype)
-        return basis.T.matmul(wanted)
+        return torch.matmul(basis.mT, wanted)
 
     def couplings(self, coefficients: Tensor) -> Tensor:
         """Norms of the part of H y among the locked vectors, shape (K,), float64."""
         parts = torch.stack(self._couplings, dim=1).double().cpu()  # (L, m)
-        return torch.linalg.vector_norm(parts @ coefficients, dim=0)
+        norms: Tensor = torch.linalg.vector_norm(parts @ coefficients, dim=0)
+        return norms
 
     def _append(self, vector: Tensor) -> None:
         rest, _ = self._orthogonal(vector)

@@ -1,0 +1,46 @@
+"""How well a network does on samples it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy, and the share of samples classified wrongly."""
+
+    loss: float
+    error: float  # 0 to 1
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, batch_size: int = 256
+) -> Score:
+    """Score a network in eval mode; its modes are put back.
+
+    Args:
+        model: gives logits, shape (B, C).
+        inputs: shape (N, ...), on any device.
+        targets: class indices, shape (N,).
+        batch_size: rows at a time; the score does not depend on it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    device = next(model.parameters()).device
+    loss, wrong = 0.0, 0
+    model.eval()
+    try:
+        for start in range(0, len(targets), batch_size):
+            x = inputs[start : start + batch_size].to(device)
+            y = targets[start : start + batch_size].to(device)
+            logits = model(x)
+            loss += F.cross_entropy(logits, y, reduction="sum").double().item()
+            wrong += int((logits.argmax(1) != y).sum())
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return Score(loss / len(targets), wrong / len(targets))

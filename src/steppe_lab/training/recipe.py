@@ -1,0 +1,158 @@
+"""The recipe of a trained network: everything its weights follow from.
+
+A recipe is a frozen record; texts such as "sam:rho=0.1" are accepted where a choice is
+due and are checked and completed, so that a stored recipe says every setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import nn
+from torch.optim import Optimizer
+
+from steppe.errors import SettingError
+from steppe.optimizers import OPTIMIZERS
+from steppe.registry import Choice, Registry, unknown_name
+from steppe.schedules import Cosine, MultiStep, Schedule
+from steppe_lab.datasets import DATASETS, Selection
+from steppe_lab.models import MODELS
+from steppe_lab.training.bases import BASES
+
+CHOICES: dict[str, Registry[Any]] = {
+    "data": DATASETS,
+    "model": MODELS,
+    "optimizer": OPTIMIZERS,
+    "base": BASES,
+}
+
+
+class Recipe(BaseModel):
+    """Settings of one training run.
+
+    Args:
+        data: name of a data set.
+        model: name of a model, with settings.
+        optimizer: a method that wraps the base, or None for the base alone.
+        base: the optimizer that takes the steps.
+        train_samples: training samples drawn; None for the data set's default.
+        label_noise: share of training labels exchanged for a wrong class, 0 to 1.
+        held_out: what the network is judged on; "validation" while tuning.
+        data_seed: of the samples drawn and of the label noise.
+        epochs: passes over the training samples.
+        batch_size: samples per step.
+        lr_schedule: the learning rate over the steps: "cosine" falls to 0, "step"
+            falls tenfold at 1/2 and 3/4 of the steps, "constant" stays.
+        warmup_epochs: linear warm-up of the learning rate.
+        seed: of the initial weights, the order of samples and the optimizer's noise.
+        device: a torch device.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Choice
+    model: Choice
+    base: Choice
+    optimizer: Choice | None = None
+    train_samples: int | None = Field(default=None, ge=1)
+    label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
+    held_out: Literal["test", "validation"] = "test"
+    data_seed: int = Field(default=0, ge=0)
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
+    warmup_epochs: float = Field(default=0.0, ge=0.0)
+    seed: int = Field(default=0, ge=0)
+    device: str = "cpu"
+
+    @field_validator("data", "model", "base", "optimizer", mode="before")
+    @classmethod
+    def _choice(cls, value: Any, info: Any) -> Any:
+        registry = CHOICES[info.field_name]
+        if isinstance(value, str):
+            return registry.parse(value)
+        if isinstance(value, Choice):
+            return registry.choose(value.name, value.settings)
+        if isinstance(value, Mapping):
+            return registry.choose(value["name"], value["settings"])
+        return value
+
+    @model_validator(mode="after")
+    def _settings_in_range(self) -> Recipe:
+        if self.train_samples is None:
+            default = DATASETS[self.data.name].spec.train_samples
+            object.__setattr__(self, "train_samples", default)
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise SettingError(
+                f"device must be one that torch can use, got '{self.device}' "
+                f"({str(error).splitlines()[0]})"
+            ) from None
+        # Made once on a dummy, so that a bad setting shows before any work.
+        dummy = nn.Parameter(torch.zeros(1))
+        self.make_optimizer(nn.ParameterList([dummy]))
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name of the optimizer, as in tables."""
+        return self.optimizer.name if self.optimizer else self.base.name
+
+    @property
+    def selection(self) -> Selection:
+        """Which samples, with which labels."""
+        return Selection(
+            train_samples=self.train_samples,
+            label_noise=self.label_noise,
+            held_out=self.held_out,
+            seed=self.data_seed,
+        )
+
+    def make_model(self, in_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A network with the initial weights that the seed gives."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model: nn.Module = MODELS.build(self.model, in_shape, classes)
+        return model.to(self.device)
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """The optimizer over all parameters of a model."""
+        try:
+            base: Optimizer = BASES.build(self.base, model.parameters())
+        except (ValueError, TypeError) as error:
+            raise SettingError(f"{self.base.name}: {error}.") from None
+        if self.optimizer is None:
+            return base
+        settings = OPTIMIZERS[self.optimizer.name].settings()
+        seed = {"seed": self.seed} if "seed" in settings else {}
+        choice = Choice(self.optimizer.name, {**self.optimizer.settings, **seed})
+        made: Optimizer = OPTIMIZERS.build(choice, base, model=model)
+        return made
+
+    def make_lr_schedule(self, samples: int) -> Schedule:
+        """The learning rate as a function of the step, for a number of samples."""
+        lr = float(self.base.settings["lr"])
+        per_epoch = -(-samples // self.batch_size)
+        steps = self.epochs * per_epoch
+        warmup = min(round(self.warmup_epochs * per_epoch), steps)
+        if self.lr_schedule == "cosine":
+            return Cosine(lr, 0.0, steps, warmup)
+        drops = (steps // 2, 3 * steps // 4) if self.lr_schedule == "step" else ()
+        return MultiStep(lr, drops, warmup=warmup)
+
+
+def read_optimizer(text: str, base: Choice | str) -> dict[str, Any]:
+    """`optimizer` and `base` of a recipe for a text that may name either.
+
+    "sgd:lr=0.05" is the base alone; "sam:rho=0.1" wraps `base`.
+    """
+    name = text.partition(":")[0]
+    if name in BASES:
+        return {"optimizer": None, "base": BASES.parse(text)}
+    if name in OPTIMIZERS or (":" in text and name not in OPTIMIZERS):
+        return {"optimizer": OPTIMIZERS.parse(text), "base": base}
+    raise unknown_name("optimizer", name, [*BASES.names(), *OPTIMIZERS.names()])

@@ -164,6 +164,12 @@ class Objective:
             raise DataError("the data holds no loss term; give at least one sample.")
         return joined
 
+    def mean_loss(self) -> Tensor:
+        """Mean loss, shape (), float64, on the device; inside `measuring()`."""
+        batches = [self.batch_losses(i) for i in range(len(self.batches))]
+        terms = sum(losses.numel() for losses in batches)
+        return torch.stack([losses.double().sum() for losses in batches]).sum() / terms
+
     def value(self) -> Estimate:
         """Mean loss; the standard error is that of a mean over N drawn samples."""
         before = self.cost
@@ -186,6 +192,8 @@ class Objective:
             for index in range(len(self.batches)):
                 losses = self.batch_losses(index)
                 terms += losses.numel()
+                if not losses.requires_grad:  # no parameter has an influence
+                    continue
                 grads = torch.autograd.grad(
                     losses.sum(), self.params, materialize_grads=True
                 )

@@ -1,0 +1,48 @@
+"""What a measure of flatness is, and the register of all of them."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import torch
+
+from steppe.objective import Objective
+from steppe.registry import Choice, MeasureSpec, Registry
+from steppe.results import Estimate
+
+MEASURES: Registry[MeasureSpec] = Registry("measure", MeasureSpec)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractMeasure(abc.ABC):
+    """Settings of a measure; calling it on an objective is the measurement.
+
+    A measure leaves the model as found: parameters, buffers, gradients, modes and
+    random state, also after an exception. Randomness comes from the generator alone.
+    """
+
+    @abc.abstractmethod
+    def __call__(
+        self, objective: Objective, *, generator: torch.Generator | None = None
+    ) -> Estimate:
+        """Measure.
+
+        Args:
+            objective: the mean loss to measure at its present parameters.
+            generator: of the random draws; None for seed 0 on the CPU.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by name."""
+        return dataclasses.asdict(self)
+
+    def choice(self) -> Choice:
+        """Registered name and settings; the class name where it is not registered."""
+        names = (entry.name for entry in MEASURES if entry.make is type(self))
+        return Choice(next(names, type(self).__name__), self.settings())
+
+    def details(self, objective: Objective, **found: Any) -> dict[str, Any]:
+        """What the number is a function of: objective, settings, and what was found."""
+        return {**objective.details, **self.settings(), **found}

@@ -1,0 +1,97 @@
+"""Low-pass filtered loss (LPF): the mean loss under Gaussian noise on the weights.
+
+Source: Bisla et al., 2022, arXiv:2201.08025, Equation 3. By default the noise is
+relative to the norm of each filter, which stands for the balancing of the network that
+the published code does first; "raw" is its plain isotropic noise.
+
+Shape letters: M random draws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError
+from steppe.linalg.operator import seeded
+from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.objective import Objective
+from steppe.parameters import restored
+from steppe.perturb import filter_noise, gaussian_noise
+from steppe.results import Cost, Estimate
+
+NOISES = {"filter": filter_noise, "raw": gaussian_noise}
+
+
+def smoothed_losses(
+    objective: Objective,
+    sigma: float,
+    samples: int,
+    scale: Literal["filter", "raw"],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Loss at the parameters, shape (), and at M points around them, shape (M,)."""
+    params = objective.params
+    with restored(params) as centre, objective.measuring(), torch.no_grad():
+        base = objective.mean_loss()
+        around = []
+        for _ in range(samples):
+            noise = NOISES[scale](centre, sigma, generator)
+            torch._foreach_copy_(list(params), centre)
+            torch._foreach_add_(list(params), noise)
+            around.append(objective.mean_loss())
+    objective.cost += Cost(forwards=samples + 1)
+    return base.cpu(), torch.stack(around).cpu()
+
+
+@MEASURES.add(
+    "lpf",
+    source="Bisla et al., 2022, arXiv:2201.08025, Equation 3",
+    units="loss",
+    invariant_to=("layer_rescaling",),
+    cost="samples + 1 forward passes",
+)
+@dataclass(frozen=True, kw_only=True)
+class LPF(AbstractMeasure):
+    """Mean loss under Gaussian noise on the weights; it contains the loss itself.
+
+    Args:
+        sigma: standard deviation of the noise, as a share of the norm of the filter
+            (scale "filter") or in the units of the parameters (scale "raw").
+        samples: number of draws M, at least 2.
+        scale: "filter" follows a rescaling of layers that keeps the function; "raw"
+            does not.
+    """
+
+    sigma: float = 0.01
+    samples: int = 100
+    scale: Literal["filter", "raw"] = "filter"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise SettingError(f"sigma must be > 0, got {self.sigma}.")
+        if self.samples < 2:
+            raise SettingError(f"samples must be >= 2, got {self.samples}.")
+        if self.scale not in NOISES:
+            raise SettingError(f"scale must be 'filter' or 'raw', got {self.scale!r}.")
+
+    def __call__(
+        self, objective: Objective, *, generator: torch.Generator | None = None
+    ) -> Estimate:
+        """Draw, evaluate, average; the standard error is over the draws."""
+        before = objective.cost
+        base, losses = smoothed_losses(
+            objective, self.sigma, self.samples, self.scale, seeded(generator)
+        )
+        return Estimate(
+            value=float(losses.mean()),
+            stderr=float(losses.std()) / self.samples**0.5,
+            samples=self.samples,
+            converged=bool(torch.isfinite(losses).all()),
+            cost=objective.cost - before,
+            details=self.details(objective, base_loss=float(base)),
+        )

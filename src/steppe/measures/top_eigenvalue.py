@@ -1,0 +1,64 @@
+"""Largest eigenvalue of the Hessian of the mean loss.
+
+Source: LeCun et al., 1993, Automatic Learning Rate Maximization by On-Line Estimation
+of the Hessian's Eigenvectors; found here by Lanczos (`steppe.linalg.lanczos`), so that
+it is the algebraically largest and not the largest in magnitude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from steppe.curvature.hessian import Hessian
+from steppe.errors import SettingError
+from steppe.linalg.lanczos import eigsh
+from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.objective import Objective
+from steppe.results import Estimate
+
+
+@MEASURES.add(
+    "top_eigenvalue",
+    source="LeCun et al., 1993, NIPS 5, Automatic Learning Rate Maximization",
+    units="loss per squared parameter",
+    invariant_to=("unit_permutation",),
+    cost="one gradient and about 20 Hessian products",
+)
+@dataclass(frozen=True, kw_only=True)
+class TopEigenvalue(AbstractMeasure):
+    """Largest eigenvalue of the Hessian: the curvature along the sharpest direction.
+
+    Args:
+        tol: norm of the residual H v - value v, as a share of the value.
+        max_products: Hessian products at most.
+    """
+
+    tol: float = 1e-3
+    max_products: int = 200
+
+    def __post_init__(self) -> None:
+        if not self.tol > 0:
+            raise SettingError(f"tol must be > 0, got {self.tol}.")
+        if self.max_products < 1:
+            raise SettingError(f"max_products must be >= 1, got {self.max_products}.")
+
+    def __call__(
+        self, objective: Objective, *, generator: torch.Generator | None = None
+    ) -> Estimate:
+        """Run Lanczos; nothing is sampled, so the doubt is the residual."""
+        before = objective.cost
+        pairs = eigsh(
+            objective.share(Hessian),
+            tol=self.tol,
+            max_products=self.max_products,
+            generator=generator,
+        )
+        found = {"residual": float(pairs.residuals[0]), "products": pairs.products}
+        return Estimate(
+            value=float(pairs.values[0]),
+            converged=pairs.converged,
+            cost=objective.cost - before,
+            details=self.details(objective, **found),
+        )

@@ -1,0 +1,64 @@
+"""Trace of the Hessian of the mean loss.
+
+Source: Hutchinson, 1990, doi:10.1080/03610919008812866; as a measure of flatness in
+Dinh et al., 2017, arXiv:1703.04933, who show that rescaling layers changes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from steppe.curvature.hessian import Hessian
+from steppe.errors import SettingError
+from steppe.linalg import trace as hutchinson
+from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.objective import Objective
+from steppe.results import Estimate
+
+MIN_SAMPLES = 10
+
+
+@MEASURES.add(
+    "trace",
+    source="Hutchinson, 1990, doi:10.1080/03610919008812866; arXiv:1703.04933",
+    units="loss per squared parameter",
+    cost="one gradient and 10 to max_samples Hessian products",
+)
+@dataclass(frozen=True, kw_only=True)
+class Trace(AbstractMeasure):
+    """Trace of the Hessian: the sum of the curvatures along all directions.
+
+    Args:
+        rtol: asked standard error as a share of the magnitude of the trace.
+        max_samples: random vectors at most, one Hessian product each; at least 10.
+    """
+
+    rtol: float = 0.05
+    max_samples: int = 200
+
+    def __post_init__(self) -> None:
+        if not self.rtol > 0:
+            raise SettingError(f"rtol must be > 0, got {self.rtol}.")
+        if self.max_samples < MIN_SAMPLES:
+            raise SettingError(
+                f"max_samples must be >= {MIN_SAMPLES}, got {self.max_samples}."
+            )
+
+    def __call__(
+        self, objective: Objective, *, generator: torch.Generator | None = None
+    ) -> Estimate:
+        """Average z' H z over vectors of random signs until the error is met."""
+        before = objective.cost
+        found = hutchinson.trace(
+            objective.share(Hessian),
+            rtol=self.rtol,
+            min_samples=MIN_SAMPLES,
+            max_samples=self.max_samples,
+            generator=generator,
+        )
+        return dataclasses.replace(
+            found, cost=objective.cost - before, details=self.details(objective)
+        )

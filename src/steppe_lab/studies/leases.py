@@ -93,24 +93,37 @@ def is_stale(path: Path, stale_after: float) -> bool:
 def break_stale(path: Path, stale_after: float) -> bool:
     """Remove a stale lease; True when this call removed it.
 
-    Of two thieves, the slower one may rename the lease that the faster one has just
-    made. It sees the other token and puts that lease back.
+    Thieves take turns by a lease of their own, so that none removes what another
+    has just made; only that one, of a thief killed in the act, is taken unguarded.
     """
-    token = _read(path).get("token")
     if not is_stale(path, stale_after):
         return False
-    taken = path.parent / f".{path.name}.{secrets.token_hex(6)}.stolen"
+    turn = path.with_name(f".{path.name}.thief")
+    token = _read(turn).get("token")
+    if is_stale(turn, stale_after):
+        take_away(turn, token)
+    guard = create(turn)
+    if guard is None:
+        return False
+    with guard:
+        token = _read(path).get("token")
+        return is_stale(path, stale_after) and take_away(path, token)
+
+
+def take_away(path: Path, token: str | None) -> bool:
+    """Remove the lease with this token; another one found there is put back."""
+    taken = path.with_name(f".{path.name}.{secrets.token_hex(6)}.stolen")
     try:
         path.rename(taken)
     except OSError:
         return False
     holder = _read(taken)
-    mine = holder.get("token") == token
-    if not mine:
+    same = holder.get("token") == token
+    if not same:
         _create(path, holder)
     with contextlib.suppress(OSError):
         taken.unlink()
-    return mine
+    return same
 
 
 @functools.cache
@@ -141,7 +154,7 @@ def is_alive(pid: int, start: int | None) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it is somebody else's
         pass
     fields = _proc_stat(pid)
     if not fields:

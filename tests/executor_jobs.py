@@ -1,0 +1,83 @@
+"""Work for the tests of the executor; worker processes import it by name."""
+
+import errno
+import os
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from steppe.errors import DataError
+from steppe_lab.studies.local import run_local
+from steppe_lab.studies.store import Store
+
+
+def _mark(folder):
+    (folder / f"call-{uuid.uuid4().hex}").touch()
+
+
+def halve(config, folder, report):
+    """Leaves a mark per call, so that calls can be counted."""
+    _mark(folder)
+    report(0.5, "half done")
+    return {"half": config["number"] / 2, "third": config["number"] / 3}
+
+
+def slow_halve(config, folder, report):
+    result = halve(config, folder, report)
+    time.sleep(0.05)
+    return result
+
+
+def threads(config, folder, report):
+    return {"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
+
+
+def die_by_config(config, folder, report):
+    """Dies in the way asked for, until it has died `deaths` times."""
+    _mark(folder)
+    if len(list(folder.glob("call-*"))) <= config["deaths"]:
+        if config["how"] == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"how": config["how"]}
+
+
+def complain(config, folder, report):
+    _mark(folder)
+    if config["number"] == 1:
+        raise ValueError("one is\nbad")
+    if config["number"] == 2:
+        raise DataError("two is no data; give three.")
+    if config["number"] == 3:
+        return {"not json": object()}
+    return {"number": config["number"]}
+
+
+def fill_the_disk(config, folder, report):
+    def write(descriptor, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    os.write = write  # in this worker process, which ends by it
+    return {}
+
+
+def hang(config, folder, report):
+    """Finishes number 0; the others wait for a signal that never comes."""
+    (folder / "pid").write_text(str(os.getpid()))
+    if config["number"] > 0:
+        time.sleep(600)
+    return {"number": 0}
+
+
+def drive(root, work, workers):
+    """Run everything in a store; body of the processes that tests kill."""
+    store = Store(root)
+    configs = [store.config(run)["number"] for run in store.ids()]
+    order = [run for _, run in sorted(zip(configs, store.ids(), strict=True))]
+    run_local(store, order, work, workers=int(workers))
+
+
+if __name__ == "__main__":
+    drive(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

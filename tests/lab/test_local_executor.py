@@ -1,0 +1,272 @@
+"""Runs end up finished or failed, whoever dies in between, and only once."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import executor_jobs
+from steppe.errors import SettingError, StoreError, UsageError
+from steppe_lab.studies.local import run_local
+from steppe_lab.studies.store import Failure, Store
+from steppe_lab.studies.worker import find_work
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def add(store, count, **more):
+    return [store.add({"number": number, **more}) for number in range(count)]
+
+
+def texts(store):
+    return {
+        run: (store.folder(run) / "result.json").read_bytes() for run in store.ids()
+    }
+
+
+def calls(store, run):
+    return len(list(store.folder(run).glob("call-*")))
+
+
+def leftovers(store):
+    names = ("lease.json", ".*.tmp", ".*.stolen")
+    return [path for name in names for path in store.root.glob(f"runs/*/{name}")]
+
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def start(store, work, workers=2):
+    command = [sys.executable, executor_jobs.__file__]
+    arguments = [store.root, f"executor_jobs:{work}", str(workers)]
+    return subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def members(session):
+    """Living processes that a parent started with `start`, and it itself."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] not in "ZX":
+            found.append(int(folder.name))
+    return found
+
+
+def kill_after(store, count, seconds):
+    """Kill an executor when it has finished so many runs, and so many seconds more."""
+
+    def finished():
+        return sum(store.status(run) == "finished" for run in store.ids())
+
+    target = finished() + count
+    parent = start(store, "slow_halve")
+    until(lambda: finished() >= target)
+    time.sleep(seconds)
+    parent.kill()
+    parent.communicate()
+    until(lambda: members(parent.pid) == [], 10)
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    run_local(one, add(one, 6), "executor_jobs:halve")
+    outcome = run_local(two, add(two, 6), "executor_jobs:halve", workers=2)
+    assert outcome.failed == {}
+    assert len(outcome.finished) == 6
+    assert texts(one) == texts(two)
+    assert leftovers(one) + leftovers(two) == []
+
+
+def test_finished_runs_are_not_run_again_and_start_no_process(store, monkeypatch):
+    ids = add(store, 2)
+    run_local(store, ids, "executor_jobs:halve")
+    monkeypatch.setattr("steppe_lab.studies.local.hire", None)
+    events = []
+    outcome = run_local(store, ids, "executor_jobs:halve", progress=events.append)
+    assert outcome.finished == tuple(ids)
+    assert [calls(store, run) for run in ids] == [1, 1]
+    assert [(e.state, e.fraction, e.text) for e in events] == [
+        ("finished", 1.0, "stored")
+    ] * 2
+
+
+def test_events_tell_of_a_run_from_start_to_end(store):
+    (run,) = add(store, 1)
+    events = []
+    run_local(store, [run], "executor_jobs:halve", progress=events.append)
+    assert {event.run for event in events} == {run}
+    assert [(e.state, e.fraction, e.text) for e in events] == [
+        ("running", 0.0, ""),
+        ("running", 0.5, "half done"),
+        ("finished", 1.0, ""),
+    ]
+
+
+def test_runs_start_in_the_order_given(store):
+    order = add(store, 4)[::-1]
+    events = []
+    run_local(store, order, "executor_jobs:halve", progress=events.append)
+    assert [e.run for e in events if e.state == "finished"] == order
+
+
+def test_workers_are_born_with_their_number_of_threads(store, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    (run,) = add(store, 1)
+    run_local(store, [run], "executor_jobs:threads", threads=3)
+    assert store.result(run)["threads"] == "3"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_an_exception_is_stored_and_the_study_goes_on(store):
+    ids = add(store, 5)
+    outcome = run_local(store, ids, "executor_jobs:complain", workers=2)
+    assert outcome.finished == (ids[0], ids[4])
+    reasons = [outcome.failed[run].reason for run in ids[1:4]]
+    assert reasons[:2] == ["ValueError: one is", "two is no data; give three."]
+    assert "not JSON serializable" in reasons[2]
+    trace = store.artefact(ids[1], "traceback.txt").read_text()
+    assert 'raise ValueError("one is\\nbad")' in trace
+    assert [calls(store, run) for run in ids] == [1] * 5
+
+
+def test_what_raised_is_tried_again_by_later_calls_until_attempts_are_over(store):
+    ids = add(store, 2)
+    for attempts in (1, 2, 2):
+        outcome = run_local(store, ids, "executor_jobs:complain")
+        assert outcome.failed[ids[1]].attempts == attempts
+        assert calls(store, ids[1]) == attempts
+
+
+def test_a_run_whose_worker_dies_is_tried_again_until_attempts_are_over(store):
+    deaths = {"exit": 1, "kill": 1, "always": 9, "never": 0}
+    runs = {how: store.add({"how": how, "deaths": n}) for how, n in deaths.items()}
+    work = "executor_jobs:die_by_config"
+    outcome = run_local(store, runs.values(), work, workers=2)
+    assert outcome.finished == (runs["exit"], runs["kill"], runs["never"])
+    assert {how: calls(store, run) for how, run in runs.items()} == {
+        "exit": 2,
+        "kill": 2,
+        "always": 2,
+        "never": 1,
+    }
+    reasons = {how: store.failure(run).reason for how, run in list(runs.items())[:3]}
+    assert reasons == {
+        "exit": "the worker process died (exit code 3)",
+        "kill": "the worker process died (signal 9)",
+        "always": "the worker process died (signal 9)",
+    }
+    assert outcome.failed == {runs["always"]: Failure(reasons["always"], 2, died=True)}
+    assert leftovers(store) == []
+
+
+def test_killing_the_executor_again_and_again_changes_no_result(tmp_path):
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    ids = add(whole, 30)
+    assert add(cut, 30) == ids
+    run_local(whole, ids, "executor_jobs:halve", workers=2)
+    moments = random.Random(5)
+    for _ in range(3):
+        kill_after(cut, moments.randrange(1, 8), moments.random() * 0.05)
+    assert any(cut.status(run) != "finished" for run in ids)
+    run_local(cut, ids, "executor_jobs:halve", workers=2)
+    assert texts(cut) == texts(whole)
+    assert leftovers(cut) == []
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_running(store):
+    ids = add(store, 3)
+    parent = start(store, "hang")
+    until(lambda: all((store.folder(run) / "pid").exists() for run in ids))
+    until(lambda: store.status(ids[0]) == "finished")
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to all of them
+    trace = parent.communicate(timeout=20)[1].decode()
+    assert trace.count("Traceback") == 1
+    assert trace.endswith("KeyboardInterrupt\n")
+    until(lambda: members(parent.pid) == [], 10)
+    assert [store.status(run) for run in ids] == ["finished", "waiting", "waiting"]
+    assert leftovers(store) == []
+
+
+def test_two_executors_on_one_store_run_every_run_once(store):
+    ids = add(store, 40)
+    other = start(store, "slow_halve", workers=1)
+    until(lambda: any(store.status(run) != "waiting" for run in ids))
+    outcome = run_local(store, ids[::-1], "executor_jobs:slow_halve")
+    assert other.communicate(timeout=30)[1] == b""
+    assert len(outcome.finished) == 40
+    assert [calls(store, run) for run in ids] == [1] * 40
+    assert leftovers(store) == []
+
+
+def test_a_run_that_another_process_holds_is_waited_for(store):
+    (run,) = add(store, 1)
+    lease = store.claim(run)
+    events = []
+
+    def progress(event):
+        events.append((event.state, event.text))
+        if event.state == "waiting":
+            store.finish(run, {"by": "somebody else"})
+            lease.release()
+
+    outcome = run_local(store, [run], "executor_jobs:halve", progress=progress)
+    assert outcome.finished == (run,)
+    assert store.result(run) == {"by": "somebody else"}
+    waiting = ("waiting", "another process works on it")
+    assert events == [waiting, ("finished", "stored")]
+
+
+def test_a_full_disk_stops_the_study_with_one_sentence(store):
+    (run,) = add(store, 1)
+    with pytest.raises(StoreError, match=r"^cannot write .*: no space left.*\.$"):
+        run_local(store, [run], "executor_jobs:fill_the_disk")
+    assert store.status(run) == "waiting"
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize(
+    "work", ["executor_jobs", "executor_jobs:x", "no_such:x", ":x"]
+)
+def test_work_that_cannot_be_imported_is_refused(work):
+    with pytest.raises(UsageError, match="importable module:function, got"):
+        find_work(work)
+
+
+def test_the_executor_passes_the_refusal_of_its_workers_on(store):
+    with pytest.raises(UsageError, match="importable module:function, got 'no_such:x'"):
+        run_local(store, add(store, 1), "no_such:x")
+
+
+def test_a_script_without_a_guard_is_told_so(store, tmp_path):
+    add(store, 1)
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from steppe_lab.studies.local import run_local\n"
+        "from steppe_lab.studies.store import Store\n"
+        f"store = Store({str(store.root)!r})\n"
+        "run_local(store, store.ids(), 'executor_jobs:halve')\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, timeout=60)
+    assert b"below if __name__ == '__main__'" in ended.stderr
+
+
+def test_numbers_below_one_are_refused(store):
+    with pytest.raises(SettingError, match=r"workers must be >= 1, got 0\."):
+        run_local(store, [], "executor_jobs:halve", workers=0)

@@ -1,0 +1,332 @@
+"""Runs in a folder: written whole or not at all, and worked on by one at a time."""
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from steppe.errors import SettingError, StoreError
+from steppe_lab.studies import leases
+from steppe_lab.studies.files import (
+    canonical_json,
+    digest,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from steppe_lab.studies.store import Failure, Row, Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def run(store):
+    return store.add({"optimizer": "sam:rho=0.05", "seed": 1})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refuse_to_write(monkeypatch, code):
+    def write(descriptor, data):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "write", write)
+
+
+def forge(store, run, age=0.0, **holder):
+    """A lease with what is given changed, and a heartbeat so many seconds old."""
+    lease = store.claim(run)
+    record = json.loads(lease.path.read_text())
+    lease.path.write_text(json.dumps({**record, "token": "other", **holder}))
+    beat = lease.path.stat().st_mtime - age
+    os.utime(lease.path, (beat, beat))
+    return lease.path
+
+
+def held_by_a_dead_process(store, run):
+    """The lease of a process of this host that is gone."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return forge(store, run, pid=process.pid)
+
+
+# ---- files
+
+
+def test_floats_come_back_bit_for_bit(tmp_path):
+    values = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, 1e16]
+    write_json(tmp_path / "a.json", values)
+    back = read_json(tmp_path / "a.json")
+    assert [x.hex() for x in back] == [x.hex() for x in values]
+
+
+def test_numbers_that_json_cannot_say_become_null(tmp_path):
+    value = {"loss": [math.nan, 1.5], "worst": (math.inf, -math.inf)}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == {"loss": [None, 1.5], "worst": [None] * 2}
+
+
+def test_a_record_has_one_text_whatever_the_order_of_its_keys():
+    record = {"b": [1, 0.1, None, True], "a": {"d": "ä", "c": 1e-5}}
+    text = '{"a":{"c":1e-05,"d":"\\u00e4"},"b":[1,0.1,null,true]}'
+    assert canonical_json(record) == text
+    assert canonical_json(dict(reversed(record.items()))) == text
+
+
+def test_digest_is_the_sha256_of_the_text():
+    empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert digest({}) == empty
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, object(), {1, 2}])
+def test_settings_that_are_no_value_are_refused(bad):
+    with pytest.raises(SettingError):
+        canonical_json({"rho": bad})
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+    refuse_to_write(monkeypatch, errno.ENOSPC)
+    with pytest.raises(StoreError, match=r"^cannot write .*a\.json: no space left on"):
+        write_atomically(path, "new")
+    assert names(tmp_path) == ["a.json"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"^cannot write .*file.*: .*\.$"):
+        write_atomically(tmp_path / "file" / "a.json", "new")
+
+
+# ---- store
+
+
+@pytest.mark.parametrize("below", ["", "store"])
+def test_a_store_needs_a_folder(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="name another folder"):
+        Store(tmp_path / "file" / below)
+
+
+def test_a_store_without_the_right_to_write_is_one_sentence(tmp_path, monkeypatch):
+    refuse_to_write(monkeypatch, errno.EACCES)
+    with pytest.raises(StoreError, match="permission denied; make room or rights"):
+        Store(tmp_path / "store")
+
+
+def test_a_newer_format_is_refused(store):
+    write_json(store.root / "store.json", {"format": 2, "steppe": "9.1"})
+    with pytest.raises(StoreError, match=r"format 2, made by steppe 9\.1, .* upgrade"):
+        Store(store.root)
+
+
+@pytest.mark.parametrize("text", ['{"format"', "[]", '{"format": "x"}'])
+def test_a_damaged_marker_is_refused(store, text):
+    (store.root / "store.json").write_text(text)
+    with pytest.raises(StoreError, match=r"store\.json is damaged"):
+        Store(store.root)
+
+
+def test_adding_twice_is_adding_once(store):
+    first = store.add({"seed": 1, "rho": 0.05})
+    assert store.add({"rho": 0.05, "seed": 1}) == first
+    assert store.ids() == [first]
+    assert first == digest({"seed": 1, "rho": 0.05})[:16]
+
+
+def test_other_settings_under_the_same_id_are_refused(store, run):
+    write_json(store.folder(run) / "config.json", {"seed": 2})
+    with pytest.raises(StoreError, match="other settings"):
+        store.add({"optimizer": "sam:rho=0.05", "seed": 1})
+
+
+def test_a_run_goes_from_waiting_to_running_to_finished(store, run):
+    assert store.status(run) == "waiting"
+    with store.claim(run):
+        assert store.status(run) == "running"
+        store.finish(run, {"loss": 0.5})
+    assert store.status(run) == "finished"
+    assert store.result(run) == {"loss": 0.5}
+    assert names(store.folder(run)) == ["config.json", "result.json"]
+
+
+def test_the_first_result_stays(store, run):
+    store.finish(run, {"loss": 0.5})
+    store.finish(run, {"loss": 0.7})
+    assert store.result(run) == {"loss": 0.5}
+    assert store.claim(run) is None
+
+
+def test_failures_are_kept_and_counted(store, run):
+    store.fail(run, "first\n  reason", died=True)
+    assert store.failure(run) == Failure("first reason", 1, died=True)
+    store.fail(run, "second")
+    assert store.failure(run) == Failure("second", 2)
+    assert store.status(run) == "failed"
+    assert store.claim(run) is not None
+    assert store.status(run) == "running"
+
+
+def test_rows_hold_what_is_known(store):
+    done, bad = store.add({"seed": 1}), store.add({"seed": 2})
+    store.finish(done, {"loss": 0.5})
+    failure = store.fail(bad, "no")
+    assert list(store.rows([done, bad])) == [
+        Row(done, "finished", {"seed": 1}, {"loss": 0.5}, None),
+        Row(bad, "failed", {"seed": 2}, None, failure),
+    ]
+    assert [row.id for row in store.rows()] == sorted([done, bad])
+
+
+@pytest.mark.parametrize("text", ["", '{"loss": 0.', "[1]", "\x80"])
+def test_a_damaged_result_is_named_with_the_fix(store, run, text):
+    (store.folder(run) / "result.json").write_bytes(text.encode("latin-1"))
+    sentence = rf"result\.json is damaged \(.*\); delete the folder .*{run} and run"
+    with pytest.raises(StoreError, match=sentence):
+        list(store.rows())
+
+
+def test_an_unknown_run_is_refused(store):
+    for call in (store.claim, store.status):
+        with pytest.raises(StoreError, match="there is no run feed"):
+            call("feed")
+
+
+@pytest.mark.parametrize("name", ["", "../a", "/a", "a/../../b", "result.json"])
+def test_artefacts_stay_in_their_folder(store, run, name):
+    with pytest.raises(SettingError, match="relative name of its own"):
+        store.artefact(run, name)
+
+
+def test_an_artefact_lies_below_its_run(store, run):
+    path = store.artefact(run, "measures/lpf-ab12.json")
+    write_json(path, {"value": 1.0})
+    assert path == store.folder(run) / "measures" / "lpf-ab12.json"
+
+
+def test_reading_needs_no_right_to_write(store, run, monkeypatch):
+    store.claim(run)
+
+    def refuse(path, flags, mode):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert [row.status for row in Store(store.root).rows()] == ["running"]
+
+
+# ---- leases
+
+
+def test_a_lease_excludes_others_until_released(store, run):
+    lease = store.claim(run)
+    assert store.claim(run) is None
+    lease.release()
+    assert not lease.beat()
+    assert store.claim(run) is not None
+
+
+def test_a_lease_of_a_dead_process_is_stolen_at_once(store, run):
+    held_by_a_dead_process(store, run)
+    assert store.status(run) == "waiting"
+    lease = store.claim(run)
+    assert lease.held()
+    assert names(store.folder(run)) == ["config.json", "lease.json"]
+
+
+def test_a_number_used_again_by_another_process_keeps_no_lease(store, run):
+    forge(store, run, started=leases.started(os.getpid()) - 1)
+    assert store.claim(run) is not None
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_silent_lease_of_another_host_is_stolen(store, run, text):
+    path = forge(store, run, age=59.0, host="elsewhere")
+    if text is not None:  # cut off while being written
+        path.write_text(text)
+    assert store.claim(run) is None
+    beat = path.stat().st_mtime - (2.0 if text is None else 61.0)
+    os.utime(path, (beat, beat))
+    assert store.claim(run) is not None
+
+
+def test_a_beat_keeps_a_lease_and_a_thief_ends_it(store, run):
+    lease = store.claim(run)
+    os.utime(lease.path, (0, 0))
+    assert lease.beat()
+    assert store.claim(run) is None
+    os.utime(lease.path, (0, 0))
+    stolen = store.claim(run)
+    assert not lease.beat()
+    lease.release()
+    assert stolen.held()
+
+
+def test_of_many_thieves_one_gets_the_lease(store, run):
+    for _ in range(20):
+        forge(store, run, age=99.0, host="elsewhere")
+        gate, got = threading.Barrier(6), []
+
+        def steal(gate=gate, got=got):
+            gate.wait()
+            got.append(store.claim(run))
+
+        thieves = [threading.Thread(target=steal) for _ in range(6)]
+        for thief in thieves:
+            thief.start()
+        for thief in thieves:
+            thief.join()
+        (lease,) = [lease for lease in got if lease is not None]
+        assert lease.held()
+        lease.release()
+        assert names(store.folder(run)) == ["config.json"]
+
+
+def test_a_thief_that_comes_late_puts_the_fresh_lease_back(store, run):
+    path = forge(store, run, age=99.0, host="elsewhere", token="old")
+    faster = store.claim(run)
+    assert not leases.take_away(path, "old")
+    assert faster.held()
+    assert store.claim(run) is None
+    assert names(store.folder(run)) == ["config.json", "lease.json"]
+
+
+def test_a_thief_killed_in_the_act_stops_nobody(store, run):
+    path = forge(store, run, age=99.0, host="elsewhere")
+    turn = path.with_name(".lease.json.thief")
+    turn.write_text(path.read_text())
+    assert store.claim(run) is None  # it may be at work
+    os.utime(turn, (0, 0))
+    assert store.claim(run) is not None
+    assert names(store.folder(run)) == ["config.json", "lease.json"]
+
+
+def test_crumbs_of_a_killed_writer_are_swept_by_the_next_claim(store, run):
+    (store.folder(run) / ".result.json.12.tmp").touch()
+    store.claim(run)
+    assert names(store.folder(run)) == ["config.json", "lease.json"]
+
+
+def test_a_full_disk_leaves_no_lease(store, run, monkeypatch):
+    refuse_to_write(monkeypatch, errno.ENOSPC)
+    with pytest.raises(StoreError, match=r"lease\.json: no space left"):
+        store.claim(run)
+    assert names(store.folder(run)) == ["config.json"]
+
+
+def test_a_finished_run_gives_up_the_lease_of_a_dead_process(store, run):
+    held_by_a_dead_process(store, run)
+    store.finish(run, {})
+    assert store.free(run)
+    assert names(store.folder(run)) == ["config.json", "result.json"]

@@ -206,7 +206,8 @@ class Objective:
     @contextmanager
     def sharing(self) -> Iterator[None]:
         """Let measures that run inside share what they build (`share`)."""
-        outer, self._shared = self._shared, {}
+        outer = self._shared
+        self._shared = {} if outer is None else outer
         try:
             yield
         finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.recipe import Recipe
 
 Report = Callable[[float, str], None]
-SAVE_EVERY = 10.0  # seconds between states written for resuming
+SAVE_EVERY = 10.0  # seconds between states to resume from
 
 
 class TrainingFailedError(SteppeError, ArithmeticError):
@@ -42,9 +42,10 @@ def train(
     split: Split,
     *,
     report: Report | None = None,
-    resume: Path | None = None,
+    resume: bytes | None = None,
+    keep: Callable[[bytes], None] | None = None,
 ) -> Trained:
-    """Train a network from its initial weights, or from where a state file left it.
+    """Train a network from its initial weights, or from where a kept state left it.
 
     The result follows from the recipe and the samples alone: stopping and resuming
     changes no bit.
@@ -53,13 +54,14 @@ def train(
         recipe: all settings.
         split: samples to train and to judge on.
         report: called with the share done, 0 to 1, and a line of text.
-        resume: a file to keep the state in, and to continue from if it exists.
+        resume: a state that `keep` was given, to continue from.
+        keep: called with the state now and then, to resume from after a stop.
 
     Raises:
         TrainingFailedError: the loss became NaN or infinite.
     """
     state = _State.fresh(recipe, split)
-    if resume is not None and resume.exists():
+    if resume is not None:
         state.load(resume)
     saved = time.monotonic()
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
@@ -74,8 +76,8 @@ def train(
                 text = f"epoch {state.epoch}/{recipe.epochs}"
                 report(state.epoch / recipe.epochs, text)
             due = time.monotonic() - saved > SAVE_EVERY
-            if resume is not None and due and state.epoch < recipe.epochs:
-                state.save(resume)
+            if keep is not None and due and state.epoch < recipe.epochs:
+                keep(state.to_bytes())
                 saved = time.monotonic()
     return Trained(state.model, state.history)
 
@@ -98,7 +100,7 @@ class _State:
         schedule = recipe.make_lr_schedule(len(split.train[1]))
         return cls(recipe, model, recipe.make_optimizer(model), schedule, 0, [])
 
-    def save(self, path: Path) -> None:
+    def to_bytes(self) -> bytes:
         state: dict[str, Any] = {
             "recipe": self.recipe.model_dump_json(),
             "model": self.model.state_dict(),
@@ -107,13 +109,14 @@ class _State:
             "history": self.history,
             "rng": torch.get_rng_state(),
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
 
-    def load(self, path: Path) -> None:
+    def load(self, kept: bytes) -> None:
+        device = self.recipe.device
         try:
-            state = torch.load(path, weights_only=True, map_location=self.recipe.device)
+            state = torch.load(io.BytesIO(kept), weights_only=True, map_location=device)
         except Exception:  # torch raises many kinds for a damaged file
             return  # training starts anew; nothing but time is lost
         if state["recipe"] != self.recipe.model_dump_json():

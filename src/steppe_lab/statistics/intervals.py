@@ -1,0 +1,83 @@
+"""Means over seeds with intervals, and differences between paired runs.
+
+All intervals are two-sided Student t intervals: they hold for means of independent,
+about normal values, and are wide for few seeds, as they should be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval that covers the true one with probability `level`."""
+
+    mean: float
+    low: float  # -inf for a single value
+    high: float
+    count: int
+    level: float = LEVEL
+
+    @property
+    def half_width(self) -> float:
+        """Distance from the mean to either end, on the scale it was made on."""
+        return (self.high - self.low) / 2
+
+    def excludes(self, value: float) -> bool:
+        """Whether a value lies outside, so that noise alone hardly explains it."""
+        return value < self.low or value > self.high
+
+
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Mean of independent values, with a t interval.
+
+    Args:
+        values: one per seed; at least one.
+        level: coverage, 0 to 1.
+
+    Example:
+        >>> found = mean_interval([1.0, 2.0, 3.0])
+        >>> round(found.mean, 3), round(found.half_width, 3)
+        (2.0, 2.484)
+    """
+    mean = fmean(values)
+    if len(values) < 2:
+        return Interval(mean, -math.inf, math.inf, len(values), level)
+    width = _t_quantile(level, len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return Interval(mean, mean - width, mean + width, len(values), level)
+
+
+def paired_difference(
+    left: Sequence[float], right: Sequence[float], level: float = LEVEL
+) -> Interval:
+    """Mean of left minus right over pairs that share a seed."""
+    pairs = zip(left, right, strict=True)
+    return mean_interval([a - b for a, b in pairs], level)
+
+
+def paired_ratio(
+    left: Sequence[float], right: Sequence[float], level: float = LEVEL
+) -> Interval | None:
+    """Geometric mean of left over right over pairs; None unless all are positive."""
+    if min(*left, *right) <= 0:
+        return None
+    logs = [math.log(a / b) for a, b in zip(left, right, strict=True)]
+    found = mean_interval(logs, level)
+    low, high = (_exp(found.low), _exp(found.high))
+    return Interval(math.exp(found.mean), low, high, found.count, level)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def _t_quantile(level: float, freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))

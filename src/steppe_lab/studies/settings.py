@@ -1,0 +1,76 @@
+"""Settings of a comparison, importable without torch so that `--help` is quick.
+
+Names of methods stay texts here; they are checked and completed before any work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class CompareSettings(BaseModel):
+    """Everything the numbers of a comparison follow from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizers: tuple[str, ...] = ("sgd", "sam", "lpf_sgd")
+    """Optimizers to compare, such as sgd, sam:rho=0.1 or adam; see `steppe list`. The
+    first one is what the others are compared with."""
+    base: str = "sgd"
+    """The optimizer that wrapping methods step with, such as sgd:lr=0.05."""
+    data: str = "digits"
+    """A data set, see `steppe list`."""
+    model: str = "small_cnn"
+    """A model, such as small_cnn:width=8,batch_norm=true."""
+    train_samples: int | None = Field(default=None, ge=1)
+    """Training samples to draw; digits draws 1000, others take all they have."""
+    label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of training labels exchanged for a wrong class."""
+    held_out: Literal["test", "validation"] = "test"
+    """Samples to judge on: the test set, or unused training samples while tuning."""
+    data_seed: int = Field(default=0, ge=0)
+    """Seed of the samples drawn and of the label noise."""
+    epochs: int = Field(default=30, ge=1)
+    """Passes over the training samples."""
+    batch_size: int = Field(default=64, ge=1)
+    """Samples per step."""
+    lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
+    """The learning rate over the epochs; cosine falls to 0."""
+    warmup_epochs: float = Field(default=0.0, ge=0.0)
+    """Linear warm-up of the learning rate."""
+    seeds: int = Field(default=3, ge=1)
+    """Networks per optimizer; seed n gives all of them the same initial weights."""
+    measures: tuple[str, ...] = ("top_eigenvalue", "trace", "lpf:sigma=0.05")
+    """Measures of flatness, such as lpf:sigma=0.02."""
+    measure_samples: int = Field(default=2000, ge=1)
+    """Training samples that are measured on, at most."""
+    line_points: int = Field(default=25, ge=3)
+    """Points of the loss along a random line."""
+    line_radius: float = Field(default=1.0, gt=0.0)
+    """The line runs from minus to plus this, relative to the norms of the filters."""
+    device: str = "cpu"
+    """A torch device to train and measure on."""
+
+    @field_validator("optimizers")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError(
+                f"name every optimizer once, and at least one; got {', '.join(value)}."
+            )
+        return value
+
+    @property
+    def name(self) -> str:
+        """A file name for the report, the same for the same settings."""
+        model, data = (text.partition(":")[0] for text in (self.model, self.data))
+        settings = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return f"compare-{data}-{model}-{settings[:8]}"
+
+    @property
+    def runs(self) -> int:
+        """Networks to train."""
+        return self.seeds * len(self.optimizers)

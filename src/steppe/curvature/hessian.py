@@ -84,8 +84,9 @@ class Hessian:
     def close(self) -> None:
         """Let go of the retained graphs; the next product builds them again."""
         self._kept: dict[int, list[Tensor]] = {}
-        self._bytes = 0
+        self.retained_bytes = 0
         self._full = self.budget == 0
+        self._checked = False
         self._snapshot: list[tuple[int, Tensor]] = []
 
     def _multiply(self, columns: Sequence[Tensor]) -> Tensor:
@@ -125,9 +126,9 @@ class Hessian:
         with saved_tensors_hooks(held.pack, _identity):
             gradient = self._build(index)
         size = held.bytes + sum(g.nbytes for g in gradient)
-        if self._bytes + size <= self.budget:
+        if self.retained_bytes + size <= self.budget:
             self._kept[index] = gradient
-            self._bytes += size
+            self.retained_bytes += size
         else:
             self._full = True
         return gradient
@@ -137,7 +138,14 @@ class Hessian:
         loss = self.objective.batch_losses(index).sum()
         if not loss.requires_grad:
             return [torch.zeros_like(p) for p in params]
-        return _differentiate((loss,), params, None, create_graph=True)
+        # A seed that requires a gradient makes every backward leave its mark, also
+        # next to the loss, where the incoming gradient would be a constant.
+        seed = torch.ones_like(loss).requires_grad_()
+        gradient = _differentiate((loss,), params, (seed,), create_graph=True)
+        if not self._checked:
+            _check_differentiable(gradient)
+            self._checked = True
+        return gradient
 
     def _notice_changes(self) -> None:
         """Drop the graphs where a tensor they were built on has another value.
@@ -181,7 +189,7 @@ def _same(now: Tensor, then: tuple[int, Tensor]) -> bool:
 def _differentiate(
     outputs: Sequence[Tensor],
     params: Sequence[Tensor],
-    weights: Sequence[Tensor] | None,
+    weights: Sequence[Tensor],
     *,
     create_graph: bool = False,
     retain_graph: bool = False,
@@ -201,8 +209,29 @@ def _differentiate(
         raise
     except RuntimeError as error:
         said = str(error).partition("\n")[0].rstrip(".")
-        raise UsageError(
-            f"the loss cannot be differentiated twice: torch says '{said}'; replace "
-            "that operation by one with a double backward, or use a measure without "
-            "second derivatives, such as lpf."
-        ) from error
+        raise _not_twice(said) from error
+
+
+def _check_differentiable(gradient: Sequence[Tensor]) -> None:
+    """Find backwards that cannot be differentiated, which torch itself passes over.
+
+    A function marked `once_differentiable` raises only where the search for the
+    parameters leads through it, and it never does: the product would be wrong.
+    """
+    todo = [g.grad_fn for g in gradient if g.grad_fn is not None]
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        if node.name() == "torch::autograd::Error":
+            raise _not_twice("a function is marked with @once_differentiable")
+        fresh = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= fresh
+        todo.extend(fresh)
+
+
+def _not_twice(said: str) -> UsageError:
+    return UsageError(
+        f"the loss cannot be differentiated twice: torch says '{said}'; replace that "
+        "operation by one with a double backward, or use a measure without second "
+        "derivatives, such as lpf."
+    )

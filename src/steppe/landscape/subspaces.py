@@ -1,9 +1,9 @@
 """Lines through parameter space: a base point and a direction.
 
 Source: Li et al., 2018, arXiv:1712.09913, and the published code: one standard normal
-draw per tensor, each filter scaled to the norm of the parameters' own. As there, tensors
-of at most one dimension (biases, batch norm) stay put, or with ignore="none" are their
-own direction.
+draw per tensor, each filter scaled to the norm of the parameters' own. As there,
+tensors of at most one dimension (biases, batch norm) stay put, or are their own
+direction with ignore="none".
 
 Shape letters: P parameter tensors.
 """

@@ -6,16 +6,17 @@ seed, then every network is analysed with the same measures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from steppe.optimizers import OPTIMIZERS
 from steppe_lab.studies.files import read_json
-from steppe_lab.studies.local import Outcome, run_local
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.store import Store
+from steppe_lab.studies.local import run_local
+from steppe_lab.studies.settings import CompareSettings, TrainingSettings
+from steppe_lab.studies.store import Failure, Store
 from steppe_lab.studies.trials import (
     HISTORY,
     Analysis,
@@ -28,14 +29,11 @@ from steppe_lab.training.recipe import Recipe, read_optimizer
 WORK = "steppe_lab.studies.trials:work"
 
 
-def recipes(settings: CompareSettings) -> Iterator[tuple[str, int, Recipe]]:
-    """All networks to train: every optimizer with one seed, then with the next."""
-    shared = set(Recipe.model_fields) & set(CompareSettings.model_fields) - {"base"}
-    common = settings.model_dump(include=shared)
-    for seed in range(settings.seeds):
-        for optimizer in settings.optimizers:
-            pair = read_optimizer(optimizer, settings.base)
-            yield optimizer, seed, Recipe(**common, **pair, seed=seed)
+def recipe_of(settings: TrainingSettings, optimizer: str, seed: int) -> Recipe:
+    """How one network is trained."""
+    shared = set(Recipe.model_fields) & set(TrainingSettings.model_fields) - {"base"}
+    pair = read_optimizer(optimizer, settings.base)
+    return Recipe(**settings.model_dump(include=shared), **pair, seed=seed)
 
 
 def analysis_of(settings: CompareSettings, training: str) -> Analysis:
@@ -88,82 +86,146 @@ class Comparison(BaseModel):
         return sorted(found, key=lambda row: row.seed)
 
 
-def compare(
-    settings: CompareSettings,
-    store: Store,
-    *,
-    workers: int = 2,
-    progress: Callable[[Event], None] | None = None,
-) -> Comparison:
-    """Do what is left of a comparison, and collect it.
+@dataclass(frozen=True)
+class Progress:
+    """How far a comparison is."""
+
+    done: float  # of `total`, in trainings and analyses
+    total: int
+    text: str  # what happened last
+    ended: bool  # whether that ended a run
+
+
+class Study:
+    """The runs of a comparison in a store.
 
     Args:
-        settings: all of them.
+        settings: all of them; every name and range is checked here.
         store: where finished runs are kept and looked for.
-        workers: processes, one thread each; results do not depend on it.
-        progress: called with each event.
+
+    Raises:
+        SettingError: a setting that has no meaning.
     """
-    planned = list(recipes(settings))  # a bad setting shows before any work
-    analysis_of(settings, "")
-    trainings = {
-        (optimizer, seed): store.add(training_config(recipe))
-        for optimizer, seed, recipe in planned
-    }
-    trained = run_local(
-        store, trainings.values(), WORK, workers=workers, progress=progress
-    )
-    analyses = {
-        run: store.add(analysis_config(analysis_of(settings, run)))
-        for run in trained.finished
-    }
-    analysed = run_local(
-        store, analyses.values(), WORK, workers=workers, progress=progress
-    )
-    return collect(settings, store, trainings, analyses, [trained, analysed])
 
+    def __init__(self, settings: CompareSettings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        planned = [
+            (optimizer, seed, recipe_of(settings, optimizer, seed))
+            for seed in range(settings.seeds)
+            for optimizer in settings.optimizers
+        ]
+        analysis_of(settings, training="")
+        self.recipe = planned[0][2]
+        self.trainings = {
+            store.add(training_config(recipe)): (optimizer, seed)
+            for optimizer, seed, recipe in planned
+        }
 
-def collect(
-    settings: CompareSettings,
-    store: Store,
-    trainings: dict[tuple[str, int], str],
-    analyses: dict[str, str],
-    outcomes: list[Outcome],
-) -> Comparison:
-    """Join the stored results of trainings and analyses into rows."""
-    failed = {run: f for outcome in outcomes for run, f in outcome.failed.items()}
-    rows, failures = [], []
-    facts: dict[str, Any] = {}
-    for (optimizer, seed), run in trainings.items():
-        reason = failed.get(run) or failed.get(analyses.get(run, ""))
-        if reason is not None:
-            failures.append(f"{optimizer}, seed {seed}: {reason.reason}")
-            continue
-        result = store.result(run)
-        facts = {k: result[k] for k in _FACTS}
-        found = store.result(analyses[run])
-        rows.append(
-            Row(
-                optimizer=optimizer,
-                seed=seed,
-                training=run,
-                analysis=analyses[run],
-                settings=store.config(run),
-                gradients=_gradients(store.config(run)),
-                last=result["last"],
-                best=result["best"],
-                history=read_json(store.artefact(run, HISTORY))["epochs"],
-                measures=found["measures"],
-                line=found["line"],
-            )
+    @property
+    def left(self) -> int:
+        """Trainings and analyses that are not finished."""
+        status = self.store.status
+        trained = [run for run in self.trainings if status(run) == "finished"]
+        analysed = [a for a in map(self._analysis, trained) if status(a) == "finished"]
+        return 2 * len(self.trainings) - len(trained) - len(analysed)
+
+    def run(
+        self, *, workers: int = 2, progress: Callable[[Progress], None] | None = None
+    ) -> Comparison:
+        """Do what is left, and collect all of it.
+
+        Args:
+            workers: processes, one thread each; results do not depend on it.
+            progress: called with each event.
+        """
+        watch = _Watch(2 * len(self.trainings), progress or (lambda _: None))
+        for run, (optimizer, seed) in self.trainings.items():
+            watch.names[run] = f"{optimizer}, seed {seed}"
+        trained = run_local(
+            self.store, self.trainings, WORK, workers=workers, progress=watch
         )
-    return Comparison(
-        settings=settings, rows=tuple(rows), failures=tuple(failures), **facts
-    )
+        for run in trained.finished:
+            watch.names[self._analysis(run)] = watch.names[run] + ", analysis"
+        watch.skip(len(trained.failed))
+        analysed = run_local(
+            self.store,
+            [self._analysis(run) for run in trained.finished],
+            WORK,
+            workers=workers,
+            progress=watch,
+        )
+        return self.collect({**trained.failed, **analysed.failed})
+
+    def collect(self, failed: Mapping[str, Failure] | None = None) -> Comparison:
+        """Join the stored results into rows.
+
+        Args:
+            failed: runs that failed, by id.
+
+        Raises:
+            StoreError: a run is neither finished nor known to have failed.
+        """
+        failed = failed or {}
+        rows, failures, facts = [], [], {}
+        for run, (optimizer, seed) in self.trainings.items():
+            if run in failed:
+                failures.append(f"{optimizer}, seed {seed}: {failed[run].reason}")
+                continue
+            analysis = self._analysis(run)
+            if analysis in failed:
+                reason = failed[analysis].reason
+                failures.append(f"{optimizer}, seed {seed}, analysis: {reason}")
+                continue
+            rows.append(_row(self.store, optimizer, seed, run, analysis))
+            result = self.store.result(run)
+            facts = {name: result[name] for name in _FACTS}
+        return Comparison(
+            settings=self.settings, rows=tuple(rows), failures=tuple(failures), **facts
+        )
+
+    def _analysis(self, training: str) -> str:
+        return self.store.add(analysis_config(analysis_of(self.settings, training)))
+
+
+@dataclass
+class _Watch:
+    """Adds up the events of runs to the progress of a comparison."""
+
+    total: int
+    tell: Callable[[Progress], None]
+    names: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0
+
+    def __call__(self, event: Event) -> None:
+        ended = event.state in ("finished", "failed")
+        self.shares[event.run] = 1.0 if ended else event.fraction
+        text = f"{self.names[event.run]}: {event.text or event.state}"
+        done = sum(self.shares.values()) + self.skipped
+        self.tell(Progress(done, self.total, text, ended))
+
+    def skip(self, runs: int) -> None:
+        """Count analyses that cannot be done as done."""
+        self.skipped += runs
 
 
 _FACTS = ("notes", "parameters", "train_samples", "test_samples")
 
 
-def _gradients(config: dict[str, Any]) -> float:
-    optimizer = config["optimizer"]
-    return OPTIMIZERS[optimizer["name"]].spec.grad_evals if optimizer else 1.0
+def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
+    result, found, config = store.result(run), store.result(analysis), store.config(run)
+    method = config["optimizer"]
+    return Row(
+        optimizer=optimizer,
+        seed=seed,
+        training=run,
+        analysis=analysis,
+        settings=config,
+        gradients=OPTIMIZERS[method["name"]].spec.grad_evals if method else 1.0,
+        last=result["last"],
+        best=result["best"],
+        history=read_json(store.artefact(run, HISTORY))["epochs"],
+        measures=found["measures"],
+        line=found["line"],
+    )

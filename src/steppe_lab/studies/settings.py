@@ -1,4 +1,4 @@
-"""Settings of a comparison, importable without torch so that `--help` is quick.
+"""Settings of studies, importable without torch so that `--help` is quick.
 
 Names of methods stay texts here; they are checked and completed before any work.
 """
@@ -11,20 +11,17 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
-class CompareSettings(BaseModel):
-    """Everything the numbers of a comparison follow from."""
+class TrainingSettings(BaseModel):
+    """How networks are trained, whatever the optimizer and the seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    optimizers: tuple[str, ...] = ("sgd", "sam", "lpf_sgd")
-    """Optimizers to compare, such as sgd, sam:rho=0.1 or adam; see `steppe list`. The
-    first one is what the others are compared with."""
     base: str = "sgd"
     """The optimizer that wrapping methods step with, such as sgd:lr=0.05."""
     data: str = "digits"
-    """A data set, see `steppe list`."""
+    """A data set, see `steppe list`, or your own as module:function."""
     model: str = "small_cnn"
-    """A model, such as small_cnn:width=8,batch_norm=true."""
+    """A model, such as small_cnn:width=8,batch_norm=true, or module:function."""
     train_samples: int | None = Field(default=None, ge=1)
     """Training samples to draw; digits draws 1000, others take all they have."""
     label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -41,6 +38,25 @@ class CompareSettings(BaseModel):
     """The learning rate over the epochs; cosine falls to 0."""
     warmup_epochs: float = Field(default=0.0, ge=0.0)
     """Linear warm-up of the learning rate."""
+    device: str = "cpu"
+    """A torch device to train and measure on."""
+
+
+class TrainSettings(TrainingSettings):
+    """How one network is trained."""
+
+    optimizer: str = "sam"
+    """An optimizer, such as sgd, sam:rho=0.1 or adam; see `steppe list`."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the initial weights, the order of samples and the optimizer's noise."""
+
+
+class CompareSettings(TrainingSettings):
+    """Everything the numbers of a comparison follow from."""
+
+    optimizers: tuple[str, ...] = ("sgd", "sam", "lpf_sgd")
+    """Optimizers to compare, such as sgd, sam:rho=0.1 or adam; see `steppe list`. The
+    first one is what the others are compared with."""
     seeds: int = Field(default=3, ge=1)
     """Networks per optimizer; seed n gives all of them the same initial weights."""
     measures: tuple[str, ...] = ("top_eigenvalue", "trace", "lpf:sigma=0.05")
@@ -51,8 +67,6 @@ class CompareSettings(BaseModel):
     """Points of the loss along a random line."""
     line_radius: float = Field(default=1.0, gt=0.0)
     """The line runs from minus to plus this, relative to the norms of the filters."""
-    device: str = "cpu"
-    """A torch device to train and measure on."""
 
     @field_validator("optimizers")
     @classmethod

@@ -1,0 +1,173 @@
+"""Eigenpairs against matrices of known spectrum, dense algebra and ARPACK."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import eigsh as arpack
+
+import problems
+from steppe.errors import SettingError
+from steppe.linalg.krylov import Krylov
+from steppe.linalg.lanczos import eigsh
+
+BULK = torch.linspace(-1, 1, 400, dtype=torch.float64).tolist()
+GHOSTS = [10.0, 7.0, 5.0, 4.0, 3.0, 2.5]
+RISING = torch.linspace(0, 1, 57, dtype=torch.float64).tolist()
+
+SPECTRA = {
+    "outliers": [*GHOSTS, *BULK],
+    "multiple": [5.0, 5.0, 5.0, *RISING],
+    "multiple among many": [5.0, 5.0, 5.0, *(r / 5 for r in BULK)],
+    "identity": [1.0] * 30,
+    "zero": [0.0] * 8,
+    "indefinite": [-9.0, -8.0, *RISING, 6.0],
+    "tiny": [2.0, 1.0, -3.0],
+}
+
+
+class Counted:
+    """A matrix that counts its products, and knows nothing else."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape = matrix, tuple(matrix.shape)
+        self.dtype, self.device = matrix.dtype, matrix.device
+        self.products = 0
+
+    def __matmul__(self, other):
+        self.products += 1 if other.dim() == 1 else other.shape[1]
+        return self.matrix @ other
+
+
+def wanted(values, k, which):
+    values = torch.tensor(values, dtype=torch.float64)
+    key = {"LA": values, "SA": -values, "LM": values.abs()}[which]
+    best = values[key.argsort(descending=True)[:k]]
+    return best.sort(descending=True).values
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_values_are_the_wanted_end_of_the_spectrum_with_all_copies(name, which):
+    H = problems.symmetric(SPECTRA[name])
+    found = eigsh(H, 3, which=which, tol=1e-5, max_products=400)
+    expected = wanted(SPECTRA[name], 3, which)
+    assert found.converged
+    # The error of a value is about its residual squared over the gap.
+    torch.testing.assert_close(found.values, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_residuals_are_those_recomputed_and_vectors_are_orthonormal(name, dtype):
+    H = problems.symmetric(SPECTRA[name]).to(dtype)
+    found = eigsh(H, 3, max_products=300)
+    vectors = found.vectors.double()
+    again = (H.double() @ vectors - vectors * found.values).norm(dim=0)
+    rounding = 200 * torch.finfo(dtype).eps * float(H.abs().max())
+    torch.testing.assert_close(found.residuals, again, rtol=1e-6, atol=rounding + 1e-15)
+    identity = torch.eye(3, dtype=torch.float64)
+    atol = 20 * torch.finfo(dtype).eps
+    torch.testing.assert_close(vectors.T @ vectors, identity, rtol=0, atol=atol)
+
+
+def test_eighty_steps_bring_no_ghosts():
+    H = problems.symmetric([*GHOSTS, *BULK])
+    start = torch.randn(406, generator=problems.generator(), dtype=torch.float64)
+    krylov = Krylov(H, start, problems.generator())
+    for _ in range(80):
+        krylov.step()
+    values = krylov.ritz()[0].flip(0)
+    expected = torch.tensor(GHOSTS, dtype=torch.float64)
+    torch.testing.assert_close(values[:6], expected, rtol=1e-12, atol=0)
+    assert float(values[6]) < 1 + 1e-12
+
+
+def test_a_small_budget_is_reported_and_its_values_are_not_called_converged():
+    H = problems.symmetric([*GHOSTS, *BULK])
+    found = eigsh(H, 5, max_products=8)
+    assert found.products == 8
+    assert not found.converged
+    assert bool((found.residuals > 1e-3 * found.values.abs()).any())
+
+
+@pytest.mark.parametrize("name", ["outliers", "multiple", "tiny"])
+def test_products_reported_are_products_made(name):
+    H = Counted(problems.symmetric(SPECTRA[name]))
+    assert eigsh(H, 2).products == H.products
+
+
+def test_a_warm_start_needs_fewer_products_and_finds_the_same():
+    H = torch.diag(torch.tensor([*GHOSTS, *(2.9 * b for b in BULK)]).double())
+    cold = eigsh(H, 5, tol=1e-6)
+    warm = eigsh(H, 5, tol=1e-6, start=cold.vectors)
+    assert cold.converged
+    assert warm.converged
+    assert warm.products < cold.products
+    torch.testing.assert_close(warm.values, cold.values, rtol=1e-6, atol=0)
+
+
+def test_an_eigenvector_as_the_start_does_not_hide_larger_values():
+    H = problems.symmetric(SPECTRA["outliers"])
+    third = eigsh(H, 3, tol=1e-9).vectors[:, 2]
+    assert float(eigsh(H, 1, start=third).values[0]) == pytest.approx(10, rel=1e-6)
+
+
+def test_a_value_still_on_its_way_up_is_waited_for():
+    # 9.99 starts almost hidden: its Ritz value passes 5 long after 5 has converged.
+    values = [10.0, 5.0, *RISING, 9.99]
+    start = torch.ones(len(values), dtype=torch.float64)
+    start[-1] = 1e-6
+    found = eigsh(torch.diag(torch.tensor(values, dtype=torch.float64)), 2, start=start)
+    expected = torch.tensor([10.0, 9.99], dtype=torch.float64)
+    torch.testing.assert_close(found.values, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.cross_library
+@pytest.mark.parametrize(("which", "seed"), [("LA", 0), ("SA", 1), ("LM", 2)])
+def test_values_and_vectors_are_those_of_arpack(which, seed):
+    A = torch.randn((150, 150), generator=problems.generator(seed)).double()
+    A = A + A.T
+    operator = LinearOperator(A.shape, matvec=lambda v: A.numpy() @ v, dtype=float)
+    values, vectors = arpack(operator, k=5, which=which, v0=np.ones(150))
+    order = np.argsort(-values)
+    found = eigsh(A, 5, which=which, tol=1e-8, max_products=150)
+    np.testing.assert_allclose(found.values.numpy(), values[order], rtol=1e-12)
+    cosines = np.abs((found.vectors.numpy() * vectors[:, order]).sum(0))
+    np.testing.assert_allclose(cosines, 1, atol=1e-9)
+
+
+def test_one_seed_gives_one_result():
+    H = problems.symmetric(SPECTRA["outliers"])
+    first, second = (eigsh(H, 2, generator=problems.generator(3)) for _ in range(2))
+    assert torch.equal(first.vectors, second.vectors)
+    assert torch.equal(eigsh(H, 2).vectors, eigsh(H, 2).vectors)
+    assert not torch.equal(first.vectors, eigsh(H, 2).vectors)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"k": 9}, "k must be from 1 to 8"),
+        ({"k": 0}, "k must be from 1 to 8"),
+        ({"which": "BE"}, "which must be"),
+        ({"tol": 0.0}, "tol must be > 0"),
+        ({"k": 3, "max_products": 2}, "max_products must be >= k"),
+        ({"start": torch.zeros(8)}, "not zero"),
+        ({"start": torch.full((8,), torch.nan)}, "finite"),
+        ({"start": torch.ones(7)}, "shape"),
+    ],
+)
+def test_settings_out_of_range_are_one_sentence(settings, said):
+    with pytest.raises(SettingError, match=said) as caught:
+        eigsh(torch.eye(8), **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_symmetric_operator_is_refused():
+    with pytest.raises(SettingError, match="shape"):
+        eigsh(torch.ones(3, 2))
+    with pytest.raises(SettingError, match="floating"):
+        eigsh(torch.ones((3, 3), dtype=torch.long))
+    with pytest.raises(SettingError, match="infinities or NaN"):
+        eigsh(torch.full((3, 3), torch.nan))

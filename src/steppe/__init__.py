@@ -1,6 +1,63 @@
-"""Flat minima for PyTorch: find them, measure them, see them."""
+"""Flat minima for PyTorch: find them, measure them, see them.
 
-from steppe import schedules as schedules
-from steppe.optimizers.asam import ASAM as ASAM
-from steppe.optimizers.lpf_sgd import LPFSGD as LPFSGD
-from steppe.optimizers.sam import SAM as SAM
+Names are imported on first use, so that what needs no torch (errors, the command's
+`--help`) does not wait for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steppe import measures as measures
+    from steppe import optimizers as optimizers
+    from steppe import plots as plots
+    from steppe import schedules as schedules
+    from steppe.curvature.hessian import Hessian as Hessian
+    from steppe.landscapes.evaluate import landscape as landscape
+    from steppe.landscapes.subspaces import Line as Line
+    from steppe.linalg.lanczos import eigsh as eigsh
+    from steppe.linalg.trace import trace as trace
+    from steppe.measures import measure as measure
+    from steppe.objective import Objective as Objective
+    from steppe.optimizers.asam import ASAM as ASAM
+    from steppe.optimizers.lpf_sgd import LPFSGD as LPFSGD
+    from steppe.optimizers.sam import SAM as SAM
+    from steppe.results import Eigenpairs as Eigenpairs
+    from steppe.results import Estimate as Estimate
+    from steppe.results import Surface as Surface
+
+# The same names as above: a test compares the two.
+_HOMES = {
+    "ASAM": "steppe.optimizers.asam",
+    "Eigenpairs": "steppe.results",
+    "Estimate": "steppe.results",
+    "Hessian": "steppe.curvature.hessian",
+    "LPFSGD": "steppe.optimizers.lpf_sgd",
+    "Line": "steppe.landscapes.subspaces",
+    "Objective": "steppe.objective",
+    "SAM": "steppe.optimizers.sam",
+    "Surface": "steppe.results",
+    "eigsh": "steppe.linalg.lanczos",
+    "landscape": "steppe.landscapes.evaluate",
+    "measure": "steppe.measures",
+    "trace": "steppe.linalg.trace",
+}
+_MODULES = ("measures", "optimizers", "plots", "schedules")
+__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        found = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        found = importlib.import_module(f"steppe.{name}")
+    else:
+        raise AttributeError(f"module 'steppe' has no attribute '{name}'.")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

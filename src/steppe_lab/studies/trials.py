@@ -18,8 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from steppe.errors import StoreError
-from steppe.landscape.evaluate import landscape
-from steppe.landscape.subspaces import Line
+from steppe.landscapes.evaluate import landscape
+from steppe.landscapes.subspaces import Line
 from steppe.measures import MEASURES, measure
 from steppe.objective import Objective
 from steppe.registry import Choice

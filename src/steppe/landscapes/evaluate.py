@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
-from steppe.landscape.subspaces import Line, check_same
+from steppe.landscapes.subspaces import Line, check_same
 from steppe.objective import Objective
 from steppe.parameters import restored
 from steppe.results import Cost, Surface

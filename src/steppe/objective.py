@@ -167,8 +167,9 @@ class Objective:
     def mean_loss(self) -> Tensor:
         """Mean loss, shape (), float64, on the device; inside `measuring()`."""
         batches = [self.batch_losses(i) for i in range(len(self.batches))]
-        terms = sum(losses.numel() for losses in batches)
-        return torch.stack([losses.double().sum() for losses in batches]).sum() / terms
+        self._count = sum(losses.numel() for losses in batches)
+        total = torch.stack([losses.double().sum() for losses in batches]).sum()
+        return total / self._count
 
     def value(self) -> Estimate:
         """Mean loss; the standard error is that of a mean over N drawn samples."""

@@ -1,0 +1,209 @@
+"""What every measure promises, read from the registry."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+import problems
+from steppe.errors import SettingError, UnknownNameError
+from steppe.measures import LPF, MEASURES, TopEigenvalue, measure
+from steppe.objective import Objective
+from steppe.results import Estimate
+
+ENTRIES = list(MEASURES)
+NAMES = MEASURES.names()
+
+
+def relu_net():
+    return problems.mlp(nn.ReLU), problems.vectors()
+
+
+def layer_rescaling(model):
+    """Positive factors of product one: a ReLU network computes the same."""
+    model = copy.deepcopy(model)
+    factors, so_far = (3.0, 0.2, 1 / 0.6), 1.0
+    with torch.no_grad():
+        for layer, factor in zip(model[::2], factors, strict=True):
+            so_far *= factor
+            layer.weight.mul_(factor)
+            layer.bias.mul_(so_far)
+    return model
+
+
+def unit_permutation(model):
+    """Hidden units in another order."""
+    model = copy.deepcopy(model)
+    order = torch.tensor([3, 5, 0, 1, 4, 2])
+    with torch.no_grad():
+        model[0].weight.copy_(model[0].weight[order])
+        model[0].bias.copy_(model[0].bias[order])
+        model[2].weight.copy_(model[2].weight[:, order])
+    return model
+
+
+TRANSFORMATIONS = {f.__name__: f for f in (layer_rescaling, unit_permutation)}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMATIONS.values())
+def test_the_transformations_keep_the_function_and_move_the_parameters(transform):
+    model, (x, _) = relu_net()
+    torch.testing.assert_close(transform(model)(x), model(x), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(problems.flat(transform(model)), problems.flat(model))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_invariant_to_what_it_declares(name):
+    model, data = relu_net()
+    before = measure(Objective(model, data), [name])[name]
+    for kind in MEASURES[name].spec.invariant_to:
+        moved = TRANSFORMATIONS[kind](model)
+        after = measure(Objective(moved, data), [name])[name]
+        assert after.value == pytest.approx(before.value, rel=1e-6), kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_declares_layer_rescaling_where_it_is_invariant_to_it(name):
+    model, data = relu_net()
+    before = measure(Objective(model, data), [name])[name]
+    after = measure(Objective(layer_rescaling(model), data), [name])[name]
+    same = after.value == pytest.approx(before.value, rel=1e-3)
+    assert same == ("layer_rescaling" in MEASURES[name].spec.invariant_to)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_leaves_no_trace(name, mode):
+    model, data = problems.networks()["batch_norm"]
+    model.train(mode == "eval")
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = problems.state_of(model)
+    measure(problems.objective(model, data, mode=mode), [name])
+    problems.assert_same(problems.state_of(model), before)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_leaves_no_trace_after_an_exception(name, calls):
+    model, data = problems.networks()["batch_norm"]
+    left = calls
+
+    def loss(model, batch):
+        nonlocal left
+        losses = nn.functional.cross_entropy(
+            model(batch[0]), batch[1], reduction="none"
+        )
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        torch.rand(())
+        return losses
+
+    objective = Objective(model, [data, data, data], loss=loss, mode="train")
+    before = problems.state_of(model)
+    with pytest.raises(KeyboardInterrupt):
+        measure(objective, [name])
+    problems.assert_same(problems.state_of(model), before)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_one_generator_seed_gives_one_result(entry):
+    objective = problems.objective(*relu_net())
+    one, two = (entry.make()(objective, generator=problems.generator(5)) for _ in "ab")
+    assert (one.value, one.stderr) == (two.value, two.stderr)
+    unseeded = [entry.make()(objective).value for _ in "ab"]
+    assert unseeded[0] == unseeded[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_does_not_depend_on_which_others_run_nor_on_the_batches(name):
+    model, data = relu_net()
+    alone = measure(problems.objective(model, data), [name], seed=4)[name]
+    others = measure(problems.objective(model, data, batch_size=7), NAMES, seed=4)[name]
+    assert others.value == pytest.approx(alone.value, rel=1e-9)
+    assert others.stderr == pytest.approx(alone.stderr, rel=1e-6)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_the_estimate_says_what_it_is_a_function_of_and_what_it_cost(entry):
+    objective = problems.objective(*relu_net())
+    found = entry.make()(objective)
+    assert isinstance(found, Estimate)
+    assert found.details.items() >= objective.details.items()
+    assert found.details.items() >= entry.make().settings().items()
+    assert found.cost == objective.cost
+    assert found.cost.forwards + found.cost.gradients > 0
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_its_facts_are_complete(entry):
+    assert entry.spec.source
+    assert entry.spec.units
+    assert entry.spec.cost
+    assert entry.spec.summary
+    assert set(entry.spec.invariant_to) <= set(TRANSFORMATIONS)
+    assert entry.settings()
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_it_is_frozen_and_its_repr_makes_it_again(entry):
+    made = entry.make()
+    assert eval(repr(made), {type(made).__name__: type(made)}) == made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(made, next(iter(entry.settings())), 0)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_numbers_out_of_range_are_one_sentence(entry):
+    for setting, parameter in entry.settings().items():
+        if parameter.annotation in (int, float):
+            with pytest.raises(SettingError, match=f"^{setting} must be .*got -1") as e:
+                entry.make(**{setting: -1})
+            assert "\n" not in str(e.value)
+
+
+def test_texts_choices_and_measures_are_the_same_measurement():
+    objective = problems.objective(*relu_net())
+    built = LPF(sigma=0.02, samples=5)
+    text = "lpf:sigma=0.02,samples=5"
+    choice = MEASURES.parse(text)
+    found = measure(objective, [text, built], seed=1)
+    assert list(found) == [text, str(choice)]
+    assert found[text].value == found[str(choice)].value
+    assert measure(objective, [choice], seed=1)[str(choice)].value == found[text].value
+
+
+def test_a_generator_stands_for_its_next_seed():
+    objective = problems.objective(*relu_net())
+    one, two = (
+        measure(objective, ["lpf"], generator=problems.generator(2))["lpf"]
+        for _ in "ab"
+    )
+    other = measure(objective, ["lpf"], seed=7)["lpf"]
+    assert one.value == two.value != other.value
+
+
+def test_measures_of_curvature_share_one_hessian():
+    objective = problems.objective(*relu_net())
+    measure(objective, ["top_eigenvalue", "trace"])
+    assert objective.cost.gradients == pytest.approx(1)
+
+
+def test_what_cannot_be_measured_is_one_sentence():
+    objective = problems.objective(*relu_net())
+    with pytest.raises(UnknownNameError, match="did you mean 'trace'"):
+        measure(objective, ["trase"])
+    with pytest.raises(SettingError, match="asked for twice"):
+        measure(objective, ["lpf", "lpf"])
+    with pytest.raises(SettingError, match="given by name"):
+        measure(objective, [3])
+    with pytest.raises(SettingError, match="scale must be"):
+        LPF(scale="layer")
+
+
+def test_an_unfinished_eigenvalue_says_so():
+    found = TopEigenvalue(max_products=2)(problems.objective(*relu_net()))
+    assert not found.converged
+    assert found.details["products"] == 2

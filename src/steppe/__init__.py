@@ -45,7 +45,7 @@ _HOMES = {
     "trace": "steppe.linalg.trace",
 }
 _MODULES = ("measures", "optimizers", "plots", "schedules")
-__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
+__all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -158,9 +158,9 @@ def joint_norm(tensors: list[Tensor]) -> Tensor:
     norms = torch._foreach_norm(tensors)
     first = norms[0]
     dtype = torch.promote_types(first.dtype, torch.float32)
-    return torch.linalg.vector_norm(
-        torch.stack([n.to(first.device, dtype) for n in norms])
-    )
+    joined = torch.stack([n.to(first.device, dtype) for n in norms])
+    norm: Tensor = torch.linalg.vector_norm(joined)
+    return norm
 
 
 def _scale_(tensors: list[Tensor], rho: Sequence[float], norm: Tensor) -> list[Tensor]:

@@ -80,13 +80,18 @@ class Entry(Generic[SpecT]):
     spec: SpecT
 
     def settings(self) -> dict[str, inspect.Parameter]:
-        """Keyword-only parameters of a plain type, with evaluated annotations."""
+        """Keyword-only parameters of a plain type, with evaluated annotations.
+
+        A `seed` is none of them: it belongs to a run, not to a method.
+        """
         hints = typing.get_type_hints(_signature_owner(self.make))
         parameters = inspect.signature(self.make).parameters.values()
         return {
             p.name: p.replace(annotation=hints.get(p.name, p.annotation))
             for p in parameters
-            if p.kind is p.KEYWORD_ONLY and _is_plain(hints.get(p.name, p.annotation))
+            if p.kind is p.KEYWORD_ONLY
+            and p.name != "seed"
+            and _is_plain(hints.get(p.name, p.annotation))
         }
 
 
@@ -127,6 +132,9 @@ class Registry(Generic[SpecT]):
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Entry[SpecT]:
+        """The entry of a name; `module:function` is imported and registered."""
+        if name not in self._entries and ":" in name:
+            self.add(name, source="code of the user")(_imported(self.kind, name))
         try:
             return self._entries[name]
         except KeyError:
@@ -135,13 +143,19 @@ class Registry(Generic[SpecT]):
     def parse(self, text: str) -> Choice:
         """Read `name` or `name:setting=value,setting=value`.
 
-        Every setting the method has is filled in, so that the result says all of it.
+        The name may be `module:function` or `module:Class`, code of the user. Every
+        setting the method has is filled in, so that the result says all of it.
 
         Raises:
             UnknownNameError: no such name; the nearest ones are given.
             SettingError: a setting unknown or of the wrong type.
         """
         name, _, rest = text.partition(":")
+        function, colon, more = rest.partition(":")
+        if name not in self._entries and function.isidentifier():
+            name, rest = f"{name}:{function}", more
+        elif colon:
+            raise SettingError(f"'{text}' has two colons; write name:setting=value.")
         return self.choose(name, _pairs(rest, text))
 
     def choose(self, name: str, settings: Mapping[str, Any]) -> Choice:
@@ -167,6 +181,21 @@ class Registry(Generic[SpecT]):
         if isinstance(choice, str):
             choice = self.parse(choice)
         return self[choice.name].make(*args, **more, **choice.settings)
+
+
+def _imported(kind: str, name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownNameError(
+            f"{kind} '{name}' cannot be imported ({error}); give module:function of "
+            "an importable module."
+        ) from None
+    if not callable(found):
+        raise UnknownNameError(f"{kind} '{name}' must be callable, got {found!r}.")
+    made: Callable[..., Any] = found
+    return made
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -1,11 +1,27 @@
 """Optimizers that find flat minima, one file per method.
 
-Every module of this package registers its method in `OPTIMIZERS` when imported, and
-its class is a name of the package.
+An optimizer is one module beside this one that adds a class to `OPTIMIZERS`; the class
+is then `steppe.optimizers.<Class>`, and its name works on the command line.
 """
 
-from steppe.registry import discover as _discover
-from steppe.stepping import OPTIMIZERS as OPTIMIZERS
+from __future__ import annotations
 
-_discover(__name__)
-globals().update({entry.make.__name__: entry.make for entry in OPTIMIZERS})
+from typing import Any
+
+from steppe.registry import discover
+from steppe.stepping import OPTIMIZERS, AbstractOptimizer
+
+__all__ = ["OPTIMIZERS", "AbstractOptimizer"]
+
+discover(__name__)
+_CLASSES: dict[str, Any] = {entry.make.__name__: entry.make for entry in OPTIMIZERS}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return _CLASSES[name]
+    raise AttributeError(f"module 'steppe.optimizers' has no attribute '{name}'.")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_CLASSES])

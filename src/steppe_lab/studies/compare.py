@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from steppe.optimizers import OPTIMIZERS
-from steppe_lab.studies.files import read_json
+from steppe.registry import unknown_name
+from steppe_lab.studies.files import read_json, write_json
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
 from steppe_lab.studies.store import Failure, Store
@@ -26,6 +27,7 @@ from steppe_lab.studies.trials import (
 from steppe_lab.studies.worker import Event
 from steppe_lab.training.recipe import Recipe, read_optimizer
 
+_STUDIES = "studies"  # folder of the settings of comparisons
 WORK = "steppe_lab.studies.trials:work"
 
 
@@ -117,6 +119,8 @@ class Study:
         ]
         analysis_of(settings, training="")
         self.recipe = planned[0][2]
+        record = settings.model_dump(mode="json")
+        write_json(store.root / _STUDIES / f"{settings.name}.json", record)
         self.trainings = {
             store.add(training_config(recipe)): (optimizer, seed)
             for optimizer, seed, recipe in planned
@@ -186,6 +190,24 @@ class Study:
 
     def _analysis(self, training: str) -> str:
         return self.store.add(analysis_config(analysis_of(self.settings, training)))
+
+
+def stored_study(store: Store, name: str | None = None) -> Study:
+    """A comparison that was begun in a store.
+
+    Args:
+        store: where it was begun.
+        name: the beginning of its name; None for the newest.
+
+    Raises:
+        UnknownNameError: no such comparison, or several.
+    """
+    paths = sorted((store.root / _STUDIES).glob("compare-*.json"))
+    found = [path for path in paths if path.stem.startswith(name or "")]
+    if not found or (name is not None and len(found) > 1):
+        raise unknown_name("comparison", name or "", [path.stem for path in paths])
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return Study(CompareSettings.model_validate(read_json(newest)), store)
 
 
 @dataclass

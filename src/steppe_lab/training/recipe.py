@@ -127,10 +127,9 @@ class Recipe(BaseModel):
             raise SettingError(f"{self.base.name}: {error}.") from None
         if self.optimizer is None:
             return base
-        settings = OPTIMIZERS[self.optimizer.name].settings()
-        seed = {"seed": self.seed} if "seed" in settings else {}
-        choice = Choice(self.optimizer.name, {**self.optimizer.settings, **seed})
-        made: Optimizer = OPTIMIZERS.build(choice, base, model=model)
+        random = OPTIMIZERS[self.optimizer.name].spec.random
+        seed = {"seed": self.seed} if random else {}
+        made: Optimizer = OPTIMIZERS.build(self.optimizer, base, model=model, **seed)
         return made
 
     def make_lr_schedule(self, samples: int) -> Schedule:

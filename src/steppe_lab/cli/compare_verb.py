@@ -1,0 +1,68 @@
+"""`steppe compare`: the main job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+from rich.console import Console
+from tyro.conf import Positional
+
+from steppe_lab.cli.options import OUT, cores, open_store, use_data_dir
+from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.progress import progress
+from steppe_lab.studies.settings import CompareSettings
+
+
+class Args(Arguments, CompareSettings):
+    """Arguments of `steppe compare`."""
+
+    optimizers: Positional[tuple[str, ...]] = ("sgd", "sam", "lpf_sgd")
+    """Optimizers to compare, such as sgd, sam:rho=0.1 or adam; see `steppe list`. The
+    first one is what the others are compared with."""
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    out: Path = OUT
+    """Folder for runs and reports; finished runs in it are not run again."""
+    workers: int = Field(default_factory=cores, ge=1)
+    """Processes, one thread each."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object per network instead of tables."""
+
+
+def run(args: Args) -> int:
+    """Do what is left of the comparison, print it, write the report."""
+    from steppe_lab.reports.publishing import publish
+    from steppe_lab.reports.reading import reading
+    from steppe_lab.reports.rows import rows
+    from steppe_lab.reports.summary import summarise
+    from steppe_lab.reports.terminal import table
+    from steppe_lab.studies.compare import Study
+    from steppe_lab.studies.trials import load_split
+
+    use_data_dir(args.data_dir)
+    names = CompareSettings.model_fields
+    settings = CompareSettings(**{name: getattr(args, name) for name in names})
+    study = Study(settings, open_store(args.out))
+    if study.left:
+        load_split(study.recipe)  # a missing file shows before any work
+    with progress() as tell:
+        comparison = study.run(
+            workers=args.workers,
+            progress=lambda p: tell(p.done, p.total, p.text, p.ended),
+        )
+    report = publish(comparison, args.out / "reports")
+    if args.as_json:
+        for row in rows(comparison):
+            print(json.dumps(row))  # noqa: T201
+        return 0
+    console = Console(highlight=False)
+    summary = summarise(comparison)
+    console.print(table(summary))
+    for sentence in reading(summary):
+        console.print(sentence, markup=False)
+    console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,39 @@
+"""How far long work is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+Tell = Callable[[float, int, str, bool], None]
+
+
+@contextmanager
+def progress() -> Iterator[Tell]:
+    """Give a function `tell(done, total, text, ended)`; everything goes to stderr."""
+    if not sys.stderr.isatty():
+        yield _line
+        return
+    columns = (
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting workers", total=None)
+
+        def tell(done: float, total: int, text: str, _: bool) -> None:
+            bar.update(task, completed=done, total=total, description=text)
+
+        yield tell
+
+
+def _line(done: float, total: int, text: str, ended: bool) -> None:
+    if ended:
+        sys.stderr.write(f"[{done:.0f}/{total}] {text}\n")
+        sys.stderr.flush()

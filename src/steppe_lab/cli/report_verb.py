@@ -1,0 +1,40 @@
+"""`steppe report`: the page of a finished comparison, made again from stored rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from steppe_lab.cli.options import OUT, open_store
+from steppe_lab.cli.parsing import Arguments
+
+
+class Args(Arguments):
+    """Arguments of `steppe report`."""
+
+    name: Positional[str | None] = None
+    """Name of the comparison, or its beginning; the default is the newest."""
+    out: Path = OUT
+    """Folder that holds the runs."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object per network instead of the place of the report."""
+
+
+def run(args: Args) -> int:
+    """Collect, render, say where."""
+    from steppe_lab.reports.publishing import publish
+    from steppe_lab.reports.rows import rows
+    from steppe_lab.studies.compare import stored_study
+
+    comparison = stored_study(open_store(args.out), args.name).collect()
+    report = publish(comparison, args.out / "reports", again=True)
+    if args.as_json:
+        for row in rows(comparison):
+            print(json.dumps(row))  # noqa: T201
+        return 0
+    print(report)  # noqa: T201
+    return 0

@@ -1,0 +1,58 @@
+"""`steppe train`: one network, its scores and its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from steppe_lab.cli.options import OUT, open_store, use_data_dir
+from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.progress import progress
+from steppe_lab.studies.settings import TrainSettings
+
+
+class Args(Arguments, TrainSettings):
+    """Arguments of `steppe train`."""
+
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    out: Path = OUT
+    """Folder for runs; a finished run in it is not run again."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of a table."""
+
+
+def run(args: Args) -> int:
+    """Train, print the scores and where the checkpoint is."""
+    from steppe_lab.studies.single import train_one
+
+    use_data_dir(args.data_dir)
+    names = TrainSettings.model_fields
+    settings = TrainSettings(**{name: getattr(args, name) for name in names})
+    with progress() as tell:
+        done = train_one(
+            settings,
+            open_store(args.out),
+            progress=lambda e: tell(e.fraction, 1, e.text or e.state, False),
+        )
+    if args.as_json:
+        found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
+        print(json.dumps(found))  # noqa: T201
+        return 0
+    table = Table("epoch", "train loss", "train error", "test loss", "test error")
+    for name in ("last", "best"):
+        row = done.result[name]
+        cells = [f"{row['train_loss']:.4g}", f"{row['train_error']:.2%}"]
+        cells += [f"{row['test_loss']:.4g}", f"{row['test_error']:.2%}"]
+        table.add_row(f"{row['epoch']:.0f} ({name})", *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    for note in done.result["notes"]:
+        console.print(f"Note: {note}.", markup=False)
+    console.print(f"Checkpoint: {done.checkpoint}", markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,84 @@
+"""One network at a time: train it into a store, or measure a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from steppe.errors import StoreError
+from steppe.measures import measure
+from steppe.results import Estimate
+from steppe_lab.studies.compare import WORK, recipe_of
+from steppe_lab.studies.local import run_local
+from steppe_lab.studies.settings import TrainSettings
+from steppe_lab.studies.store import Store
+from steppe_lab.studies.trials import (
+    CHECKPOINT,
+    load_split,
+    objective_on,
+    read_measure,
+    training_config,
+)
+from steppe_lab.studies.worker import Event
+from steppe_lab.training import checkpoints
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training run."""
+
+    run: str  # id in the store
+    checkpoint: Path
+    result: dict[str, Any]
+
+
+def train_one(
+    settings: TrainSettings,
+    store: Store,
+    *,
+    progress: Callable[[Event], None] | None = None,
+) -> TrainedRun:
+    """Train a network, unless the store has it.
+
+    Raises:
+        SettingError: a setting that has no meaning.
+        DataError: data that is missing or damaged.
+        StoreError: training failed; the reason is given.
+    """
+    recipe = recipe_of(settings, settings.optimizer, settings.seed)
+    run = store.add(training_config(recipe))
+    if store.status(run) != "finished":
+        load_split(recipe)  # a missing file shows before any work
+    outcome = run_local(store, [run], WORK, progress=progress)
+    if run in outcome.failed:
+        raise StoreError(f"training failed: {outcome.failed[run].reason}")
+    return TrainedRun(run, store.artefact(run, CHECKPOINT), store.result(run))
+
+
+def measure_one(
+    checkpoint: Path,
+    measures: Sequence[str],
+    *,
+    part: Literal["train", "test"] = "train",
+    samples: int = 2000,
+    seed: int = 0,
+    device: str | None = None,
+) -> dict[str, Estimate]:
+    """Measure a checkpoint on the data its recipe names.
+
+    Returns:
+        Estimates by the text of the measure, in the order given.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or not steppe's.
+        SettingError: a setting that has no meaning.
+        DataError: data that is missing or damaged.
+    """
+    for text in measures:
+        read_measure(text)
+    loaded = checkpoints.load(checkpoint, device=device)
+    split = load_split(loaded.recipe)
+    objective = objective_on(loaded.model, split, part=part, samples=samples)
+    return measure(objective, measures, seed=seed)

@@ -1,0 +1,201 @@
+"""The mean loss: weights of samples, forms of data, forms of loss, no trace."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+import problems
+from steppe.errors import DataError, SettingError
+from steppe.objective import Objective
+from steppe.parameters import flatten, restored, trainable, unflatten
+
+
+def expected_losses():
+    model, (x, y) = problems.mlp(), problems.vectors()
+    return F.cross_entropy(model(x), y, reduction="none").detach()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 100])
+def test_every_sample_weighs_alike_also_in_a_short_last_batch(batch_size):
+    objective = problems.objective(problems.mlp(), problems.vectors(), batch_size)
+    losses = expected_losses()
+    torch.testing.assert_close(objective.losses(), losses, rtol=1e-12, atol=0)
+    value = objective.value()
+    assert value.value == pytest.approx(float(losses.mean()), rel=1e-12)
+    assert value.stderr == pytest.approx(float(losses.std()) / 7**0.5, rel=1e-10)
+    assert (value.samples, objective.count()) == (7, 7)
+
+
+@pytest.mark.parametrize("batch_size", [2, 7])
+def test_the_gradient_is_that_of_the_mean_loss(batch_size):
+    model, (x, y) = problems.mlp(), problems.vectors()
+    expected = torch.autograd.grad(F.cross_entropy(model(x), y), model.parameters())
+    found = problems.objective(model, (x, y), batch_size).gradient()
+    torch.testing.assert_close(found, list(expected), rtol=1e-10, atol=1e-14)
+
+
+def test_the_gradient_of_a_loss_without_influence_is_zero():
+    x, _ = problems.vectors()
+    objective = Objective(problems.linear(), [x], loss=lambda model, x: x[:, 0])
+    assert not flatten(objective.gradient()).any()
+
+
+def test_tensors_loaders_datasets_and_lists_are_the_same_data():
+    x, y = problems.vectors()
+    dataset = TensorDataset(x, y)
+    forms = [
+        (x, y),
+        dataset,
+        DataLoader(dataset, batch_size=2),
+        [(x[:1], y[:1]), (x[1:], y[1:])],
+    ]
+    for data in forms:
+        losses = Objective(problems.mlp(), data).losses()
+        torch.testing.assert_close(losses, expected_losses(), rtol=1e-12, atol=0)
+
+
+def test_a_shuffling_loader_is_read_once():
+    shuffled = DataLoader(TensorDataset(*problems.vectors()), 2, shuffle=True)
+    objective = Objective(problems.mlp(), shuffled)
+    assert torch.equal(objective.losses(), objective.losses())
+
+
+def test_losses_by_name_by_module_by_function_and_by_callable_agree():
+    forms = [
+        "cross_entropy",
+        nn.CrossEntropyLoss(reduction="none"),
+        F.cross_entropy,
+        lambda model, batch: F.cross_entropy(
+            model(batch[0]), batch[1], reduction="none"
+        ),
+    ]
+    for loss in forms:
+        losses = Objective(problems.mlp(), problems.vectors(), loss).losses()
+        torch.testing.assert_close(losses, expected_losses(), rtol=1e-12, atol=0)
+
+
+def test_ignored_tokens_have_no_weight():
+    model, (x, _) = problems.linear(), problems.vectors()
+    y = torch.tensor([0, -100, 1, 2, -100, 0, 1])
+    objective = problems.objective(model, (x, y))
+    assert objective.count() == 5
+    expected = F.cross_entropy(model(x), y).item()
+    assert objective.value().value == pytest.approx(expected, rel=1e-12)
+
+
+def test_mean_squared_error_averages_over_outputs():
+    x, _ = problems.vectors()
+    model, targets = problems.linear(), torch.zeros(7, 3, dtype=torch.float64)
+    found = Objective(model, (x, targets), loss="mse").value().value
+    assert found == pytest.approx(model(x).square().mean().item(), rel=1e-12)
+
+
+def test_eval_and_train_differ_by_batch_norm_and_are_named():
+    model, data = problems.networks()["batch_norm"]
+    for mode in ("eval", "train"):
+        objective = problems.objective(model, data, mode=mode)
+        truth = problems.loss_of(model, data, mode)(problems.flat(model))
+        assert objective.value().value == pytest.approx(float(truth), rel=1e-12)
+        assert objective.value().details["mode"] == mode
+
+
+@pytest.mark.parametrize("work", ["losses", "value", "gradient", "count"])
+def test_nothing_is_left_behind(work):
+    model, data = problems.networks()["batch_norm"]
+    model.eval()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    objective = problems.objective(model, data, mode="train")
+    before = problems.state_of(model)
+    getattr(objective, work)()
+    problems.assert_same(problems.state_of(model), before)
+
+
+def test_dropout_has_the_same_masks_in_every_pass_and_others_with_another_seed():
+    model = problems.drawn(problems.Attention(dropout=0.5))
+    data = problems.vectors(shape=(3, 4))
+    first = problems.objective(model, data, mode="train", seed=0)
+    other = problems.objective(model, data, mode="train", seed=1)
+    assert torch.equal(first.losses(), first.losses())
+    assert not torch.equal(first.losses(), other.losses())
+
+
+def test_costs_are_counted_in_passes_over_the_data():
+    objective = problems.objective(problems.mlp(), problems.vectors())
+    objective.value()
+    objective.gradient()
+    assert (objective.cost.forwards, objective.cost.gradients) == (1, 1)
+
+
+def test_shared_things_are_built_once_inside_and_anew_outside():
+    objective = problems.objective(problems.mlp(), problems.vectors())
+
+    def build(objective):
+        return [objective]
+
+    with objective.sharing():
+        first = objective.share(build)
+        assert objective.share(build) is first
+    assert objective.share(build) is not first
+
+
+def frozen():
+    return problems.mlp().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        ((problems.mlp(), problems.vectors()), {"mode": "test"}, "mode must be"),
+        ((problems.mlp(), problems.vectors()), {"batch_size": 0}, "batch_size must"),
+        ((problems.mlp(), problems.vectors(), "hinge"), {}, "loss must be one of"),
+        ((problems.mlp(), problems.vectors(), nn.MSELoss()), {}, "reduction='none'"),
+        ((frozen(), problems.vectors()), {}, "requires a gradient"),
+        ((problems.mlp(), []), {}, "empty"),
+        ((problems.mlp(), "mnist"), {}, "data must be"),
+        ((problems.mlp(), (torch.ones(3), torch.ones(2))), {}, "one length"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, settings, said):
+    with pytest.raises((SettingError, DataError), match=said) as caught:
+        Objective(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_averages_the_batch_is_refused():
+    def averaged(model, batch):
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    with pytest.raises(DataError, match="one value per sample"):
+        Objective(problems.mlp(), problems.vectors(), averaged).value()
+
+
+def test_flattening_and_unflattening_are_inverse_also_for_strided_vectors():
+    params = [p.detach() for p in problems.networks()["batch_norm"][0].parameters()]
+    vector = flatten(params)
+    block = torch.stack([vector, -vector], dim=1)
+    for piece, p in zip(unflatten(block[:, 0], params), params, strict=True):
+        assert torch.equal(piece, p)
+
+
+def test_restoring_is_bit_for_bit_also_after_an_exception():
+    model = problems.mlp()
+    before = problems.flat(model)
+
+    def move_and_stop():
+        with restored(list(model.parameters())), torch.no_grad():
+            model[0].weight.add_(0.1)
+            assert not torch.equal(problems.flat(model), before)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        move_and_stop()
+    assert torch.equal(problems.flat(model), before)
+
+
+def test_a_shared_parameter_counts_once_and_a_frozen_one_not_at_all():
+    model = problems.Tied()
+    assert "second.weight" not in trainable(model)
+    model.head.requires_grad_(False)
+    assert "head.weight" not in trainable(model)

@@ -1,0 +1,10 @@
+"""Pictures of what was measured, as matplotlib figures that no global state holds.
+
+matplotlib is imported when a picture is made, not before; it comes with the extra viz.
+"""
+
+from steppe.plots.canvas import Theme as Theme
+from steppe.plots.canvas import save_svg as save_svg
+from steppe.plots.curve_plot import curves as curves
+from steppe.plots.dot_plot import dots as dots
+from steppe.plots.line_plot import lines as lines

@@ -1,0 +1,152 @@
+"""What all pictures share: themes, colours that most eyes tell apart, axes, files.
+
+Colours are after Okabe and Ito, 2008, Color Universal Design, darkened or lightened
+until each has a contrast of 3 to 1 with the page; line styles and markers differ too,
+so that no picture rests on colour alone.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from steppe.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Theme = Literal["light", "dark"]
+
+WIDTH, HEIGHT = 4.6, 3.1  # inches; half a page, or the whole width of a phone
+FONT = 10.0  # points
+LOG_RANGE = 30.0  # a range of positive values beyond which the axis is logarithmic
+
+_INK = {"light": "#24292f", "dark": "#e6e9ed"}
+_GRID = {"light": "#d5d9de", "dark": "#3d444d"}
+_COLOURS = {
+    "light": (
+        *("#0067a5", "#c04a00", "#007a58", "#a63d7c"),
+        *("#3a3f45", "#7d6200", "#5b53c4", "#9c2b2b"),
+    ),
+    "dark": (
+        *("#5cb8f0", "#ff9a4d", "#35cfa2", "#ee9fcb"),
+        *("#f2f4f6", "#efd94a", "#aea8ff", "#ff8a80"),
+    ),
+}
+_DASHES: tuple[Any, ...] = (
+    *("-", "--", "-.", ":"),
+    *((0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 2)), (0, (1, 3))),
+)
+_MARKERS = "os^DvPX*"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one entry of a picture is drawn."""
+
+    colour: str
+    dash: Any
+    marker: str
+
+
+def looks(names: Iterable[str], theme: Theme) -> dict[str, Look]:
+    """A look for every name, by its place; they repeat after eight."""
+    colours = _COLOURS[theme]
+    return {
+        name: Look(colours[i % 8], _DASHES[i % 8], _MARKERS[i % 8])
+        for i, name in enumerate(names)
+    }
+
+
+def canvas(theme: Theme, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """An empty transparent figure with one pair of axes.
+
+    Args:
+        theme: "light" for dark ink, "dark" for light ink.
+        height: in inches.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError(
+            "plots need matplotlib, which comes with an extra: "
+            "pip install 'steppe[viz]'."
+        ) from None
+    ink, grid = _INK[theme], _GRID[theme]
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    axes.tick_params(which="both", labelsize=FONT, colors=ink, length=0)
+    axes.xaxis.label.set(color=ink, fontsize=FONT)
+    axes.yaxis.label.set(color=ink, fontsize=FONT)
+    axes.grid(color=grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set(edgecolor=grid, visible=name in ("left", "bottom"))
+    return figure, axes
+
+
+def legend(figure: Figure, theme: Theme, entries: Mapping[str, Any]) -> None:
+    """Names above the axes, in as many columns as their lengths leave room for."""
+    if len(entries) < 2:
+        return
+    longest = max(map(len, entries))
+    columns = max(1, min(len(entries), 44 // (longest + 6)))
+    rows = math.ceil(len(entries) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 1))
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside upper center",
+        ncols=columns,
+        fontsize=FONT,
+        frameon=False,
+        labelcolor=_INK[theme],
+        handlelength=2.6,
+        columnspacing=1.4,
+    )
+
+
+def wants_log(values: Sequence[float]) -> bool:
+    """Whether values are positive and span more than a factor of 30."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > LOG_RANGE * min(finite)
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Make an axis logarithmic, with plain numbers at a few places.
+
+    Args:
+        axes: to change.
+        which: of its axes.
+        values: what is drawn, positive; their range decides where numbers stand.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if which == "x":
+        axes.set_xscale("log")
+    else:
+        axes.set_yscale("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    steps = (1.0,) if max(values) > 300 * min(values) else (1.0, 3.0)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=7))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def save_svg(figure: Figure) -> str:
+    """The figure as SVG text, the same for the same figure; letters are shapes."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": "steppe", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,58 @@
+"""Loss along lines through the parameters of trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from steppe.plots.canvas import Theme, canvas, legend, log_axis, looks, wants_log
+from steppe.results import Surface
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def lines(
+    surfaces: Mapping[str, Sequence[Surface]],
+    *,
+    theme: Theme = "light",
+    xlabel: str = "distance along the line",
+    ylabel: str = "loss",
+) -> Figure:
+    """Draw every line thin and the mean of each name thick, on one shared scale.
+
+    The loss axis is logarithmic where the losses span more than a factor of 30. Means
+    are over the lines of a name that share its first line's points.
+
+    Args:
+        surfaces: by name of what is compared, one line for each run.
+        theme: "light" for dark ink on a light page, "dark" for the contrary.
+        xlabel: what the coordinate is.
+        ylabel: what the loss is of.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    figure, axes = canvas(theme)
+    every = [value for runs in surfaces.values() for s in runs for value in _loss(s)]
+    handles = {}
+    for name, look in looks(surfaces, theme).items():
+        runs = surfaces[name]
+        for run in runs:
+            axes.plot(run.x, _loss(run), color=look.colour, lw=0.7, alpha=0.45)
+        if not runs:
+            continue
+        x = runs[0].x
+        alike = [_loss(run) for run in runs if run.x == x]
+        mean = [sum(column) / len(column) for column in zip(*alike)]
+        (handles[name],) = axes.plot(x, mean, color=look.colour, ls=look.dash, lw=2)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.locator_params(axis="x", nbins=5)
+    if wants_log(every):
+        log_axis(axes, "y", every)
+    legend(figure, theme, handles)
+    return figure
+
+
+def _loss(surface: Surface) -> list[float]:
+    return [float(value) for value in surface.loss.tolist()]

@@ -1,0 +1,152 @@
+"""What a comparison reports of every network, and how to read it from a row."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from steppe.measures import MEASURES
+from steppe.registry import MeasureSpec
+from steppe_lab.studies.compare import Comparison, Row
+
+HEADLINE = "last:test_error"
+BEST = "best:test_error"
+TRAIN_LOSS = "last:train_loss"
+BASE_LOSS = "base_loss"  # detail of a measure that contains the loss itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number of every network."""
+
+    key: str
+    title: str  # a heading
+    phrase: str  # in a sentence, after "sam's"
+    units: str
+    share: bool = False  # 0 to 1: shown in percent, compared by differences
+    flatness: bool = False  # counts in the question which optimizer is flatter
+    measured: bool = False  # by a measure of flatness
+    better: Literal["smaller", "larger"] = "smaller"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A quantity of one network; not finite where there is none."""
+
+    value: float
+    stderr: float = 0.0
+    converged: bool = True
+
+
+def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
+    """All quantities of a comparison, the headline first."""
+    names: dict[str, Mapping[str, Any]] = {}
+    for row in comparison.rows:
+        for name, found in row.measures.items():
+            names.setdefault(name, found)
+    measured = [q for name, found in names.items() for q in _measured(name, found)]
+    return (*_scores(comparison.settings.held_out), *measured)
+
+
+def read(quantity: Quantity, row: Row) -> Value:
+    """The quantity of one network."""
+    place, _, name = quantity.key.partition(":")
+    return _READERS[place](row, name)
+
+
+def spec_of(measure: str) -> MeasureSpec | None:
+    """Facts about a measure given as `name` or `name:setting=value`, where known."""
+    name = measure.partition(":")[0]
+    return MEASURES[name].spec if name in MEASURES else None
+
+
+def _scores(held_out: Literal["test", "validation"]) -> list[Quantity]:
+    on = {"test": "the test set", "validation": "validation samples"}[held_out]
+    error, loss = "share of samples", "loss"
+    return [
+        _score(HEADLINE, f"{held_out} error", error, f"after the last epoch, on {on}"),
+        _score("last:test_loss", f"{held_out} loss", loss, "after the last epoch"),
+        _score(TRAIN_LOSS, "train loss", loss, "after the last epoch"),
+        _score("last:train_error", "train error", error, "after the last epoch"),
+        _score(
+            BEST,
+            f"best-epoch {held_out} error",
+            error,
+            f"picked on {on}, so it flatters",
+        ),
+    ]
+
+
+def _score(key: str, title: str, units: str, note: str) -> Quantity:
+    share = key.endswith("_error")
+    return Quantity(
+        key=key, title=title, phrase=title, units=units, share=share, note=note
+    )
+
+
+def _measured(name: str, found: Mapping[str, Any]) -> list[Quantity]:
+    spec = spec_of(name)
+    units = spec.units if spec else ""
+    flatter = "larger" if spec and spec.sharper_is == "smaller" else "smaller"
+    contains_loss = BASE_LOSS in found.get("details", {})
+    whole = Quantity(
+        key=f"measure:{name}",
+        title=name,
+        phrase=_phrase(spec) or name,
+        units=units,
+        flatness=not contains_loss,
+        measured=True,
+        better=flatter,
+        note="contains the loss itself" if contains_loss else "",
+    )
+    if not contains_loss:
+        return [whole]
+    excess = Quantity(
+        key=f"excess:{name}",
+        title=f"{name} − loss",
+        phrase=f"{name} minus the loss itself",
+        units=units,
+        flatness=True,
+        measured=True,
+        better=flatter,
+        note=f"{name} above the loss of the same network",
+    )
+    return [whole, excess]
+
+
+def _phrase(spec: MeasureSpec | None) -> str:
+    first = re.split(r"[:;.]", spec.summary)[0].strip() if spec else ""
+    return first[:1].lower() + first[1:]
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _of_measure(row: Row, name: str) -> Value:
+    found = row.measures.get(name)
+    if found is None:
+        return Value(math.nan)
+    return Value(
+        _number(found.get("value")),
+        _number(found.get("stderr", 0.0)),
+        bool(found.get("converged", True)),
+    )
+
+
+def _of_excess(row: Row, name: str) -> Value:
+    whole = _of_measure(row, name)
+    base = _number(row.measures.get(name, {}).get("details", {}).get(BASE_LOSS))
+    return Value(whole.value - base, whole.stderr, whole.converged)
+
+
+_READERS: dict[str, Callable[[Row, str], Value]] = {
+    "last": lambda row, name: Value(_number(row.last.get(name))),
+    "best": lambda row, name: Value(_number(row.best.get(name))),
+    "measure": _of_measure,
+    "excess": _of_excess,
+}

@@ -140,11 +140,16 @@ class Registry(Generic[SpecT]):
         except KeyError:
             raise unknown_name(self.kind, name, self._entries) from None
 
-    def parse(self, text: str) -> Choice:
+    def parse(self, text: str, defaults: Iterable[Choice] = ()) -> Choice:
         """Read `name` or `name:setting=value,setting=value`.
 
         The name may be `module:function` or `module:Class`, code of the user. Every
         setting the method has is filled in, so that the result says all of it.
+
+        Args:
+            text: what to read.
+            defaults: where settings that the text leaves out come from, if a choice
+                here has its name; else from the method itself.
 
         Raises:
             UnknownNameError: no such name; the nearest ones are given.
@@ -156,7 +161,11 @@ class Registry(Generic[SpecT]):
             name, rest = f"{name}:{function}", more
         elif colon:
             raise SettingError(f"'{text}' has two colons; write name:setting=value.")
-        return self.choose(name, _pairs(rest, text))
+        given: dict[str, Any] = {}
+        for default in defaults:
+            if default.name == name:
+                given |= default.settings
+        return self.choose(name, {**given, **_pairs(rest, text)})
 
     def choose(self, name: str, settings: Mapping[str, Any]) -> Choice:
         """Check names and types of settings, texts converted, defaults filled in."""

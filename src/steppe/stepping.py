@@ -50,6 +50,7 @@ class AbstractOptimizer(Optimizer, ABC):
         batch_norm: "first" keeps only what the first pass of a step writes to buffers
             (running statistics of batch norm), "all" keeps every pass's. Needs `model`.
         rng: "fresh" draws new dropout masks in every pass, "replay" the same ones.
+        generator: of the method's own draws; its state is saved with the optimizer.
 
     Raises:
         SettingError: a setting out of its range, or a policy that does not exist.
@@ -65,6 +66,7 @@ class AbstractOptimizer(Optimizer, ABC):
         model: nn.Module | None = None,
         batch_norm: Literal["first", "all"] = "first",
         rng: Literal["fresh", "replay"] = "fresh",
+        generator: torch.Generator | None = None,
     ) -> None:
         if batch_norm not in ("first", "all"):
             raise SettingError(
@@ -85,6 +87,7 @@ class AbstractOptimizer(Optimizer, ABC):
         self._model = model
         self._batch_norm = batch_norm
         self._rng = rng
+        self.generator = generator
         self.steps = 0  # completed optimizer steps
         self._open: weakref.ref[Generator[int, None, None]] | None = None
         self._ready = False  # p.grad is the gradient of finished passes
@@ -96,13 +99,6 @@ class AbstractOptimizer(Optimizer, ABC):
     @abstractmethod
     def plan(self, weights: Weights) -> Plan:
         """Yield a request wherever a gradient is wanted; runs without autograd."""
-
-    def extra_state(self) -> dict[str, Any]:
-        """State of the method itself, to be saved; tensors and plain values."""
-        return {}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `extra_state` gave."""
 
     # ---- stepping ----------------------------------------------------------------
 
@@ -319,11 +315,12 @@ class AbstractOptimizer(Optimizer, ABC):
                 moved = [offset + i for i in group["params"]]
                 state["param_groups"].append({**group, "params": moved})
             offset += _count(base)
+        generator = self.generator
         state["steppe"] = {
             "format": STATE_FORMAT,
             "method": type(self).__name__,
             "steps": self.steps,
-            "extra": self.extra_state(),
+            "generator": None if generator is None else generator.get_state(),
         }
         return state
 
@@ -359,8 +356,8 @@ class AbstractOptimizer(Optimizer, ABC):
         self._ready = False
         self._link()
         self.steps = own["steps"] if own is not None else 0
-        if own is not None:
-            self.load_extra_state(own["extra"])
+        if own is not None and self.generator is not None:
+            self.generator.set_state(own["generator"].cpu())
 
     def _check_state(self, own: Mapping[str, Any]) -> None:
         method = type(self).__name__

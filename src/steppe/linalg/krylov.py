@@ -51,7 +51,7 @@ class Krylov:
         self._alphas: list[float] = []
         self._betas: list[float] = []
         self._couplings: list[Tensor] = []
-        self._append(start.to(self._rows.dtype))
+        self._append(self._orthogonal(start.to(self._rows.dtype))[0])
 
     @property
     def steps(self) -> int:
@@ -82,7 +82,8 @@ class Krylov:
             self._betas[-1] = 0.0
         elif beta <= 10 * self.epsilon:
             self._betas[-1] = 0.0
-            self._append(gaussian(self._H, self._generator).to(current.dtype))
+            fresh = gaussian(self._H, self._generator).to(current.dtype)
+            self._append(self._orthogonal(fresh)[0])
         else:
             self._append(rest)
 
@@ -108,13 +109,12 @@ class Krylov:
         return norms
 
     def _append(self, vector: Tensor) -> None:
-        rest, _ = self._orthogonal(vector)
         if self._filled == len(self._rows):
             room = min(self.size, 2 * len(self._rows))
             wider = self._rows.new_empty((room, self.size))
             wider[: self._filled] = self._rows
             self._rows = wider
-        self._rows[self._filled] = rest / rest.norm()
+        self._rows[self._filled] = vector / vector.norm()
         self._filled += 1
 
     def _orthogonal(self, vector: Tensor) -> tuple[Tensor, Tensor]:

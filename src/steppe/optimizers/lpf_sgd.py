@@ -12,8 +12,8 @@ is saved with the optimizer.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -79,11 +79,17 @@ class LPFSGD(AbstractOptimizer):
         if micro_batches < 1:
             raise SettingError(f"micro_batches must be >= 1, got {micro_batches}.")
         super().__init__(
-            base, settings={"gamma": gamma}, model=model, batch_norm=batch_norm, rng=rng
+            base,
+            settings={"gamma": gamma},
+            model=model,
+            batch_norm=batch_norm,
+            rng=rng,
+            generator=generator,
         )
         self.micro_batches = micro_batches
-        device = self.param_groups[0]["params"][0].device
-        self.generator = generator or torch.Generator(device).manual_seed(seed)
+        if generator is None:
+            device = self.param_groups[0]["params"][0].device
+            self.generator = torch.Generator(device).manual_seed(seed)
 
     def plan(self, weights: Weights) -> Plan:
         """Evaluate every share of the batch at weights with noise of its own."""
@@ -94,11 +100,3 @@ class LPFSGD(AbstractOptimizer):
             )
             with weights.moved(params, noise):
                 yield Request(part, self.micro_batches)
-
-    def extra_state(self) -> dict[str, Any]:
-        """The state of the noise."""
-        return {"generator": self.generator.get_state()}
-
-    def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Continue the noise where it was."""
-        self.generator.set_state(state["generator"].cpu())

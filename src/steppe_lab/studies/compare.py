@@ -34,7 +34,7 @@ WORK = "steppe_lab.studies.trials:work"
 def recipe_of(settings: TrainingSettings, optimizer: str, seed: int) -> Recipe:
     """How one network is trained."""
     shared = set(Recipe.model_fields) & set(TrainingSettings.model_fields) - {"base"}
-    pair = read_optimizer(optimizer, settings.base)
+    pair = read_optimizer(optimizer, settings.base, settings.defaults)
     return Recipe(**settings.model_dump(include=shared), **pair, seed=seed)
 
 

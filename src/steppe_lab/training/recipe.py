@@ -6,7 +6,7 @@ due and are checked and completed, so that a stored recipe says every setting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -144,14 +144,22 @@ class Recipe(BaseModel):
         return MultiStep(lr, drops, warmup=warmup)
 
 
-def read_optimizer(text: str, base: Choice | str) -> dict[str, Any]:
+def read_optimizer(
+    text: str, base: str, defaults: Sequence[str] = ()
+) -> dict[str, Choice | None]:
     """`optimizer` and `base` of a recipe for a text that may name either.
 
-    "sgd:lr=0.05" is the base alone; "sam:rho=0.1" wraps `base`.
+    Args:
+        text: "sam:rho=0.1" wraps `base`; "sgd" and "sgd:lr=0.05" are a base alone,
+            with what `base` says of that optimizer where the text is silent.
+        base: the base of wrapping methods.
+        defaults: settings of methods where the text is silent, as "sam:rho=0.1".
     """
     name = text.partition(":")[0]
+    chosen = BASES.parse(base)
     if name in BASES:
-        return {"optimizer": None, "base": BASES.parse(text)}
-    if name in OPTIMIZERS or (":" in text and name not in OPTIMIZERS):
-        return {"optimizer": OPTIMIZERS.parse(text), "base": base}
-    raise unknown_name("optimizer", name, [*BASES.names(), *OPTIMIZERS.names()])
+        return {"optimizer": None, "base": BASES.parse(text, [chosen])}
+    if name not in OPTIMIZERS and ":" not in text:
+        raise unknown_name("optimizer", name, [*BASES.names(), *OPTIMIZERS.names()])
+    known = [OPTIMIZERS.parse(default) for default in defaults]
+    return {"optimizer": OPTIMIZERS.parse(text, known), "base": chosen}

@@ -18,7 +18,7 @@ class TrainingSettings(BaseModel):
 
     base: str = "sgd:lr=0.05"
     """The optimizer that wrapping methods step with."""
-    defaults: tuple[str, ...] = ("sam:rho=0.1", "lpf_sgd:gamma=0.02")
+    defaults: tuple[str, ...] = ("sam:rho=0.1", "lpf_sgd:gamma=0.03")
     """Settings of methods where nothing is said; tuned on digits, on validation
     samples."""
     data: str = "digits"

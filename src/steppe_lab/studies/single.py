@@ -16,6 +16,7 @@ from steppe_lab.studies.settings import TrainSettings
 from steppe_lab.studies.store import Store
 from steppe_lab.studies.trials import (
     CHECKPOINT,
+    check_ready,
     load_split,
     objective_on,
     read_measure,
@@ -50,7 +51,7 @@ def train_one(
     recipe = recipe_of(settings, settings.optimizer, settings.seed)
     run = store.add(training_config(recipe))
     if store.status(run) != "finished":
-        load_split(recipe)  # a missing file shows before any work
+        check_ready(recipe)
     outcome = run_local(store, [run], WORK, progress=progress)
     if run in outcome.failed:
         raise StoreError(f"training failed: {outcome.failed[run].reason}")

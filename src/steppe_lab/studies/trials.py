@@ -106,6 +106,17 @@ def load_split(recipe: Recipe, data_dir: Path | None = None) -> Split:
     return recipe.selection.apply(datasets.load(recipe.data.name, data_dir))
 
 
+def check_ready(recipe: Recipe) -> None:
+    """Read the data and make the network once, so that mistakes show before any work.
+
+    Raises:
+        DataError: data that is missing or damaged.
+        SettingError: a setting of the model, or samples that the data does not have.
+    """
+    split = load_split(recipe)
+    recipe.make_model(split.in_shape, len(split.classes))
+
+
 def objective_on(
     model: torch.nn.Module,
     split: Split,

@@ -1,0 +1,133 @@
+"""The rules of the house that a tool can check."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import steppe
+import steppe_lab
+
+SOURCES = [Path(p) for package in (steppe, steppe_lab) for p in package.__path__]
+FILES = sorted(path for source in SOURCES for path in source.rglob("*.py"))
+
+
+def modules(package: ModuleType) -> list[ModuleType]:
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    return [importlib.import_module(m.name) for m in found if "__main__" not in m.name]
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_the_library_imports_torch_and_numpy_only():
+    code = """
+import sys, torch, numpy
+before = set(sys.modules)
+import steppe
+for name in steppe.__all__:
+    if name != "plots":
+        getattr(steppe, name)
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(sorted(new - set(sys.stdlib_module_names) - {"steppe", "torch", "numpy"}))
+"""
+    assert run(code) == "[]"
+
+
+def test_importing_steppe_or_showing_help_does_not_import_torch():
+    code = """
+import sys, steppe, steppe.errors
+from steppe_lab.cli import main
+for verb in ["compare", "train", "measure", "report", "list"]:
+    try:
+        main([verb, "--help"])
+    except SystemExit:
+        pass
+print("torch" in sys.modules, "matplotlib" in sys.modules)
+"""
+    assert run(code).splitlines()[-1] == "False False"
+
+
+def test_public_names_are_the_same_for_type_checkers_and_at_run_time():
+    tree = ast.parse(Path(steppe.__file__).read_text())
+    typed = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    assert typed == set(steppe.__all__)
+    for name in steppe.__all__:
+        assert getattr(steppe, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'SAMM'"):
+        steppe.SAMM  # noqa: B018
+
+
+def test_public_names_have_docstrings():
+    for name in steppe.__all__:
+        assert inspect.getdoc(getattr(steppe, name)), name
+
+
+def test_every_module_says_what_it_is():
+    bare = [path for path in FILES if path.stat().st_size]
+    missing = [p for p in bare if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert not missing
+
+
+def test_modules_stay_small_enough_to_read():
+    long = {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 440}
+    assert not long
+
+
+def test_a_finished_method_is_never_overridden():
+    for module in modules(steppe):
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__ == module.__name__:
+                assert not overridden(cls), (cls, overridden(cls))
+
+
+def overridden(cls: type) -> set[str]:
+    """Methods that a class implements again after a base of this project did."""
+    again = set()
+    for base in cls.__mro__[1:]:
+        if not base.__module__.startswith("steppe"):
+            continue
+        for name, method in vars(base).items():
+            hooked = getattr(method, "hooked", False)  # torch puts step on each class
+            finished = inspect.isfunction(method) and not name.startswith("__")
+            abstract = getattr(method, "__isabstractmethod__", False)
+            if finished and not abstract and not hooked and name in vars(cls):
+                again.add(name)
+    return again
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "rich", "tyro", "jinja2", "sklearn"])
+def test_only_the_rooms_made_for_it_import_a_tool(name):
+    rooms = {
+        "matplotlib": {"plots", "reports"},
+        "rich": {"cli", "reports"},
+        "tyro": {"cli"},
+        "jinja2": {"reports"},
+        "sklearn": {"datasets"},
+    }
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named = [node.module]
+            if any(n.partition(".")[0] == name for n in named):
+                assert path.parent.name in rooms[name], path

@@ -1,8 +1,9 @@
 """The Krylov space of a symmetric operator, one product at a time.
 
 Source: Lanczos, 1950, doi:10.6028/jres.045.026. Every new vector is made orthogonal to
-all earlier ones by two block passes (Giraud et al., 2005,
-doi:10.1007/s00211-005-0615-4): without them, converged eigenvalues return as ghosts.
+all earlier ones by a block pass, repeated where it took out much (Daniel et al., 1976,
+doi:10.1090/S0025-5718-1976-0431641-8): without it, converged eigenvalues return as
+ghosts.
 
 Shape letters: D parameters in all, L locked vectors, m steps so far.
 """
@@ -51,7 +52,7 @@ class Krylov:
         self._alphas: list[float] = []
         self._betas: list[float] = []
         self._couplings: list[Tensor] = []
-        self._append(self._orthogonal(start.to(self._rows.dtype))[0])
+        self._append(self._against_all(start.to(self._rows.dtype))[0])
 
     @property
     def steps(self) -> int:
@@ -73,8 +74,8 @@ class Krylov:
         """Make one product and add the next basis vector."""
         current = self._rows[self._filled - 1]
         image = product(self._H, current.to(self._H.dtype)).to(current.dtype)
-        rest, along = self._orthogonal(image)
-        alpha, beta = torch.stack([along[-1], rest.norm()]).double().tolist()
+        rest, along, beta = self._against_all(self._against_two(image))
+        alpha = float(current @ image)
         self._couplings.append(along[: self.locked])
         self._alphas.append(alpha)
         self._betas.append(beta)
@@ -83,7 +84,7 @@ class Krylov:
         elif beta <= 10 * self.epsilon:
             self._betas[-1] = 0.0
             fresh = gaussian(self._H, self._generator).to(current.dtype)
-            self._append(self._orthogonal(fresh)[0])
+            self._append(self._against_all(fresh)[0])
         else:
             self._append(rest)
 
@@ -117,12 +118,28 @@ class Krylov:
         self._rows[self._filled] = vector / vector.norm()
         self._filled += 1
 
-    def _orthogonal(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+    def _against_two(self, image: Tensor) -> Tensor:
+        """Take out the two last vectors: in exact arithmetic there are no others."""
+        last = self._rows[self._filled - 1]
+        rest = image - (last @ image) * last
+        if self._betas and self._betas[-1]:
+            rest -= self._betas[-1] * self._rows[self._filled - 2]
+        return rest
+
+    def _against_all(self, vector: Tensor) -> tuple[Tensor, Tensor, float]:
+        """What is orthogonal to the basis, the components along it, and its norm.
+
+        A pass that takes out much leaves rounding errors of that size behind, and is
+        repeated; one that finds little has done its work.
+        """
         basis = self._rows[: self._filled]
-        first = basis @ vector
-        rest = vector - first @ basis
-        second = basis @ rest
-        return rest - second @ basis, first + second
+        along = basis @ vector
+        rest = vector - along @ basis
+        before, after = torch.stack([vector.norm(), rest.norm()]).double().tolist()
+        if after < 0.7 * before:
+            rest -= (basis @ rest) @ basis
+            after = float(rest.norm())
+        return rest, along, after
 
     def _scale(self) -> float:
         sizes = [abs(a) + b for a, b in zip(self._alphas, self._betas, strict=True)]

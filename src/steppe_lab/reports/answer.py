@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe_lab.reports.numbers import listed, points
-from steppe_lab.reports.quantities import HEADLINE, Quantity
+from steppe_lab.reports.quantities import BEST, HEADLINE, Quantity
 from steppe_lab.reports.summary import Summary, Versus
 
 
@@ -43,8 +43,20 @@ def answer(summary: Summary) -> str:
         return "In short: nothing can be compared with " + summary.first + "."
     if max(pairs) < 2:
         return "In short: nothing can be told from one seed; run at least three."
-    told = [_one(summary, versus) for versus in summary.versus]
-    return f"In short: {'; '.join(told)}."
+    return f"In short: {'; '.join(answers(summary))}."
+
+
+def answers(summary: Summary) -> list[str]:
+    """What can be told of every optimizer but the first, without a full stop."""
+    return [_one(summary, versus) for versus in summary.versus]
+
+
+def by_stopping(versus: Versus) -> bool:
+    """Whether most of a clear difference is gone at the best epochs."""
+    last, best = versus.changes.get(HEADLINE), versus.changes.get(BEST)
+    if last is None or best is None or not last.clear:
+        return False
+    return not best.clear or abs(best.interval.mean) < abs(last.interval.mean) / 2
 
 
 def times_the_price(price: float) -> str:
@@ -65,6 +77,7 @@ def _one(summary: Summary, versus: Versus) -> str:
     flat = _flat(verdict(summary, versus), versus.matched)
     error = summary.quantity(HEADLINE).phrase
     size = f"{points(abs(found.interval.mean))} points"
+    stops = " (most of it by when training stops)" if by_stopping(versus) else ""
     price = versus.price or 1.0
     if not found.clear:
         end = f"its {error} is within noise of {summary.first}'s"
@@ -73,12 +86,13 @@ def _one(summary: Summary, versus: Versus) -> str:
         )
         return f"{name} {flat}, and {end}, {pays}"
     if not found.lower:
-        return f"{name} {flat}, and its {error} is {size} higher: it does not pay here"
-    end = f"its {error} is {size} lower"
+        end = f"its {error} is {size} higher{stops}"
+        return f"{name} {flat}, and {end}: it does not pay here"
+    end = f"its {error} is {size} lower{stops}"
     if price <= 1:
         return f"{name} {flat}, and {end} at {times_the_price(price)}: it pays here"
-    longer = f"{summary.first} was not given as much"
-    return f"{name} {flat}, and {end} for {times_the_price(price)} ({longer})"
+    budget = f"a budget that {summary.first} was not given"
+    return f"{name} {flat}, and {end} for {times_the_price(price)}, {budget}"
 
 
 def _flat(found: Verdict, matched: bool) -> str:
@@ -88,15 +102,16 @@ def _flat(found: Verdict, matched: bool) -> str:
     if not clear:
         return "cannot be told from it by flatness"
     if found.flatter and found.sharper:
-        text = "is flatter by some measures and sharper by others"
-    else:
-        word = "flatter" if found.flatter else "sharper"
-        text = f"is {word} by {_how_many(clear, found.compared)}"
-    return text if matched else f"{text} (not at matched train loss)"
+        return "is flatter by some measures and sharper by others"
+    word = "flatter" if found.flatter else "sharper"
+    text = f"is {word} by {_how_many(clear, found.compared)}"
+    few = len(clear) < found.compared
+    names = [listed([quantity.title for quantity in clear])] if few else []
+    caveats = [*names, *([] if matched else ["not at matched train loss"])]
+    return f"{text} ({', '.join(caveats)})" if caveats else text
 
 
 def _how_many(clear: list[Quantity], compared: int) -> str:
     if len(clear) < compared:
-        names = listed([quantity.title for quantity in clear])
-        return f"{names}, {len(clear)} of {compared} measures"
+        return f"{len(clear)} of {compared} measures"
     return f"all {compared} measures" if compared > 1 else clear[0].title

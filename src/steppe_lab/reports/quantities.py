@@ -91,7 +91,8 @@ def _score(key: str, title: str, units: str, note: str) -> Quantity:
 def _measured(name: str, found: Mapping[str, Any]) -> list[Quantity]:
     spec = spec_of(name)
     units = spec.units if spec else ""
-    flatter = "larger" if spec and spec.sharper_is == "smaller" else "smaller"
+    inverse = spec is not None and spec.sharper_is == "smaller"
+    flatter: Literal["smaller", "larger"] = "larger" if inverse else "smaller"
     contains_loss = BASE_LOSS in found.get("details", {})
     whole = Quantity(
         key=f"measure:{name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from steppe_lab.reports.answer import answer, times_the_price, verdict
+from steppe_lab.reports.answer import answer, by_stopping, times_the_price, verdict
 from steppe_lab.reports.numbers import (
     listed,
     mean_of,
@@ -42,11 +42,8 @@ def _headline(summary: Summary) -> str:
             f"{summary.first} has no finished run, so there is nothing to compare the "
             "others with."
         )
-    over = (
-        f"mean and 95 % interval over {mean.count} seeds"
-        if mean.count > 1
-        else "1 seed"
-    )
+    over = f"mean and 95 % interval over {mean.count} seeds"
+    over = over if mean.count > 1 else "one seed"
     value = mean_of(mean, quantity.share)
     return f"{summary.first}'s {quantity.phrase} is {value} ({over})."
 
@@ -88,24 +85,19 @@ def _gap(found: Change, first: str, *, brief: bool = False) -> str:
 
 
 def _best_epoch(summary: Summary, versus: Versus) -> list[str]:
-    """Say so where most of a difference is one in when to stop."""
-    last, best = versus.changes[HEADLINE], versus.changes.get(BEST)
-    if best is None or not last.clear:
-        return []
-    if best.clear and abs(best.interval.mean) > abs(last.interval.mean) / 2:
-        return []
     mean = summary.line(versus.optimizer).cells[BEST].mean
-    share = f"{percent(mean.mean)}, " if mean is not None else ""
-    phrase, note = summary.quantity(BEST).phrase, summary.quantity(BEST).note
+    if mean is None or not by_stopping(versus):
+        return []
+    best = summary.quantity(BEST)
+    gap = _gap(versus.changes[BEST], summary.first, brief=True)
     return [
-        f"{versus.optimizer}'s {phrase} ({note}) is {share}"
-        f"{_gap(best, summary.first, brief=True)}: "
-        "most of the difference is in when training stops."
+        f"{versus.optimizer}'s {best.phrase} ({best.note}) is {percent(mean.mean)}, "
+        f"{gap}: most of the difference is in when training stops."
     ]
 
 
 def _flatness(summary: Summary, versus: Versus) -> list[str]:
-    pieces = []
+    pieces: list[str] = []
     for quantity in summary.quantities:
         change = versus.changes.get(quantity.key)
         if quantity.flatness and change is not None:
@@ -171,9 +163,9 @@ def _unmatched(summary: Summary) -> list[str]:
     return [
         f"{listed(pieces)}: the measures of flatness are not compared at matched train "
         "loss.",
-        "Mind that near zero loss curvature shrinks with the loss itself, which favours "
-        f"the lower train loss, here {listed(lower or [summary.first])}'s; training less "
-        "far can make any optimizer look flatter, too.",
+        "Mind that near zero loss curvature shrinks with the loss itself, which "
+        f"favours the lower train loss, here {listed(lower or [summary.first])}'s; "
+        "training less far can make any optimizer look flatter, too.",
     ]
 
 

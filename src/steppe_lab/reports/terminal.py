@@ -65,6 +65,4 @@ def _caption(summary: Summary) -> str:
     seeds = " to ".join(map(str, (counts[0], counts[-1])[: len(counts)]))
     if counts[-1] < 2:
         return "one seed, so no intervals"
-    return (
-        f"mean ± half of the 95 % interval over {seeds} seeds; bold: best beyond noise"
-    )
+    return f"mean ± half a 95 % interval, {seeds} seeds; bold: best beyond noise"

@@ -1,0 +1,121 @@
+"""A comparison as one HTML page that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from steppe_lab.reports.answer import answer
+from steppe_lab.reports.numbers import listed
+from steppe_lab.reports.pictures import pictures
+from steppe_lab.reports.reading import reading
+from steppe_lab.reports.sections import (
+    change_cell,
+    definitions,
+    mean_cell,
+    optimizer_rows,
+    run_rows,
+    setting_rows,
+)
+from steppe_lab.reports.summary import Summary, summarise
+from steppe_lab.studies.compare import Comparison
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(comparison: Comparison, *, command: str, versions: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        comparison: what to report; runs may have failed, even all of them.
+        command: what to type to make it again.
+        versions: of the packages it was made with.
+    """
+    summary = summarise(comparison)
+    page = _templates().get_template("compare.html.j2")
+    return page.render(
+        title=f"{listed(list(comparison.settings.optimizers))} on {_data(comparison)}",
+        facts=_facts(comparison),
+        answer=answer(summary).removeprefix("In short: "),
+        reading=reading(summary)[:-1],
+        summary=_summary_table(summary),
+        versus=_versus_table(summary),
+        pictures=pictures(comparison, summary),
+        run_heads=[
+            q.title for q in summary.quantities if not q.key.startswith("excess:")
+        ],
+        runs=run_rows(comparison, summary),
+        settings=setting_rows(comparison.settings),
+        optimizers=optimizer_rows(comparison),
+        definitions=definitions(comparison.settings),
+        samples=_samples(comparison),
+        one_seed=comparison.settings.seeds == 1,
+        comparison=comparison,
+        summarised=summary,
+        command=command,
+        versions=versions,
+    )
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("steppe_lab.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _summary_table(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "quantity": quantity,
+            "cells": [mean_cell(summary, line, quantity) for line in summary.lines],
+        }
+        for quantity in summary.quantities
+    ]
+
+
+def _versus_table(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "quantity": quantity,
+            "cells": [
+                change_cell(versus.changes.get(quantity.key), quantity)
+                for versus in summary.versus
+            ],
+        }
+        for quantity in summary.quantities
+        if any(quantity.key in versus.changes for versus in summary.versus)
+    ]
+
+
+def _data(comparison: Comparison) -> str:
+    return comparison.settings.data.partition(":")[0]
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """What the page is about, in a few pairs of words."""
+    settings = comparison.settings
+    facts = [("data", settings.data), ("model", settings.model)]
+    if comparison.parameters:
+        facts.append(("parameters", f"{comparison.parameters:,}"))
+    if comparison.train_samples:
+        train, held = comparison.train_samples, comparison.test_samples
+        facts.append(("samples", f"{train:,} train, {held:,} {settings.held_out}"))
+    if settings.label_noise:
+        facts.append(("wrong labels", f"{100 * settings.label_noise:g} % of training"))
+    facts += [("epochs", str(settings.epochs)), ("seeds", str(settings.seeds))]
+    return facts
+
+
+def _samples(comparison: Comparison) -> int:
+    """Training samples that measures were taken on."""
+    most = comparison.settings.measure_samples
+    return min(most, comparison.train_samples) if comparison.train_samples else most

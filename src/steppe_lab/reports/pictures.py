@@ -1,0 +1,202 @@
+"""The pictures of a comparison, each for light and dark pages and in words."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+
+from steppe import plots
+from steppe.plots import Theme
+from steppe.results import Surface
+from steppe_lab.reports.numbers import listed, mean_of, number, percent
+from steppe_lab.reports.quantities import HEADLINE, Quantity
+from steppe_lab.reports.summary import Cell, Summary
+from steppe_lab.studies.compare import Comparison, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture in two themes, as addresses that hold the image itself."""
+
+    title: str
+    caption: str
+    alt: str  # what it shows, with its numbers
+    light: str
+    dark: str
+    width: int  # CSS pixels
+    height: int
+
+
+def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
+    """Dots for the headline and every measure, lines and curves; none without runs."""
+    if not comparison.rows:
+        return []
+    asked = [q for q in summary.quantities if q.measured or q.key == HEADLINE]
+    made = [_dots(summary, quantity) for quantity in asked]
+    if any(_surface(row) for row in comparison.rows):
+        made.append(_lines(comparison))
+    held_out = comparison.settings.held_out
+    made.append(_curves(comparison, "test_error", f"{held_out} error"))
+    made.append(_curves(comparison, "train_loss", "train loss"))
+    return made
+
+
+def _dots(summary: Summary, quantity: Quantity) -> Picture:
+    factor = 100.0 if quantity.share else 1.0
+    cells = {line.optimizer: line.cells[quantity.key] for line in summary.lines}
+    draw = partial(
+        plots.dots,
+        {name: _scaled(cell, factor) for name, cell in cells.items()},
+        xlabel=_label(quantity),
+        stderrs={
+            name: [v.stderr for v in cell.values.values()]
+            for name, cell in cells.items()
+        },
+        intervals={
+            name: (factor * m.mean, factor * m.low, factor * m.high)
+            for name, cell in cells.items()
+            if (m := cell.mean) is not None
+        },
+    )
+    told = [f"{name}: {_in_words(cell, quantity)}" for name, cell in cells.items()]
+    bars = "; thin bars are standard errors" if _sampled(cells.values()) else ""
+    return _picture(
+        draw,
+        title=_upper(quantity.title),
+        caption=f"One dot per run, below them mean and 95 % interval{bars}. "
+        + (f"{_upper(quantity.note)}." if quantity.note else ""),
+        alt=f"{_upper(quantity.title)} of every run. {'. '.join(told)}.",
+    )
+
+
+def _lines(comparison: Comparison) -> Picture:
+    surfaces = {
+        name: [s for row in comparison.of(name) if (s := _surface(row))]
+        for name in comparison.settings.optimizers
+    }
+    radius = comparison.settings.line_radius
+    told = [_ends(name, found) for name, found in surfaces.items() if found]
+    return _picture(
+        partial(
+            plots.lines,
+            surfaces,
+            xlabel="distance in norms of the filters",
+            ylabel="train loss",
+        ),
+        title="Loss around the minima",
+        caption="Along a random line through each network, its direction scaled filter "
+        "by filter; thick: mean over runs.",
+        alt=f"Train loss along random lines from −{radius:g} to {radius:g}, mean over "
+        f"runs. {' '.join(told)}",
+    )
+
+
+def _curves(comparison: Comparison, key: str, label: str) -> Picture:
+    share = key.endswith("_error")
+    runs = {
+        name: [_by_epoch(row, key, 100.0 if share else 1.0) for row in found]
+        for name in comparison.settings.optimizers
+        if (found := comparison.of(name))
+    }
+    told = [_course(name, found, share) for name, found in runs.items()]
+    return _picture(
+        partial(plots.curves, runs, ylabel=f"{label}, %" if share else label),
+        title=f"{_upper(label)} while training",
+        caption="Mean over runs; the band is from the lowest to the highest run.",
+        alt=f"{_upper(label)} by epoch, mean over runs. {' '.join(told)}",
+    )
+
+
+def _picture(
+    draw: Callable[..., Figure], *, title: str, caption: str, alt: str
+) -> Picture:
+    themes: tuple[Theme, Theme] = ("light", "dark")
+    light, dark = (draw(theme=theme) for theme in themes)
+    width, height = (round(96 * inches) for inches in light.get_size_inches())
+    return Picture(
+        title=title,
+        caption=caption.strip(),
+        alt=alt,
+        light=_uri(light),
+        dark=_uri(dark),
+        width=width,
+        height=height,
+    )
+
+
+def _uri(figure: Figure) -> str:
+    svg = base64.b64encode(plots.save_svg(figure).encode())
+    return f"data:image/svg+xml;base64,{svg.decode()}"
+
+
+def _surface(row: Row) -> Surface | None:
+    if not row.line.get("x"):
+        return None
+    columns = (
+        torch.tensor([math.nan if v is None else v for v in row.line[key]])
+        for key in ("loss", "stderr")
+    )
+    loss, stderr = columns
+    x = tuple(row.line["x"])
+    return Surface(x=x, loss=loss, stderr=stderr, samples=row.line.get("samples", 0))
+
+
+def _by_epoch(row: Row, key: str, factor: float) -> list[float]:
+    found = (epoch.get(key) for epoch in row.history)
+    return [math.nan if value is None else factor * value for value in found]
+
+
+def _scaled(cell: Cell, factor: float) -> list[float]:
+    return [factor * found.value for found in cell.values.values()]
+
+
+def _sampled(cells: Iterable[Cell]) -> bool:
+    return any(cell.stderr > 0 for cell in cells)
+
+
+def _label(quantity: Quantity) -> str:
+    if quantity.share:
+        return f"{quantity.title}, %"
+    same = quantity.units in ("", quantity.title.rpartition(" ")[2])
+    return quantity.title if same else f"{quantity.title}, {quantity.units}"
+
+
+def _in_words(cell: Cell, quantity: Quantity) -> str:
+    if cell.mean is None:
+        return "no run"
+    show = percent if quantity.share else number
+    runs = ", ".join(show(found.value) for found in cell.values.values())
+    if cell.mean.count < 2:
+        return runs
+    return f"runs {runs}; mean {mean_of(cell.mean, quantity.share)}"
+
+
+def _ends(name: str, found: Sequence[Surface]) -> str:
+    columns = list(zip(*(s.loss.tolist() for s in found)))
+    left, middle, right = (fmean(columns[i]) for i in (0, len(columns) // 2, -1))
+    ends = listed([number(left, 2), number(right, 2)])
+    return f"{name}: {number(middle, 2)} in the middle, {ends} at the ends."
+
+
+def _course(name: str, runs: Sequence[Sequence[float]], share: bool) -> str:
+    means = [fmean(column) for column in zip(*runs)]
+    show = (lambda value: percent(value / 100)) if share else number
+    lowest = min(range(len(means)), key=lambda i: means[i])
+    return (
+        f"{name}: {show(means[0])} after epoch 1, lowest {show(means[lowest])} after "
+        f"epoch {lowest + 1}, {show(means[-1])} after epoch {len(means)}."
+    )
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

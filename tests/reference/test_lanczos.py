@@ -84,6 +84,17 @@ def test_eighty_steps_bring_no_ghosts():
     assert float(values[6]) < 1 + 1e-12
 
 
+def test_a_start_almost_within_what_is_locked_is_made_orthogonal_all_the_same():
+    H = problems.symmetric(SPECTRA["outliers"])
+    locked = eigsh(H, 3, tol=1e-8).vectors
+    other = torch.randn(len(H), generator=problems.generator(), dtype=torch.float64)
+    start = locked.sum(1) + 1e-9 * other
+    krylov = Krylov(H, start, problems.generator(), locked)
+    krylov.step()
+    first = krylov.vectors(torch.ones((1, 1), dtype=torch.float64))
+    assert float((locked.T @ first).abs().max()) < 1e-15
+
+
 def test_a_small_budget_is_reported_and_its_values_are_not_called_converged():
     H = problems.symmetric([*GHOSTS, *BULK])
     found = eigsh(H, 5, max_products=8)

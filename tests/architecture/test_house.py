@@ -106,7 +106,8 @@ def overridden(cls: type) -> set[str]:
         if not base.__module__.startswith("steppe"):
             continue
         for name, method in vars(base).items():
-            hooked = getattr(method, "hooked", False)  # torch puts step on each class
+            # torch puts a profiled `step` on every optimizer class.
+            hooked = getattr(vars(cls).get(name), "hooked", False)
             finished = inspect.isfunction(method) and not name.startswith("__")
             abstract = getattr(method, "__isabstractmethod__", False)
             if finished and not abstract and not hooked and name in vars(cls):

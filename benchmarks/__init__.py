@@ -1,0 +1,1 @@
+"""Costs as ratios: everything that is compared is timed in the same run."""

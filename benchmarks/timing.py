@@ -1,0 +1,81 @@
+"""Timing things against each other on a machine that has other work to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+
+def ratios(
+    subject: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    rounds: int,
+    warmup: int = 2,
+) -> dict[str, Any]:
+    """Time two things in turns; the CPU time of this process, one thread.
+
+    Taking turns lets drifts of the machine hit both alike; the ratio of the two lower
+    quartiles leaves out the rounds that other work disturbed.
+    """
+    for _ in range(warmup):
+        subject()
+        reference()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for action, taken in zip((subject, reference), times, strict=True):
+            start = time.process_time()
+            action()
+            taken.append(time.process_time() - start)
+    low = [statistics.quantiles(taken, n=4)[0] for taken in times]
+    single = sorted(a / b for a, b in zip(*times, strict=True))
+    return {
+        "ratio": low[0] / low[1],
+        "median_of_ratios": statistics.median(single),
+        "subject_seconds": low[0],
+        "reference_seconds": low[1],
+        "rounds": rounds,
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """Machine and versions, to be stored beside the numbers."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "steppe": version("steppe"),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line for line in file if line.startswith("model name")]
+        return names[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        return platform.processor()
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()

@@ -34,13 +34,15 @@ def verdict(summary: Summary, versus: Versus) -> Verdict:
 
 def answer(summary: Summary) -> str:
     """Flatter? Better? Worth it? For every optimizer but the first."""
+    if not summary.finished:
+        return "In short: there is nothing to compare."
     if len(summary.lines) < 2:
         return (
             "In short: there is one optimizer, so there is nothing to compare it with."
         )
     pairs = [v.changes[HEADLINE].interval.count for v in summary.versus if v.changes]
     if not pairs:
-        return "In short: nothing can be compared with " + summary.first + "."
+        return f"In short: there is nothing to compare with {summary.first}."
     if max(pairs) < 2:
         return "In short: nothing can be told from one seed; run at least three."
     return f"In short: {'; '.join(answers(summary))}."
@@ -74,7 +76,7 @@ def _one(summary: Summary, versus: Versus) -> str:
     name, found = versus.optimizer, versus.changes.get(HEADLINE)
     if found is None or found.interval.count < 2:
         return f"of {name} too few runs finished to tell"
-    flat = _flat(verdict(summary, versus), versus.matched)
+    flat = _flat(verdict(summary, versus), summary.first, matched=versus.matched)
     error = summary.quantity(HEADLINE).phrase
     size = f"{points(abs(found.interval.mean))} points"
     stops = " (most of it by when training stops)" if by_stopping(versus) else ""
@@ -95,12 +97,12 @@ def _one(summary: Summary, versus: Versus) -> str:
     return f"{name} {flat}, and {end} for {times_the_price(price)}, {budget}"
 
 
-def _flat(found: Verdict, matched: bool) -> str:
+def _flat(found: Verdict, first: str, *, matched: bool) -> str:
     if not found.compared:
         return "was not measured for flatness"
     clear = [*found.flatter, *found.sharper]
     if not clear:
-        return "cannot be told from it by flatness"
+        return f"cannot be told from {first} by flatness"
     if found.flatter and found.sharper:
         return "is flatter by some measures and sharper by others"
     word = "flatter" if found.flatter else "sharper"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from steppe_lab.reports.answer import answer
+from steppe_lab.reports.answer import answer, answers
 from steppe_lab.reports.numbers import listed
 from steppe_lab.reports.pictures import pictures
 from steppe_lab.reports.reading import reading
@@ -23,6 +24,7 @@ from steppe_lab.studies.compare import Comparison
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def render(comparison: Comparison, *, command: str, versions: Mapping[str, str]) -> str:
@@ -36,9 +38,9 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
     summary = summarise(comparison)
     page = _templates().get_template("compare.html.j2")
     return page.render(
-        title=f"{listed(list(comparison.settings.optimizers))} on {_data(comparison)}",
+        title=_title(comparison),
         facts=_facts(comparison),
-        answer=answer(summary).removeprefix("In short: "),
+        answer=_answer(summary),
         reading=reading(summary)[:-1],
         summary=_summary_table(summary),
         versus=_versus_table(summary),
@@ -59,17 +61,35 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
     )
 
 
+def _answer(summary: Summary) -> list[str]:
+    """One sentence, or one for every optimizer."""
+    whole = answer(summary).removeprefix("In short: ")
+    each = [f"{told}." for told in answers(summary)] if summary.finished else []
+    if "; ".join(each).replace(".;", ";") == whole:
+        return each
+    return [whole[:1].upper() + whole[1:]]
+
+
+def _breakable(name: str) -> Markup:
+    """A label that may go on in a new line between its settings."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([:,])", r"\1<wbr>", str(escape(name))))
+
+
 @cache
 def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("steppe_lab.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["breakable"] = _breakable
+    return made
 
 
 def _summary_table(summary: Summary) -> list[dict[str, Any]]:
@@ -96,8 +116,10 @@ def _versus_table(summary: Summary) -> list[dict[str, Any]]:
     ]
 
 
-def _data(comparison: Comparison) -> str:
-    return comparison.settings.data.partition(":")[0]
+def _title(comparison: Comparison) -> str:
+    names = list(comparison.settings.optimizers)
+    what = listed(names) if len(names) <= 4 else f"{len(names)} optimizers"
+    return f"{what} on {comparison.settings.data.partition(':')[0]}"
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:

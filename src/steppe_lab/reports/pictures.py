@@ -72,10 +72,10 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
     bars = "; thin bars are standard errors" if _sampled(cells.values()) else ""
     return _picture(
         draw,
-        title=_upper(quantity.title),
+        title=_heading(quantity),
         caption=f"One dot per run, below them mean and 95 % interval{bars}. "
-        + (f"{_upper(quantity.note)}." if quantity.note else ""),
-        alt=f"{_upper(quantity.title)} of every run. {'. '.join(told)}.",
+        + (f"{_heading(quantity)}: {quantity.note}." if quantity.note else ""),
+        alt=f"{_heading(quantity)} of every run. {'. '.join(told)}.",
     )
 
 
@@ -196,6 +196,11 @@ def _course(name: str, runs: Sequence[Sequence[float]], share: bool) -> str:
         f"{name}: {show(means[0])} after epoch 1, lowest {show(means[lowest])} after "
         f"epoch {lowest + 1}, {show(means[-1])} after epoch {len(means)}."
     )
+
+
+def _heading(quantity: Quantity) -> str:
+    excess = quantity.key.startswith("excess:")
+    return quantity.title if excess else _upper(quantity.phrase)
 
 
 def _upper(text: str) -> str:

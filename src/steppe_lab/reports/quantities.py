@@ -69,9 +69,9 @@ def _scores(held_out: Literal["test", "validation"]) -> list[Quantity]:
     error, loss = "share of samples", "loss"
     return [
         _score(HEADLINE, f"{held_out} error", error, f"after the last epoch, on {on}"),
-        _score("last:test_loss", f"{held_out} loss", loss, "after the last epoch"),
-        _score(TRAIN_LOSS, "train loss", loss, "after the last epoch"),
-        _score("last:train_error", "train error", error, "after the last epoch"),
+        _score("last:test_loss", f"{held_out} loss", loss),
+        _score(TRAIN_LOSS, "train loss", loss),
+        _score("last:train_error", "train error", error),
         _score(
             BEST,
             f"best-epoch {held_out} error",
@@ -81,7 +81,7 @@ def _scores(held_out: Literal["test", "validation"]) -> list[Quantity]:
     ]
 
 
-def _score(key: str, title: str, units: str, note: str) -> Quantity:
+def _score(key: str, title: str, units: str, note: str = "") -> Quantity:
     share = key.endswith("_error")
     return Quantity(
         key=key, title=title, phrase=title, units=units, share=share, note=note

@@ -22,12 +22,13 @@ from steppe_lab.statistics.intervals import Interval
 def reading(summary: Summary) -> list[str]:
     """Sentences about every optimizer, about doubts, and last the answer."""
     if not summary.finished:
-        return [*_failures(summary), "In short: there is nothing to compare."]
+        return [*_failures(summary), answer(summary)]
     told = [_headline(summary), *_one_seed(summary)]
     for versus in summary.versus:
         told += _error(summary, versus)
         told += _flatness(summary, versus)
         told += _cost(summary, versus)
+    told += _unlike(summary)
     told += _unmatched(summary)
     told += _doubts(summary)
     told += _failures(summary)
@@ -141,6 +142,12 @@ def _cost(summary: Summary, versus: Versus) -> list[str]:
         return [f"{each}, the same as {summary.first}'s."]
     price = times_the_price(versus.price)
     return [f"{each}, so it trains for {price} of {summary.first} at equal epochs."]
+
+
+def _unlike(summary: Summary) -> list[str]:
+    if not summary.unlike:
+        return []
+    return [f"More than the method differs: {'; '.join(summary.unlike)}."]
 
 
 def _unmatched(summary: Summary) -> list[str]:

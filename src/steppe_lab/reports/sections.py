@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import PydanticUndefined
-
 from steppe.errors import SteppeError
 from steppe.measures import MEASURES
 from steppe_lab.reports.numbers import mean_of, number, percent, points, with_error
@@ -58,7 +56,7 @@ def mean_cell(summary: Summary, line: Line, quantity: Quantity) -> TableCell:
     cell = line.cells[quantity.key]
     if cell.mean is None:
         return TableCell("–", faint=True)
-    own = f"run’s error {number(cell.stderr, 2)}" if cell.stderr > 0 else ""
+    own = f"each run ± {number(cell.stderr, 2)}" if cell.stderr > 0 else ""
     best = summary.clear_best(quantity.key) == line.optimizer
     return TableCell(mean_of(cell.mean, quantity.share), own, strong=best)
 
@@ -96,13 +94,12 @@ def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:
 
 
 def setting_rows(settings: CompareSettings) -> list[tuple[str, str, str]]:
-    """Name, value, and default where the value differs from it."""
-    found = []
-    for name, field in type(settings).model_fields.items():
-        value, default = getattr(settings, name), field.default
-        differs = default is not PydanticUndefined and value != default
-        found.append((name, _plain(value), _plain(default) if differs else ""))
-    return found
+    """Name, value and default."""
+    fields = type(settings).model_fields
+    return [
+        (name, _plain(getattr(settings, name)), _plain(field.default))
+        for name, field in fields.items()
+    ]
 
 
 def optimizer_rows(comparison: Comparison) -> list[tuple[str, str, str]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from steppe_lab.reports.numbers import listed
 from steppe_lab.reports.quantities import (
     TRAIN_LOSS,
     Quantity,
@@ -100,6 +101,7 @@ class Summary:
     finished: int
     failures: tuple[str, ...]
     doubts: tuple[str, ...]  # estimates that are unconverged or not finite
+    unlike: tuple[str, ...]  # differences between optimizers besides their methods
 
     def line(self, optimizer: str) -> Line:
         """What was found of one optimizer."""
@@ -141,6 +143,7 @@ def summarise(comparison: Comparison) -> Summary:
         finished=len(comparison.rows),
         failures=comparison.failures,
         doubts=tuple(_doubts(comparison, found)),
+        unlike=tuple(_unlike(comparison)),
     )
 
 
@@ -198,6 +201,32 @@ def _doubts(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
             elif not value.converged:
                 told.append(f"{quantity.title} of {who} did not converge")
     return told
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """Settings of the same base optimizer that differ from the first one's."""
+    first, *others = comparison.settings.optimizers
+    ours = _base(comparison, first)
+    found: dict[tuple[str, str], list[str]] = {}
+    for other in others:
+        theirs = _base(comparison, other)
+        if not ours or ours["name"] != theirs.get("name"):
+            continue
+        for key, value in theirs["settings"].items():
+            mine = ours["settings"].get(key)
+            if mine != value:
+                pair = (f"{key} = {value}", f"{key} = {mine}")
+                found.setdefault(pair, []).append(other)
+    return [
+        f"{listed(names)} {'steps' if len(names) == 1 else 'step'} with {theirs}, "
+        f"{first} with {mine}"
+        for (theirs, mine), names in found.items()
+    ]
+
+
+def _base(comparison: Comparison, optimizer: str) -> Mapping[str, Any]:
+    rows = comparison.of(optimizer)
+    return (rows[0].settings.get("base") or {}) if rows else {}
 
 
 def _mean(cell: Cell) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Theme = Literal["light", "dark"]
 
 WIDTH, HEIGHT = 4.6, 3.1  # inches; half a page, or the whole width of a phone
-FONT = 10.0  # points
+FONT = 11.0  # points
 LOG_RANGE = 30.0  # a range of positive values beyond which the axis is logarithmic
 
 _INK = {"light": "#24292f", "dark": "#e6e9ed"}
@@ -97,7 +97,7 @@ def legend(figure: Figure, theme: Theme, entries: Mapping[str, Any]) -> None:
     if len(entries) < 2:
         return
     longest = max(map(len, entries))
-    columns = max(1, min(len(entries), 44 // (longest + 6)))
+    columns = max(1, min(len(entries), 40 // (longest + 6)))
     rows = math.ceil(len(entries) / columns)
     figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 1))
     figure.legend(

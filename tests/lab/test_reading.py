@@ -1,0 +1,200 @@
+"""Sentences about comparisons whose numbers are worked out by hand.
+
+The t quantile for three seeds (two degrees of freedom) is 4.3027: differences of -6, -7
+and -8 points have mean -7, standard error 1 / sqrt 3 and the interval -9.48 to -4.52.
+"""
+
+import pytest
+
+from comparisons import comparison, lpf, row, three_seeds
+from steppe_lab.reports.reading import reading
+from steppe_lab.reports.summary import summarise
+from steppe_lab.reports.terminal import table
+
+
+def told(made):
+    return " | ".join(reading(summarise(made)))
+
+
+def errors(*sam):
+    sgd = {"error": [0.10, 0.10, 0.10]}
+    return told(comparison(*three_seeds(sgd, {"error": list(sam)})))
+
+
+def test_a_clear_difference_is_given_in_points_with_its_interval():
+    text = errors(0.04, 0.03, 0.02)
+    assert "sgd's test error is 10.0 %" in text
+    expected = "sam's test error is 3.0 %, 7.0 points below sgd's"
+    assert f"{expected} (95 % interval 4.5 to 9.5, 3 seeds)." in text
+    assert "7.0 points lower for twice the price" in text
+
+
+def test_a_difference_whose_interval_includes_none_is_within_noise():
+    text = errors(0.12, 0.09, 0.10)
+    assert "sam's test error is 10.3 %, within noise of sgd's (difference 0.33" in text
+    assert "within noise of sgd's, so it does not pay here" in text
+
+
+def test_the_wrong_direction_is_said_to_be_above():
+    text = errors(0.16, 0.17, 0.18)
+    assert "7.0 points above sgd's" in text
+    assert "7.0 points higher: it does not pay here" in text
+
+
+def test_one_seed_tells_nothing():
+    text = told(comparison(row("sgd"), row("sam", error=0.02)))
+    assert "from one seed nothing can be told" in text
+    assert "8.0 points below sgd's (one seed, so no interval)" in text
+    assert text.endswith(
+        "In short: nothing can be told from one seed; run at least three."
+    )
+
+
+def test_a_ratio_is_the_geometric_mean_over_seeds():
+    made = comparison(
+        *three_seeds(
+            {"top_eigenvalue": [10.0, 10.0, 10.0]},
+            {"top_eigenvalue": [5.0, 6.0, 7.2]},  # logs are evenly spaced
+        )
+    )
+    # exp(log 0.6 ± 4.3027 log 1.2 / sqrt 3) = 0.3815 and 0.9437
+    expected = "sam's largest eigenvalue of the Hessian is 0.60 of sgd's"
+    assert f"{expected} (95 % interval 0.38 to 0.94, 3 seeds)." in told(made)
+    assert "sam is flatter by top_eigenvalue, and" in told(made)
+
+
+def test_a_measure_that_contains_the_loss_is_compared_without_it():
+    made = comparison(
+        *three_seeds(
+            {"lpf": [lpf(1.2, 0.2)] * 3},
+            {"lpf": [lpf(0.7, 0.2)] * 3},
+        )
+    )
+    assert "sam's lpf minus the loss itself is 0.50 of sgd's" in told(made)
+
+
+def test_measures_that_disagree_are_said_to():
+    made = comparison(
+        *three_seeds(
+            {"top_eigenvalue": [10.0, 11.0, 12.0], "trace": [50.0, 52.0, 54.0]},
+            {"top_eigenvalue": [20.0, 22.5, 24.0], "trace": [25.0, 26.0, 27.5]},
+        )
+    )
+    expected = "flatter than sgd by trace, and sharper by top_eigenvalue"
+    assert f"The measures disagree about sam: it is {expected}." in told(made)
+    assert "is flatter by some measures and sharper by others" in told(made)
+
+
+def test_a_measure_that_is_not_positive_is_compared_by_differences():
+    made = comparison(
+        *three_seeds(
+            {"top_eigenvalue": [1.0, 1.0, 1.0]}, {"top_eigenvalue": [-1.0, -1.1, -0.9]}
+        )
+    )
+    assert "largest eigenvalue of the Hessian is 2.00 below sgd's" in told(made)
+
+
+@pytest.mark.parametrize(("loss", "matched"), [(0.29, True), (0.31, False)])
+def test_train_losses_apart_by_more_than_half_are_not_matched(loss, matched):
+    text = told(comparison(*three_seeds({"loss": [0.2] * 3}, {"loss": [loss] * 3})))
+    assert ("not compared at matched train loss" in text) != matched
+    assert ("curvature shrinks with the loss itself" in text) != matched
+    assert ("here sgd's" in text) != matched
+
+
+def test_a_difference_that_early_stopping_removes_is_called_that():
+    made = comparison(
+        *three_seeds(
+            {"error": [0.10, 0.10, 0.10], "best": [0.04, 0.05, 0.06]},
+            {"error": [0.04, 0.03, 0.02], "best": [0.04, 0.04, 0.06]},
+        )
+    )
+    assert "most of the difference is in when training stops" in told(made)
+    assert "picked on the test set" in told(made)
+    validation = made.model_copy(
+        update={"settings": made.settings.model_copy(update={"held_out": "validation"})}
+    )
+    assert "sam's best-epoch validation error (picked on validation" in told(validation)
+
+
+def test_the_price_is_counted_in_gradients():
+    text = told(comparison(row("sgd"), row("sam"), row("lpf_sgd")))
+    assert (
+        "Each step of sam costs 2 gradients, so it trains for twice the price of sgd "
+        "at equal epochs." in text
+    )
+    assert "Each step of lpf_sgd costs 1 gradient, the same as sgd's." in text
+
+
+def test_another_learning_rate_is_pointed_out():
+    text = told(comparison(row("sgd", lr=0.1), row("sam"), row("asam")))
+    assert (
+        "More than the method differs: sam and asam step with lr = 0.05, sgd with "
+        "lr = 0.1." in text
+    )
+
+
+def test_unconverged_and_missing_estimates_are_named():
+    text = told(
+        comparison(
+            row("sgd", trace={"value": 3.0, "converged": False}),
+            row("sam", trace={"value": None}),
+        )
+    )
+    assert "trace of sgd, seed 0 did not converge" in text
+    assert "trace of sam, seed 0 is not finite and left out" in text
+
+
+def test_failed_runs_are_named_and_left_out():
+    rows = three_seeds({"error": [0.1] * 3}, {"error": [0.04, 0.03, 0.02]})[:5]
+    text = told(comparison(*rows, failures=("sam, seed 2: out of memory",)))
+    assert (
+        "1 of 6 runs did not finish and is left out (sam, seed 2: out of memory)."
+        in text
+    )
+    assert "2 seeds)" in text
+
+
+def test_without_any_run_there_is_nothing_to_compare():
+    made = comparison(failures=("sgd, seed 0: out of memory",), seeds=1)
+    assert told(made) == (
+        "None of 2 runs finished (sgd, seed 0: out of memory). | "
+        "In short: there is nothing to compare."
+    )
+
+
+def test_the_first_optimizer_may_be_the_one_that_failed():
+    text = told(comparison(row("sam"), optimizers=("sgd", "sam")))
+    assert "sgd has no finished run" in text
+    assert text.endswith("there is nothing to compare with sgd.")
+
+
+def test_one_optimizer_has_nothing_to_be_compared_with():
+    assert "there is one optimizer" in told(comparison(row("sgd")))
+
+
+def test_only_a_value_that_is_best_beyond_noise_is_bold():
+    made = comparison(
+        *three_seeds(
+            {"error": [0.10, 0.10, 0.10], "loss": [0.2, 0.3, 0.4]},
+            {"error": [0.04, 0.03, 0.02], "loss": [0.3, 0.4, 0.2]},
+        )
+    )
+    summary = summarise(made)
+    assert summary.clear_best("last:test_error") == "sam"
+    assert summary.clear_best("last:train_loss") is None
+    columns = table(summary).columns
+    assert [str(next(iter(c.cells)).style) for c in columns[1:]] == ["", "bold"]
+
+
+def test_a_table_of_three_optimizers_fits_eighty_columns():
+    from rich.console import Console
+
+    rows = [
+        row(name, seed, loss=loss * (seed + 1))
+        for name, loss in (("sgd", 3.8e-4), ("sam", 1.2e-3), ("lpf_sgd", 1.7e-3))
+        for seed in range(3)
+    ]
+    console = Console(width=200)
+    made = table(summarise(comparison(*rows)))
+    assert console.measure(made).maximum <= 80

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import pkgutil
 import types
 import typing
@@ -39,7 +40,7 @@ class Limit:
 class OptimizerSpec(Spec):
     """Facts about an optimizer."""
 
-    grad_evals: float  # gradients of the whole batch per step; counted by a test
+    grad_evals: float = math.nan  # whole-batch gradients per step; counted by a test
     limits: tuple[Limit, ...] = ()
     example: Mapping[str, Any] = field(default_factory=dict)
     random: bool = False  # draws random numbers, so its state holds a generator
@@ -49,7 +50,7 @@ class OptimizerSpec(Spec):
 class MeasureSpec(Spec):
     """Facts about a measure of flatness."""
 
-    units: str
+    units: str = ""
     sharper_is: Literal["larger", "smaller"] = "larger"
     invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
     cost: str = ""  # in forward passes, gradients and Hessian products over the data
@@ -230,7 +231,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         found, result = _try(value, option)
         if found:
             return result
-    wanted = " or ".join(_describe(option) for option in options)
+    wanted = " or ".join(_describe(option) for option in options if _is_plain(option))
     raise SettingError(f"{name} must be {wanted}, got {value!r}.")
 
 

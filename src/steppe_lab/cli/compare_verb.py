@@ -41,14 +41,11 @@ def run(args: Args) -> int:
     from steppe_lab.reports.summary import summarise
     from steppe_lab.reports.terminal import table
     from steppe_lab.studies.compare import Study
-    from steppe_lab.studies.trials import check_ready
 
     use_data_dir(args.data_dir)
     names = CompareSettings.model_fields
     settings = CompareSettings(**{name: getattr(args, name) for name in names})
     study = Study(settings, open_store(args.out))
-    if study.left:
-        check_ready(study.recipe)
     with progress() as tell:
         comparison = study.run(
             workers=args.workers,

@@ -66,13 +66,20 @@ def _check_options(record: type[Arguments], verb: str, arguments: list[str]) -> 
 
 
 def _complaint(box: str, verb: str) -> str:
-    """What tyro says in the box that it draws."""
+    """What tyro says in the box that it draws, up to the first rule inside."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in plain.splitlines()]
-    told = []
-    for line in lines[1:]:
-        if set(line) <= set("─ "):
+    lines = [line.strip("│|╭╮╰╯+ ") for line in plain.splitlines()]
+    if lines and not _is_rule(lines[0]):
+        lines = lines[1:]  # the title in the upper border
+    told: list[str] = []
+    for line in lines:
+        if _is_rule(line) and told:
             break
-        told.append(line)
-    text = " ".join(filter(None, told)).rstrip(".")
+        if not _is_rule(line):
+            told.append(line)
+    text = " ".join(told).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; `steppe {verb} --help` lists the options."
+
+
+def _is_rule(line: str) -> bool:
+    return set(line) <= set("─- ")

@@ -17,11 +17,12 @@ from steppe.registry import unknown_name
 from steppe_lab.studies.files import read_json, write_json
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
-from steppe_lab.studies.store import Failure, Store
+from steppe_lab.studies.store import Failure, Store, run_id
 from steppe_lab.studies.trials import (
     HISTORY,
     Analysis,
     analysis_config,
+    check_ready,
     training_config,
 )
 from steppe_lab.studies.worker import Event
@@ -118,20 +119,20 @@ class Study:
             for optimizer in settings.optimizers
         ]
         analysis_of(settings, training="")
-        self.recipe = planned[0][2]
-        record = settings.model_dump(mode="json")
-        write_json(store.root / _STUDIES / f"{settings.name}.json", record)
+        self._recipes = {
+            run_id(training_config(recipe)): recipe for _, _, recipe in planned
+        }
         self.trainings = {
-            store.add(training_config(recipe)): (optimizer, seed)
-            for optimizer, seed, recipe in planned
+            run: (optimizer, seed)
+            for run, (optimizer, seed, _) in zip(self._recipes, planned, strict=True)
         }
 
     @property
     def left(self) -> int:
         """Trainings and analyses that are not finished."""
-        status = self.store.status
-        trained = [run for run in self.trainings if status(run) == "finished"]
-        analysed = [a for a in map(self._analysis, trained) if status(a) == "finished"]
+        done = self.store.is_finished
+        trained = [run for run in self.trainings if done(run)]
+        analysed = [run for run in trained if done(self._analysis(run))]
         return 2 * len(self.trainings) - len(trained) - len(analysed)
 
     def run(
@@ -142,7 +143,14 @@ class Study:
         Args:
             workers: processes, one thread each; results do not depend on it.
             progress: called with each event.
+
+        Raises:
+            DataError: data that is missing or damaged; nothing has been done then.
+            SettingError: settings that the data or the model refuses, likewise.
         """
+        if self.left:
+            check_ready(next(iter(self._recipes.values())))
+        self._begin()
         watch = _Watch(2 * len(self.trainings), progress or (lambda _: None))
         for run, (optimizer, seed) in self.trainings.items():
             watch.names[run] = f"{optimizer}, seed {seed}"
@@ -150,6 +158,7 @@ class Study:
             self.store, self.trainings, WORK, workers=workers, progress=watch
         )
         for run in trained.finished:
+            self.store.add(analysis_config(analysis_of(self.settings, run)))
             watch.names[self._analysis(run)] = watch.names[run] + ", analysis"
         watch.skip(len(trained.failed))
         analysed = run_local(
@@ -188,8 +197,15 @@ class Study:
             settings=self.settings, rows=tuple(rows), failures=tuple(failures), **facts
         )
 
+    def _begin(self) -> None:
+        settings = self.settings
+        record = settings.model_dump(mode="json")
+        write_json(self.store.root / _STUDIES / f"{settings.name}.json", record)
+        for recipe in self._recipes.values():
+            self.store.add(training_config(recipe))
+
     def _analysis(self, training: str) -> str:
-        return self.store.add(analysis_config(analysis_of(self.settings, training)))
+        return run_id(analysis_config(analysis_of(self.settings, training)))
 
 
 def stored_study(store: Store, name: str | None = None) -> Study:

@@ -13,7 +13,7 @@ from steppe.results import Estimate
 from steppe_lab.studies.compare import WORK, recipe_of
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.settings import TrainSettings
-from steppe_lab.studies.store import Store
+from steppe_lab.studies.store import Store, run_id
 from steppe_lab.studies.trials import (
     CHECKPOINT,
     check_ready,
@@ -49,9 +49,9 @@ def train_one(
         StoreError: training failed; the reason is given.
     """
     recipe = recipe_of(settings, settings.optimizer, settings.seed)
-    run = store.add(training_config(recipe))
-    if store.status(run) != "finished":
+    if not store.is_finished(run_id(training_config(recipe))):
         check_ready(recipe)
+    run = store.add(training_config(recipe))
     outcome = run_local(store, [run], WORK, progress=progress)
     if run in outcome.failed:
         raise StoreError(f"training failed: {outcome.failed[run].reason}")

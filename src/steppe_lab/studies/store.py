@@ -59,6 +59,11 @@ class Row:
     failure: Failure | None  # also beside a result, when an earlier attempt failed
 
 
+def run_id(config: dict[str, Any]) -> str:
+    """The id of the run with these settings: 16 hex digits of their digest."""
+    return digest(config)[:16]
+
+
 class Store:
     """Runs in a folder, by id.
 
@@ -87,7 +92,7 @@ class Store:
             SettingError: the settings are no JSON, or not finite.
             StoreError: another config has this id, or nothing can be written.
         """
-        run = digest(config)[:16]
+        run = run_id(config)
         path = self.folder(run) / _CONFIG
         if not path.exists():
             write_json(path, config)
@@ -127,6 +132,10 @@ class Store:
                 f"an artefact must have a relative name of its own, got '{name}'."
             )
         return self.folder(run).joinpath(*parts)
+
+    def is_finished(self, run: str) -> bool:
+        """Whether there is a result; False too for a run that was never added."""
+        return (self.folder(run) / _RESULT).exists()
 
     def status(self, run: str) -> Status:
         """How a run stands; a retry under way counts as running."""

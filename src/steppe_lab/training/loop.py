@@ -148,12 +148,13 @@ def _train_epoch(state: _State, split: Split) -> dict[str, float]:
         total += len(rows) * _step(state.optimizer, model, x, y)
         step += 1
     mean = total / len(targets)
-    if not math.isfinite(mean):
-        raise TrainingFailedError(
-            f"the training loss became {mean} in epoch {state.epoch + 1}; "
-            "lower the learning rate or the radius."
-        )
     on_train, on_test = evaluate(model, *split.train), evaluate(model, *split.test)
+    for loss in (mean, on_train.loss, on_test.loss):
+        if not math.isfinite(loss):
+            raise TrainingFailedError(
+                f"the training loss became {loss} in epoch {state.epoch + 1}; "
+                "lower the learning rate or the radius."
+            )
     return {
         "epoch": state.epoch + 1,
         "lr": lr,

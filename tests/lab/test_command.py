@@ -1,0 +1,161 @@
+"""The `steppe` command: what it prints, and its one-sentence mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steppe_lab.cli import main
+
+TINY = ["--epochs", "1", "--train-samples", "40", "--model", "small_cnn:width=1"]
+
+
+@pytest.fixture
+def steppe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+MISTAKES = [
+    (["compar"], "did you mean 'compare'"),
+    (["compare", "sgd", "gsm"], "unknown optimizer 'gsm': did you mean 'sam'"),
+    (
+        ["compare", "--model", "resnet"],
+        "unknown model 'resnet': did you mean 'resnet18'",
+    ),
+    (["compare", "--data", "mnits"], "unknown data set 'mnits': did you mean 'mnist'"),
+    (["compare", "sam:roh=0.1"], "unknown setting of sam 'roh': did you mean 'rho'"),
+    (["compare", "sam:rho=big"], "rho must be a number, got 'big'"),
+    (["compare", "sam:rho=-1"], "rho must be >= 0, got -1"),
+    (["compare", "sam:rho"], "write name:setting=value"),
+    (["compare", "sgd", "sgd"], "name every optimizer once"),
+    (["compare", "--epochs", "0"], "epochs must be greater than or equal to 1, got 0"),
+    (["compare", "--epochs", "many"], "invalid literal for int"),
+    (["compare", "--epoch", "3"], "unknown option --epoch: did you mean --epochs"),
+    (["compare", "--held-out", "none"], "'test', 'validation'"),
+    (
+        ["compare", "--measures", "traec"],
+        "unknown measure 'traec': did you mean 'trace'",
+    ),
+    (["compare", "--measures", "lpf:sigma=0"], "sigma must be > 0, got 0"),
+    (["compare", "--model", "small_cnn:width=0"], "width must be >= 1, got 0"),
+    (["compare", "--train-samples", "5000"], "5,000"),
+    (["compare", "--data", "mnist"], "--data-dir"),
+    (["compare", "--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
+    (["compare", "--device", "warp"], "device must be one that torch can use"),
+    (["compare", "--out", "file/inside"], "cannot write"),
+    (["compare", "--model", "nomodule:build"], "cannot be imported"),
+    (["train", "--optimizer", "sammy"], "unknown optimizer 'sammy'"),
+    (["measure"], "missing"),
+    (["measure", "none.safetensors"], "there is no checkpoint none.safetensors"),
+    (["measure", "file"], "not a readable checkpoint"),
+    (["measure", "file", "traec"], "unknown measure 'traec'"),
+    (["report"], "unknown comparison"),
+    (["list", "nothing"], "invalid choice 'nothing'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES]
+)
+def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2(
+    steppe, arguments, message
+):
+    Path("file").write_text("not a folder, not a checkpoint")
+    code, out, err = steppe(*arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.startswith("steppe: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not list(Path().glob("**/config.json"))  # nothing was begun
+
+
+def test_a_store_of_a_newer_version_is_refused(steppe):
+    Path("steppe-runs").mkdir()
+    Path("steppe-runs/store.json").write_text('{"format": 99, "steppe": "9.0"}')
+    code, _, err = steppe("compare", *TINY)
+    assert code == 2
+    assert "upgrade" in err
+
+
+def test_train_prints_scores_and_a_checkpoint_that_measure_reads(steppe):
+    code, out, _ = steppe("train", "--optimizer", "sam", *TINY, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["last"]["epoch"] == 1
+    code, out, _ = steppe("train", "--optimizer", "sam", *TINY)
+    assert code == 0
+    assert "Checkpoint: " in out
+    path = found["checkpoint"]
+    code, out, _ = steppe("measure", path, "lpf:samples=3", "--out", "m.json")
+    assert code == 0
+    assert "lpf:samples=3" in out
+    assert "On 40 train samples." in out
+    saved = json.loads(Path("m.json").read_text())
+    code, out, _ = steppe("measure", path, "lpf:samples=3", "--json")
+    assert json.loads(out) == saved
+
+
+def test_compare_prints_table_reading_and_report(steppe):
+    small = [*TINY, "--seeds", "1", "--measures", "lpf:samples=3"]
+    code, out, err = steppe("compare", "sgd", "sam", *small)
+    assert code == 0
+    report = out.rpartition("Report: ")[2].strip()
+    assert Path(report).read_text().startswith("<!doctype html>")
+    assert "[4/4]" in err
+    code, again, err = steppe("compare", "sgd", "sam", *small)
+    assert (code, again) == (0, out)
+    code, out, _ = steppe("compare", "sgd", "sam", *small, "--json")
+    assert [json.loads(line)["optimizer"] for line in out.splitlines()] == [
+        "sgd",
+        "sam",
+    ]
+    code, out, _ = steppe("report")
+    assert (code, out.strip()) == (0, report)
+
+
+def test_list_shows_every_registered_name_with_its_settings(steppe):
+    code, out, _ = steppe("list", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["optimizer"]["sam"]["settings"]["rho"] == 0.05
+    assert {"digits", "mnist", "fashion_mnist", "cifar10"} <= set(found["data set"])
+    code, out, _ = steppe("list", "optimizers")
+    assert code == 0
+    assert "lpf_sgd" in out
+
+
+def test_help_and_version(steppe):
+    assert steppe("--help")[0] == 0
+    assert steppe("--version")[1].startswith("steppe ")
+    assert steppe()[0] == 2
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path):
+    command = [sys.executable, "-m", "steppe_lab.cli", "compare", "--epochs", "2000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        while not list(tmp_path.glob("steppe-runs/runs/*/lease.json")):
+            assert process.poll() is None
+        process.send_signal(2)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("steppe-runs/runs/*/lease.json"))

@@ -117,6 +117,29 @@ def test_a_difference_that_early_stopping_removes_is_called_that():
     assert "sam's best-epoch validation error (picked on validation" in told(validation)
 
 
+def test_a_difference_that_is_only_less_certain_at_the_best_epoch_stays():
+    made = comparison(
+        *three_seeds(
+            {"error": [0.10, 0.10, 0.10], "best": [0.06, 0.10, 0.14]},
+            {"error": [0.04, 0.03, 0.02], "best": [0.04, 0.01, 0.04]},
+        )
+    )
+    assert "when training stops" not in told(made)
+
+
+def test_few_test_samples_make_a_difference_noise_however_much_seeds_agree():
+    rows = three_seeds({"error": [0.03] * 3}, {"error": [0.01] * 3})
+    wrong = {"sgd": (1, 2, 3), "sam": (1,)}
+    sampled = [
+        r.model_copy(update={"wrong": wrong[r.optimizer], "test_samples": 100})
+        for r in rows
+    ]
+    assert "2.0 points below sgd's (95 % interval 2.0 to 2.0" in told(comparison(*rows))
+    text = told(comparison(*sampled))
+    assert "within noise of sgd's (difference −2.0 points" in text
+    assert "3 seeds and 100 samples" in text
+
+
 def test_the_price_is_counted_in_gradients():
     text = told(comparison(row("sgd"), row("sam"), row("lpf_sgd")))
     assert (

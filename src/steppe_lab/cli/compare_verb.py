@@ -59,7 +59,9 @@ def run(args: Args) -> int:
     console = Console(highlight=False)
     summary = summarise(comparison)
     console.print(table(summary))
-    for sentence in reading(summary):
-        console.print(sentence, markup=False)
+    *told, answer = reading(summary)
+    for sentence in told:
+        console.print(f"- {sentence}", markup=False)
+    console.print(f"\n{answer}", markup=False)
     console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
     return 0

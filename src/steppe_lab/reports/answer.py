@@ -58,7 +58,7 @@ def by_stopping(versus: Versus) -> bool:
     last, best = versus.changes.get(HEADLINE), versus.changes.get(BEST)
     if last is None or best is None or not last.clear:
         return False
-    return not best.clear or abs(best.interval.mean) < abs(last.interval.mean) / 2
+    return abs(best.interval.mean) < abs(last.interval.mean) / 2
 
 
 def times_the_price(price: float) -> str:

@@ -40,6 +40,8 @@ class Value:
     value: float
     stderr: float = 0.0
     converged: bool = True
+    wrong: frozenset[int] | None = None  # test samples behind an error rate
+    samples: int = 0  # of which they are
 
 
 def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
@@ -145,8 +147,15 @@ def _of_excess(row: Row, name: str) -> Value:
     return Value(whole.value - base, whole.stderr, whole.converged)
 
 
+def _of_last(row: Row, name: str) -> Value:
+    value = _number(row.last.get(name))
+    if f"last:{name}" != HEADLINE or row.wrong is None:
+        return Value(value)
+    return Value(value, wrong=frozenset(row.wrong), samples=row.test_samples)
+
+
 _READERS: dict[str, Callable[[Row, str], Value]] = {
-    "last": lambda row, name: Value(_number(row.last.get(name))),
+    "last": _of_last,
     "best": lambda row, name: Value(_number(row.best.get(name))),
     "measure": _of_measure,
     "excess": _of_excess,

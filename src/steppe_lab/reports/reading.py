@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from steppe_lab.reports.answer import answer, by_stopping, times_the_price, verdict
 from steppe_lab.reports.numbers import (
@@ -206,7 +207,9 @@ def _doubt(
     ends = f", {show(interval.low)} to {show(interval.high)}"
     if brief:
         return ends
-    return f", 95 % interval {ends[2:]}, {interval.count} seeds"
+    over = f"{interval.count} seeds"
+    over += f" and {interval.samples:,} samples" if interval.samples else ""
+    return f", 95 % interval {ends[2:]}, {over}"
 
 
 def _brackets(doubt: str) -> str:
@@ -215,7 +218,7 @@ def _brackets(doubt: str) -> str:
 
 def _turned(interval: Interval, sign: int) -> Interval:
     low, high = sorted((sign * interval.low, sign * interval.high))
-    return Interval(sign * interval.mean, low, high, interval.count, interval.level)
+    return replace(interval, mean=sign * interval.mean, low=low, high=high)
 
 
 def _titles(found: tuple[Quantity, ...]) -> str:

@@ -20,6 +20,7 @@ from steppe_lab.reports.quantities import (
 )
 from steppe_lab.statistics.intervals import (
     Interval,
+    error_difference,
     mean_interval,
     paired_difference,
     paired_ratio,
@@ -152,6 +153,16 @@ def change(left: Cell, right: Cell, quantity: Quantity) -> Change | None:
     seeds = sorted(set(left.values) & set(right.values))
     if not seeds:
         return None
+    wrong = [(left.values[seed].wrong, right.values[seed].wrong) for seed in seeds]
+    known = [
+        (ours, theirs)
+        for ours, theirs in wrong
+        if ours is not None and theirs is not None
+    ]
+    if len(known) == len(seeds):
+        samples = left.values[seeds[0]].samples
+        ours, theirs = zip(*known, strict=True)
+        return Change(error_difference(ours, theirs, samples), "difference")
     a = [left.values[seed].value for seed in seeds]
     b = [right.values[seed].value for seed in seeds]
     ratio = None if quantity.share else paired_ratio(a, b)

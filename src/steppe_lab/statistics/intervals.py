@@ -7,7 +7,8 @@ about normal values, and are wide for few seeds, as they should be.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -21,8 +22,9 @@ class Interval:
     mean: float
     low: float  # -inf for a single value
     high: float
-    count: int
+    count: int  # of seeds
     level: float = LEVEL
+    samples: int = 0  # test samples it allows for; 0 when it does not
 
     @property
     def half_width(self) -> float:
@@ -59,6 +61,39 @@ def paired_difference(
     """Mean of left minus right over pairs that share a seed."""
     pairs = zip(left, right, strict=True)
     return mean_interval([a - b for a, b in pairs], level)
+
+
+def error_difference(
+    left: Sequence[Collection[int]],
+    right: Sequence[Collection[int]],
+    samples: int,
+    level: float = LEVEL,
+) -> Interval:
+    """Difference of error rates, left minus right, for new seeds and new samples.
+
+    Pairs share a seed, and all networks share the test samples. The variance is that
+    of the difference between seeds plus that of the mean difference between samples,
+    each over its number, so that a few samples cannot make a difference clear however
+    much the seeds agree. The second part contains some of the first: it errs wide.
+
+    Args:
+        left: positions of the wrongly classified test samples, one set per seed.
+        right: likewise, in the order of the same seeds.
+        samples: test samples in all.
+        level: coverage, 0 to 1.
+    """
+    pairs = list(zip(left, right, strict=True))
+    over_seeds = mean_interval([(len(a) - len(b)) / samples for a, b in pairs], level)
+    seeds, mean = over_seeds.count, over_seeds.mean
+    balance: Counter[int] = Counter()
+    for a, b in pairs:
+        balance.update(a)
+        balance.subtract(b)
+    squares = sum((n / seeds) ** 2 for n in balance.values())
+    variance = (squares - samples * mean**2) / max(samples - 1, 1)
+    z = _t_quantile(level, max(samples - 1, 1))
+    width = math.hypot(over_seeds.half_width, z * math.sqrt(variance / samples))
+    return Interval(mean, mean - width, mean + width, seeds, level, samples)
 
 
 def paired_ratio(

@@ -65,6 +65,8 @@ class Row(BaseModel):
     gradients: float  # of the whole batch per step
     last: dict[str, float]  # scores after the last epoch
     best: dict[str, float]  # at the epoch best on the samples judged on
+    wrong: tuple[int, ...] | None = None  # test samples misclassified at the end
+    test_samples: int = 0
     history: list[dict[str, float]]
     measures: dict[str, dict[str, Any]]
     line: dict[str, Any]
@@ -263,6 +265,8 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
         gradients=OPTIMIZERS[method["name"]].spec.grad_evals if method else 1.0,
         last=result["last"],
         best=result["best"],
+        wrong=result["wrong"],
+        test_samples=result["test_samples"],
         history=read_json(store.artefact(run, HISTORY))["epochs"],
         measures=found["measures"],
         line=found["line"],

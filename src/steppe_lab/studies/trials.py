@@ -28,6 +28,7 @@ from steppe_lab import datasets
 from steppe_lab.datasets import Split
 from steppe_lab.studies.files import read_json, write_atomically, write_json
 from steppe_lab.training import checkpoints
+from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import train
 from steppe_lab.training.recipe import Recipe
 
@@ -168,6 +169,7 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
     return {
         "last": trained.history[-1],
         "best": best,
+        "wrong": list(evaluate(trained.model, *split.test).wrong),
         "parameters": parameters,
         "train_samples": len(split.train[1]),
         "test_samples": len(split.test[1]),
@@ -186,6 +188,8 @@ def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str
     objective = objective_on(checkpoint.model, split, samples=analysis.samples)
     steps = len(analysis.measures) + (analysis.line_points > 0)
     found: dict[str, Any] = {}
+    names = [choice.name for choice in analysis.measures]
+    keys = [c.name if names.count(c.name) == 1 else str(c) for c in analysis.measures]
     with objective.sharing():
         for done, choice in enumerate(analysis.measures):
             report(done / steps, f"measuring {choice.name}")
@@ -193,7 +197,7 @@ def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str
             if not kept.exists():
                 estimate = measure(objective, [choice], seed=analysis.seed)[str(choice)]
                 write_json(kept, estimate_record(estimate))
-            found[choice.name] = read_json(kept)
+            found[keys[done]] = read_json(kept)
     result: dict[str, Any] = {"measures": found}
     if analysis.line_points:
         report(len(analysis.measures) / steps, "walking a random line")

@@ -11,10 +11,16 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy, and the share of samples classified wrongly."""
+    """Mean cross-entropy, and the samples classified wrongly."""
 
     loss: float
-    error: float  # 0 to 1
+    wrong: tuple[int, ...]  # their positions, ascending
+    samples: int
+
+    @property
+    def error(self) -> float:
+        """Share of samples classified wrongly, 0 to 1."""
+        return len(self.wrong) / self.samples
 
 
 @torch.no_grad()
@@ -31,7 +37,8 @@ def evaluate(
     """
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
-    loss, wrong = 0.0, 0
+    loss = 0.0
+    wrong: list[int] = []
     model.eval()
     try:
         for start in range(0, len(targets), batch_size):
@@ -39,8 +46,9 @@ def evaluate(
             y = targets[start : start + batch_size].to(device)
             logits = model(x)
             loss += F.cross_entropy(logits, y, reduction="sum").double().item()
-            wrong += int((logits.argmax(1) != y).sum())
+            missed = (logits.argmax(1) != y).nonzero().flatten() + start
+            wrong += missed.tolist()
     finally:
         for module, mode in modes:
             module.training = mode
-    return Score(loss / len(targets), wrong / len(targets))
+    return Score(loss / len(targets), tuple(wrong), len(targets))

@@ -44,11 +44,16 @@ def _dispatch(arguments: list[str]) -> int:
         from steppe.registry import unknown_name
 
         raise unknown_name("verb", verb, VERBS)
-    module: Any = importlib.import_module(f"steppe_lab.cli.{verb}_verb")
     from steppe_lab.cli.parsing import parse
 
+    module = verb_module(verb)
     result: int = module.run(parse(module.Args, verb, VERBS[verb], rest))
     return result
+
+
+def verb_module(verb: str) -> Any:
+    """The module of a verb, with `Args` and `run`."""
+    return importlib.import_module(f"steppe_lab.cli.{verb}_verb")
 
 
 def _usage() -> str:

@@ -35,7 +35,7 @@ def parse(record: type[Record], verb: str, about: str, arguments: list[str]) -> 
     Raises:
         ParseError: an option that does not exist, or a value that makes no sense.
     """
-    _check_options(record, verb, arguments)
+    check_options(record, verb, arguments)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -52,7 +52,8 @@ def parse(record: type[Record], verb: str, about: str, arguments: list[str]) -> 
         raise
 
 
-def _check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:
+def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:
+    """Refuse an option that does not exist, and name the nearest one."""
     names = [field.removeprefix("as_") for field in record.model_fields]
     known = {"--help", *(f"--{name.replace('_', '-')}" for name in names)}
     for argument in arguments:

@@ -54,9 +54,7 @@ def test_the_table_of_the_readme_has_the_counted_costs():
 
 
 def test_every_room_of_the_architecture_page_exists():
-    picture = re.search(
-        r"^```\n(.*?)^```", (ROOT / "ARCHITECTURE.md").read_text(), re.M | re.S
-    )
+    (picture,) = blocks(ROOT / "ARCHITECTURE.md", "")
     for package in ("steppe", "steppe_lab"):
         for path in (ROOT / "src" / package).iterdir():
             name = path.stem

@@ -1,0 +1,82 @@
+"""The main job under hard conditions, and on the published data sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from steppe_lab.studies.compare import Comparison, Study
+from steppe_lab.studies.settings import CompareSettings
+from steppe_lab.studies.store import Store
+from steppe_lab.studies.trials import DATA_DIR
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--epochs", "4", "--seeds", "2", "--model", "small_cnn:width=4"]
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "steppe_lab.cli", "compare", *SMALL, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_five_kills_at_random_moments_change_no_bit(tmp_path):
+    with start(tmp_path / "calm") as calm:
+        expected = calm.communicate(timeout=280)[0]
+    draw = random.Random(0)
+    for _ in range(5):
+        with start(tmp_path / "killed") as process:
+            time.sleep(draw.uniform(1.0, 9.0))
+            process.send_signal(signal.SIGKILL)
+    with start(tmp_path / "killed") as process:
+        found = process.communicate(timeout=280)[0]
+    assert process.returncode == 0
+    rows = [json.loads(line) for line in expected.splitlines()]
+    assert len(rows) == 6
+    assert found == expected
+
+
+def compared(data: str, data_dir: Path, tmp_path: Path, monkeypatch) -> Comparison:
+    monkeypatch.setenv(DATA_DIR, str(data_dir))
+    settings = CompareSettings(
+        optimizers=("sgd", "sam"),
+        data=data,
+        train_samples=600,
+        epochs=8,
+        seeds=1,
+        measure_samples=300,
+    )
+    return Study(settings, Store(tmp_path)).run(workers=2)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("data", "error"), [("mnist", 0.4), ("fashion_mnist", 0.5), ("cifar10", 0.85)]
+)
+def test_networks_learn_the_published_data(
+    data, error, data_dir, tmp_path, monkeypatch
+):
+    """Errors far below the 90 % of guessing, after very little training."""
+    found = compared(data, data_dir, tmp_path, monkeypatch)
+    assert not found.failures
+    for row in found.rows:
+        assert row.last["test_error"] < error
+        assert row.measures["top_eigenvalue"]["value"] > 0
+        assert row.measures["top_eigenvalue"]["converged"]

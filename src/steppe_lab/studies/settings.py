@@ -62,9 +62,9 @@ class CompareSettings(TrainingSettings):
     first one is what the others are compared with."""
     seeds: int = Field(default=3, ge=1)
     """Networks per optimizer; seed n gives all of them the same initial weights."""
-    measures: tuple[str, ...] = ("top_eigenvalue", "trace", "lpf:sigma=0.05")
+    measures: tuple[str, ...] = ("top_eigenvalue", "trace:rtol=0.1", "lpf:sigma=0.05")
     """Measures of flatness, such as lpf:sigma=0.02."""
-    measure_samples: int = Field(default=2000, ge=1)
+    measure_samples: int = Field(default=1000, ge=1)
     """Training samples that are measured on, at most."""
     line_points: int = Field(default=25, ge=3)
     """Points of the loss along a random line."""

@@ -49,6 +49,32 @@ def restored(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
                 torch._foreach_copy_(list(tensors), saved)
 
 
+class BufferSnapshot:
+    """Buffers of a model as they are now, values and objects.
+
+    Batch norm writes its statistics without raising the tensor's version, so values
+    are copied whether they seem to change or not.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places = [
+            (module, name, buffer, buffer.clone())
+            for module in model.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Give every module its buffers back, with their values."""
+        if not self._places:
+            return
+        buffers = [buffer for _, _, buffer, _ in self._places]
+        torch._foreach_copy_(buffers, [copy for _, _, _, copy in self._places])
+        for module, name, buffer, _ in self._places:
+            module._buffers[name] = buffer
+
+
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Put modes, buffers, gradients and random state back, also after an exception.
@@ -59,12 +85,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     grads = [p.grad for p in parameters]
     flags = [p.requires_grad for p in parameters]
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    buffers = BufferSnapshot(model)
     devices = sorted({p.device.index for p in parameters if p.is_cuda})
     try:
         with torch.random.fork_rng(devices=devices):
@@ -72,11 +93,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
                 p.grad = None
             yield
     finally:
-        with torch.no_grad():
-            # Batch norm writes its statistics without raising the tensor's version.
-            for module, name, buffer, copy in buffers:
-                buffer.copy_(copy)
-                module._buffers[name] = buffer
+        buffers.put_back()
         for module, mode in modes:
             module.training = mode
         for p, grad, flag in zip(parameters, grads, flags, strict=True):

@@ -51,6 +51,8 @@ def filter_noise(
     Returns:
         P tensors shaped like `params`, on their devices.
     """
+    if not params:
+        return []
     stds = filter_scales(params)
     torch._foreach_mul_(stds, _per_tensor(scale, len(params)))
     noise = _normal(params, generator)
@@ -73,6 +75,8 @@ def gaussian_noise(
     Returns:
         P tensors shaped like `params`, on their devices.
     """
+    if not params:
+        return []
     noise = _normal(params, generator)
     torch._foreach_mul_(noise, _per_tensor(std, len(params)))
     return noise
@@ -103,20 +107,21 @@ def _per_tensor(scale: float | Sequence[float], count: int) -> list[float]:
     return scales
 
 
-def ascent_(grads: list[Tensor], rho: Sequence[float]) -> list[Tensor]:
+def ascent_(grads: list[Tensor], rho: Sequence[float]) -> tuple[list[Tensor], Tensor]:
     """Scale the joint gradient to length rho, in place and without a host sync.
 
     Foret et al., 2021, arXiv:2010.01412, Equation 2 with p = 2. A zero gradient gives
-    zero.
+    zero; on a CPU, so does one that is not finite.
 
     Args:
         grads: P tensors; the norm runs over all of them together.
         rho: radius for each tensor, in the units of the parameters.
 
     Returns:
-        The same P tensors, now displacements.
+        The same P tensors, now displacements, and the norm of the gradient.
     """
-    return _scale_(grads, rho, joint_norm(grads))
+    norm = joint_norm(grads)
+    return _scale_(grads, rho, norm), norm
 
 
 def adaptive_ascent_(
@@ -124,7 +129,7 @@ def adaptive_ascent_(
     grads: list[Tensor],
     rho: Sequence[float],
     eta: Sequence[float],
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Turn gradients into rho T^2 g / ||T g||, T = |w| + eta, in place.
 
     Kwon et al., 2021, arXiv:2102.11600, Equation 7 with p = 2; T = 1 for tensors with
@@ -137,7 +142,7 @@ def adaptive_ascent_(
         eta: for each tensor, in the units of the parameters.
 
     Returns:
-        The P tensors of `grads`, now displacements.
+        The P tensors of `grads`, now displacements, and the norm ||T g||.
     """
     wide = [i for i, p in enumerate(params) if p.dim() > 1]
     scaled = [grads[i] for i in wide]
@@ -148,22 +153,35 @@ def adaptive_ascent_(
     norm = joint_norm(grads)
     if scaled:
         torch._foreach_mul_(scaled, factors)
-    return _scale_(grads, rho, norm)
+    return _scale_(grads, rho, norm), norm
 
 
 def joint_norm(tensors: list[Tensor]) -> Tensor:
-    """L2 norm over all entries of all tensors, shape (), at least in float32."""
+    """L2 norm over all entries of all tensors, shape (), summed in float32 or more."""
     if not tensors:
         return torch.zeros(())
-    norms = torch._foreach_norm(tensors)
-    first = norms[0]
-    dtype = torch.promote_types(first.dtype, torch.float32)
-    joined = torch.stack([n.to(first.device, dtype) for n in norms])
+    device = tensors[0].device
+    half = {torch.float16, torch.bfloat16}
+    dtypes = [torch.float32 if t.dtype in half else None for t in tensors]
+    if any(dtypes):
+        norms = [
+            torch.linalg.vector_norm(t, dtype=dtype)
+            for t, dtype in zip(tensors, dtypes, strict=True)
+        ]
+    else:
+        norms = list(torch._foreach_norm(tensors))
+    widest = max((n.dtype for n in norms), key=lambda dtype: dtype.itemsize)
+    joined = torch.stack([n.to(device, widest) for n in norms])
     norm: Tensor = torch.linalg.vector_norm(joined)
     return norm
 
 
 def _scale_(tensors: list[Tensor], rho: Sequence[float], norm: Tensor) -> list[Tensor]:
+    if norm.device.type == "cpu" and not norm.isfinite():
+        # Elsewhere this look would be a host sync; there NaN moves the weights, which
+        # come back, as running statistics do where the optimizer knows the model.
+        torch._foreach_zero_(tensors)
+        return tensors
     inverse = 1.0 / (norm + 1e-12)
     kinds: dict[tuple[float, torch.device], list[Tensor]] = {}
     for tensor, radius in zip(tensors, rho, strict=True):

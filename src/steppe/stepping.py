@@ -16,6 +16,7 @@ clean too. `step()` without a finished loop raises.
 
 from __future__ import annotations
 
+import inspect
 import math
 import weakref
 from abc import ABC, abstractmethod
@@ -25,11 +26,22 @@ from typing import Any, ClassVar, Literal, overload
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from steppe.errors import CheckpointError, SettingError, UsageError
-from steppe.keeping import Buffers, RandomState, add_running, regain_sums, scale_grads
+from steppe.group_settings import Bounds, GroupSettings
+from steppe.keeping import (
+    RandomState,
+    Running,
+    add_running,
+    common_rows,
+    regain_sums,
+    running_sums,
+    scale_grads,
+)
+from steppe.parameters import BufferSnapshot
 from steppe.registry import OptimizerSpec, Registry
+from steppe.saving import joined_state, parted_state
 from steppe.schedules import Schedule
 from steppe.weights import Plan, Request, Weights
 
@@ -48,7 +60,8 @@ class AbstractOptimizer(Optimizer, ABC):
         settings: values or schedules of the method's settings, by name.
         model: switches on the policy for running statistics.
         batch_norm: "first" keeps only what the first pass of a step writes to buffers
-            (running statistics of batch norm), "all" keeps every pass's. Needs `model`.
+            (running statistics of batch norm) and needs `model`, "all" keeps every
+            pass's; None is the method's own policy where `model` is given.
         rng: "fresh" draws new dropout masks in every pass, "replay" the same ones.
         generator: of the method's own draws; its state is saved with the optimizer.
 
@@ -56,7 +69,8 @@ class AbstractOptimizer(Optimizer, ABC):
         SettingError: a setting out of its range, or a policy that does not exist.
     """
 
-    bounds: ClassVar[Mapping[str, tuple[float, float]]]  # closed range of settings
+    bounds: ClassVar[Bounds]  # closed ranges of the settings
+    running_statistics: ClassVar[Literal["first", "all"]] = "first"  # with a model
 
     def __init__(
         self,
@@ -64,28 +78,31 @@ class AbstractOptimizer(Optimizer, ABC):
         *,
         settings: Mapping[str, float | Schedule],
         model: nn.Module | None = None,
-        batch_norm: Literal["first", "all"] = "first",
+        batch_norm: Literal["first", "all"] | None = None,
         rng: Literal["fresh", "replay"] = "fresh",
         generator: torch.Generator | None = None,
     ) -> None:
-        if batch_norm not in ("first", "all"):
+        policy = self.running_statistics if batch_norm is None else batch_norm
+        if policy not in ("first", "all"):
             raise SettingError(
                 f"batch_norm must be 'first' or 'all', got {batch_norm!r}."
+            )
+        if batch_norm == "first" and model is None:
+            raise SettingError(
+                "batch_norm='first' needs the model to find its running statistics; "
+                "pass model=model."
             )
         if rng not in ("fresh", "replay"):
             raise SettingError(f"rng must be 'fresh' or 'replay', got {rng!r}.")
         bases = _checked_bases(base)
-        own = [group for each in bases for group in each.param_groups]
-        values = {k: v(0) if callable(v) else v for k, v in settings.items()}
-        fixed = {name: [name in group for group in own] for name in settings}
-        super().__init__([{"params": group["params"]} for group in own], {})
+        group_settings = GroupSettings(settings, self.bounds)
+        groups = [group for each in bases for group in each.param_groups]
+        group_settings.put_into(groups)
+        super().__init__([{"params": group["params"]} for group in groups], {})
+        self._settings = group_settings
         self.bases: tuple[Optimizer, ...] = bases
-        self.defaults = {**bases[0].defaults, **values, "perturb": True}
-        self._settings = {**values, "perturb": True}
-        self._schedules = {k: v for k, v in settings.items() if callable(v)}
-        self._fixed = fixed
-        self._model = model
-        self._batch_norm = batch_norm
+        self.defaults = {**bases[0].defaults, **group_settings.values}
+        self._statistics_of = model if policy == "first" else None
         self._rng = rng
         self.generator = generator
         self.steps = 0  # completed optimizer steps
@@ -94,7 +111,7 @@ class AbstractOptimizer(Optimizer, ABC):
         self._request: Request | None = None  # of the running pass
         self._rows: float = math.inf  # of the batch that is being shared out
         self._weight = 1.0  # of the running pass's share in that batch
-        self._link()
+        self._weights = Weights()
 
     @abstractmethod
     def plan(self, weights: Weights) -> Plan:
@@ -105,12 +122,23 @@ class AbstractOptimizer(Optimizer, ABC):
     def passes(self, *, accumulate: bool = False) -> Iterator[int]:
         """Loop over the gradient passes of one step; yields their number from 0.
 
+        Use it directly in a `for`: a loop that is kept under a name and left early
+        holds the weights where they are until it is closed or collected.
+
         Args:
             accumulate: add the resulting gradient to what `p.grad` holds already,
                 which makes several loops per `step()` one step over micro-batches,
-                each with a perturbation of its own (m-sharpness).
+                each with a perturbation of its own (m-sharpness); call `zero_grad()`
+                before the first of them.
+
+        Raises:
+            UsageError: inside another loop of this optimizer, which ends with that.
         """
-        self._close()
+        if self._close():
+            raise UsageError(
+                "another passes() loop of this optimizer was still open; finish it "
+                "before the next one (it has been closed, and the weights are clean)."
+            )
         self._ready = False
         loop = self._passes(accumulate)
         self._open = weakref.ref(loop)
@@ -164,16 +192,19 @@ class AbstractOptimizer(Optimizer, ABC):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch, but a pass that adds to earlier ones keeps their sum."""
+        if self._request is None:
+            self._ready = False
         if self._request is None or self._request.part == 0:
             super().zero_grad(set_to_none)
 
     def _passes(self, accumulate: bool) -> Generator[int, None, None]:
-        self._apply_schedules()
-        params = [p for group in self.param_groups for p in group["params"]]
+        groups = self.param_groups
+        self._settings.apply(groups, self.steps)
+        params = [p for group in groups for p in group["params"]]
         running = [p.grad for p in params] if accumulate else None
-        weights = self._weights
-        plan = self.plan(weights)
-        buffers = Buffers(self._model if self._batch_norm == "first" else None)
+        self._weights.begin(groups)
+        plan = self.plan(self._weights)
+        statistics: BufferSnapshot | None = None
         random = RandomState(params) if self._rng == "replay" else None
         finished = False
         index = 0
@@ -187,15 +218,16 @@ class AbstractOptimizer(Optimizer, ABC):
                     random.put_back()
                 yield index
                 self._after_pass(params, kept, index)
-                if index == 0:
-                    buffers.keep()
+                if index == 0 and self._statistics_of is not None:
+                    statistics = BufferSnapshot(self._statistics_of)
                 index += 1
             self._finish(params)
             finished = True
         finally:
             with torch.no_grad():
                 plan.close()
-            buffers.put_back()
+            if statistics is not None:
+                statistics.put_back()
             self._request = None
             self._weight, self._rows = 1.0, math.inf
             if running is not None:
@@ -204,20 +236,21 @@ class AbstractOptimizer(Optimizer, ABC):
 
     def _before_pass(
         self, params: list[Tensor], request: Request
-    ) -> list[Tensor | None] | None:
+    ) -> list[Running] | None:
         if request.part == 0:
             for p in params:
                 p.grad = None
             self._weight = 1.0 / request.parts
             return None
-        return [p.grad for p in params]
+        return running_sums(params)
 
     def _after_pass(
-        self, params: list[Tensor], kept: list[Tensor | None] | None, index: int
+        self, params: list[Tensor], kept: list[Running] | None, index: int
     ) -> None:
+        silent = all(p.grad is None for p in params)
         if kept is not None:
-            regain_sums(params, kept)
-        if all(p.grad is None for p in params):
+            silent = not regain_sums(params, kept)
+        if silent:
             raise UsageError(
                 f"no parameter has a gradient after pass {index + 1}; call "
                 "backward() on the loss in every pass."
@@ -226,17 +259,13 @@ class AbstractOptimizer(Optimizer, ABC):
     def _finish(self, params: list[Tensor]) -> None:
         if self._weight != 1.0:
             scale_grads(params, self._weight)
+        self._weights.spread_doubt()
 
     def _share(self, batch: tuple[Any, ...], request: Request) -> tuple[Any, ...]:
-        rows = len(tree_leaves(batch)[0])
-        if not rows:
-            raise UsageError("take() got a batch without rows; skip empty batches.")
-        self._rows = rows
+        self._rows = rows = common_rows(batch)
         sizes = [len(t) for t in torch.arange(rows).tensor_split(request.parts)]
-        self._reweigh(
-            [p for group in self.param_groups for p in group["params"]],
-            sizes[request.part] / rows,
-        )
+        params = [p for group in self.param_groups for p in group["params"]]
+        self._reweigh(params, sizes[request.part] / rows)
 
         def share(leaf: Any) -> Any:
             whole = isinstance(leaf, Tensor) and leaf.dim() > 0
@@ -258,6 +287,8 @@ class AbstractOptimizer(Optimizer, ABC):
         for _ in self.passes():
             with torch.enable_grad():
                 loss = closure()
+            if loss is None:
+                raise UsageError("the closure must return the loss, got None.")
             if self._weights.depth == 0 and clean is None:
                 clean = loss
             value = loss.detach() if isinstance(loss, Tensor) else loss
@@ -265,56 +296,70 @@ class AbstractOptimizer(Optimizer, ABC):
             shares += self._weight
         return clean if clean is not None else mean / shares  # type: ignore[return-value]
 
-    def _apply_schedules(self) -> None:
-        for name, schedule in self._schedules.items():
-            value = schedule(self.steps)
-            for group, fixed in zip(self.param_groups, self._fixed[name], strict=True):
-                if not fixed:
-                    group[name] = value
-        self._check_settings()
-
-    def _check_settings(self) -> None:
-        for name, (low, high) in self.bounds.items():
-            for group in self.param_groups:
-                check_range(name, group[name], low, high)
-
-    def _close(self) -> None:
+    def _close(self) -> bool:
+        """Close a loop that is still open; tells whether there was one."""
         loop = self._open() if self._open is not None else None
-        if loop is not None:
-            loop.close()
         self._open = None
+        if loop is None or inspect.getgeneratorstate(loop) == inspect.GEN_CLOSED:
+            return False
+        loop.close()
+        return True
 
     # ---- groups and saving -------------------------------------------------------
 
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of the bases themselves, with this method's settings in them."""
+        if "bases" not in self.__dict__:  # torch is making us
+            made: list[dict[str, Any]] = self.__dict__.setdefault("_made_with", [])
+            return made
+        if len(self.bases) == 1:
+            groups = self.bases[0].param_groups
+        else:
+            groups = [group for base in self.bases for group in base.param_groups]
+        self._settings.complete(groups)
+        return groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        if "bases" in self.__dict__:
+            if len(self.bases) > 1:
+                raise UsageError("set param_groups on each of the several bases.")
+            self.bases[0].param_groups = groups
+
+    @property
+    def state(self) -> Any:
+        """State of the bases, by parameter."""
+        if "bases" not in self.__dict__:
+            return {}
+        if len(self.bases) == 1:
+            return self.bases[0].state
+        return {p: state for base in self.bases for p, state in base.state.items()}
+
+    @state.setter
+    def state(self, _: Any) -> None:
+        if "bases" in self.__dict__:
+            raise UsageError("the state belongs to the base; set it there.")
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base; with several bases, add it to one of them."""
-        if "bases" not in self.__dict__:  # called by torch while we are being made
+        if "bases" not in self.__dict__:  # torch is making us
             super().add_param_group(param_group)
             return
         if len(self.bases) > 1:
             raise UsageError(
-                "with several bases it is open which one gets the group; make the "
-                "optimizer anew with the group in its base."
+                "with several bases it is open which one gets the group; add it to "
+                "one of them."
             )
-        for name in self._fixed:
-            self._fixed[name].append(name in param_group)
+        self._settings.put_into([param_group])
         self.bases[0].add_param_group(param_group)
-        self._link()
 
     def state_dict(self) -> dict[str, Any]:
         """State of the bases in torch's form, and under "steppe" that of the method.
 
         A state of a single base that stands alone can be loaded too.
         """
-        state: dict[str, Any] = {"state": {}, "param_groups": []}
-        offset = 0
-        for base in self.bases:
-            part = base.state_dict()
-            state["state"] |= {offset + i: s for i, s in part["state"].items()}
-            for group in part["param_groups"]:
-                moved = [offset + i for i in group["params"]]
-                state["param_groups"].append({**group, "params": moved})
-            offset += _count(base)
+        state = joined_state(self.bases)
         generator = self.generator
         state["steppe"] = {
             "format": STATE_FORMAT,
@@ -327,39 +372,28 @@ class AbstractOptimizer(Optimizer, ABC):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a saved state, bit for bit.
 
+        As in torch, settings in the saved groups win over those given to the
+        constructor; a state of the base alone leaves them as they are.
+
         Raises:
-            CheckpointError: the state of another method or of a newer version.
+            CheckpointError: the state of another method, of other groups or of a newer
+                version; nothing has been loaded then.
         """
         self._close()
         own = state_dict.get("steppe")
-        if own is not None:
-            self._check_state(own)
-        offset = group_at = 0
-        for base in self.bases:
-            groups = state_dict["param_groups"]
-            mine = groups[group_at : group_at + len(base.param_groups)]
-            size = _count(base)
-            part = {
-                "state": {
-                    i - offset: s
-                    for i, s in state_dict["state"].items()
-                    if offset <= i < offset + size
-                },
-                "param_groups": [
-                    {**group, "params": [i - offset for i in group["params"]]}
-                    for group in mine
-                ],
-            }
+        self._check_state(own)
+        for base, part in parted_state(state_dict, self.bases):
+            previous = [dict(group) for group in base.param_groups]
             base.load_state_dict(part)
-            offset += size
-            group_at += len(mine)
+            self._settings.adopt(base.param_groups, previous)
         self._ready = False
-        self._link()
         self.steps = own["steps"] if own is not None else 0
         if own is not None and self.generator is not None:
             self.generator.set_state(own["generator"].cpu())
 
-    def _check_state(self, own: Mapping[str, Any]) -> None:
+    def _check_state(self, own: Mapping[str, Any] | None) -> None:
+        if own is None:  # of the base alone
+            return
         method = type(self).__name__
         if own["format"] > STATE_FORMAT:
             raise CheckpointError(
@@ -372,39 +406,11 @@ class AbstractOptimizer(Optimizer, ABC):
                 f"make a {own['method']} to continue it."
             )
 
-    def _link(self) -> None:
-        """Share groups and state with the bases, which replace them on loading."""
-        if len(self.bases) == 1:
-            self.param_groups = self.bases[0].param_groups
-            self.state = self.bases[0].state
-        else:
-            self.param_groups = [g for base in self.bases for g in base.param_groups]
-        for group in self.param_groups:
-            for name, value in self._settings.items():
-                group.setdefault(name, value)
-        self._check_settings()
-        self._weights = Weights(self.param_groups)
-
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to a running loop; an LR scheduler patches `step`."""
-        idle = {"_open": None, "_ready": False, "_request": None}
-        dropped = {"_weights", "step"}
-        kept = {k: v for k, v in self.__dict__.items() if k not in dropped}
-        return {**kept, **idle}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._link()
-
-
-def check_range(
-    name: str, value: float, low: float = -math.inf, high: float = math.inf
-) -> None:
-    """Refuse a number outside [low, high], or one that is no number."""
-    if low <= value <= high:  # false for NaN
-        return
-    rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-    raise SettingError(f"{name} must be {rule}, got {value}.")
+        idle: dict[str, Any] = {"_open": None, "_ready": False, "_request": None}
+        idle |= {"_rows": math.inf, "_weight": 1.0, "_weights": Weights()}
+        return {**{k: v for k, v in self.__dict__.items() if k != "step"}, **idle}
 
 
 def _checked_bases(base: Optimizer | Sequence[Optimizer]) -> tuple[Optimizer, ...]:
@@ -415,6 +421,11 @@ def _checked_bases(base: Optimizer | Sequence[Optimizer]) -> tuple[Optimizer, ..
             f"torch.optim.SGD(model.parameters(), lr=0.1); got {base!r}."
         )
     for each in bases:
+        if isinstance(each, torch.optim.LBFGS):
+            raise SettingError(
+                "LBFGS evaluates the loss by itself and cannot be a base; use one that "
+                "steps with p.grad, such as SGD or Adam."
+            )
         if isinstance(each, AbstractOptimizer):
             raise SettingError(
                 f"base must be a plain optimizer, got {type(each).__name__}; "

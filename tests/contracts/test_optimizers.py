@@ -129,11 +129,10 @@ def test_a_declared_limit_is_the_base_bit_for_bit(entry, limit: Limit):
 
 
 def _plan_parts(opt: Any) -> Any:
-    model_free = opt.plan(opt._weights)
-    for p in (p for group in opt.param_groups for p in group["params"]):
-        p.grad = torch.zeros_like(p)
-    with torch.no_grad():
-        yield from model_free
+    for index in opt.passes():
+        for p in (p for group in opt.param_groups for p in group["params"]):
+            p.grad = torch.zeros_like(p)
+        yield index
 
 
 @EVERY_CASE

@@ -59,7 +59,7 @@ class ASAM(AbstractOptimizer):
         rho: float | Schedule = 0.5,
         eta: float | Schedule = 0.01,
         model: nn.Module | None = None,
-        batch_norm: Literal["first", "all"] = "first",
+        batch_norm: Literal["first", "all"] | None = None,
         rng: Literal["fresh", "replay"] = "fresh",
     ) -> None:
         super().__init__(
@@ -76,5 +76,7 @@ class ASAM(AbstractOptimizer):
         params, grads = weights.with_grad()
         rho = weights.setting("rho", params)
         eta = weights.setting("eta", params)
-        with weights.moved(params, adaptive_ascent_(params, grads, rho, eta)):
+        uphill, norm = adaptive_ascent_(params, grads, rho, eta)
+        weights.watch(norm)
+        with weights.moved(params, uphill):
             yield WHOLE

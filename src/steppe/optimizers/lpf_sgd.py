@@ -63,6 +63,7 @@ class LPFSGD(AbstractOptimizer):
     """
 
     bounds: ClassVar = {"gamma": (0.0, math.inf)}
+    running_statistics: ClassVar = "all"
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class LPFSGD(AbstractOptimizer):
         seed: int = 0,
         generator: torch.Generator | None = None,
         model: nn.Module | None = None,
-        batch_norm: Literal["first", "all"] = "all",
+        batch_norm: Literal["first", "all"] | None = None,
         rng: Literal["fresh", "replay"] = "fresh",
     ) -> None:
         if micro_batches < 1:
@@ -88,7 +89,8 @@ class LPFSGD(AbstractOptimizer):
         )
         self.micro_batches = micro_batches
         if generator is None:
-            device = self.param_groups[0]["params"][0].device
+            params = (p for group in self.param_groups for p in group["params"])
+            device = next(params).device
             self.generator = torch.Generator(device).manual_seed(seed)
 
     def plan(self, weights: Weights) -> Plan:

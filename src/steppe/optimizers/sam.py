@@ -65,7 +65,7 @@ class SAM(AbstractOptimizer):
         *,
         rho: float | Schedule = 0.05,
         model: nn.Module | None = None,
-        batch_norm: Literal["first", "all"] = "first",
+        batch_norm: Literal["first", "all"] | None = None,
         rng: Literal["fresh", "replay"] = "fresh",
     ) -> None:
         super().__init__(
@@ -76,5 +76,7 @@ class SAM(AbstractOptimizer):
         """Climb rho along the gradient, evaluate there, come back."""
         yield WHOLE
         params, grads = weights.with_grad()
-        with weights.moved(params, ascent_(grads, weights.setting("rho", params))):
+        uphill, norm = ascent_(grads, weights.setting("rho", params))
+        weights.watch(norm)
+        with weights.moved(params, uphill):
             yield WHOLE

@@ -1,0 +1,87 @@
+"""Settings of a method in the parameter groups of its base.
+
+They live in the groups, as the learning rate does, so that schedulers and users see
+them; a group may have its own value of any of them. What the user gave a group is
+listed in it, so that wrapping a base again does not take the last wrapper's values for
+the user's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steppe.errors import SettingError
+from steppe.schedules import Schedule
+
+OWN = "steppe_own"  # key in a group: names of the settings its user gave it
+Groups = Sequence[dict[str, Any]]
+Bounds = Mapping[str, tuple[float, float]]  # closed range of each setting
+
+
+class GroupSettings:
+    """Settings of one method, to be put into groups.
+
+    Args:
+        given: values or schedules, by name.
+        bounds: ranges of the values.
+
+    Raises:
+        SettingError: a value out of its range; no group has been touched then.
+    """
+
+    def __init__(self, given: Mapping[str, float | Schedule], bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._schedules = {k: v for k, v in given.items() if callable(v)}
+        self.values: dict[str, Any] = {
+            k: v(0) if callable(v) else v for k, v in given.items()
+        }
+        self._check(self.values)
+        self.values["perturb"] = True
+
+    def put_into(self, groups: Groups) -> None:
+        """Write the settings into groups, but for what their user gave them."""
+        for group in groups:
+            own = group.get(OWN, [name for name in self.values if name in group])
+            self._check({**self.values, **{name: group[name] for name in own}})
+            group[OWN] = own
+            group.update({k: v for k, v in self.values.items() if k not in own})
+
+    def complete(self, groups: Groups) -> None:
+        """Write them into groups that have none yet, such as one that was added."""
+        fresh = [group for group in groups if OWN not in group]
+        if fresh:
+            self.put_into(fresh)
+
+    def adopt(self, groups: Groups, previous: Groups) -> None:
+        """After loading: what the loaded groups lack comes from the previous ones."""
+        for group, before in zip(groups, previous, strict=True):
+            names = [*self.values, OWN]
+            kept = {k: before[k] for k in names if OWN not in group or k not in group}
+            group.update(kept)
+        for group in groups:
+            self._check(group)
+
+    def apply(self, groups: Groups, step: int) -> None:
+        """Set scheduled values for a step, and check all of them."""
+        for group in groups:
+            for name, schedule in self._schedules.items():
+                if name not in group[OWN]:
+                    group[name] = schedule(step)
+            self._check(group)
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        for name, (low, high) in self._bounds.items():
+            check_range(name, values[name], low, high)
+
+
+def check_range(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Refuse what is no finite number in [low, high]."""
+    rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    if isinstance(value, str | bool) or not hasattr(value, "__float__"):
+        raise SettingError(f"{name} must be a number {rule}, got {value!r}.")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise SettingError(f"{name} must be {rule}, got {value}.")

@@ -1,0 +1,62 @@
+"""States of several optimizers as one, in torch's form, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from steppe.errors import CheckpointError
+
+
+def joined_state(bases: Sequence[Optimizer]) -> dict[str, Any]:
+    """One state with the groups of all bases; parameters are numbered through."""
+    joined: dict[str, Any] = {"state": {}, "param_groups": []}
+    offset = 0
+    for base in bases:
+        part = base.state_dict()
+        joined["state"] |= {offset + i: s for i, s in part["state"].items()}
+        for group in part["param_groups"]:
+            moved = [offset + i for i in group["params"]]
+            joined["param_groups"].append({**group, "params": moved})
+        offset += sum(_sizes(base.param_groups))
+    return joined
+
+
+def parted_state(
+    joined: Mapping[str, Any], bases: Sequence[Optimizer]
+) -> Iterator[tuple[Optimizer, dict[str, Any]]]:
+    """Each base with its part of a joined state.
+
+    Raises:
+        CheckpointError: groups of other sizes; before anything is given.
+    """
+    saved = _sizes(joined["param_groups"])
+    ours = [size for base in bases for size in _sizes(base.param_groups)]
+    if saved != ours:
+        raise CheckpointError(
+            f"the state has groups of {saved} parameters, this optimizer of {ours}; "
+            "make it over the same groups."
+        )
+    return _parts(joined, bases)
+
+
+def _parts(
+    joined: Mapping[str, Any], bases: Sequence[Optimizer]
+) -> Iterator[tuple[Optimizer, dict[str, Any]]]:
+    offset, groups = 0, list(joined["param_groups"])
+    for base in bases:
+        mine = [groups.pop(0) for _ in base.param_groups]
+        size = sum(_sizes(mine))
+        numbers = range(offset, offset + size)
+        state = {i - offset: s for i, s in joined["state"].items() if i in numbers}
+        parts = [
+            {**group, "params": [i - offset for i in group["params"]]} for group in mine
+        ]
+        yield base, {"state": state, "param_groups": parts}
+        offset += size
+
+
+def _sizes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [len(group["params"]) for group in groups]

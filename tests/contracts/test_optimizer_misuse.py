@@ -1,0 +1,363 @@
+"""Wrapping, loading and looping in ways that go wrong elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import loops
+import steppe
+from loops import base_step, loop_step, make_model, values
+from steppe.errors import CheckpointError, SettingError, UsageError
+from steppe.optimizers import OPTIMIZERS
+
+EVERY = pytest.mark.parametrize("entry", list(OPTIMIZERS), ids=lambda entry: entry.name)
+
+
+def make(entry: Any, base: Any, **more: Any) -> Any:
+    return entry.make(base, **{**entry.spec.example, **more})
+
+
+def setting(entry: Any) -> str:
+    return next(iter(entry.make.bounds))
+
+
+def one_batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return next(loops.batches(1))
+
+
+@EVERY
+def test_wrapping_a_base_again_takes_the_new_settings(entry):
+    name, base = setting(entry), loops.momentum(make_model())
+    make(entry, base, **{name: 0.1})
+    assert make(entry, base, **{name: 0.3}).param_groups[0][name] == 0.3
+    with pytest.raises(SettingError, match="must be >= 0"):
+        make(entry, base, **{name: -1.0})
+    assert make(entry, base, **{name: 0.2}).param_groups[0][name] == 0.2
+    schedule = steppe.schedules.Cosine(0.4, 0.0, steps=4)
+    assert make(entry, base, **{name: schedule}).param_groups[0][name] == 0.4
+
+
+@EVERY
+def test_a_group_keeps_its_own_value_through_wrapping_loading_and_schedules(entry):
+    name = setting(entry)
+
+    def groups(model: nn.Module) -> torch.optim.Optimizer:
+        first, *rest = model.parameters()
+        own = [{"params": [first], name: 0.5}, {"params": rest, "perturb": False}]
+        return torch.optim.SGD(own, lr=0.1)
+
+    model = make_model()
+    base = groups(model)
+    schedule = steppe.schedules.Cosine(0.4, 0.0, steps=4)
+    for given in (0.1, 0.2, schedule):
+        opt = make(entry, base, **{name: given})
+        loop_step(opt, model, *one_batch())
+        assert opt.param_groups[0][name] == 0.5
+        assert opt.param_groups[1]["perturb"] is False
+    plain = torch.optim.SGD(
+        [{"params": g["params"]} for g in base.param_groups], lr=0.1
+    ).state_dict()
+    opt.load_state_dict(plain)
+    assert opt.param_groups[0][name] == 0.5
+    assert opt.param_groups[1]["perturb"] is False
+    fresh = make(entry, groups(model), **{name: schedule})
+    fresh.load_state_dict(copy.deepcopy(opt.state_dict()))
+    loop_step(fresh, model, *one_batch())
+    assert fresh.param_groups[0][name] == 0.5
+    assert fresh.param_groups[1][name] == schedule(opt.steps)
+
+
+@EVERY
+def test_the_base_may_be_loaded_and_extended_behind_the_wrapper(entry):
+    model, late = make_model(), nn.Linear(3, 3).double()
+    base = loops.momentum(model)
+    opt = make(entry, base)
+    base.load_state_dict(copy.deepcopy(base.state_dict()))
+    base.add_param_group({"params": list(late.parameters())})
+    for group in opt.param_groups:
+        group["lr"] = 0.0
+    before = values(model)
+    for _ in opt.passes():
+        F.cross_entropy(late(model(one_batch()[0])), one_batch()[1]).backward()
+    opt.step()
+    assert loops.identical(values(model), before)
+    assert opt.param_groups is base.param_groups
+    assert opt.state is base.state
+
+
+@EVERY
+def test_a_group_with_a_bad_setting_is_refused_before_it_is_added(entry):
+    model, late = make_model(), nn.Linear(3, 3).double()
+    opt = make(entry, loops.momentum(model))
+    bad = {"params": list(late.parameters()), setting(entry): -1.0}
+    with pytest.raises(SettingError, match="must be >= 0, got -1"):
+        opt.add_param_group(bad)
+    assert len(opt.param_groups) == 1
+    loop_step(opt, model, *one_batch())
+
+
+@EVERY
+@pytest.mark.parametrize("bad", ["big", None, True, float("inf")])
+def test_settings_that_are_no_finite_numbers_are_refused(entry, bad):
+    with pytest.raises(SettingError, match=f"{setting(entry)} must be"):
+        make(entry, loops.momentum(make_model()), **{setting(entry): bad})
+
+
+@EVERY
+def test_a_state_with_other_groups_is_refused_and_nothing_is_loaded(entry):
+    model = make_model()
+    params = list(model.parameters())
+    split = torch.optim.SGD([{"params": params[:1]}, {"params": params[1:]}], lr=0.7)
+    state = make(entry, split).state_dict()
+    opt = make(entry, loops.momentum(model))
+    with pytest.raises(CheckpointError, match="make it over the same groups"):
+        opt.load_state_dict(state)
+    assert opt.param_groups[0]["lr"] == 0.1
+
+
+@EVERY
+def test_loading_a_state_forgets_finished_passes(entry):
+    model = make_model()
+    opt = make(entry, loops.momentum(model))
+    for _ in opt.passes():
+        F.cross_entropy(model(one_batch()[0]), one_batch()[1]).backward()
+    opt.load_state_dict(opt.state_dict())
+    with pytest.raises(UsageError, match="finished passes"):
+        opt.step()
+
+
+@EVERY
+def test_clearing_gradients_forgets_finished_passes(entry):
+    model = make_model()
+    opt = make(entry, loops.momentum(model))
+    x, y = one_batch()
+    for _ in opt.passes():
+        F.cross_entropy(model(x), y).backward()
+    opt.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    with pytest.raises(UsageError, match="finished passes"):
+        opt.step()
+
+
+@EVERY
+def test_a_loop_inside_a_loop_is_refused_and_leaves_the_weights_clean(entry):
+    model = make_model()
+    opt = make(entry, loops.momentum(model))
+    before = values(model)
+    outer = opt.passes()
+    next(outer)
+    with pytest.raises(UsageError, match="was still open"):
+        opt.passes()
+    assert loops.identical(values(model), before)
+    loop_step(opt, model, *one_batch())
+
+
+@EVERY
+def test_an_overflow_in_the_first_pass_leaves_running_statistics_finite(entry):
+    model = make_model(batch_norm=True)
+    opt = make(entry, loops.momentum(model))
+    x, y = one_batch()
+    for index in opt.passes():
+        factor = float("inf") if index == 0 else 1.0
+        (F.cross_entropy(model(x), y) * factor).backward()
+    assert all(b.isfinite().all() for b in model.buffers())
+    assert not all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@EVERY
+def test_all_keeps_the_statistics_of_every_pass_and_first_needs_the_model(entry):
+    model = make_model(batch_norm=True)
+    opt = make(entry, loops.momentum(model), model=model, batch_norm="all")
+    loop_step(opt, model, *one_batch())
+    assert model[1].num_batches_tracked == max(1, entry.spec.grad_evals)
+    with pytest.raises(SettingError, match="pass model=model"):
+        make(entry, loops.momentum(model), batch_norm="first")
+    for policy in ({"batch_norm": "last"}, {"rng": "same"}):
+        with pytest.raises(SettingError, match="must be"):
+            make(entry, loops.momentum(model), model=model, **policy)
+
+
+@EVERY
+def test_buffers_that_a_model_replaces_are_put_back_too(entry):
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = make_model()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls = self.calls + 1
+            return self.net(x)
+
+    model = Counting()
+    opt = make(entry, loops.momentum(model), model=model, batch_norm="first")
+    loop_step(opt, model, *one_batch())
+    assert model.calls == 1
+
+
+@EVERY
+def test_two_micro_batches_add_up_their_own_perturbed_gradients(entry):
+    name = setting(entry)
+    model = make_model()
+    x, y = one_batch()
+    alone = []
+    for rows in (slice(0, 6), slice(6, 12)):
+        opt = make(entry, loops.momentum(model), **{name: 0.05})
+        for _ in opt.passes():
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+        alone.append([p.grad.clone() for p in model.parameters()])
+        opt.zero_grad()
+    opt = make(entry, loops.momentum(model), **{name: 0.05})
+    start = None if opt.generator is None else opt.generator.get_state()
+    for rows in (slice(0, 6), slice(6, 12)):
+        if start is not None:
+            opt.generator.set_state(start)
+        for _ in opt.passes(accumulate=True):
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+    for p, first, second in zip(model.parameters(), *alone, strict=True):
+        torch.testing.assert_close(p.grad, first + second, rtol=1e-12, atol=1e-15)
+
+
+@EVERY
+def test_fresh_random_state_gives_passes_masks_of_their_own(entry):
+    model = make_model(dropout=0.5)
+    opt = make(entry, loops.momentum(model), **{setting(entry): 0.0})
+    seen = []
+    for _ in range(2):
+        for _ in opt.passes():
+            seen.append(model(one_batch()[0]))
+            F.cross_entropy(seen[-1], one_batch()[1]).backward()
+    assert not any(torch.equal(seen[0], other) for other in seen[1:])
+
+
+@EVERY
+def test_frozen_parameters_are_not_moved_inside_a_pass(entry):
+    model = make_model()
+    model[0].weight.requires_grad_(False)
+    before = model[0].weight.clone()
+    opt = make(entry, loops.momentum(model), **{setting(entry): 0.5})
+    for _ in opt.passes():
+        assert torch.equal(model[0].weight, before)
+        F.cross_entropy(model(one_batch()[0]), one_batch()[1]).backward()
+
+
+@EVERY
+def test_a_parameter_may_change_shape_and_type_between_steps(entry):
+    w = nn.Parameter(torch.randn(4, 3))
+    opt = make(entry, torch.optim.SGD([w], lr=0.1))
+    for data in (w.data, torch.randn(2, 5), torch.randn(2, 5).double()):
+        w.data, w.grad = data.clone(), None
+        before = w.detach().clone()
+        for _ in opt.passes():
+            (w**2).sum().backward()
+        assert torch.equal(w.detach(), before)
+        opt.step()
+
+
+@EVERY
+def test_bases_and_closures_that_cannot_work_are_refused(entry):
+    model = make_model()
+    with pytest.raises(SettingError, match="LBFGS evaluates the loss by itself"):
+        make(entry, torch.optim.LBFGS(model.parameters()))
+    opt = make(entry, loops.momentum(model))
+
+    def silent() -> None:
+        F.cross_entropy(model(one_batch()[0]), one_batch()[1]).backward()
+
+    with pytest.raises(UsageError, match="closure must return the loss"):
+        opt.step(silent)
+
+
+@pytest.mark.parametrize("method", [steppe.SAM, steppe.ASAM])
+def test_sparse_gradients_are_refused_in_one_sentence(method):
+    table = nn.Embedding(5, 3, sparse=True)
+    opt = method(torch.optim.SGD(table.parameters(), lr=0.1))
+    loop = opt.passes()
+    next(loop)
+    table(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(UsageError, match="sparse=False"):
+        next(loop)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_norm_of_half_precision_gradients_does_not_overflow(dtype):
+    w = nn.Parameter(torch.zeros(100, dtype=dtype))
+    opt = steppe.SAM(torch.optim.SGD([w], lr=0.0), rho=5.0)
+    for index in opt.passes():
+        if index == 1:
+            assert w.float().norm().item() == pytest.approx(5.0, rel=1e-2)
+        (w.float() * 10000).sum().backward()
+
+
+def test_shares_keep_their_sum_when_gradients_are_zeroed_in_place():
+    results = []
+    for clear in (False, True):
+        torch.manual_seed(0)
+        net = nn.Linear(4, 3).double()
+        x, y = torch.randn(8, 4).double(), torch.randint(3, (8,))
+        opt = steppe.LPFSGD(torch.optim.SGD(net.parameters(), lr=0.1), micro_batches=4)
+        for _ in opt.passes():
+            if clear:
+                opt.zero_grad(set_to_none=False)
+            xs, ys = opt.take(x, y)
+            F.cross_entropy(net(xs), ys).backward()
+        results.append(net.weight.grad.clone())
+    assert torch.equal(*results)
+
+
+def test_a_share_without_backward_is_refused():
+    w = nn.Parameter(torch.ones(3))
+    opt = steppe.LPFSGD(torch.optim.SGD([w], lr=0.1), micro_batches=3)
+    loop = opt.passes()
+    next(loop)
+    w.sum().backward()
+    next(loop)
+    with pytest.raises(UsageError, match="no parameter has a gradient after pass 2"):
+        next(loop)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((torch.zeros(6, 2), torch.zeros(3)), r"one number of rows, got \[3, 6\]"),
+        ((["a"] * 6, torch.zeros(6)), "tensors along their rows, got str"),
+        ((torch.zeros(()),), r"one number of rows, got \[\]"),
+        ((torch.zeros(0, 2),), "without rows"),
+    ],
+)
+def test_batches_that_cannot_be_shared_out_are_refused(batch, message):
+    opt = steppe.LPFSGD(
+        torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.1), micro_batches=3
+    )
+    loop = opt.passes()
+    next(loop)
+    with pytest.raises(UsageError, match=message):
+        opt.take(*batch)
+
+
+def test_plain_numbers_in_a_batch_are_passed_on_whole():
+    opt = steppe.LPFSGD(
+        torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.1), micro_batches=3
+    )
+    loop = opt.passes()
+    next(loop)
+    part = opt.take({"x": torch.arange(6), "id": 3})
+    assert (part["x"].tolist(), part["id"]) == ([0, 1], 3)
+
+
+def test_a_state_of_the_base_alone_continues_the_base():
+    model, plain = make_model(), make_model()
+    base = loops.momentum(plain)
+    base_step(base, plain, *one_batch())
+    opt = steppe.SAM(loops.momentum(model), rho=0.0)
+    loop_step(opt, model, *one_batch())
+    opt.load_state_dict(copy.deepcopy(base.state_dict()))
+    base_step(base, plain, *one_batch())
+    loop_step(opt, model, *one_batch())
+    assert loops.identical(values(model), values(plain))

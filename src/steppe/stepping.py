@@ -17,7 +17,6 @@ clean too. `step()` without a finished loop raises.
 from __future__ import annotations
 
 import inspect
-import math
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -26,23 +25,15 @@ from typing import Any, ClassVar, Literal, overload
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map
 
 from steppe.errors import CheckpointError, SettingError, UsageError
 from steppe.group_settings import Bounds, GroupSettings
-from steppe.keeping import (
-    RandomState,
-    Running,
-    add_running,
-    common_rows,
-    regain_sums,
-    running_sums,
-    scale_grads,
-)
+from steppe.keeping import RandomState, add_running
 from steppe.parameters import BufferSnapshot
 from steppe.registry import OptimizerSpec, Registry
 from steppe.saving import joined_state, parted_state
 from steppe.schedules import Schedule
+from steppe.shares import ShareSum
 from steppe.weights import Plan, Request, Weights
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", OptimizerSpec)
@@ -108,9 +99,7 @@ class AbstractOptimizer(Optimizer, ABC):
         self.steps = 0  # completed optimizer steps
         self._open: weakref.ref[Generator[int, None, None]] | None = None
         self._ready = False  # p.grad is the gradient of finished passes
-        self._request: Request | None = None  # of the running pass
-        self._rows: float = math.inf  # of the batch that is being shared out
-        self._weight = 1.0  # of the running pass's share in that batch
+        self._sum: ShareSum | None = None  # of the gradients of a running loop
         self._weights = Weights()
 
     @abstractmethod
@@ -183,18 +172,16 @@ class AbstractOptimizer(Optimizer, ABC):
         Args:
             batch: tensors, or nested lists and dicts of them, with rows along dim 0.
         """
-        request = self._request
-        if request is None:
+        if self._sum is None:
             raise UsageError("take() belongs inside a passes() loop or a closure.")
-        if request.parts > 1:
-            batch = self._share(batch, request)
-        return batch[0] if len(batch) == 1 else batch
+        share = self._sum.take(batch)
+        return share[0] if len(share) == 1 else share
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch, but a pass that adds to earlier ones keeps their sum."""
-        if self._request is None:
+        if self._sum is None:
             self._ready = False
-        if self._request is None or self._request.part == 0:
+        if self._sum is None or not self._sum.adds:
             super().zero_grad(set_to_none)
 
     def _passes(self, accumulate: bool) -> Generator[int, None, None]:
@@ -206,79 +193,37 @@ class AbstractOptimizer(Optimizer, ABC):
         plan = self.plan(self._weights)
         statistics: BufferSnapshot | None = None
         random = RandomState(params) if self._rng == "replay" else None
+        self._sum = total = ShareSum(params)
         finished = False
         index = 0
         try:
             while (request := _advance(plan)) is not None:
-                if request.part >= self._rows:  # a short batch has fewer shares
+                if not total.holds(request):
                     continue
-                self._request = request
-                kept = self._before_pass(params, request)
+                total.begin(request)
                 if random is not None and index > 0:
                     random.put_back()
                 yield index
-                self._after_pass(params, kept, index)
-                if index == 0 and self._statistics_of is not None:
-                    statistics = BufferSnapshot(self._statistics_of)
                 index += 1
-            self._finish(params)
+                if not total.end():
+                    raise UsageError(
+                        f"no parameter has a gradient after pass {index}; call "
+                        "backward() on the loss in every pass."
+                    )
+                if index == 1 and self._statistics_of is not None:
+                    statistics = BufferSnapshot(self._statistics_of)
+            total.finish()
+            self._weights.spread_doubt()
             finished = True
         finally:
             with torch.no_grad():
                 plan.close()
             if statistics is not None:
                 statistics.put_back()
-            self._request = None
-            self._weight, self._rows = 1.0, math.inf
+            self._sum = None
             if running is not None:
                 add_running(params, running, add=finished)
             self._ready = finished
-
-    def _before_pass(
-        self, params: list[Tensor], request: Request
-    ) -> list[Running] | None:
-        if request.part == 0:
-            for p in params:
-                p.grad = None
-            self._weight = 1.0 / request.parts
-            return None
-        return running_sums(params)
-
-    def _after_pass(
-        self, params: list[Tensor], kept: list[Running] | None, index: int
-    ) -> None:
-        silent = all(p.grad is None for p in params)
-        if kept is not None:
-            silent = not regain_sums(params, kept)
-        if silent:
-            raise UsageError(
-                f"no parameter has a gradient after pass {index + 1}; call "
-                "backward() on the loss in every pass."
-            )
-
-    def _finish(self, params: list[Tensor]) -> None:
-        if self._weight != 1.0:
-            scale_grads(params, self._weight)
-        self._weights.spread_doubt()
-
-    def _share(self, batch: tuple[Any, ...], request: Request) -> tuple[Any, ...]:
-        self._rows = rows = common_rows(batch)
-        sizes = [len(t) for t in torch.arange(rows).tensor_split(request.parts)]
-        params = [p for group in self.param_groups for p in group["params"]]
-        self._reweigh(params, sizes[request.part] / rows)
-
-        def share(leaf: Any) -> Any:
-            whole = isinstance(leaf, Tensor) and leaf.dim() > 0
-            return leaf.tensor_split(request.parts)[request.part] if whole else leaf
-
-        return tuple(tree_map(share, part) for part in batch)
-
-    def _reweigh(self, params: list[Tensor], weight: float) -> None:
-        # p.grad is the sum so far in units of the current share's weight, so that
-        # the passes may simply add to it.
-        if weight != self._weight:
-            scale_grads(params, self._weight / weight)
-            self._weight = weight
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
         clean: float | None = None
@@ -291,9 +236,10 @@ class AbstractOptimizer(Optimizer, ABC):
                 raise UsageError("the closure must return the loss, got None.")
             if self._weights.depth == 0 and clean is None:
                 clean = loss
+            assert self._sum is not None  # inside the loop there is one
             value = loss.detach() if isinstance(loss, Tensor) else loss
-            mean = mean + value * self._weight
-            shares += self._weight
+            mean = mean + value * self._sum.weight
+            shares += self._sum.weight
         return clean if clean is not None else mean / shares  # type: ignore[return-value]
 
     def _close(self) -> bool:
@@ -408,8 +354,7 @@ class AbstractOptimizer(Optimizer, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to a running loop; an LR scheduler patches `step`."""
-        idle: dict[str, Any] = {"_open": None, "_ready": False, "_request": None}
-        idle |= {"_rows": math.inf, "_weight": 1.0, "_weights": Weights()}
+        idle = {"_open": None, "_ready": False, "_sum": None, "_weights": Weights()}
         return {**{k: v for k, v in self.__dict__.items() if k != "step"}, **idle}
 
 

@@ -94,12 +94,75 @@ def test_a_measure_that_is_not_positive_is_compared_by_differences():
     assert "largest eigenvalue of the Hessian is 2.00 below sgd's" in told(made)
 
 
-@pytest.mark.parametrize(("loss", "matched"), [(0.29, True), (0.31, False)])
-def test_train_losses_apart_by_more_than_half_are_not_matched(loss, matched):
-    text = told(comparison(*three_seeds({"loss": [0.2] * 3}, {"loss": [loss] * 3})))
+MATCHES = {
+    "equal": ([0.2, 0.2, 0.2], 0.05, True),
+    "within half": ([0.29, 0.29, 0.29], 0.05, True),
+    "apart": ([0.31, 0.31, 0.31], 0.05, False),
+    "perhaps apart": ([0.1, 0.2, 0.4], 0.05, False),
+    "errors apart": ([0.2, 0.2, 0.2], 0.11, False),
+}
+
+
+@pytest.mark.parametrize("name", MATCHES)
+def test_matched_are_train_losses_surely_within_half_and_near_errors(name):
+    loss, error, matched = MATCHES[name]
+    sam = {"loss": loss, "train_error": [error] * 3}
+    text = told(comparison(*three_seeds({"loss": [0.2] * 3}, sam)))
     assert ("not compared at matched train loss" in text) != matched
     assert ("curvature shrinks with the loss itself" in text) != matched
-    assert ("here sgd's" in text) != matched
+    assert ("train error 6.0 points above" in text) == (name == "errors apart")
+
+
+def test_of_networks_that_have_hardly_learnt_no_flatness_is_told():
+    trace = {"trace": [100.0, 101.0, 102.0]}
+    flat = {"trace": [1.0, 1.1, 1.2], "train_error": [0.66] * 3}
+    made = comparison(*three_seeds(trace, flat))
+    hardly = "sam has hardly learnt (train error 66.0 %), so its flatness says nothing"
+    assert told(made).startswith(f"{hardly}.")
+    assert f"In short: {hardly}, and its test error" in told(made)
+    assert "flatter" not in told(made)
+    assert summarise(made).clear_best("measure:trace") is None
+    text = told(comparison(*three_seeds(flat, trace)))
+    assert "sam cannot be compared with sgd by flatness, as sgd has hardly" in text
+
+
+def test_a_verdict_says_which_measures_did_not_converge():
+    rough = [{"value": v, "converged": False} for v in (1.0, 1.1, 1.2)]
+    made = comparison(
+        *three_seeds(
+            {"trace": [9.0, 9.1, 9.2], "sharpness": [9.0, 9.1, 9.2]},
+            {"trace": rough, "sharpness": [1.0, 1.1, 1.2]},
+        )
+    )
+    expected = "both measures (of which trace did not converge in every run)"
+    assert f"sam is flatter by {expected}" in told(made)
+
+
+def test_one_clear_measure_among_many_is_not_called_clear():
+    # The logs of 0.38, 0.46, 0.55 have t = 7.3, of two degrees of freedom: p = 0.018.
+    noise = {name: [1.0, 2.0, 3.0] for name in "abc"}
+    other = {name: [3.0, 1.0, 2.0] for name in "abc"}
+    alone = comparison(
+        *three_seeds({"trace": [1.0] * 3}, {"trace": [0.38, 0.46, 0.55]})
+    )
+    assert "sam is flatter by trace" in told(alone)
+    made = comparison(
+        *three_seeds(
+            noise | {"trace": [1.0] * 3}, other | {"trace": [0.38, 0.46, 0.55]}
+        )
+    )
+    assert "sam cannot be told from sgd by flatness" in told(made)
+    assert ", not clear among 4)" in told(made)
+    assert summarise(made).clear_best("measure:trace") is None
+    words = " ".join(str(table(summarise(made)).caption).split())
+    assert words.endswith("allowing for 4 comparisons of flatness")
+
+
+def test_the_best_epoch_is_never_called_best():
+    best = {"best": [0.01, 0.01, 0.01], "error": [0.02, 0.02, 0.02]}
+    summary = summarise(comparison(*three_seeds({"error": [0.1] * 3}, best)))
+    assert summary.clear_best("last:test_error") == "sam"
+    assert summary.clear_best("best:test_error") is None
 
 
 def test_a_difference_that_early_stopping_removes_is_called_that():

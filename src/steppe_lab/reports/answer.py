@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe_lab.reports.numbers import listed, points
-from steppe_lab.reports.quantities import BEST, HEADLINE, Quantity
+from steppe_lab.reports.numbers import listed, percent, points
+from steppe_lab.reports.quantities import BEST, HEADLINE, TRAIN_ERROR, Quantity
 from steppe_lab.reports.summary import Summary, Versus
 
 
@@ -16,12 +16,13 @@ class Verdict:
     flatter: tuple[Quantity, ...]
     sharper: tuple[Quantity, ...]
     compared: int  # measures of flatness that both have
+    unconverged: tuple[Quantity, ...]  # of those flatter or sharper
 
 
 def verdict(summary: Summary, versus: Versus) -> Verdict:
     """Sort the measures of flatness by what they say beyond noise."""
     sorted_: dict[bool, list[Quantity]] = {True: [], False: []}
-    compared = 0
+    compared, unconverged = 0, []
     for quantity in summary.quantities:
         found = versus.changes.get(quantity.key)
         if not quantity.flatness or found is None:
@@ -29,7 +30,30 @@ def verdict(summary: Summary, versus: Versus) -> Verdict:
         compared += 1
         if found.clear:
             sorted_[found.lower == (quantity.better == "smaller")].append(quantity)
-    return Verdict(tuple(sorted_[True]), tuple(sorted_[False]), compared)
+            unconverged += [] if found.converged else [quantity]
+    return Verdict(
+        tuple(sorted_[True]), tuple(sorted_[False]), compared, tuple(unconverged)
+    )
+
+
+def unlearnt(summary: Summary, optimizer: str) -> str:
+    """That an optimizer has hardly learnt, after its name; empty if it has."""
+    line = summary.line(optimizer)
+    error = line.cells[TRAIN_ERROR].mean
+    if line.learnt or error is None:
+        return ""
+    return f"has hardly learnt (train error {percent(error.mean)})"
+
+
+def allowing(summary: Summary) -> str:
+    """For how many comparisons verdicts allow, after a comma; empty for one."""
+    measured = [q.key for q in summary.quantities if q.flatness][:1]
+    counts = {
+        "of flatness": sum(map(summary.comparisons, measured)),
+        f"of {summary.quantity(HEADLINE).phrase}": summary.comparisons(HEADLINE),
+    }
+    told = [f"{n} comparisons {what}" for what, n in counts.items() if n > 1]
+    return f", allowing for {listed(told)}" if told else ""
 
 
 def answer(summary: Summary) -> str:
@@ -76,13 +100,16 @@ def _one(summary: Summary, versus: Versus) -> str:
     name, found = versus.optimizer, versus.changes.get(HEADLINE)
     if found is None or found.interval.count < 2:
         return f"of {name} too few runs finished to tell"
-    flat = _flat(verdict(summary, versus), summary.first, matched=versus.matched)
+    flat = _flat(summary, versus)
     error = summary.quantity(HEADLINE).phrase
     size = f"{points(abs(found.interval.mean))} points"
     stops = " (most of it by when training stops)" if by_stopping(versus) else ""
     price = versus.price or 1.0
     if not found.clear:
         end = f"its {error} is within noise of {summary.first}'s"
+        if found.alone:
+            among = f"among {found.among} comparisons"
+            end = f"its {error} is not clear of {summary.first}'s {among}"
         pays = (
             "so it does not pay here" if price > 1 else "at " + times_the_price(price)
         )
@@ -97,7 +124,12 @@ def _one(summary: Summary, versus: Versus) -> str:
     return f"{name} {flat}, and {end} for {times_the_price(price)}, {budget}"
 
 
-def _flat(found: Verdict, first: str, *, matched: bool) -> str:
+def _flat(summary: Summary, versus: Versus) -> str:
+    found, first = verdict(summary, versus), summary.first
+    if told := unlearnt(summary, versus.optimizer):
+        return f"{told}, so its flatness says nothing"
+    if told := unlearnt(summary, first):
+        return f"cannot be compared with {first} by flatness, as {first} {told}"
     if not found.compared:
         return "was not measured for flatness"
     clear = [*found.flatter, *found.sharper]
@@ -108,12 +140,17 @@ def _flat(found: Verdict, first: str, *, matched: bool) -> str:
     word = "flatter" if found.flatter else "sharper"
     text = f"is {word} by {_how_many(clear, found.compared)}"
     few = len(clear) < found.compared
-    names = [listed([quantity.title for quantity in clear])] if few else []
-    caveats = [*names, *([] if matched else ["not at matched train loss"])]
+    caveats = [listed([quantity.title for quantity in clear])] if few else []
+    if found.unconverged:
+        doubtful = listed([quantity.title for quantity in found.unconverged])
+        caveats.append(f"of which {doubtful} did not converge in every run")
+    if not versus.matched:
+        caveats.append("not at matched train loss")
     return f"{text} ({', '.join(caveats)})" if caveats else text
 
 
 def _how_many(clear: list[Quantity], compared: int) -> str:
     if len(clear) < compared:
         return f"{len(clear)} of {compared} measures"
-    return f"all {compared} measures" if compared > 1 else clear[0].title
+    every = {1: clear[0].title, 2: "both measures"}
+    return every.get(compared, f"all {compared} measures")

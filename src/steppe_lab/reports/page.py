@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from steppe_lab.reports.answer import answer, answers
+from steppe_lab.reports.answer import allowing, answer, answers
 from steppe_lab.reports.numbers import listed
 from steppe_lab.reports.pictures import pictures
 from steppe_lab.reports.reading import reading
@@ -19,7 +19,7 @@ from steppe_lab.reports.sections import (
     run_rows,
     setting_rows,
 )
-from steppe_lab.reports.summary import Summary, summarise
+from steppe_lab.reports.summary import APART, LEARNT, MATCHED, Summary, summarise
 from steppe_lab.studies.compare import Comparison
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
         title=_title(comparison),
         facts=_facts(comparison),
         answer=_answer(summary),
+        allowing=allowing(summary),
         reading=reading(summary)[:-1],
         summary=_summary_table(summary),
         versus=_versus_table(summary),
@@ -58,6 +59,9 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
         summarised=summary,
         command=command,
         versions=versions,
+        LEARNT=LEARNT,
+        MATCHED=MATCHED,
+        APART=APART,
     )
 
 

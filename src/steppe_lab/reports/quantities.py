@@ -15,6 +15,7 @@ from steppe_lab.studies.compare import Comparison, Row
 HEADLINE = "last:test_error"
 BEST = "best:test_error"
 TRAIN_LOSS = "last:train_loss"
+TRAIN_ERROR = "last:train_error"
 BASE_LOSS = "base_loss"  # detail of a measure that contains the loss itself
 
 
@@ -30,7 +31,13 @@ class Quantity:
     flatness: bool = False  # counts in the question which optimizer is flatter
     measured: bool = False  # by a measure of flatness
     better: Literal["smaller", "larger"] = "smaller"
+    ranked: bool = True  # whether one optimizer may be called best
     note: str = ""
+
+    @property
+    def family(self) -> str:
+        """Quantities of one family are judged together."""
+        return "flatness" if self.flatness else self.key
 
 
 @dataclass(frozen=True)
@@ -73,12 +80,12 @@ def _scores(held_out: Literal["test", "validation"]) -> list[Quantity]:
         _score(HEADLINE, f"{held_out} error", error, f"after the last epoch, on {on}"),
         _score("last:test_loss", f"{held_out} loss", loss),
         _score(TRAIN_LOSS, "train loss", loss),
-        _score("last:train_error", "train error", error),
+        _score(TRAIN_ERROR, "train error", error),
         _score(
             BEST,
             f"best-epoch {held_out} error",
             error,
-            f"picked on {on}, so it flatters",
+            f"picked on {on}, so it flatters; interval over seeds alone",
         ),
     ]
 
@@ -86,7 +93,13 @@ def _scores(held_out: Literal["test", "validation"]) -> list[Quantity]:
 def _score(key: str, title: str, units: str, note: str = "") -> Quantity:
     share = key.endswith("_error")
     return Quantity(
-        key=key, title=title, phrase=title, units=units, share=share, note=note
+        key=key,
+        title=title,
+        phrase=title,
+        units=units,
+        share=share,
+        ranked=key != BEST,
+        note=note,
     )
 
 

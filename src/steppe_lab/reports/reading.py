@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
-from steppe_lab.reports.answer import answer, by_stopping, times_the_price, verdict
+from steppe_lab.reports.answer import (
+    answer,
+    by_stopping,
+    times_the_price,
+    unlearnt,
+    verdict,
+)
 from steppe_lab.reports.numbers import (
     listed,
     mean_of,
@@ -15,16 +20,21 @@ from steppe_lab.reports.numbers import (
     percent,
     points,
 )
-from steppe_lab.reports.quantities import BEST, HEADLINE, TRAIN_LOSS, Quantity
-from steppe_lab.reports.summary import Change, Summary, Versus
-from steppe_lab.statistics.intervals import Interval
+from steppe_lab.reports.quantities import (
+    BEST,
+    HEADLINE,
+    TRAIN_ERROR,
+    TRAIN_LOSS,
+    Quantity,
+)
+from steppe_lab.reports.summary import APART, MATCHED, Change, Summary, Versus
 
 
 def reading(summary: Summary) -> list[str]:
     """Sentences about every optimizer, about doubts, and last the answer."""
     if not summary.finished:
         return [*_failures(summary), answer(summary)]
-    told = [_headline(summary), *_one_seed(summary)]
+    told = [*_unlearnt(summary), _headline(summary), *_one_seed(summary)]
     for versus in summary.versus:
         told += _error(summary, versus)
         told += _flatness(summary, versus)
@@ -34,6 +44,15 @@ def reading(summary: Summary) -> list[str]:
     told += _doubts(summary)
     told += _failures(summary)
     return [*told, answer(summary)]
+
+
+def _unlearnt(summary: Summary) -> list[str]:
+    told = {line.optimizer: unlearnt(summary, line.optimizer) for line in summary.lines}
+    return [
+        f"{name} {text}, so its flatness says nothing."
+        for name, text in told.items()
+        if text
+    ]
 
 
 def _headline(summary: Summary) -> str:
@@ -76,13 +95,13 @@ def _error(summary: Summary, versus: Versus) -> list[str]:
 def _gap(found: Change, first: str, *, brief: bool = False) -> str:
     """A difference of errors, in points."""
     gap = found.interval
-    if gap.count > 1 and not found.clear:
-        doubt = _doubt(gap, points, brief=brief)
+    if found.noise:
+        doubt = _doubt(found, points, brief=brief)
         return (
             f"within noise of {first}'s (difference {points(gap.mean)} points{doubt})"
         )
     sign, side = (-1, "below") if found.lower else (1, "above")
-    doubt = _doubt(_turned(gap, sign), points, brief=brief)
+    doubt = _doubt(found, points, brief=brief, sign=sign)
     return f"{points(abs(gap.mean))} points {side} {first}'s{_brackets(doubt)}"
 
 
@@ -100,6 +119,8 @@ def _best_epoch(summary: Summary, versus: Versus) -> list[str]:
 
 def _flatness(summary: Summary, versus: Versus) -> list[str]:
     pieces: list[str] = []
+    if not versus.learnt:
+        return []
     for quantity in summary.quantities:
         change = versus.changes.get(quantity.key)
         if quantity.flatness and change is not None:
@@ -119,18 +140,18 @@ def _flatness(summary: Summary, versus: Versus) -> list[str]:
 
 def _compared(found: Change, first: str, *, brief: bool) -> str:
     """A ratio, or a difference where there is none."""
-    mean, unclear = found.interval.mean, found.interval.count > 1 and not found.clear
+    mean = found.interval.mean
     if found.scale == "ratio":
-        doubt = _doubt(found.interval, _ratio, brief=brief)
-        if unclear:
+        doubt = _doubt(found, _ratio, brief=brief)
+        if found.noise:
             return f"within noise of {first}'s ({_ratio(mean)} times{doubt})"
         times = f"{_ratio(mean)} {'of' if mean < 1 else 'times'}"
         return f"{times} {first}'s{_brackets(doubt)}"
-    if unclear:
-        doubt = _doubt(found.interval, number, brief=brief)
+    if found.noise:
+        doubt = _doubt(found, number, brief=brief)
         return f"within noise of {first}'s (difference {number(mean)}{doubt})"
     sign, side = (-1, "below") if found.lower else (1, "above")
-    doubt = _doubt(_turned(found.interval, sign), number, brief=brief)
+    doubt = _doubt(found, number, brief=brief, sign=sign)
     return f"{number(abs(mean))} {side} {first}'s{_brackets(doubt)}"
 
 
@@ -156,25 +177,37 @@ def _unmatched(summary: Summary) -> list[str]:
     lower: list[str] = []
     for versus in summary.versus:
         found = versus.changes.get(TRAIN_LOSS)
-        if found is None or versus.matched:
+        if found is None or versus.matched or not versus.learnt:
             continue
         told = f"{number(found.interval.mean)} above"
         if found.scale == "ratio":
             told = f"{_ratio(found.interval.mean)} times"
-        doubt = _brackets(_doubt(found.interval, _ratio, brief=bool(pieces)))
+        doubt = _brackets(_doubt(found, _ratio, brief=bool(pieces)))
         pieces.append(
             f"{versus.optimizer}'s train loss is {told} {summary.first}'s{doubt}"
+            + _apart(versus)
         )
         lower += [versus.optimizer] if found.lower else []
     if not pieces:
         return []
     return [
         f"{listed(pieces)}: the measures of flatness are not compared at matched train "
-        "loss.",
+        f"loss (surely within a factor of {MATCHED:g}, with train errors within "
+        f"{100 * APART:g} points).",
         "Mind that near zero loss curvature shrinks with the loss itself, which "
         f"favours the lower train loss, here {listed(lower or [summary.first])}'s; "
         "training less far can make any optimizer look flatter, too.",
     ]
+
+
+def _apart(versus: Versus) -> str:
+    """Train errors that are too far apart."""
+    error = versus.changes.get(TRAIN_ERROR)
+    gap = error.interval.mean if error is not None else 0.0
+    if abs(gap) <= APART:
+        return ""
+    side = "below" if gap < 0 else "above"
+    return f" and its train error {points(abs(gap))} points {side}"
 
 
 def _doubts(summary: Summary) -> list[str]:
@@ -199,26 +232,22 @@ def _failures(summary: Summary) -> list[str]:
 
 
 def _doubt(
-    interval: Interval, show: Callable[[float], str], *, brief: bool = False
+    found: Change, show: Callable[[float], str], *, brief: bool = False, sign: int = 1
 ) -> str:
     """The interval, after a comma; what others have said is left out if brief."""
+    interval = found.interval
     if interval.count < 2:
         return "" if brief else ", one seed, so no interval"
-    ends = f", {show(interval.low)} to {show(interval.high)}"
-    if brief:
-        return ends
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    ends = f"{show(low)} to {show(high)}"
     over = f"{interval.count} seeds"
     over += f" and {interval.samples:,} samples" if interval.samples else ""
-    return f", 95 % interval {ends[2:]}, {over}"
+    told = f", {ends}" if brief else f", 95 % interval {ends}, {over}"
+    return told + (f", not clear among {found.among}" if found.alone else "")
 
 
 def _brackets(doubt: str) -> str:
     return f" ({doubt[2:]})" if doubt else ""
-
-
-def _turned(interval: Interval, sign: int) -> Interval:
-    low, high = sorted((sign * interval.low, sign * interval.high))
-    return replace(interval, mean=sign * interval.mean, low=low, high=high)
 
 
 def _titles(found: tuple[Quantity, ...]) -> str:

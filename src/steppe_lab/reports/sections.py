@@ -73,9 +73,9 @@ def change_cell(found: Change | None, quantity: Quantity) -> TableCell:
         return TableCell(text, "one seed", faint=True)
     high = show(gap.high) if math.isfinite(gap.high) else "any"
     ends = f"{show(gap.low)} to {high}"
-    return TableCell(
-        text, ends if found.clear else f"{ends}, within noise", faint=not found.clear
-    )
+    told = ", within noise" if found.noise else ""
+    told = f", not clear among {found.among}" if found.alone else told
+    return TableCell(text, ends + told, faint=not found.clear)
 
 
 def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:

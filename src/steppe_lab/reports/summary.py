@@ -6,18 +6,20 @@ Everything that reports a comparison in words, in a table or on a page starts he
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from steppe_lab.reports.numbers import listed
 from steppe_lab.reports.quantities import (
+    TRAIN_ERROR,
     TRAIN_LOSS,
     Quantity,
     Value,
     quantities,
     read,
 )
+from steppe_lab.statistics.holm import holm
 from steppe_lab.statistics.intervals import (
     Interval,
     error_difference,
@@ -27,7 +29,9 @@ from steppe_lab.statistics.intervals import (
 )
 from steppe_lab.studies.compare import Comparison
 
-MATCHED = 1.5  # train losses within this factor count as the same
+MATCHED = 1.5  # train losses surely within this factor count as the same,
+APART = 0.05  # if train errors are within this share of each other
+LEARNT = 0.5  # networks with a higher train error have hardly learnt
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Change:
 
     interval: Interval
     scale: Literal["difference", "ratio"]
+    converged: bool = True  # every estimate behind it
+    clear: bool = False  # that there is a difference, among all comparisons
+    among: int = 1  # comparisons that `clear` allows for
 
     @property
     def none(self) -> float:
@@ -52,9 +59,14 @@ class Change:
         return 1.0 if self.scale == "ratio" else 0.0
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out that there is no difference."""
-        return self.interval.count > 1 and self.interval.excludes(self.none)
+    def alone(self) -> bool:
+        """Whether it would be clear only if nothing else had been compared."""
+        return not self.clear and self.interval.excludes(self.none)
+
+    @property
+    def noise(self) -> bool:
+        """Whether the interval includes that there is no difference."""
+        return self.interval.count > 1 and not (self.clear or self.alone)
 
     @property
     def lower(self) -> bool:
@@ -71,6 +83,12 @@ class Line:
     gradients: float | None  # of the whole batch per step; None without a run
     cells: Mapping[str, Cell]  # by key of the quantity
 
+    @property
+    def learnt(self) -> bool:
+        """Whether at most half of the training samples are wrong, in the mean."""
+        error = self.cells[TRAIN_ERROR].mean
+        return error is None or error.mean <= LEARNT
+
 
 @dataclass(frozen=True)
 class Versus:
@@ -79,14 +97,18 @@ class Versus:
     optimizer: str
     changes: Mapping[str, Change]  # by key; only what can be compared
     price: float | None  # gradients per step against the first one's
+    learnt: bool  # both of them
 
     @property
     def matched(self) -> bool:
-        """Whether train losses are within a factor of 1.5 of each other."""
-        change = self.changes.get(TRAIN_LOSS)
-        if change is None or change.scale != "ratio":
+        """Whether train losses are surely within a factor of 1.5, errors 5 points."""
+        loss, error = map(self.changes.get, (TRAIN_LOSS, TRAIN_ERROR))
+        if loss is None or error is None or loss.scale != "ratio" or not self.learnt:
             return False
-        return 1 / MATCHED <= change.interval.mean <= MATCHED
+        found = loss.interval
+        ends = (found.low, found.high) if found.count > 1 else (found.mean,) * 2
+        near = ends[0] >= 1 / MATCHED and ends[1] <= MATCHED
+        return near and abs(error.interval.mean) <= APART
 
 
 @dataclass(frozen=True)
@@ -112,21 +134,25 @@ class Summary:
         """A quantity by its key."""
         return next(found for found in self.quantities if found.key == key)
 
+    def comparisons(self, key: str) -> int:
+        """How many comparisons a verdict on a quantity allows for."""
+        found = [v.changes[key].among for v in self.versus if key in v.changes]
+        return max(found, default=0)
+
     def clear_best(self, key: str) -> str | None:
         """The optimizer that is better in a quantity than every other beyond noise."""
         quantity = self.quantity(key)
         filled = [line for line in self.lines if line.cells[key].mean is not None]
-        if len(filled) < 2:
+        unlearnt = quantity.flatness and not all(line.learnt for line in filled)
+        if len(filled) < 2 or unlearnt or not quantity.ranked:
             return None
         sign = 1 if quantity.better == "smaller" else -1
         best = min(filled, key=lambda line: sign * _mean(line.cells[key]))
-        for other in filled:
-            if other is best:
-                continue
-            found = change(best.cells[key], other.cells[key], quantity)
-            if found is None or not found.clear:
-                return None
-        return best.optimizer
+        others = [line for line in filled if line is not best]
+        family = [q for q in self.quantities if q.family == quantity.family]
+        found = _compared(others, best, family)
+        clear = all(key in c and c[key].clear for c in found.values())
+        return best.optimizer if clear else None
 
 
 def summarise(comparison: Comparison) -> Summary:
@@ -134,11 +160,14 @@ def summarise(comparison: Comparison) -> Summary:
     found = quantities(comparison)
     settings = comparison.settings
     lines = tuple(_line(comparison, name, found) for name in settings.optimizers)
+    changes = _compared(lines[1:], lines[0], found)
     return Summary(
         first=settings.optimizers[0],
         quantities=found,
         lines=lines,
-        versus=tuple(_versus(line, lines[0], found) for line in lines[1:]),
+        versus=tuple(
+            _versus(line, lines[0], changes[line.optimizer]) for line in lines[1:]
+        ),
         held_out=settings.held_out,
         planned=settings.runs,
         finished=len(comparison.rows),
@@ -148,27 +177,48 @@ def summarise(comparison: Comparison) -> Summary:
     )
 
 
-def change(left: Cell, right: Cell, quantity: Quantity) -> Change | None:
-    """Left against right over the seeds both have; a ratio where all are positive."""
+def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
+    """Over the seeds both have; a ratio where all are positive. Not judged yet."""
+    left, right = (found.cells[quantity.key] for found in (line, first))
     seeds = sorted(set(left.values) & set(right.values))
     if not seeds:
         return None
-    wrong = [(left.values[seed].wrong, right.values[seed].wrong) for seed in seeds]
+    pairs = [(left.values[seed], right.values[seed]) for seed in seeds]
+    converged = all(a.converged and b.converged for a, b in pairs)
     known = [
-        (ours, theirs)
-        for ours, theirs in wrong
-        if ours is not None and theirs is not None
+        (a.wrong, b.wrong)
+        for a, b in pairs
+        if a.wrong is not None and b.wrong is not None
     ]
-    if len(known) == len(seeds):
-        samples = left.values[seeds[0]].samples
+    if len(known) == len(pairs):
         ours, theirs = zip(*known, strict=True)
-        return Change(error_difference(ours, theirs, samples), "difference")
-    a = [left.values[seed].value for seed in seeds]
-    b = [right.values[seed].value for seed in seeds]
-    ratio = None if quantity.share else paired_ratio(a, b)
+        gap = error_difference(ours, theirs, pairs[0][0].samples)
+        return Change(gap, "difference", converged)
+    ours, theirs = zip(*((a.value, b.value) for a, b in pairs), strict=True)
+    ratio = None if quantity.share else paired_ratio(ours, theirs)
     if ratio is not None:
-        return Change(ratio, "ratio")
-    return Change(paired_difference(a, b), "difference")
+        return Change(ratio, "ratio", converged)
+    return Change(paired_difference(ours, theirs), "difference", converged)
+
+
+def _compared(
+    lines: Sequence[Line], first: Line, found: Sequence[Quantity]
+) -> dict[str, dict[str, Change]]:
+    """Changes against one, by optimizer and key, judged family by family."""
+    made: dict[str, dict[str, Change]] = {line.optimizer: {} for line in lines}
+    for family in dict.fromkeys(quantity.family for quantity in found):
+        changes = {
+            (line.optimizer, quantity.key): compared
+            for line in lines
+            for quantity in found
+            if quantity.family == family
+            and (compared := _change(line, first, quantity)) is not None
+        }
+        p = {at: c.interval.p for at, c in changes.items() if c.interval.count > 1}
+        clear = holm(p)
+        for at, change in changes.items():
+            made[at[0]][at[1]] = replace(change, clear=at in clear, among=len(p))
+    return made
 
 
 def _line(comparison: Comparison, name: str, found: tuple[Quantity, ...]) -> Line:
@@ -187,17 +237,12 @@ def _cell(values: Mapping[int, Value]) -> Cell:
     return Cell(kept, mean, sum(errors) / len(errors) if errors else 0.0)
 
 
-def _versus(line: Line, first: Line, found: tuple[Quantity, ...]) -> Versus:
-    changes = {}
-    for quantity in found:
-        key = quantity.key
-        compared = change(line.cells[key], first.cells[key], quantity)
-        if compared is not None:
-            changes[key] = compared
+def _versus(line: Line, first: Line, changes: Mapping[str, Change]) -> Versus:
     price = None
     if line.gradients and first.gradients:
         price = line.gradients / first.gradients
-    return Versus(line.optimizer, changes, price)
+    learnt = line.learnt and first.learnt
+    return Versus(line.optimizer, changes, price, learnt)
 
 
 def _doubts(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from steppe_lab.reports.answer import allowing
 from steppe_lab.reports.numbers import mean_of
 from steppe_lab.reports.quantities import HEADLINE, TRAIN_LOSS, Quantity
 from steppe_lab.reports.summary import Line, Summary
@@ -65,4 +66,7 @@ def _caption(summary: Summary) -> str:
     seeds = " to ".join(map(str, (counts[0], counts[-1])[: len(counts)]))
     if counts[-1] < 2:
         return "one seed, so no intervals"
-    return f"mean ± half a 95 % interval, {seeds} seeds; bold: best beyond noise"
+    return (
+        f"mean ± half a 95 % interval, {seeds} seeds; bold: best beyond noise"
+        f"{allowing(summary)}"
+    )

@@ -7,13 +7,21 @@ GRADIENTS = {"sam": 2.0}
 
 
 def row(
-    optimizer="sgd", seed=0, *, error=0.1, loss=0.2, best=None, lr=0.05, **measures
+    optimizer="sgd",
+    seed=0,
+    *,
+    error=0.1,
+    loss=0.2,
+    train_error=0.05,
+    best=None,
+    lr=0.05,
+    **measures,
 ):
     """One network; a measure is a value, or a dictionary of an estimate."""
     scores = {
         "epoch": 2.0,
         "train_loss": loss,
-        "train_error": 0.05,
+        "train_error": train_error,
         "test_loss": 2 * loss,
         "test_error": error,
     }
@@ -27,6 +35,10 @@ def row(
         settings={
             "base": {"name": "sgd", "settings": {"lr": lr}},
             "optimizer": {"name": name, "settings": {"rho": 0.1}},
+            "data": {"name": "digits", "settings": {}},
+            "model": {"name": "small_cnn", "settings": {"width": 8}},
+            "epochs": 2,
+            "train_samples": 1000,
         },
         gradients=GRADIENTS.get(name, 1.0),
         last=scores,

@@ -133,6 +133,17 @@ def test_the_page_says_how_to_make_it_again_and_from_where_numbers_come():
     assert "torch 2.6" in words
     assert "arXiv:2201.08025" in words
     assert "rho = 0.1" in words
+    assert "This page was made with" in words
+
+
+def test_the_page_says_for_how_many_comparisons_it_allows():
+    words = " ".join(page_of(CASES["eight"]).words)
+    assert "14 comparisons of flatness and 7 comparisons of test error" in words
+
+
+def test_the_best_epoch_is_labelled_wherever_it_stands():
+    words = " ".join(page_of(usual()).words)
+    assert words.count("it flatters; interval over seeds alone") == 2
 
 
 def test_failures_are_on_the_page():
@@ -152,6 +163,27 @@ def test_rows_are_flat_alike_and_survive_json_and_csv():
     assert found[0]["lpf_minus_loss"] == pytest.approx(1.0)
     assert found[0]["trace"] is None
     read = list(csv.DictReader(io.StringIO(to_csv(made))))
-    assert [r["optimizer"] for r in read] == ["sgd", "sam:rho=0.1"]
+    assert [r["label"] for r in read] == ["sgd", "sam:rho=0.1"]
     assert float(read[1]["trace"]) == 2.0
     assert to_csv(comparison()) == ""
+
+
+def test_a_row_says_how_its_network_was_trained_and_judged():
+    made = comparison(row("sam", lr=0.1), held_out="validation")
+    (found,) = rows(made)
+    said = {
+        "label": "sam",
+        "optimizer": "sam:rho=0.1",
+        "base": "sgd:lr=0.1",
+        "data": "digits",
+        "model": "small_cnn:width=8",
+        "epochs": 2,
+        "train_samples": 1000,
+        "held_out": "validation",
+        "seed": 0,
+        "validation_error": 0.1,
+        "best_validation_error": 0.1,
+        "train_error": 0.05,
+    }
+    assert {key: found[key] for key in said} == said
+    assert not [key for key in found if "test_" in key]

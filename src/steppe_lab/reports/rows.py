@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
+from steppe.registry import Choice
 from steppe_lab.reports.quantities import BASE_LOSS
 from steppe_lab.studies.compare import Comparison, Row
 
@@ -13,8 +15,10 @@ from steppe_lab.studies.compare import Comparison, Row
 def rows(comparison: Comparison) -> list[dict[str, Any]]:
     """One dictionary of plain values per network, all with the same keys.
 
-    Scores are shares and losses after the last epoch; `best_...` are at the epoch that
-    was best on the samples judged on. A measure has four keys: its name, and that with
+    `optimizer` and `base` say all their settings, `label` what tables call it. Scores
+    are shares and losses after the last epoch, named by the samples judged on, as
+    `test_error`; `best_...` are at the epoch that was best on those. A measure has four
+    keys: its name (with its settings if it is measured with several), and that with
     `_stderr`, `_samples` and `_converged`; one that contains the loss itself also has
     `_minus_loss`. What a network lacks is None.
     """
@@ -36,15 +40,22 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
-    held_out = comparison.settings.held_out
+    held_out, recipe = comparison.settings.held_out, row.settings
     flat: dict[str, Any] = {
-        "optimizer": row.optimizer,
+        "label": row.optimizer,
+        "optimizer": _text(recipe.get("optimizer") or recipe.get("base")),
+        "base": _text(recipe.get("base")),
         "seed": row.seed,
+        "data": _text(recipe.get("data")),
+        "model": _text(recipe.get("model")),
+        **{key: recipe.get(key) for key in _RECIPE},
         "held_out": held_out,
         "gradients_per_step": row.gradients,
-        **row.last,
-        **{f"best_{key}": value for key, value in row.best.items()},
+        "measure_samples": comparison.settings.measure_samples,
     }
+    for start, scores in (("", row.last), ("best_", row.best)):
+        named = {key.replace("test_", f"{held_out}_"): v for key, v in scores.items()}
+        flat |= {f"{start}{key}": value for key, value in named.items()}
     for name, found in row.measures.items():
         flat[name] = found.get("value")
         for part in ("stderr", "samples", "converged"):
@@ -53,3 +64,19 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
         if base is not None and value is not None:
             flat[f"{name}_minus_loss"] = value - base
     return flat | {"training": row.training, "analysis": row.analysis}
+
+
+_RECIPE = (
+    "epochs",
+    "batch_size",
+    "lr_schedule",
+    "warmup_epochs",
+    "train_samples",
+    "label_noise",
+    "data_seed",
+)
+
+
+def _text(choice: Mapping[str, Any] | None) -> str | None:
+    """A choice as it is typed, with all of its settings."""
+    return str(Choice(**choice)) if choice else None

@@ -126,6 +126,20 @@ def test_of_networks_that_have_hardly_learnt_no_flatness_is_told():
     assert "sam cannot be compared with sgd by flatness, as sgd has hardly" in text
 
 
+def test_a_measure_that_contains_the_loss_has_no_best_of_unlearnt_networks():
+    errors = {"train_error": [0.66] * 3}
+    made = comparison(
+        *three_seeds({"lpf": [lpf(1.2, 0.2)] * 3}, {"lpf": [lpf(0.7, 0.2)] * 3}),
+    )
+    assert summarise(made).clear_best("measure:lpf") == "sam"
+    made = comparison(
+        *three_seeds(
+            {"lpf": [lpf(1.2, 0.2)] * 3}, {"lpf": [lpf(0.7, 0.2)] * 3} | errors
+        ),
+    )
+    assert summarise(made).clear_best("measure:lpf") is None
+
+
 def test_a_verdict_says_which_measures_did_not_converge():
     rough = [{"value": v, "converged": False} for v in (1.0, 1.1, 1.2)]
     made = comparison(

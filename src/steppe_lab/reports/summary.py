@@ -143,7 +143,7 @@ class Summary:
         """The optimizer that is better in a quantity than every other beyond noise."""
         quantity = self.quantity(key)
         filled = [line for line in self.lines if line.cells[key].mean is not None]
-        unlearnt = quantity.flatness and not all(line.learnt for line in filled)
+        unlearnt = quantity.measured and not all(line.learnt for line in filled)
         if len(filled) < 2 or unlearnt or not quantity.ranked:
             return None
         sign = 1 if quantity.better == "smaller" else -1

@@ -139,6 +139,14 @@ def objective(model, data, batch_size=3, **settings):
     return Objective(model, data, batch_size=batch_size, **settings)
 
 
+def bfloat16_autocast():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+CONTEXTS = (torch.inference_mode, torch.no_grad, bfloat16_autocast)  # around a measure
+CONTEXT_NAMES = [context.__name__ for context in CONTEXTS]
+
+
 def flat(model):
     return flatten([p.detach() for p in trainable(model).values()])
 

@@ -9,9 +9,11 @@ Shape letters: N loss terms, B batch, P parameter tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -19,34 +21,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from steppe.errors import DataError, SettingError
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.parameters import preserved, trainable
 from steppe.results import Cost, Estimate
 
 BatchLoss = Callable[[nn.Module, Any], Tensor]
 Shared = TypeVar("Shared")
 
-IGNORED = -100  # the target that cross_entropy leaves out, as in torch
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood of class indices, one term per sample or token."""
-    losses = F.cross_entropy(outputs, targets, reduction="none", ignore_index=IGNORED)
-    if targets.dtype.is_floating_point:  # class probabilities
-        return losses.flatten()
-    kept = targets != IGNORED
-    return losses.flatten() if losses.dim() == 1 and kept.all() else losses[kept]
+IGNORED = -100  # the target that torch's functions leave out by default
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Squared error, averaged over the outputs of each sample."""
-    return (outputs - targets).square().flatten(1).mean(1)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "mse": mse,
-}
+    if outputs.shape != targets.shape:
+        raise DataError(
+            "the loss 'mse' needs targets of the shape of the outputs "
+            f"{tuple(outputs.shape)}, got {tuple(targets.shape)}; reshape the targets."
+        )
+    squared = (outputs - targets).square()
+    return squared if squared.dim() < 2 else squared.flatten(1).mean(1)
 
 
 class Objective:
@@ -60,7 +53,8 @@ class Objective:
         loss: "cross_entropy" or "mse" for batches `(inputs, targets)`; a torch loss
             module with `reduction="none"` or a function of `torch.nn.functional` for
             the same; any other callable is called as `loss(model, batch)` and returns
-            one loss per sample or token.
+            one loss per sample or token. Targets of torch's `ignore_index` are no loss
+            terms.
         mode: "eval" measures the network as it predicts (batch norm is then an affine
             layer); "train" uses batch statistics and dropout, the same masks in every
             pass.
@@ -68,8 +62,11 @@ class Objective:
         seed: of the random masks in mode "train".
 
     Raises:
-        SettingError: no parameter to differentiate, or an unknown loss or mode.
-        DataError: no samples, or data of another form.
+        SettingError: no parameter to differentiate, an unknown loss or mode, or a loss
+            that averages or weighs its terms.
+        DataError: no samples, or data of another form; also when measuring.
+        UsageError: when measuring, a parameter was replaced or frozen since, or made
+            under `torch.inference_mode`.
 
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -100,7 +97,8 @@ class Objective:
         named = trainable(model)
         self.names: tuple[str, ...] = tuple(named)
         self.params: tuple[nn.Parameter, ...] = tuple(named.values())
-        self.batches: Sequence[Any] = _batches(data, batch_size)
+        with torch.inference_mode(False), _forked(model):
+            self.batches: Sequence[Any] = _batches(data, batch_size)
         self.loss_name, self._loss = _batch_loss(loss)
         self._count: int | None = None
         self._shared: dict[Any, Any] | None = None
@@ -127,10 +125,18 @@ class Objective:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Switch the mode; put everything but the parameters back at the end."""
-        with preserved(self.model):
-            self.model.train(self.mode == "train")
-            yield
+        """Switch the mode; put everything but the parameters back at the end.
+
+        Inside, autocast and inference mode are off, whatever surrounds it.
+        """
+        self._check_model()
+        # A cache would hand a model's own autocast the weights of an earlier point.
+        plain = torch.autocast(self.device.type, enabled=False, cache_enabled=False)
+        grads = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(grads), plain:
+            with preserved(self.model):
+                self.model.train(self.mode == "train")
+                yield
 
     def batch_losses(self, index: int) -> Tensor:
         """Loss terms of one batch, shape (terms,); call it inside `measuring()`."""
@@ -159,24 +165,25 @@ class Objective:
             found = [self.batch_losses(i) for i in range(len(self.batches))]
         self.cost += Cost(forwards=1)
         joined = torch.cat(found)
-        self._count = joined.numel()
-        if not self._count:
-            raise DataError("the data holds no loss term; give at least one sample.")
+        self._note(joined.numel())
         return joined
 
     def mean_loss(self) -> Tensor:
         """Mean loss, shape (), float64, on the device; inside `measuring()`."""
         batches = [self.batch_losses(i) for i in range(len(self.batches))]
-        self._count = sum(losses.numel() for losses in batches)
+        terms = self._note(sum(losses.numel() for losses in batches))
         total = torch.stack([losses.double().sum() for losses in batches]).sum()
-        return total / self._count
+        return total / terms
 
     def value(self) -> Estimate:
-        """Mean loss; the standard error is that of a mean over N drawn samples."""
+        """Mean loss; the standard error is that of a mean over N drawn samples.
+
+        It is infinite for a single sample, which says nothing of others.
+        """
         before = self.cost
         losses = self.losses().double()
         n = losses.numel()
-        spread = float(losses.std()) / n**0.5 if n > 1 else 0.0
+        spread = float(losses.std()) / n**0.5 if n > 1 else math.inf
         return Estimate(
             value=float(losses.mean()),
             stderr=spread,
@@ -187,9 +194,9 @@ class Objective:
 
     def gradient(self) -> list[Tensor]:
         """Gradient of the mean loss, P tensors in the order of `params`."""
-        total = [torch.zeros_like(p) for p in self.params]
         terms = 0
         with self.measuring(), torch.enable_grad():
+            total = [torch.zeros_like(p) for p in self.params]
             for index in range(len(self.batches)):
                 losses = self.batch_losses(index)
                 terms += losses.numel()
@@ -200,8 +207,7 @@ class Objective:
                 )
                 torch._foreach_add_(total, list(grads))
         self.cost += Cost(gradients=1)
-        self._count = terms
-        torch._foreach_div_(total, float(terms))
+        torch._foreach_div_(total, float(self._note(terms)))
         return total
 
     @contextmanager
@@ -223,10 +229,45 @@ class Objective:
         made: Shared = self._shared[build]
         return made
 
+    def _note(self, terms: int) -> int:
+        """Keep the number N of loss terms, and refuse none at all."""
+        if not terms:
+            raise DataError(
+                "the data holds no loss term; give at least one target that is not "
+                "ignored."
+            )
+        self._count = terms
+        return terms
+
+    def _check_model(self) -> None:
+        """Refuse a model that is no longer the one that was given."""
+        present = dict(self.model.named_parameters())
+        for name, p in zip(self.names, self.params, strict=True):
+            if present.get(name) is not p or not p.requires_grad:
+                change = "frozen" if present.get(name) is p else "replaced"
+                raise UsageError(
+                    f"the parameter {name} was {change} since the objective was made; "
+                    "make a new Objective."
+                )
+        for name, tensor in chain(present.items(), self.model.named_buffers()):
+            if tensor.is_inference():
+                raise UsageError(
+                    f"{name} was made under torch.inference_mode and cannot be "
+                    "measured; make or load the model outside of it."
+                )
+
     def _to_device(self, leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            return leaf.to(self.device, non_blocking=True)
-        return leaf
+        if not isinstance(leaf, Tensor):
+            return leaf
+        moved = leaf.to(self.device, non_blocking=True)
+        # Autograd cannot save a tensor that was made under inference mode.
+        return moved.clone() if moved.is_inference() else moved
+
+
+def _forked(model: nn.Module) -> AbstractContextManager[None]:
+    """Random state as before at the end, also on the model's devices."""
+    devices = {p.device.index for p in model.parameters() if p.is_cuda}
+    return torch.random.fork_rng(devices=sorted(devices))
 
 
 def _batches(data: Any, batch_size: int) -> Sequence[Any]:
@@ -258,24 +299,71 @@ def _batch_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
             raise SettingError(
                 f"loss must be one of {', '.join(LOSSES)} or a callable, got {loss!r}."
             )
-        return loss, _on_pairs(LOSSES[loss])
+        return loss, LOSSES[loss]
     if isinstance(loss, nn.Module):
+        kind = type(loss).__name__
         if getattr(loss, "reduction", "none") != "none":
             raise SettingError(
-                f"{type(loss).__name__} averages over the batch; "
-                "make it with reduction='none'."
+                f"{kind} averages over the batch; make it with reduction='none'."
             )
-        return type(loss).__name__, _on_pairs(loss)
+        if (
+            isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+            and loss.weight is not None
+        ):
+            raise SettingError(
+                f"{kind} has class weights, but all loss terms weigh alike here; give "
+                "a callable of (model, batch) that weighs its terms."
+            )
+        return kind, _on_pairs(loss, getattr(loss, "ignore_index", None))
     name = getattr(loss, "__name__", type(loss).__name__)
     if getattr(loss, "__module__", "") == F.__name__:
         functional: Callable[..., Tensor] = loss
-        return name, _on_pairs(partial(functional, reduction="none"))
-    return name, loss
+        ignored = IGNORED if functional in (F.cross_entropy, F.nll_loss) else None
+        return name, _on_pairs(partial(functional, reduction="none"), ignored)
+    return name, _on_batches(loss)
 
 
-def _on_pairs(loss: Callable[[Tensor, Tensor], Tensor]) -> BatchLoss:
+def _on_pairs(
+    loss: Callable[[Tensor, Tensor], Tensor], ignored: int | None = None
+) -> BatchLoss:
     def batch_loss(model: nn.Module, batch: Any) -> Tensor:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise DataError(
+                "batches must be pairs (inputs, targets) for this loss, got "
+                f"{type(batch).__name__}; give a tuple (X, y) and not a list [X, y], "
+                "or a loss callable of (model, batch)."
+            )
         inputs, targets = batch
-        return loss(model(inputs), targets)
+        losses = loss(model(inputs), targets)
+        return losses if ignored is None else _kept(losses, targets, ignored)
 
     return batch_loss
+
+
+def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:
+    if targets.dtype.is_floating_point:  # class probabilities
+        return losses.flatten()
+    kept = targets != ignored
+    return losses.flatten() if kept.all() else losses[kept]
+
+
+def _on_batches(loss: BatchLoss) -> BatchLoss:
+    def batch_loss(model: nn.Module, batch: Any) -> Tensor:
+        try:
+            return loss(model, batch)
+        except (AttributeError, TypeError) as error:
+            kind = type(model).__name__
+            if kind not in str(error):  # a model taken for its outputs is named there
+                raise
+            raise DataError(
+                f"the loss failed with '{error}', as it is called with (model, batch); "
+                "run the model inside it, or give a torch loss with reduction='none'."
+            ) from error
+
+    return batch_loss
+
+
+LOSSES: dict[str, BatchLoss] = {
+    "cross_entropy": _on_pairs(partial(F.cross_entropy, reduction="none"), IGNORED),
+    "mse": _on_pairs(mse),
+}

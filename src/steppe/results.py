@@ -36,7 +36,7 @@ class Estimate:
     """A number, and how far to trust it."""
 
     value: float
-    stderr: float = 0.0  # standard error of `value`; 0.0 when nothing was sampled
+    stderr: float = 0.0  # of `value`; 0.0 when nothing was sampled, inf after one draw
     samples: int = 0  # independent draws behind it; 0 when nothing was sampled
     converged: bool = True  # False when a budget ended before the asked accuracy
     cost: Cost = Cost()

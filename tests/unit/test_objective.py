@@ -1,5 +1,7 @@
 """The mean loss: weights of samples, forms of data, forms of loss, no trace."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,9 +9,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import problems
-from steppe.errors import DataError, SettingError
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.objective import Objective
 from steppe.parameters import flatten, restored, trainable, unflatten
+
+IGNORE_DEFAULT = [(name, -100) for name in ("cross_entropy", "function", "module")]
+CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 1.0])
 
 
 def expected_losses():
@@ -60,6 +65,173 @@ def test_a_shuffling_loader_is_read_once():
     shuffled = DataLoader(TensorDataset(*problems.vectors()), 2, shuffle=True)
     objective = Objective(problems.mlp(), shuffled)
     assert torch.equal(objective.losses(), objective.losses())
+
+
+def test_reading_the_data_draws_nothing_from_the_global_random_state():
+    model = problems.mlp()
+    shuffled = DataLoader(TensorDataset(*problems.vectors()), 2, shuffle=True)
+    for data in (shuffled, shuffled.dataset):
+        before = torch.get_rng_state()
+        Objective(model, data)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def ignoring(name, k):
+    return {
+        "cross_entropy": "cross_entropy",
+        "function": F.cross_entropy,
+        "module": nn.CrossEntropyLoss(reduction="none", ignore_index=k),
+    }[name]
+
+
+@pytest.mark.parametrize(("name", "k"), [*IGNORE_DEFAULT, ("module", 2)])
+def test_ignored_targets_are_no_loss_terms(name, k):
+    model, (x, y) = problems.mlp(), problems.vectors()
+    y = torch.where(torch.arange(7) % 3 == 1, k, y)
+    kept = y != k
+    expected = F.cross_entropy(model(x), y, ignore_index=k)
+    objective = problems.objective(model, (x, y), loss=ignoring(name, k))
+    value = objective.value()
+    assert value.value == pytest.approx(expected.item(), rel=1e-12)
+    assert value.samples == int(kept.sum()) < 7
+    grads = torch.autograd.grad(expected, model.parameters())
+    torch.testing.assert_close(objective.gradient(), list(grads), rtol=1e-10, atol=0)
+
+
+def test_ignored_targets_of_the_negative_log_likelihood_are_no_loss_terms():
+    model, (x, y) = nn.Sequential(problems.mlp(), nn.LogSoftmax(1)), problems.vectors()
+    y[2] = -100
+    for loss in (F.nll_loss, nn.NLLLoss(reduction="none")):
+        assert problems.objective(model, (x, y), loss=loss).count() == 6
+
+
+@pytest.mark.parametrize("work", ["losses", "value", "gradient", "count"])
+def test_no_loss_term_at_all_is_refused(work):
+    x, y = problems.vectors()
+    objective = problems.objective(problems.mlp(), (x, torch.full_like(y, -100)))
+    with pytest.raises(DataError, match="no loss term; give") as caught:
+        getattr(objective, work)()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 1), (7, 2), (7, 2, 3)])
+def test_the_squared_error_is_averaged_over_the_outputs_of_a_sample(shape):
+    source = problems.generator(3)
+    x = torch.randn(shape, generator=source, dtype=torch.float64)
+    y = torch.randn(shape, generator=source, dtype=torch.float64)
+    model = Factor()
+    found = problems.objective(model, (x, y), loss="mse").losses()
+    expected = (2 * x - y).square().reshape(7, -1).mean(1)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
+
+
+class Factor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(2.0).double())
+
+    def forward(self, x):
+        return self.factor * x
+
+
+def test_the_squared_error_of_unequal_shapes_is_refused():
+    x, _ = problems.vectors()
+    objective = Objective(Factor(), (x[:, :1], x[:, 0]), loss="mse")
+    with pytest.raises(DataError, match=r"outputs \(7, 1\), got \(7,\); reshape"):
+        objective.value()
+
+
+def test_the_error_of_a_single_sample_is_unknown():
+    x, y = problems.vectors()
+    found = Objective(problems.mlp(), (x[:1], y[:1])).value()
+    assert (found.stderr, found.samples) == (math.inf, 1)
+
+
+@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+def test_a_context_around_it_changes_nothing(context):
+    (x, y), model = problems.vectors(), problems.mlp().float()
+    loader = DataLoader(TensorDataset(x.float(), y), 2)
+    expected = flatten(Objective(model, loader).gradient())
+    with context():
+        objective = Objective(model, [(x.float() * 1, y)])
+        found = flatten(objective.gradient())
+        losses = Objective(model, loader).losses()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert torch.equal(losses, Objective(model, loader).losses())
+    assert found.any()
+    assert not losses.requires_grad
+
+
+def test_a_model_made_under_inference_mode_is_refused():
+    with torch.inference_mode():
+        model = problems.mlp()
+    with pytest.raises(UsageError, match=r"made under torch\.inference_mode"):
+        Objective(model, problems.vectors()).gradient()
+
+
+@pytest.mark.parametrize("work", ["losses", "value", "gradient", "count"])
+def test_a_model_that_is_no_longer_the_one_given_is_refused(work):
+    model = problems.mlp()
+    replaced = Objective(model, problems.vectors())
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    with pytest.raises(UsageError, match=r"0\.weight was replaced since .* make a new"):
+        getattr(replaced, work)()
+    frozen = Objective(model, problems.vectors())
+    model.requires_grad_(False)
+    with pytest.raises(UsageError, match=r"0\.weight was frozen since"):
+        getattr(frozen, work)()
+
+
+def test_two_batches_have_dropout_masks_of_their_own():
+    model = nn.Sequential(Factor(), nn.Dropout(0.5))
+    x = torch.ones((1, 50), dtype=torch.float64)
+    objective = Objective(
+        model, [x, x], mode="train", loss=lambda model, x: model(x)[0]
+    )
+    first, second = objective.losses().chunk(2)
+    assert not torch.equal(first, second)
+
+
+def test_a_loss_that_freezes_a_parameter_leaves_it_as_it_was():
+    def loss(model, batch):
+        losses = F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        model[0].weight.requires_grad_(False)
+        return losses
+
+    model = problems.mlp()
+    before = problems.state_of(model)
+    Objective(model, [problems.vectors()], loss=loss).value()
+    problems.assert_same(problems.state_of(model), before)
+
+
+def test_a_list_of_two_tensors_is_refused_by_a_sentence_that_says_tuple():
+    x, y = problems.vectors()
+    with pytest.raises(DataError, match=r"pairs .* got Tensor; give a tuple \(X, y\)"):
+        Objective(problems.mlp(), [x, y]).value()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none"),
+        lambda outputs, targets: (outputs - targets).square().mean(1),
+        lambda outputs, targets: outputs.log_softmax(1)[:, 0],
+    ],
+)
+def test_a_loss_of_outputs_and_targets_is_refused_by_how_it_is_called(loss):
+    objective = Objective(problems.mlp(), problems.vectors(), loss)
+    with pytest.raises(DataError, match=r"called with \(model, batch\); run") as caught:
+        objective.value()
+    assert "\n" not in str(caught.value)
+
+
+def test_other_mistakes_within_a_loss_are_its_own():
+    def loss(model, batch):
+        return model(batch[0]).nothing
+
+    with pytest.raises(AttributeError, match="nothing"):
+        Objective(problems.mlp(), problems.vectors(), loss).value()
 
 
 def test_losses_by_name_by_module_by_function_and_by_callable_agree():
@@ -151,6 +323,24 @@ def frozen():
         ((problems.mlp(), problems.vectors()), {"batch_size": 0}, "batch_size must"),
         ((problems.mlp(), problems.vectors(), "hinge"), {}, "loss must be one of"),
         ((problems.mlp(), problems.vectors(), nn.MSELoss()), {}, "reduction='none'"),
+        (
+            (
+                problems.mlp(),
+                problems.vectors(),
+                nn.CrossEntropyLoss(weight=CLASS_WEIGHTS, reduction="none"),
+            ),
+            {},
+            "CrossEntropyLoss has class weights",
+        ),
+        (
+            (
+                problems.mlp(),
+                problems.vectors(),
+                nn.NLLLoss(weight=CLASS_WEIGHTS, reduction="none"),
+            ),
+            {},
+            "NLLLoss has class weights",
+        ),
         ((frozen(), problems.vectors()), {}, "requires a gradient"),
         ((problems.mlp(), []), {}, "empty"),
         ((problems.mlp(), "mnist"), {}, "data must be"),

@@ -161,6 +161,47 @@ def test_one_seed_gives_one_result():
     assert not torch.equal(first.vectors, eigsh(H, 2).vectors)
 
 
+@pytest.mark.parametrize("tol", [1e-3, 1e-2, 0.05])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [torch.as_tensor, Counted], ids=["dense", "operator"])
+def test_half_precision_claims_no_more_than_a_recomputation_finds(make, dtype, tol):
+    for spectrum in SPECTRA.values():
+        rounded = problems.symmetric(spectrum)
+        rounded = (0.5 * (rounded + rounded.T)).to(dtype)
+        found = eigsh(make(rounded), 3, tol=tol)
+        vectors = found.vectors.double()
+        again = (rounded.double() @ vectors - vectors * found.values).norm(dim=0)
+        # The operator's rounding is in the report; float32 sums add a few digits.
+        slack = 1e-5 * float(found.values.abs().max())
+        assert bool((again <= found.residuals + slack).all())
+        if found.converged:
+            assert bool((again <= tol * found.values.abs() + slack).all())
+
+
+def test_a_dense_matrix_in_half_precision_converges_as_its_float32_twin():
+    rounded = problems.symmetric(SPECTRA["outliers"]).bfloat16()
+    found, twin = eigsh(rounded, 2), eigsh(rounded.float(), 2)
+    assert found.converged
+    assert torch.equal(found.values, twin.values)
+
+
+def test_a_half_precision_operator_cannot_meet_a_finer_tolerance_and_stops():
+    H = Counted(problems.symmetric(SPECTRA["outliers"]).bfloat16())
+    found = eigsh(H, 1, tol=1e-3)
+    assert not found.converged
+    assert found.products == 20
+
+
+@pytest.mark.parametrize("tol", [0.3, 0.1])
+def test_residuals_hold_what_couples_a_second_look_to_the_first(tol):
+    """Loose vectors are no eigenvectors: H leads from the second set to the first."""
+    for seed in range(20):
+        H = problems.symmetric(SPECTRA["multiple"], seed)
+        found = eigsh(H, 3, tol=tol)
+        again = (H @ found.vectors - found.vectors * found.values).norm(dim=0)
+        torch.testing.assert_close(found.residuals, again, rtol=1e-6, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -66,8 +66,14 @@ class Krylov:
 
     @property
     def epsilon(self) -> float:
-        """Rounding error of a product: the precision times the size of H."""
+        """Rounding error of the basis: its precision times the size of H."""
         precision: float = torch.finfo(self._rows.dtype).eps
+        return precision * self._scale()
+
+    @property
+    def rounding(self) -> float:
+        """Rounding error of a product: the operator's precision times its size."""
+        precision: float = torch.finfo(self._H.dtype).eps
         return precision * self._scale()
 
     def step(self) -> None:
@@ -89,13 +95,16 @@ class Krylov:
             self._append(rest)
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ritz values (m,) ascending, coefficients (m, m), residuals (m,), float64."""
+        """Ritz values (m,) ascending, coefficients (m, m), residuals (m,), float64.
+
+        The residuals include the rounding error of the products.
+        """
         off = torch.tensor(self._betas[:-1], dtype=torch.float64)
         tridiagonal = torch.diag(torch.tensor(self._alphas, dtype=torch.float64))
         tridiagonal += torch.diag(off, 1) + torch.diag(off, -1)
         values, coefficients = torch.linalg.eigh(tridiagonal)
         residuals = self._betas[-1] * coefficients[-1].abs()
-        return values, coefficients, residuals.clamp(min=self.epsilon)
+        return values, coefficients, residuals + self.rounding
 
     def vectors(self, coefficients: Tensor) -> Tensor:
         """Combinations of the basis, coefficients (m, K) to vectors (D, K)."""

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.linalg.krylov import Krylov
-from steppe.linalg.operator import LinearOperator, dimension, gaussian, seeded
+from steppe.linalg.operator import (
+    LinearOperator,
+    dimension,
+    gaussian,
+    seeded,
+    uncast,
+    widened,
+)
 from steppe.results import Eigenpairs
 
 Which = Literal["LA", "SA", "LM"]
@@ -41,7 +48,9 @@ def eigsh(
     Runs until the Ritz residuals of all wanted pairs are within the tolerance and the
     next pair cannot overtake them. One start vector sees one copy of an eigenvalue that
     occurs several times; for D <= 1000 a second start, orthogonal to what was found,
-    looks for more. A larger operator may show fewer copies than it has.
+    looks for more. A larger operator may show fewer copies than it has. An operator in
+    half precision has residuals of at least its rounding error: about 0.008 of the
+    largest magnitude in bfloat16, 0.001 in float16, so that a smaller `tol` is not met.
 
     Args:
         H: symmetric operator of shape (D, D), or a dense tensor.
@@ -68,22 +77,12 @@ def eigsh(
         [3.0, 2.0]
     """
     size = dimension(H)
+    H = widened(H)
     budget = max(200, 20 * k) if max_products is None else max_products
     _check(size, k, which, tol, budget)
-    generator = seeded(generator)
-    first = gaussian(H, generator) if start is None else _start(H, start)
-    krylov = Krylov(H, first, generator)
-    found = _search(krylov, _Aim(k, which, tol, max(20, 2 * k + 10)), budget)
-    spent = krylov.steps
-    looking = not krylov.exhausted and size <= SECOND_LOOK
-    while looking and found.converged and spent < budget:
-        again = Krylov(H, gaussian(H, generator), generator, found.vectors)
-        bar = float(_preference(found.values, which).min())
-        more = _search(again, _Aim(1, which, tol, SECOND_STEPS, bar), budget - spent)
-        spent += again.steps
-        looking = float(_preference(more.values, which)[0]) > bar
-        if looking:
-            found = _best(found, more, k, which)
+    with uncast(H):
+        aim = _Aim(k, which, tol, max(20, 2 * k + 10))
+        found, spent = _search_twice(H, aim, budget, start, seeded(generator))
     order = found.values.argsort(descending=True)
     return Eigenpairs(
         values=found.values[order],
@@ -111,6 +110,31 @@ class _Ritz:
     converged: bool
 
 
+def _search_twice(
+    H: LinearOperator,
+    aim: _Aim,
+    budget: int,
+    start: Tensor | None,
+    generator: torch.Generator,
+) -> tuple[_Ritz, int]:
+    """Search, look for copies of what was found, and count the products."""
+    first = gaussian(H, generator) if start is None else _start(H, start)
+    krylov = Krylov(H, first, generator)
+    found = _search(krylov, aim, budget)
+    spent = krylov.steps
+    looking = not krylov.exhausted and krylov.size <= SECOND_LOOK
+    while looking and found.converged and spent < budget:
+        again = Krylov(H, gaussian(H, generator), generator, found.vectors)
+        bar = float(_preference(found.values, aim.which).min())
+        look = _Aim(1, aim.which, aim.tol, SECOND_STEPS, bar)
+        more = _search(again, look, budget - spent)
+        spent += again.steps
+        looking = float(_preference(more.values, aim.which)[0]) > bar
+        if looking:
+            found = _best(found, more, aim.k, aim.which)
+    return found, spent
+
+
 def _search(krylov: Krylov, aim: _Aim, budget: int) -> _Ritz:
     """Extend until the aim is met, the space is spanned or the budget is spent."""
     while True:
@@ -122,8 +146,10 @@ def _search(krylov: Krylov, aim: _Aim, budget: int) -> _Ritz:
             continue
         values, coefficients, residuals = krylov.ritz()
         order = _preference(values, aim.which).argsort(descending=True)
-        met = krylov.exhausted or _met(values[order], residuals[order], krylov, aim)
-        if met or last:
+        met = _met(values[order], residuals[order], krylov, aim)
+        # Where rounding is all that is left, more products make nothing better.
+        done = bool((residuals[order[: aim.k]] <= 2 * krylov.rounding).all())
+        if met or last or (done and krylov.rounding > krylov.epsilon):
             break
     wanted = order[: aim.k]
     chosen = coefficients[:, wanted]
@@ -138,7 +164,7 @@ def _met(values: Tensor, residuals: Tensor, krylov: Krylov, aim: _Aim) -> bool:
     allowed = (aim.tol * values.abs()).clamp(min=10 * krylov.epsilon)
     if bool((residuals > allowed)[: aim.k].any()):
         return False
-    if len(values) <= aim.k:
+    if len(values) <= aim.k or krylov.exhausted:
         return True
     # The next pair may still be on its way up to a place among the wanted ones.
     lead = preference[aim.k - 1] - preference[aim.k]

@@ -50,6 +50,21 @@ def dimension(H: LinearOperator) -> int:
     return shape[0]
 
 
+def widened(H: LinearOperator) -> LinearOperator:
+    """A dense tensor in half precision as float32; all other operators as they are.
+
+    The widened matrix is the same one, but its products are rounded less.
+    """
+    if isinstance(H, Tensor) and torch.finfo(H.dtype).bits < 32:
+        return H.float()
+    return H
+
+
+def uncast(H: LinearOperator) -> torch.autocast:
+    """Leave the precision to the operator, whatever autocast surrounds the work."""
+    return torch.autocast(H.device.type, enabled=False, cache_enabled=False)
+
+
 def product(H: LinearOperator, vectors: Tensor) -> Tensor:
     """`H @ vectors`, refused where it holds an infinity or a NaN.
 

@@ -17,6 +17,8 @@ from steppe.linalg.operator import (
     product,
     rademacher,
     seeded,
+    uncast,
+    widened,
 )
 from steppe.results import Cost, Estimate
 
@@ -28,7 +30,7 @@ def trace(
     H: LinearOperator,
     *,
     rtol: float = 0.01,
-    min_samples: int = 10,
+    min_samples: int = 20,
     max_samples: int = 1000,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -41,7 +43,9 @@ def trace(
         H: symmetric operator of shape (D, D), or a dense tensor.
         rtol: asked standard error as a share of the magnitude of the estimate.
         min_samples: draws before the first look at the standard error, at least 2; a
-            spread judged from few draws is often judged too small.
+            spread judged from few draws is often judged too small. With 20, two
+            standard errors hold the trace in 89 to 94 of 100 runs (400 seeds, three
+            spectra, rtol 0.05 to 0.2), and not in 95: it stops at lucky moments.
         max_samples: draws at most.
         generator: of the draws; None for seed 0 on the CPU.
 
@@ -56,14 +60,17 @@ def trace(
         6.0
     """
     _check(rtol, min_samples, max_samples)
-    generator = seeded(generator)
+    H, generator = widened(H), seeded(generator)
     block = max(1, min(BLOCK, BLOCK_ENTRIES // dimension(H)))
     draws: list[float] = []
     while True:
         target = max(min_samples, len(draws) + block)
         columns = min(block, target - len(draws), max_samples - len(draws))
         signs = rademacher(H, columns, generator)
-        draws += (signs * product(H, signs)).sum(0).double().tolist()
+        with uncast(H):
+            image = product(H, signs)
+        # Signs change no digit: all rounding is that of the product.
+        draws += (signs * image).sum(0, dtype=torch.float64).tolist()
         mean, stderr = _mean(draws)
         converged = len(draws) >= min_samples and stderr <= rtol * abs(mean)
         if converged or len(draws) >= max_samples:

@@ -18,14 +18,14 @@ from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective
 from steppe.results import Estimate
 
-MIN_SAMPLES = 10
+MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
 
 
 @MEASURES.add(
     "trace",
     source="Hutchinson, 1990, doi:10.1080/03610919008812866; arXiv:1703.04933",
     units="loss per squared parameter",
-    cost="one gradient and 10 to max_samples Hessian products",
+    cost="one gradient and 20 to max_samples Hessian products",
 )
 @dataclass(frozen=True, kw_only=True)
 class Trace(AbstractMeasure):
@@ -33,7 +33,7 @@ class Trace(AbstractMeasure):
 
     Args:
         rtol: asked standard error as a share of the magnitude of the trace.
-        max_samples: random vectors at most, one Hessian product each; at least 10.
+        max_samples: random vectors at most, one Hessian product each; at least 20.
     """
 
     rtol: float = 0.05

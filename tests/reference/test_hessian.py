@@ -129,6 +129,116 @@ def test_batch_norm_statistics_changed_in_place_are_noticed():
     torch.testing.assert_close(matrix(H), problems.dense_hessian(model, data), **CLOSE)
 
 
+def changed_frozen(model):
+    model[0].weight.mul_(1.5)
+
+
+def changed_buffer(model):
+    model[0].scale.mul_(1.5)
+
+
+class Scaled(nn.Linear):
+    def __init__(self):
+        super().__init__(problems.INPUTS, 6)
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.scale * super().forward(x)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("change", [changed_frozen, changed_buffer])
+def test_frozen_parameters_and_buffers_changed_in_place_are_noticed(change, mode):
+    model, data = problems.mlp(), problems.vectors()
+    model[0] = problems.drawn(Scaled()).requires_grad_(False)
+    H = Hessian(problems.objective(model, data, mode=mode))
+    _ = matrix(H)
+    with torch.no_grad():
+        change(model)
+    expected = problems.dense_hessian(model, data)
+    torch.testing.assert_close(matrix(H), expected, **CLOSE)
+
+
+def test_batch_norm_in_training_makes_no_graph_anew():
+    model, data = problems.networks()["batch_norm"]
+    objective = problems.objective(model, data, mode="train")
+    H = Hessian(objective)
+    v = torch.ones(H.shape[0], dtype=H.dtype)
+    _ = H @ v, H @ v
+    assert objective.cost.gradients == pytest.approx(1)
+
+
+@pytest.mark.parametrize("budget", [0, 2**31])
+def test_a_replaced_parameter_is_refused_also_with_retained_graphs(budget):
+    model = problems.mlp()
+    H = Hessian(problems.objective(model, problems.vectors()), budget=budget)
+    v = torch.ones(H.shape[0], dtype=H.dtype)
+    _ = H @ v
+    model[2].weight = nn.Parameter(model[2].weight.detach().clone())
+    with pytest.raises(UsageError, match=r"2\.weight was replaced"):
+        _ = H @ v
+
+
+@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+def test_a_context_around_products_changes_none_of_them(context):
+    model, (x, y) = problems.mlp().float(), problems.vectors()
+    H = Hessian(problems.objective(model, (x.float(), y)))
+    v = torch.ones(H.shape[0])
+    with context():
+        first, second = H @ v.clone(), H @ v.clone()
+    H.close()
+    assert torch.equal(first, H @ v)
+    assert torch.equal(second, first)
+    assert first.any()
+
+
+NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")  # torch 2.9 and later
+TF32 = ("fp32_precision", "tf32") if NEW else ("allow_tf32", True)
+FULL = "ieee" if NEW else False
+
+
+@pytest.fixture
+def tf32():
+    backend = torch.backends.cuda.matmul
+    before = getattr(backend, TF32[0])
+    setattr(backend, *TF32)
+    yield backend
+    setattr(backend, TF32[0], before)
+
+
+def test_products_of_float32_keep_all_bits_whatever_is_set(tf32):
+    seen = []
+
+    def loss(model, batch):
+        seen.append(getattr(tf32, TF32[0]))
+        return model(batch[0]).square().sum(1)
+
+    H = Hessian(Objective(problems.mlp(), [problems.vectors()], loss=loss), budget=0)
+    before = H.objective.count()
+    seen.clear()
+    _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
+    assert (before, seen) == (7, [FULL])
+    assert getattr(tf32, TF32[0]) == TF32[1]
+
+
+def test_sparse_gradients_are_refused_by_the_name_of_their_layer():
+    layers = nn.Embedding(5, 2, sparse=True), nn.Flatten(), nn.Linear(6, 3)
+    data = torch.zeros((4, 3), dtype=torch.long), torch.zeros(4, dtype=torch.long)
+    H = Hessian(problems.objective(nn.Sequential(*layers), data))
+    with pytest.raises(UsageError, match=r"layer '0' are sparse.*sparse=False"):
+        _ = H @ torch.ones(H.shape[0])
+    layers[0].requires_grad_(False)
+    H = Hessian(problems.objective(nn.Sequential(*layers), data))
+    assert (H @ torch.ones(H.shape[0])).any()
+
+
+def test_a_compiled_model_is_refused_by_a_sentence_that_says_so():
+    compiled = torch.compile(problems.linear(), backend="aot_eager")
+    H = Hessian(problems.objective(compiled, problems.vectors()))
+    with pytest.raises(UsageError, match=r"as it was before torch\.compile"):
+        _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
+
+
 def test_batches_may_be_dictionaries_and_frozen_parameters_are_left_out():
     model, (x, y) = problems.mlp(), problems.vectors()
     model[0].requires_grad_(False)

@@ -9,9 +9,10 @@ Shape letters: D parameters in all, K columns, P parameter tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from steppe.curvature.precision import twice_differentiable
@@ -25,9 +26,9 @@ class Hessian:
     """Second derivatives of the mean loss; `H @ v` costs about two gradients.
 
     The graphs of the batch gradients are built at the first product and kept while they
-    fit the budget; the other batches are computed anew at every product. Parameters
-    that change in between are noticed, and the graphs are built again. A parameter that
-    has no influence on the loss has zeros.
+    fit the budget; the other batches are computed anew at every product. Parameters,
+    frozen ones too, and buffers that change in between are noticed, and the graphs are
+    built again. A parameter that has no influence on the loss has zeros.
 
     Args:
         objective: the mean loss; its parameters, in their order, are the D variables.
@@ -76,9 +77,10 @@ class Hessian:
                 f"H of shape {self.shape} multiplies a vector ({self.shape[0]},) or a "
                 f"block ({self.shape[0]}, K), got {tuple(other.shape)}."
             )
-        block = other.to(device=self.device, dtype=self.dtype).detach()
-        columns = [block] if block.dim() == 1 else list(block.unbind(1))
-        found = self._multiply(columns)
+        with self.objective.measuring():
+            block = other.to(device=self.device, dtype=self.dtype).detach()
+            columns = [block] if block.dim() == 1 else list(block.unbind(1))
+            found = self._multiply(columns)
         return found[:, 0] if other.dim() == 1 else found
 
     def close(self) -> None:
@@ -91,11 +93,11 @@ class Hessian:
 
     def _multiply(self, columns: Sequence[Tensor]) -> Tensor:
         objective = self.objective
-        terms = objective.count()
         self._notice_changes()
+        terms = objective.count()
         size = (len(columns), self.shape[0])
         total = torch.zeros(size, dtype=self.dtype, device=self.device)
-        with objective.measuring(), twice_differentiable(objective.model):
+        with twice_differentiable(objective.model):
             for index in range(len(objective.batches)):
                 gradient = self._kept.get(index) or self._gradient(index)
                 for row, column in zip(total, columns, strict=True):
@@ -135,6 +137,7 @@ class Hessian:
 
     def _build(self, index: int) -> list[Tensor]:
         params = self.objective.params
+        _check_dense(self.objective.model)
         loss = self.objective.batch_losses(index).sum()
         if not loss.requires_grad:
             return [torch.zeros_like(p) for p in params]
@@ -152,10 +155,8 @@ class Hessian:
 
         Values are compared, not versions: writing through `.data` leaves no version.
         """
-        objective = self.objective
-        state: list[Tensor] = [p.detach() for p in objective.params]
-        if objective.mode == "eval":  # in training, batch norm reads no buffer
-            state += [b.detach() for b in objective.model.buffers()]
+        model = self.objective.model
+        state = [t.detach() for t in chain(model.parameters(), model.buffers())]
         old = self._snapshot
         if len(state) != len(old) or not all(map(_same, state, old)):
             self.close()
@@ -209,6 +210,11 @@ def _differentiate(
         raise
     except RuntimeError as error:
         said = str(error).partition("\n")[0].rstrip(".")
+        if "torch.compile" in said:
+            raise UsageError(
+                f"the Hessian needs a model that is not compiled: torch says '{said}'; "
+                "give the objective the model as it was before torch.compile."
+            ) from error
         raise _not_twice(said) from error
 
 
@@ -227,6 +233,17 @@ def _check_differentiable(gradient: Sequence[Tensor]) -> None:
         fresh = {n for n, _ in node.next_functions if n is not None} - seen
         seen |= fresh
         todo.extend(fresh)
+
+
+def _check_dense(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            continue
+        if module.sparse and module.weight.requires_grad:
+            raise UsageError(
+                f"the Hessian needs dense gradients, those of the layer '{name}' are "
+                f"sparse; make that {type(module).__name__} with sparse=False."
+            )
 
 
 def _not_twice(said: str) -> UsageError:

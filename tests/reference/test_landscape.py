@@ -1,13 +1,15 @@
 """The loss along lines: exact bowls, filter norms, and what it leaves behind."""
 
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import problems
-from steppe.errors import SettingError
+from steppe.errors import DataError, SettingError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.subspaces import Line
 from steppe.objective import Objective
@@ -118,6 +120,97 @@ def test_a_line_between_models_meets_both():
     assert found.loss.tolist() == pytest.approx(ends, rel=1e-12)
 
 
+class Swapped(nn.Module):
+    """The layers of another network, registered from last to first."""
+
+    def __init__(self, model):
+        super().__init__()
+        for name, child in reversed(list(model.named_children())):
+            self.add_module(name, child)
+
+    def forward(self, x):
+        for _, child in sorted(self.named_children()):
+            x = child(x)
+        return x
+
+
+def test_parameters_are_told_apart_by_name_and_not_by_order():
+    square = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh())
+    model = problems.drawn(square)
+    swapped, data = Swapped(model), problems.vectors(shape=(3,))
+    line = Line.random(model, ignore="none")
+    expected = landscape(problems.objective(model, data), line, x=(-1, 1, 5))
+    found = landscape(problems.objective(swapped, data), line, x=(-1, 1, 5))
+    assert torch.equal(found.loss, expected.loss)
+    other = problems.drawn(copy.deepcopy(model), seed=5)
+    line = Line.between(swapped, other)
+    end = problems.objective(other, data).value().value
+    found = landscape(problems.objective(model, data), line, x=[1.0])
+    assert float(found.loss[0]) == pytest.approx(end, rel=1e-12)
+
+
+def test_a_line_that_would_not_meet_a_frozen_parameter_is_refused():
+    a, b = problems.mlp(seed=1), problems.mlp(seed=2)
+    a[0].requires_grad_(False)
+    with pytest.raises(SettingError, match=r"no frozen parameter, but 0\.\w+ differs"):
+        Line.between(a, b)
+    b[0].load_state_dict(a[0].state_dict())
+    data = problems.vectors()
+    found = landscape(problems.objective(a, data), Line.between(a, b), x=[1])
+    end = problems.objective(b, data).value().value
+    assert float(found.loss[0]) == pytest.approx(end, rel=1e-12)
+
+
+def test_ignored_targets_are_left_out_also_when_they_fill_the_first_batch():
+    model, (x, y) = problems.mlp(), problems.vectors()
+    y = torch.cat([torch.full((3,), -100), y[3:]])
+    found = landscape(problems.objective(model, (x, y)), Line.random(model), x=[0.0])
+    value = problems.objective(model, (x, y)).value()
+    assert float(found.loss[0]) == pytest.approx(value.value, rel=1e-12)
+    assert float(found.stderr[0]) == pytest.approx(value.stderr, rel=1e-10)
+    assert found.samples == 4
+    nothing = problems.objective(model, (x, torch.full_like(y, -100)))
+    with pytest.raises(DataError, match="no loss term"):
+        landscape(nothing, Line.random(model), x=[0.0])
+
+
+def test_one_sample_says_nothing_of_the_error():
+    model, (x, y) = problems.mlp(), problems.vectors()
+    objective = problems.objective(model, (x[:1], y[:1]))
+    found = landscape(objective, Line.random(model), x=[0.0, 1.0])
+    assert found.stderr.tolist() == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+def test_a_context_around_it_changes_nothing(context):
+    model, (x, y) = problems.mlp().float(), problems.vectors()
+    line = Line.random(model)
+    expected = landscape(problems.objective(model, (x.float(), y)), line, x=[0, 1])
+    with context():
+        found = landscape(problems.objective(model, (x.float(), y)), line, x=[0, 1])
+    assert torch.equal(found.loss, expected.loss)
+
+
+class Halved(nn.Sequential):
+    """A network with an autocast of its own."""
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x)
+
+
+def test_the_autocast_of_a_model_stays_and_keeps_no_weights_of_other_points():
+    model, (x, y) = Halved(*problems.mlp().float()), problems.vectors()
+    # With gradients, autocast would cache the weights of the first point.
+    objective = problems.objective(model, (x.float(), y), batch_size=7)
+    line = Line.random(model, norm="none")
+    both = landscape(objective, line, x=[0.0, 1.0]).loss
+    assert torch.equal(both[1:], landscape(objective, line, x=[1.0]).loss)
+    assert both[0] == objective.losses().double().mean()
+    exact = landscape(problems.objective(nn.Sequential(*model), (x.float(), y)), line)
+    assert float(both[0]) != float(exact.loss[25])
+
+
 def test_filter_norm_gives_every_row_the_length_of_the_parameters_row():
     model = problems.cnn()
     line = Line.random(model, norm="filter", seed=3)
@@ -210,6 +303,7 @@ def test_a_symmetric_range_has_its_centre_at_zero_and_lists_stand_for_themselves
     assert fine.x == (-1.0, -0.5, 0.0, 0.5, 1.0)
     assert torch.equal(coarse.loss, fine.loss[::2])
     assert landscape(objective, line, x=(-1.0, 0.0, 1.0)).x == coarse.x
+    assert landscape(objective, line, x=(-1, 1, np.int64(5))).x == fine.x
 
 
 def test_the_details_say_what_the_curve_is_a_function_of():
@@ -234,6 +328,8 @@ def test_mistakes_are_one_sentence():
         Line.random(model, norm="row")
     with pytest.raises(SettingError, match=r"count .* must be >= 2, got 1"):
         landscape(objective, line, x=(-1, 0, 1))
+    with pytest.raises(SettingError, match=r"must be an integer, got 5\.0.* list"):
+        landscape(objective, line, x=(-1, 1, 5.0))
     with pytest.raises(SettingError, match="at least one coordinate"):
         landscape(objective, line, x=[])
     with pytest.raises(SettingError, match="all finite"):

@@ -9,6 +9,7 @@ Shape letters: X points, N loss terms.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -37,23 +38,27 @@ def landscape(
         objective: the mean loss; its model is moved and put back bit for bit, also
             after an exception.
         subspace: the line; its base point, not the model's present one, is at 0.
-        x: coordinates. A tuple `(start, stop, count)` with a whole count stands for
-            evenly spaced ones, both ends included; any other sequence for itself.
+        x: coordinates. A tuple `(start, stop, count)` whose count is an integer, of
+            Python or numpy, stands for evenly spaced ones, both ends included; any
+            other sequence for itself.
         progress: called with the number of evaluations done and of all.
 
     Returns:
         Surface with X losses; the details hold how the line was made and the range.
+        The standard errors of a single sample are infinite.
 
     Raises:
-        SettingError: coordinates that are none or not finite, or a line through
-            another model.
+        SettingError: coordinates that are none or not finite, a count that is no
+            integer, or a line through another model.
+        DataError: no loss terms.
     """
     coordinates = _coordinates(x)
     wanted = zip(subspace.names, (b.shape for b in subspace.base), strict=True)
     present = zip(objective.names, (p.shape for p in objective.params), strict=True)
     check_same(dict(wanted), dict(present))
-    mean, variance, terms = _moments(objective, subspace, coordinates, progress)
-    spread = variance / max(terms - 1, 1)
+    terms = objective.count()
+    mean, variance = _moments(objective, subspace, coordinates, progress)
+    spread = variance / (terms - 1) if terms > 1 else torch.full_like(mean, math.inf)
     return Surface(
         x=coordinates,
         loss=mean.cpu(),
@@ -68,21 +73,21 @@ def _moments(
     line: Line,
     coordinates: Sequence[float],
     progress: Progress | None,
-) -> tuple[Tensor, Tensor, int]:
-    """Mean and variance of the losses at all points, shape (X,), and N."""
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the losses at all points, shape (X,)."""
     params: list[Tensor] = list(objective.params)
-    base = [b.to(p.device) for b, p in zip(line.base, params, strict=True)]
-    toward = [d.to(p.device) for d, p in zip(line.direction, params, strict=True)]
     points, batches, terms = len(coordinates), len(objective.batches), 0
     shape = (3, points)
-    moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
-    with restored(params), objective.measuring(), torch.no_grad():
+    with objective.measuring(), restored(params), torch.no_grad():
+        base = _in_order_of(objective, line.names, line.base)
+        toward = _in_order_of(objective, line.names, line.direction)
+        moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
                 torch._foreach_copy_(params, base)
                 torch._foreach_add_(params, toward, alpha=coordinate)
                 losses = objective.batch_losses(index).double()
-                if index == 0:  # squares about a first mean do not cancel
+                if not terms and len(losses):  # squares about a mean do not cancel
                     moments[0, i] = losses.mean()
                 moments[1, i] += losses.sum()
                 moments[2, i] += (losses - moments[0, i]).square().sum()
@@ -91,12 +96,20 @@ def _moments(
             terms += losses.numel()
     objective.cost += Cost(forwards=points)
     origin, mean, square = moments[0], moments[1] / terms, moments[2] / terms
-    return mean, (square - (mean - origin).square()).clamp(min=0), terms
+    return mean, (square - (mean - origin).square()).clamp(min=0)
+
+
+def _in_order_of(
+    objective: Objective, names: Sequence[str], tensors: Sequence[Tensor]
+) -> list[Tensor]:
+    by_name = dict(zip(names, tensors, strict=True))
+    return [by_name[name].to(objective.device) for name in objective.names]
 
 
 def _coordinates(x: Any) -> tuple[float, ...]:
-    if isinstance(x, tuple) and len(x) == 3 and isinstance(x[2], int):
-        start, stop, count = x
+    triple = isinstance(x, tuple) and len(x) == 3
+    if triple and isinstance(x[2], numbers.Integral):
+        start, stop, count = float(x[0]), float(x[1]), int(x[2])
         if count < 2:
             raise SettingError(
                 f"the count of x=(start, stop, count) must be >= 2, got {count}; "
@@ -107,6 +120,11 @@ def _coordinates(x: Any) -> tuple[float, ...]:
         found = tuple((start * (last - i) + stop * i) / last for i in range(count))
     else:
         found = tuple(float(coordinate) for coordinate in x)
+        if triple and found[2] >= 2 and found[2].is_integer():
+            raise SettingError(
+                "the count of x=(start, stop, count) must be an integer, got "
+                f"{x[2]!r}; give three coordinates as a list."
+            )
     if not found or not all(map(math.isfinite, found)):
         raise SettingError(f"x must hold at least one coordinate, all finite, got {x}.")
     return found

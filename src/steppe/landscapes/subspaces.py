@@ -87,16 +87,25 @@ class Line:
     def between(cls, model_a: nn.Module, model_b: nn.Module) -> Line:
         """The line from one model (coordinate 0) to another (coordinate 1).
 
-        Buffers, such as the statistics of batch norm, stay those of the model that the
-        objective measures.
+        It moves the parameters that require a gradient in `model_a`. Buffers, such as
+        the statistics of batch norm, stay those of the model that the objective
+        measures: where they differ, coordinate 1 is not quite the other model.
 
         Raises:
-            SettingError: the models differ in the names or shapes of parameters.
+            SettingError: the models differ in the names or shapes of parameters, or in
+                the values of one that is frozen in `model_a`.
         """
-        a, b = trainable(model_a), trainable(model_b)
+        a, b = trainable(model_a), dict(model_b.named_parameters())
+        own = dict(model_a.named_parameters())
         check_same(
-            {k: v.shape for k, v in a.items()}, {k: v.shape for k, v in b.items()}
+            {k: v.shape for k, v in own.items()}, {k: v.shape for k, v in b.items()}
         )
+        for name in own.keys() - a.keys():
+            if not torch.equal(own[name], b[name].to(own[name])):
+                raise SettingError(
+                    f"the line moves no frozen parameter, but {name} differs between "
+                    "the models; let it require a gradient, or give both one value."
+                )
         base = tuple(p.detach().clone() for p in a.values())
         ends = [b[name].detach().to(p) for name, p in a.items()]
         direction = tuple(e - p for e, p in zip(ends, base, strict=True))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import problems
-from steppe.errors import SettingError, UnknownNameError
-from steppe.measures import LPF, MEASURES, TopEigenvalue, measure
+from steppe.errors import DataError, SettingError, UnknownNameError, UsageError
+from steppe.measures import LPF, MEASURES, AbstractMeasure, TopEigenvalue, measure
 from steppe.objective import Objective
 from steppe.results import Estimate
 
@@ -162,6 +162,54 @@ def test_numbers_out_of_range_are_one_sentence(entry):
             with pytest.raises(SettingError, match=f"^{setting} must be .*got -1") as e:
                 entry.make(**{setting: -1})
             assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_context_around_it_changes_nothing(name, context):
+    model, data = problems.mlp().float(), problems.vectors()
+    data = (data[0].float(), data[1])
+    expected = measure(problems.objective(model, data), [name])[name]
+    with context():
+        found = measure(problems.objective(model, data), [name])[name]
+    assert (found.value, found.stderr) == (expected.value, expected.stderr)
+    assert found.value != 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_replaced_parameter_is_refused(name):
+    model, data = relu_net()
+    objective = problems.objective(model, data)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    with pytest.raises(UsageError, match=r"0\.weight was replaced .* new Objective"):
+        measure(objective, [name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_without_loss_terms_is_refused(name):
+    model, (x, y) = relu_net()
+    objective = problems.objective(model, (x, torch.full_like(y, -100)))
+    with pytest.raises(DataError, match="no loss term"):
+        measure(objective, [name])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneDraw(AbstractMeasure):
+    def __call__(self, objective, *, generator=None):
+        return Estimate(value=float(torch.rand((), generator=generator)))
+
+
+class OtherDraw(OneDraw):
+    pass
+
+
+def test_two_measures_have_draws_of_their_own():
+    objective = problems.objective(*relu_net())
+    both = measure(objective, [OneDraw(), OtherDraw()])
+    first, second = (found.value for found in both.values())
+    assert first != second
+    assert first == measure(objective, [OneDraw()])["OneDraw"].value
 
 
 def test_texts_choices_and_measures_are_the_same_measurement():

@@ -5,6 +5,7 @@ import torch
 
 import problems
 from steppe.measures import LPF
+from steppe.measures.lpf import smoothed_losses
 from steppe.objective import Objective
 
 A = problems.symmetric([4.0, 3.0, 1.0, 0.5, -0.2])
@@ -73,6 +74,13 @@ def test_matrices_are_filtered_by_rows():
 
         found = LPF(sigma=0.2, samples=3000)(Objective(model, [ZERO], loss=loss))
         assert found.stderr * 3000**0.5 == pytest.approx(0.2 * norm, rel=0.06)
+
+
+def test_the_error_of_two_draws_is_half_their_distance():
+    settings = SIGMA, 2, "filter"
+    _, (one, two) = smoothed_losses(quadratic(), *settings, problems.generator())
+    found = LPF(sigma=SIGMA, samples=2)(quadratic(), generator=problems.generator())
+    assert found.stderr == pytest.approx(float(abs(one - two)) / 2, rel=1e-12)
 
 
 def test_the_loss_at_the_parameters_is_among_the_details():

@@ -36,7 +36,7 @@ def smoothed_losses(
 ) -> tuple[Tensor, Tensor]:
     """Loss at the parameters, shape (), and at M points around them, shape (M,)."""
     params = objective.params
-    with restored(params) as centre, objective.measuring(), torch.no_grad():
+    with objective.measuring(), restored(params) as centre, torch.no_grad():
         base = objective.mean_loss()
         around = []
         for _ in range(samples):

@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from steppe.errors import DataError
+from steppe.errors import DataError, SteppeError
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.store import Store
 
@@ -53,6 +53,21 @@ def complain(config, folder, report):
     if config["number"] == 3:
         return {"not json": object()}
     return {"number": config["number"]}
+
+
+class BrokeDownError(SteppeError, ArithmeticError):
+    """Comes again however often one tries."""
+
+
+def break_down(config, folder, report):
+    _mark(folder)
+    raise BrokeDownError("the loss became nan; lower the learning rate.")
+
+
+def chat(config, folder, report):
+    print("hello from code of the user")  # noqa: T201
+    os.write(1, b"and from below Python\n")
+    return {}
 
 
 def fill_the_disk(config, folder, report):

@@ -6,7 +6,9 @@ tables, documentation and contract tests read without running the method.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 import importlib
 import inspect
 import math
@@ -15,6 +17,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union
 
 from steppe.errors import SettingError, UnknownNameError
@@ -85,8 +88,13 @@ class Entry(Generic[SpecT]):
 
         A `seed` is none of them: it belongs to a run, not to a method.
         """
-        hints = typing.get_type_hints(_signature_owner(self.make))
-        parameters = inspect.signature(self.make).parameters.values()
+        hints: dict[str, Any] = {}
+        parameters: Iterable[inspect.Parameter] = ()
+        # Code of the user may be what Python cannot look into, such as a partial.
+        with contextlib.suppress(TypeError, NameError):
+            hints = typing.get_type_hints(_signature_owner(self.make))
+        with contextlib.suppress(TypeError, ValueError):
+            parameters = inspect.signature(self.make).parameters.values()
         return {
             p.name: p.replace(annotation=hints.get(p.name, p.annotation))
             for p in parameters
@@ -94,6 +102,14 @@ class Entry(Generic[SpecT]):
             and p.name != "seed"
             and _is_plain(hints.get(p.name, p.annotation))
         }
+
+    def source_digest(self) -> str:
+        """SHA-256 of the source file, 64 hexadecimal digits; "" where there is none."""
+        try:
+            file = inspect.getsourcefile(inspect.unwrap(self.make))
+            return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+        except (TypeError, OSError):
+            return ""
 
 
 class Registry(Generic[SpecT]):
@@ -108,6 +124,7 @@ class Registry(Generic[SpecT]):
         self.kind = kind
         self._spec = spec
         self._entries: dict[str, Entry[SpecT]] = {}
+        self._code: dict[str, Entry[SpecT]] = {}  # of the user; no part of the lists
 
     def add(self, name: str, **facts: Any) -> Callable[[Made], Made]:
         """Register a class or function under a name, with its facts."""
@@ -115,12 +132,14 @@ class Registry(Generic[SpecT]):
         def register(make: Made) -> Made:
             if name in self._entries:
                 raise SettingError(f"{self.kind} '{name}' is registered twice.")
-            summary = (inspect.getdoc(make) or "").partition("\n")[0]
-            spec = self._spec(**{"summary": summary, **facts})
-            self._entries[name] = Entry(name, make, spec)
+            self._entries[name] = self._entry(name, make, facts)
             return make
 
         return register
+
+    def _entry(self, name: str, make: Any, facts: dict[str, Any]) -> Entry[SpecT]:
+        summary = (inspect.getdoc(make) or "").partition("\n")[0]
+        return Entry(name, make, self._spec(**{"summary": summary, **facts}))
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -133,11 +152,12 @@ class Registry(Generic[SpecT]):
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Entry[SpecT]:
-        """The entry of a name; `module:function` is imported and registered."""
-        if name not in self._entries and ":" in name:
-            self.add(name, source="code of the user")(_imported(self.kind, name))
+        """The entry of a name; `module:function` is imported."""
+        if is_code(name) and name not in self._code:
+            made, facts = _imported(self.kind, name), {"source": "code of the user"}
+            self._code[name] = self._entry(name, made, facts)
         try:
-            return self._entries[name]
+            return self._code[name] if is_code(name) else self._entries[name]
         except KeyError:
             raise unknown_name(self.kind, name, self._entries) from None
 
@@ -197,11 +217,11 @@ def _imported(kind: str, name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # importing runs code of the user
         raise UnknownNameError(
-            f"{kind} '{name}' cannot be imported ({error}); give module:function of "
-            "an importable module."
-        ) from None
+            f"{kind} '{name}' cannot be imported ({one_line(error)}); give "
+            "module:function of an importable module."
+        ) from error
     if not callable(found):
         raise UnknownNameError(f"{kind} '{name}' must be callable, got {found!r}.")
     made: Callable[..., Any] = found
@@ -217,6 +237,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(f"unknown {kind} '{name}': {hint}there is {listed}.")
 
 
+def is_code(name: str) -> bool:
+    """Whether a name is `module:function`, code of the user."""
+    return ":" in name
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def discover(package: str) -> None:
     """Import every module of a package, so that its methods register themselves."""
     path = importlib.import_module(package).__path__
@@ -229,9 +260,15 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     options = _options(kind)
     for option in options:
         found, result = _try(value, option)
+        if found and isinstance(result, float) and not math.isfinite(result):
+            raise SettingError(f"{name} must be a finite number, got {value}.")
         if found:
             return result
-    wanted = " or ".join(_describe(option) for option in options if _is_plain(option))
+    wanted = " or ".join(
+        _describe(option)
+        for option in options
+        if _is_plain(option) or option is type(None)
+    )
     raise SettingError(f"{name} must be {wanted}, got {value!r}.")
 
 

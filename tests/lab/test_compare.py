@@ -104,7 +104,9 @@ def test_training_that_fails_is_kept_with_its_reason_and_the_rest_goes_on(tmp_pa
     comparison = Study(settings, Store(tmp_path)).run()
     assert [row.optimizer for row in comparison.rows] == ["sgd"]
     assert len(comparison.failures) == 1
-    assert comparison.failures[0].startswith("sgd:lr=1e8, seed 0: the training loss")
+    assert comparison.failures[0].startswith(
+        "sgd:lr=1e8, seed 0: the final training loss"
+    )
     failed = list(tmp_path.glob("runs/*/failure.json"))
     assert len(failed) == 1
     assert "training loss became" in json.loads(failed[0].read_text())["reason"]

@@ -146,13 +146,42 @@ def test_an_exception_is_stored_and_the_study_goes_on(store):
     assert [calls(store, run) for run in ids] == [1] * 5
 
 
-def test_what_raised_is_tried_again_by_later_calls_until_attempts_are_over(store):
+def test_what_raised_is_tried_again_by_every_later_call(store):
     run = store.add({"number": 1})
-    store.fail(run, "an earlier call")
-    for _ in range(2):
+    for tries in (1, 2, 3):
         outcome = run_local(store, [run], "executor_jobs:complain")
-        assert outcome.failed == {run: Failure("ValueError: one is", 2)}
+        assert outcome.failed == {run: Failure("ValueError: one is", tries)}
+        assert calls(store, run) == tries
+
+
+def test_a_failure_that_follows_from_the_settings_is_not_tried_again(store):
+    run = store.add({"number": 1})
+    for _ in range(2):
+        outcome = run_local(store, [run], "executor_jobs:break_down")
+        assert outcome.failed[run].final
         assert calls(store, run) == 1
+
+
+def test_deaths_are_counted_anew_in_every_call(store):
+    run = store.add({"how": "kill", "deaths": 3})
+    waits = []
+    for tries in (2, 4):
+        outcome = run_local(
+            store, [run], "executor_jobs:die_by_config", progress=waits.append
+        )
+        assert calls(store, run) == tries
+    assert outcome.finished == (run,)
+    texts = [event.text for event in waits if event.state == "waiting"]
+    again = "the worker process died (signal 9); attempt 2 of 2 follows"
+    assert texts == [again, again]
+
+
+def test_what_the_work_prints_is_no_output_of_the_program(store, capfd):
+    run_local(store, add(store, 1), "executor_jobs:chat")
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "hello from code of the user" in said.err
+    assert "and from below Python" in said.err
 
 
 def test_a_run_whose_worker_dies_is_tried_again_until_attempts_are_over(store):

@@ -117,13 +117,26 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 def test_a_store_needs_a_folder(tmp_path, below):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="name another folder"):
-        Store(tmp_path / "file" / below)
+        Store(tmp_path / "file" / below).add({"seed": 1})
 
 
 def test_a_store_without_the_right_to_write_is_one_sentence(tmp_path, monkeypatch):
     refuse_to_write(monkeypatch, errno.EACCES)
     with pytest.raises(StoreError, match="permission denied; make room or rights"):
-        Store(tmp_path / "store")
+        Store(tmp_path / "store").add({"seed": 1})
+
+
+def test_looking_at_a_store_makes_no_folder(tmp_path):
+    store = Store(tmp_path / "store")
+    assert store.ids() == []
+    assert not store.root.exists()
+
+
+def test_a_reopened_run_is_worked_on_again(store, run):
+    store.finish(run, {"loss": 0.5})
+    store.reopen(run)
+    assert store.status(run) == "waiting"
+    assert store.claim(run) is not None
 
 
 def test_a_newer_format_is_refused(store):
@@ -134,6 +147,7 @@ def test_a_newer_format_is_refused(store):
 
 @pytest.mark.parametrize("text", ['{"format"', "[]", '{"format": "x"}'])
 def test_a_damaged_marker_is_refused(store, text):
+    store.root.mkdir()
     (store.root / "store.json").write_text(text)
     with pytest.raises(StoreError, match=r"store\.json is damaged"):
         Store(store.root)

@@ -21,12 +21,16 @@ VERBS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; the exit code is 0, 2 for a mistake, 130 after Ctrl-C."""
+    """Run a verb.
+
+    The exit code is 0, 1 when some runs failed, 2 for a mistake, 130 after Ctrl-C.
+    """
     from steppe_lab.cli.mistakes import reported
 
     arguments = sys.argv[1:] if argv is None else argv
-    # Code of the user is found in the current folder, as with `python -m`.
-    sys.path.insert(0, os.getcwd())
+    # Code of the user is found in the current folder; last, so that a file there
+    # hides no module of Python or of another package.
+    sys.path.append(os.getcwd())
     return reported(lambda: _dispatch(arguments))
 
 

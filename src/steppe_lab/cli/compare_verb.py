@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from rich.console import Console
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, cores, open_store, use_data_dir
+from steppe_lab.cli.options import OUT, cores, open_store, prints_aside, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
 from steppe_lab.studies.settings import CompareSettings
@@ -41,21 +41,27 @@ def run(args: Args) -> int:
     from steppe_lab.reports.summary import summarise
     from steppe_lab.reports.terminal import table
     from steppe_lab.studies.compare import Study
+    from steppe_lab.studies.files import json_line
 
     use_data_dir(args.data_dir)
     names = CompareSettings.model_fields
     settings = CompareSettings(**{name: getattr(args, name) for name in names})
-    study = Study(settings, open_store(args.out))
-    with progress() as tell:
-        comparison = study.run(
+    with prints_aside(), progress() as tell:
+        comparison = Study(settings, open_store(args.out)).run(
             workers=args.workers,
-            progress=lambda p: tell(p.done, p.total, p.text, p.ended),
+            progress=lambda p: tell(p.done, p.finished, p.total, p.text, p.ended),
         )
-    report = publish(comparison, args.out / "reports")
+    code = 1 if comparison.failures else 0
+    if args.as_json or not comparison.rows:
+        for failure in comparison.failures:
+            sys.stderr.write(f"failed: {failure}\n")
+    if not comparison.rows:
+        return code
+    report = publish(comparison, args.out / "reports", data_dir=args.data_dir)
     if args.as_json:
         for row in rows(comparison):
-            print(json.dumps(row))  # noqa: T201
-        return 0
+            print(json_line(row))  # noqa: T201
+        return code
     console = Console(highlight=False)
     summary = summarise(comparison)
     console.print(table(summary))
@@ -64,4 +70,4 @@ def run(args: Args) -> int:
         console.print(f"- {sentence}", markup=False)
     console.print(f"\n{answer}", markup=False)
     console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
-    return 0
+    return code

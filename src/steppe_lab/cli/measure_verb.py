@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import use_data_dir
+from steppe_lab.cli.options import prints_aside, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 
 
@@ -29,10 +28,12 @@ class Args(Arguments):
     """Samples of which part of the data."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the random draws."""
     device: str | None = None
     """A torch device; the default is the one trained on."""
+    trust: tuple[str, ...] = ()
+    """Code of yours that the checkpoint may run, as module:function; no other is."""
     out: Path | None = None
     """Write the results as JSON to this file too."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -42,30 +43,32 @@ class Args(Arguments):
 def run(args: Args) -> int:
     """Measure and print."""
     from steppe.measures import MEASURES
-    from steppe_lab.studies.files import write_json
+    from steppe_lab.studies.files import json_line, write_json
     from steppe_lab.studies.single import measure_one
     from steppe_lab.studies.trials import estimate_record
 
     use_data_dir(args.data_dir)
-    found = measure_one(
-        args.checkpoint,
-        args.measures,
-        part=args.part,
-        samples=args.samples,
-        seed=args.seed,
-        device=args.device,
-    )
+    with prints_aside():
+        found = measure_one(
+            args.checkpoint,
+            args.measures,
+            part=args.part,
+            samples=args.samples,
+            seed=args.seed,
+            device=args.device,
+            trust=args.trust,
+        )
     records = {name: estimate_record(estimate) for name, estimate in found.items()}
     if args.out is not None:
         write_json(args.out, records)
     if args.as_json:
-        print(json.dumps(records))  # noqa: T201
+        print(json_line(records))  # noqa: T201
         return 0
     table = Table("measure", "value", "standard error", "unit", "draws")
     for name, estimate in found.items():
         value = f"{estimate.value:.5g}" + ("" if estimate.converged else " (?)")
         error = f"{estimate.stderr:.2g}" if estimate.samples else "none drawn"
-        unit = MEASURES[name.partition(":")[0]].spec.units
+        unit = MEASURES[MEASURES.parse(name).name].spec.units
         table.add_row(name, value, error, unit, str(estimate.samples))
     console = Console(highlight=False)
     console.print(table)

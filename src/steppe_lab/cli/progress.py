@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-Tell = Callable[[float, int, str, bool], None]
+Tell = Callable[[float, int, int, str, bool], None]
 
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """Give a function `tell(done, total, text, ended)`; everything goes to stderr."""
+    """Give a function `tell(done, finished, total, text, ended)`.
+
+    `done` counts begun runs in part, `finished` whole ones only; `ended` says whether
+    the text is about the end of a run. Everything goes to stderr.
+    """
     if not sys.stderr.isatty():
         yield _line
         return
@@ -27,13 +31,14 @@ def progress() -> Iterator[Tell]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting workers", total=None)
 
-        def tell(done: float, total: int, text: str, _: bool) -> None:
+        def tell(done: float, _: int, total: int, text: str, ended: bool) -> None:
+            del ended
             bar.update(task, completed=done, total=total, description=text)
 
         yield tell
 
 
-def _line(done: float, total: int, text: str, ended: bool) -> None:
+def _line(_: float, finished: int, total: int, text: str, ended: bool) -> None:
     if ended:
-        sys.stderr.write(f"[{done:.0f}/{total}] {text}\n")
+        sys.stderr.write(f"[{finished}/{total}] {text}\n")
         sys.stderr.flush()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, open_store
+from steppe_lab.cli.options import OUT, open_store, prints_aside
 from steppe_lab.cli.parsing import Arguments
 
 
@@ -29,12 +28,14 @@ def run(args: Args) -> int:
     from steppe_lab.reports.publishing import publish
     from steppe_lab.reports.rows import rows
     from steppe_lab.studies.compare import stored_study
+    from steppe_lab.studies.files import json_line
 
-    comparison = stored_study(open_store(args.out), args.name).collect()
+    with prints_aside():
+        comparison = stored_study(open_store(args.out), args.name).collect()
     report = publish(comparison, args.out / "reports", again=True)
     if args.as_json:
         for row in rows(comparison):
-            print(json.dumps(row))  # noqa: T201
+            print(json_line(row))  # noqa: T201
         return 0
     print(report)  # noqa: T201
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from math import nan
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from steppe_lab.cli.options import OUT, open_store, use_data_dir
+from steppe_lab.cli.options import OUT, open_store, prints_aside, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
 from steppe_lab.studies.settings import TrainSettings
@@ -29,24 +29,25 @@ class Args(Arguments, TrainSettings):
 
 def run(args: Args) -> int:
     """Train, print the scores and where the checkpoint is."""
+    from steppe_lab.studies.files import json_line
     from steppe_lab.studies.single import train_one
 
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
     settings = TrainSettings(**{name: getattr(args, name) for name in names})
-    with progress() as tell:
+    with prints_aside(), progress() as tell:
         done = train_one(
             settings,
             open_store(args.out),
-            progress=lambda e: tell(e.fraction, 1, e.text or e.state, False),
+            progress=lambda e: tell(e.fraction, 0, 1, e.text or e.state, False),
         )
     if args.as_json:
         found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
-        print(json.dumps(found))  # noqa: T201
+        print(json_line(found))  # noqa: T201
         return 0
     table = Table("epoch", "train loss", "train error", "test loss", "test error")
     for name in ("last", "best"):
-        row = done.result[name]
+        row = {key: nan if v is None else v for key, v in done.result[name].items()}
         cells = [f"{row['train_loss']:.4g}", f"{row['train_error']:.2%}"]
         cells += [f"{row['test_loss']:.4g}", f"{row['test_error']:.2%}"]
         table.add_row(f"{row['epoch']:.0f} ({name})", *cells)

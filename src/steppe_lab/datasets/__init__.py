@@ -2,26 +2,44 @@
 
 from pathlib import Path
 
-from steppe.registry import discover
+from steppe.errors import DataError, SteppeError
+from steppe.registry import Choice, discover, is_code, one_line
 from steppe_lab.datasets.dataset import DATASETS, Dataset, DataSpec
 from steppe_lab.datasets.selection import Selection, Split
 
 __all__ = ["DATASETS", "DataSpec", "Dataset", "Selection", "Split", "load"]
 
+LOAD = "data is read by load(*, data_dir, settings...) -> steppe_lab.datasets.Dataset"
+
 discover(__name__)
 
 
-def load(name: str, data_dir: Path | None = None) -> Dataset:
-    """Read a registered data set.
+def load(which: Choice | str, data_dir: Path | None = None) -> Dataset:
+    """Read a data set.
 
     Args:
-        name: its registered name; `fashion-mnist` is read as `fashion_mnist`.
+        which: its name, with settings if it has any; `fashion-mnist` is read as
+            `fashion_mnist`.
         data_dir: folder that holds the files of one or many data sets.
 
     Raises:
         UnknownNameError: no such data set.
-        DataError: files missing, damaged or not what their format promises.
+        DataError: files missing, damaged or not what their format promises, or code
+            of the user that does not give a data set.
     """
-    dataset = DATASETS.build(name.replace("-", "_"), data_dir=data_dir)
-    assert isinstance(dataset, Dataset)
+    if isinstance(which, str):
+        which = DATASETS.parse(which.replace("-", "_"))
+    try:
+        dataset = DATASETS.build(which, data_dir=data_dir)
+    except Exception as error:
+        if isinstance(error, SteppeError) or not is_code(which.name):
+            raise
+        raise DataError(f"data {which.name} failed ({one_line(error)}); {LOAD}.") from (
+            error
+        )
+    if not isinstance(dataset, Dataset):
+        raise DataError(
+            f"data {which.name} must give a Dataset, got {type(dataset).__name__}; "
+            f"{LOAD}."
+        )
     return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -31,6 +32,26 @@ class Split:
     def in_shape(self) -> tuple[int, ...]:
         """Shape of one input, (C, H, W)."""
         return tuple(self.train[0].shape[1:])
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all inputs and labels, their shapes and types; 64 digits."""
+        total = hashlib.sha256()
+        for tensor in (*self.train, *self.test):
+            total.update(f"{tuple(tensor.shape)} {tensor.dtype} ".encode())
+            total.update(tensor.detach().cpu().contiguous().numpy().data)
+        return total.hexdigest()
+
+    def some(
+        self, part: Literal["train", "test"], samples: int, *, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of at most so many samples of a part, drawn by a seed."""
+        inputs, targets = self.train if part == "train" else self.test
+        if samples >= len(targets):
+            return inputs, targets
+        generator = _generator(f"some of {part}", seed)
+        rows = torch.randperm(len(targets), generator=generator)[:samples]
+        return inputs[rows], targets[rows]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,9 @@ import shlex
 from importlib.metadata import version
 from pathlib import Path
 
+from steppe.errors import StoreError
+from steppe.registry import is_code
+from steppe_lab.datasets import DATASETS
 from steppe_lab.reports.page import render
 from steppe_lab.reports.rows import to_csv
 from steppe_lab.studies.compare import Comparison
@@ -16,34 +19,55 @@ from steppe_lab.studies.settings import CompareSettings
 PACKAGES = ("steppe", "torch", "numpy", "scipy")
 
 
-def publish(comparison: Comparison, folder: Path, *, again: bool = False) -> Path:
+def publish(
+    comparison: Comparison,
+    folder: Path,
+    *,
+    again: bool = False,
+    data_dir: Path | None = None,
+) -> Path:
     """Write the page, and the rows as CSV beside it, unless they are there.
 
     Args:
         comparison: what to report.
         folder: gets NAME.html and NAME.csv, and loses older ones of that name.
         again: write them even if these very rows have been reported.
+        data_dir: folder with the files of data sets, for the command in the page.
 
     Returns:
         The path of the page.
+
+    Raises:
+        StoreError: there are no rows.
     """
+    command = command_of(comparison.settings, data_dir)
+    if not comparison.rows:
+        raise StoreError(
+            f"none of the {comparison.settings.runs} runs of "
+            f"{comparison.settings.name} is finished; run `{command}`."
+        )
     path = folder / f"{comparison.settings.name}.html"
     versions = {name: version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
     rows = digest([to_csv(comparison), list(comparison.failures), versions])
     mark = f"<!-- rows {rows} -->\n"
-    if not again and _ends_with(path, mark):
+    table = path.with_suffix(".csv")
+    if not again and table.exists() and _ends_with(path, mark):
         return path
-    page = render(
-        comparison, command=command_of(comparison.settings), versions=versions
-    )
-    write_atomically(path.with_suffix(".csv"), to_csv(comparison))
+    page = render(comparison, command=command, versions=versions)
+    write_atomically(table, to_csv(comparison))
     write_atomically(path, page.rstrip() + "\n" + mark)
     return path
 
 
-def command_of(settings: CompareSettings) -> str:
-    """The command that makes a comparison, with what differs from the defaults."""
+def command_of(settings: CompareSettings, data_dir: Path | None = None) -> str:
+    """The command that makes a comparison, with what differs from the defaults.
+
+    Args:
+        settings: of the comparison.
+        data_dir: folder with the files of data sets; DIR stands for one that is needed
+            and not known.
+    """
     words = ["steppe", "compare", *settings.optimizers]
     for name, field in CompareSettings.model_fields.items():
         value = getattr(settings, name)
@@ -51,6 +75,10 @@ def command_of(settings: CompareSettings) -> str:
             continue
         values = value if isinstance(value, tuple) else (value,)
         words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    name = DATASETS.parse(settings.data).name
+    needs = not is_code(name) and DATASETS[name].spec.needs_files
+    if needs or data_dir is not None:
+        words += ["--data-dir", str(data_dir or "DIR")]
     return shlex.join(words)
 
 

@@ -6,23 +6,28 @@ seed, then every network is analysed with the same measures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from steppe.errors import SettingError, StoreError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry import unknown_name
 from steppe_lab.studies.files import read_json, write_json
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
-from steppe_lab.studies.store import Failure, Store, run_id
+from steppe_lab.studies.store import Store, run_id
 from steppe_lab.studies.trials import (
     HISTORY,
     Analysis,
     analysis_config,
     check_ready,
+    check_same_data,
+    is_whole,
+    load_split,
     training_config,
 )
 from steppe_lab.studies.worker import Event
@@ -39,11 +44,17 @@ def recipe_of(settings: TrainingSettings, optimizer: str, seed: int) -> Recipe:
     return Recipe(**settings.model_dump(include=shared), **pair, seed=seed)
 
 
-def analysis_of(settings: CompareSettings, training: str) -> Analysis:
-    """What is found out about one network."""
+def analysis_of(settings: CompareSettings, training: str, recipe: Recipe) -> Analysis:
+    """What is found out about one network.
+
+    Its draws follow from the seed of the training: they are the same for the
+    optimizers that are compared and independent over the seeds.
+    """
     return Analysis.model_validate(
         {
             "training": training,
+            "seed": recipe.seed,
+            "code": recipe.code,
             "measures": settings.measures,
             "samples": settings.measure_samples,
             "line_points": settings.line_points,
@@ -99,6 +110,7 @@ class Progress:
     total: int
     text: str  # what happened last
     ended: bool  # whether that ended a run
+    finished: int = 0  # trainings and analyses that have ended
 
 
 class Study:
@@ -120,20 +132,24 @@ class Study:
             for seed in range(settings.seeds)
             for optimizer in settings.optimizers
         ]
-        analysis_of(settings, training="")
-        self._recipes = {
-            run_id(training_config(recipe)): recipe for _, _, recipe in planned
-        }
-        self.trainings = {
-            run: (optimizer, seed)
-            for run, (optimizer, seed, _) in zip(self._recipes, planned, strict=True)
-        }
+        analysis_of(settings, "", planned[0][2])
+        self._recipes: dict[str, Recipe] = {}
+        self.trainings: dict[str, tuple[str, int]] = {}
+        for optimizer, seed, recipe in planned:
+            run = run_id(training_config(recipe))
+            if run in self.trainings:
+                raise SettingError(
+                    f"optimizers must differ, but '{self.trainings[run][0]}' and "
+                    f"'{optimizer}' have the same settings; leave one of them out."
+                )
+            self._recipes[run] = recipe
+            self.trainings[run] = (optimizer, seed)
 
     @property
     def left(self) -> int:
         """Trainings and analyses that are not finished."""
         done = self.store.is_finished
-        trained = [run for run in self.trainings if done(run)]
+        trained = [run for run in self.trainings if is_whole(self.store, run)]
         analysed = [run for run in trained if done(self._analysis(run))]
         return 2 * len(self.trainings) - len(trained) - len(analysed)
 
@@ -147,11 +163,17 @@ class Study:
             progress: called with each event.
 
         Raises:
-            DataError: data that is missing or damaged; nothing has been done then.
+            DataError: data that is missing, damaged or not what finished networks were
+                trained on; nothing has been done then.
             SettingError: settings that the data or the model refuses, likewise.
         """
+        recipe = next(iter(self._recipes.values()))
+        present = None
         if self.left:
-            check_ready(next(iter(self._recipes.values())))
+            present = check_ready(recipe).fingerprint
+        elif recipe.reads_files:
+            present = load_split(recipe).fingerprint
+        self._check_data(present)
         self._begin()
         watch = _Watch(2 * len(self.trainings), progress or (lambda _: None))
         for run, (optimizer, seed) in self.trainings.items():
@@ -159,55 +181,71 @@ class Study:
         trained = run_local(
             self.store, self.trainings, WORK, workers=workers, progress=watch
         )
+        self._check_data(present)
         for run in trained.finished:
-            self.store.add(analysis_config(analysis_of(self.settings, run)))
+            recipe = self._recipes[run]
+            self.store.add(analysis_config(analysis_of(self.settings, run, recipe)))
             watch.names[self._analysis(run)] = watch.names[run] + ", analysis"
         watch.skip(len(trained.failed))
-        analysed = run_local(
+        run_local(
             self.store,
             [self._analysis(run) for run in trained.finished],
             WORK,
             workers=workers,
             progress=watch,
         )
-        return self.collect({**trained.failed, **analysed.failed})
+        return self.collect()
 
-    def collect(self, failed: Mapping[str, Failure] | None = None) -> Comparison:
-        """Join the stored results into rows.
-
-        Args:
-            failed: runs that failed, by id.
+    def collect(self) -> Comparison:
+        """Join the stored results into rows; what has none is told among the failures.
 
         Raises:
-            StoreError: a run is neither finished nor known to have failed.
+            StoreError: a result is damaged.
         """
-        failed = failed or {}
         rows, failures, facts = [], [], {}
         for run, (optimizer, seed) in self.trainings.items():
-            if run in failed:
-                failures.append(f"{optimizer}, seed {seed}: {failed[run].reason}")
-                continue
             analysis = self._analysis(run)
-            if analysis in failed:
-                reason = failed[analysis].reason
-                failures.append(f"{optimizer}, seed {seed}, analysis: {reason}")
+            if not is_whole(self.store, run):
+                failures.append(f"{optimizer}, seed {seed}: {self._why_not(run)}")
                 continue
-            rows.append(_row(self.store, optimizer, seed, run, analysis))
+            if not self.store.is_finished(analysis):
+                why = self._why_not(analysis)
+                failures.append(f"{optimizer}, seed {seed}, analysis: {why}")
+                continue
+            try:
+                rows.append(_row(self.store, optimizer, seed, run, analysis))
+            except (ValidationError, AttributeError, KeyError, TypeError) as error:
+                why = "values of another kind"
+                raise self.store.damaged(run, "result.json", why) from error
             result = self.store.result(run)
             facts = {name: result[name] for name in _FACTS}
         return Comparison(
             settings=self.settings, rows=tuple(rows), failures=tuple(failures), **facts
         )
 
+    def _why_not(self, run: str) -> str:
+        failure = self.store.failure(run)
+        return failure.reason if failure else "not finished"
+
+    def _check_data(self, present: str | None) -> None:
+        """Compare a fingerprint with those of the networks that are there."""
+        if present is not None:
+            whole = [run for run in self.trainings if is_whole(self.store, run)]
+            before = [str(self.store.result(run).get("data")) for run in whole]
+            check_same_data(present, before, data=self.settings.data)
+
     def _begin(self) -> None:
         settings = self.settings
         record = settings.model_dump(mode="json")
         write_json(self.store.root / _STUDIES / f"{settings.name}.json", record)
         for recipe in self._recipes.values():
-            self.store.add(training_config(recipe))
+            run = self.store.add(training_config(recipe))
+            if not is_whole(self.store, run):
+                self.store.reopen(run)
 
     def _analysis(self, training: str) -> str:
-        return run_id(analysis_config(analysis_of(self.settings, training)))
+        recipe = self._recipes[training]
+        return run_id(analysis_config(analysis_of(self.settings, training, recipe)))
 
 
 def stored_study(store: Store, name: str | None = None) -> Study:
@@ -219,13 +257,24 @@ def stored_study(store: Store, name: str | None = None) -> Study:
 
     Raises:
         UnknownNameError: no such comparison, or several.
+        StoreError: none was begun there, or its settings are damaged.
     """
     paths = sorted((store.root / _STUDIES).glob("compare-*.json"))
     found = [path for path in paths if path.stem.startswith(name or "")]
+    if not paths:
+        raise StoreError(
+            f"{store.root} holds no comparison; name the folder that `steppe compare` "
+            "wrote with --out."
+        )
     if not found or (name is not None and len(found) > 1):
         raise unknown_name("comparison", name or "", [path.stem for path in paths])
     newest = max(found, key=lambda path: path.stat().st_mtime)
-    return Study(CompareSettings.model_validate(read_json(newest)), store)
+    fix = "delete it and run `steppe compare` again"
+    try:
+        return Study(CompareSettings.model_validate(read_json(newest, fix)), store)
+    except (ValidationError, SettingError, UnknownNameError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise StoreError(f"{newest} is damaged ({why}); {fix}.") from error
 
 
 @dataclass
@@ -237,13 +286,16 @@ class _Watch:
     names: dict[str, str] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
     skipped: int = 0
+    ended: int = 0
 
     def __call__(self, event: Event) -> None:
         ended = event.state in ("finished", "failed")
         self.shares[event.run] = 1.0 if ended else event.fraction
         text = f"{self.names[event.run]}: {event.text or event.state}"
+        self.ended += ended
         done = sum(self.shares.values()) + self.skipped
-        self.tell(Progress(done, self.total, text, ended))
+        finished = self.ended + self.skipped
+        self.tell(Progress(done, self.total, text, ended, finished))
 
     def skip(self, runs: int) -> None:
         """Count analyses that cannot be done as done."""
@@ -254,8 +306,11 @@ _FACTS = ("notes", "parameters", "train_samples", "test_samples")
 
 
 def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
-    result, found, config = store.result(run), store.result(analysis), store.config(run)
+    needed = ("last", "best", "wrong", "test_samples", *_FACTS)
+    result, config = _result(store, run, needed), store.config(run)
+    found = _result(store, analysis, ("measures", "line"))
     method = config["optimizer"]
+    fix = f"delete the folder {store.folder(run)} and run again"
     return Row(
         optimizer=optimizer,
         seed=seed,
@@ -263,11 +318,27 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
         analysis=analysis,
         settings=config,
         gradients=OPTIMIZERS[method["name"]].spec.grad_evals if method else 1.0,
-        last=result["last"],
-        best=result["best"],
+        last=_scores(result["last"]),
+        best=_scores(result["best"]),
         wrong=result["wrong"],
         test_samples=result["test_samples"],
-        history=read_json(store.artefact(run, HISTORY))["epochs"],
+        history=[
+            _scores(row)
+            for row in read_json(store.artefact(run, HISTORY), fix)["epochs"]
+        ],
         measures=found["measures"],
         line=found["line"],
     )
+
+
+def _result(store: Store, run: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    result = store.result(run)
+    for name in needed:
+        if name not in result:
+            raise store.damaged(run, "result.json", f"no {name}")
+    return result
+
+
+def _scores(row: dict[str, float | None]) -> dict[str, float]:
+    """Numbers as they were before JSON, which has no word for infinite losses."""
+    return {name: math.nan if v is None else v for name, v in row.items()}

@@ -75,6 +75,11 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, text + "\n")
 
 
+def json_line(value: Any) -> str:
+    """JSON on one line; NaN and infinities as null."""
+    return json.dumps(_nulled(value), allow_nan=False)
+
+
 def read_json(path: Path | str, fix: str = "delete it and run again") -> Any:
     """Read a JSON file.
 

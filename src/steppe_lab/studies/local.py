@@ -45,9 +45,9 @@ def run_local(
     """Work on runs until each is finished or has failed.
 
     Finished runs are not run again. A run whose worker dies is tried again at once,
-    one that raised in the next call, as long as it has attempts left. A run that
-    another process works on is waited for. Workers import the main module of the
-    program, so a script calls this below `if __name__ == "__main__":`.
+    one that raised in the next call, unless its failure follows from its settings.
+    A run that another process works on is waited for. Workers import the main module
+    of the program, so a script calls this below `if __name__ == "__main__":`.
 
     Args:
         store: where the runs are.
@@ -56,7 +56,7 @@ def run_local(
             a `report(fraction, text)`; the dict it returns is the result.
         workers: processes at most.
         progress: called in this process with each event; fast reports are thinned.
-        max_attempts: tries per run, over all calls.
+        max_attempts: tries in this call of a run whose workers die.
         threads: of the numerical libraries, per worker.
 
     Raises:
@@ -103,7 +103,7 @@ class _Study:
                 continue
             failure = self.store.failure(run)
             self.attempts[run] = failure.attempts if failure else 0
-            if failure and failure.attempts >= self.max_attempts:
+            if failure and failure.final:
                 self._note(Event(run, "failed", 0.0, failure.reason))
             else:
                 self.queue.append(run)
@@ -184,11 +184,12 @@ class _Study:
             return
         with lease:
             failure = self.store.fail(run, reason, died=True)
-        if failure.attempts >= self.max_attempts:
+        tries = failure.attempts - self.attempts[run]
+        if tries >= self.max_attempts:
             self._note(Event(run, "failed", 0.0, reason))
             return
         self.queue.appendleft(run)
-        again = f"attempt {failure.attempts + 1} of {self.max_attempts} follows"
+        again = f"attempt {tries + 1} of {self.max_attempts} follows"
         self._note(Event(run, "waiting", 0.0, f"{reason}; {again}"))
 
     def _count_false_start(self, how: str) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 class TrainingSettings(BaseModel):
     """How networks are trained, whatever the optimizer and the seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str = "sgd:lr=0.05"
     """The optimizer that wrapping methods step with."""
@@ -31,7 +31,7 @@ class TrainingSettings(BaseModel):
     """Share of training labels exchanged for a wrong class."""
     held_out: Literal["test", "validation"] = "test"
     """Samples to judge on: the test set, or unused training samples while tuning."""
-    data_seed: int = Field(default=0, ge=0)
+    data_seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the samples drawn and of the label noise."""
     epochs: int = Field(default=30, ge=1)
     """Passes over the training samples."""
@@ -50,7 +50,7 @@ class TrainSettings(TrainingSettings):
 
     optimizer: str = "sam"
     """An optimizer, such as sgd, sam:rho=0.1 or adam; see `steppe list`."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the order of samples and the optimizer's noise."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from steppe_lab.studies.store import Store, run_id
 from steppe_lab.studies.trials import (
     CHECKPOINT,
     check_ready,
+    check_same_data,
+    is_whole,
     load_split,
     objective_on,
     read_measure,
@@ -49,9 +51,16 @@ def train_one(
         StoreError: training failed; the reason is given.
     """
     recipe = recipe_of(settings, settings.optimizer, settings.seed)
-    if not store.is_finished(run_id(training_config(recipe))):
+    run = run_id(training_config(recipe))
+    whole = is_whole(store, run)
+    if not whole:
         check_ready(recipe)
-    run = store.add(training_config(recipe))
+    elif recipe.reads_files:
+        present, then = load_split(recipe).fingerprint, store.result(run).get("data")
+        check_same_data(present, [str(then)], data=recipe.data.name)
+    store.add(training_config(recipe))
+    if not whole:
+        store.reopen(run)
     outcome = run_local(store, [run], WORK, progress=progress)
     if run in outcome.failed:
         raise StoreError(f"training failed: {outcome.failed[run].reason}")
@@ -66,8 +75,18 @@ def measure_one(
     samples: int = 2000,
     seed: int = 0,
     device: str | None = None,
+    trust: Collection[str] = (),
 ) -> dict[str, Estimate]:
     """Measure a checkpoint on the data its recipe names.
+
+    Args:
+        checkpoint: the file.
+        measures: texts such as "lpf:sigma=0.02".
+        part: whose samples are measured on.
+        samples: at most so many, drawn by the seed of the data.
+        seed: of the measures' draws.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoint may name.
 
     Returns:
         Estimates by the text of the measure, in the order given.
@@ -75,11 +94,15 @@ def measure_one(
     Raises:
         CheckpointError: a file that is missing, damaged or not steppe's.
         SettingError: a setting that has no meaning.
-        DataError: data that is missing or damaged.
+        DataError: data that is missing, damaged or not what was trained on.
     """
     for text in measures:
         read_measure(text)
-    loaded = checkpoints.load(checkpoint, device=device)
-    split = load_split(loaded.recipe)
-    objective = objective_on(loaded.model, split, part=part, samples=samples)
+    loaded = checkpoints.load(checkpoint, device=device, trust=trust)
+    recipe = loaded.recipe
+    split = load_split(recipe)
+    check_same_data(split.fingerprint, [loaded.data], data=recipe.data.name)
+    objective = objective_on(
+        loaded.model, split, part=part, samples=samples, seed=recipe.data_seed
+    )
     return measure(objective, measures, seed=seed)

@@ -23,6 +23,7 @@ from steppe.errors import SettingError, StoreError
 from steppe_lab.studies import leases
 from steppe_lab.studies.files import (
     TEMPORARY,
+    cannot,
     canonical_json,
     digest,
     read_json,
@@ -46,6 +47,7 @@ class Failure:
     reason: str  # one line, of the last attempt
     attempts: int  # how often it was tried, this one included
     died: bool = False  # the process ended, as opposed to an exception in the work
+    final: bool = False  # follows from the settings: trying again changes nothing
 
 
 @dataclass(frozen=True)
@@ -68,22 +70,20 @@ class Store:
     """Runs in a folder, by id.
 
     Args:
-        root: the folder; made when it is missing.
+        root: the folder; made when the first run is added.
         stale_after: seconds without a heartbeat after which a lease may be stolen.
 
     Raises:
-        StoreError: the folder cannot be used, or a newer steppe made it.
+        StoreError: a newer steppe made it, or its marker is damaged.
     """
 
     def __init__(self, root: Path | str, *, stale_after: float = STALE_AFTER) -> None:
         self.root = Path(root)
         self.stale_after = stale_after
         self._runs = self.root / "runs"
-        marker = self.root / "store.json"
-        if marker.exists():
-            _check_format(marker)
-        else:
-            write_json(marker, {"format": FORMAT, "steppe": _version()})
+        self._marker = self.root / "store.json"
+        if self._marker.exists():
+            _check_format(self._marker)
 
     def add(self, config: dict[str, Any]) -> str:
         """Put a run down, unless it is there; its id comes from its settings.
@@ -93,6 +93,8 @@ class Store:
             StoreError: another config has this id, or nothing can be written.
         """
         run = run_id(config)
+        if not self._marker.exists():
+            write_json(self._marker, {"format": FORMAT, "steppe": _version()})
         path = self.folder(run) / _CONFIG
         if not path.exists():
             write_json(path, config)
@@ -161,7 +163,7 @@ class Store:
         try:
             return Failure(**record)
         except TypeError as error:
-            raise self._damaged(run, _FAILURE, str(error)) from error
+            raise self.damaged(run, _FAILURE, str(error)) from error
 
     def finish(self, run: str, result: dict[str, Any]) -> None:
         """Store the result of a run, for good: a result already there stays."""
@@ -169,11 +171,22 @@ class Store:
         if not path.exists():
             write_json(path, result)
 
-    def fail(self, run: str, reason: str, *, died: bool = False) -> Failure:
+    def reopen(self, run: str) -> None:
+        """Forget the result of a run, so that it is worked on again."""
+        path = self.folder(run) / _RESULT
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot("remove", path, error) from error
+
+    def fail(
+        self, run: str, reason: str, *, died: bool = False, final: bool = False
+    ) -> Failure:
         """Record one more failed attempt; call it while holding the lease."""
         before = self.failure(run)
         line = " ".join(reason.split())
-        failure = Failure(line, 1 + (before.attempts if before else 0), died)
+        attempts = 1 + (before.attempts if before else 0)
+        failure = Failure(line, attempts, died, final)
         write_json(self.folder(run) / _FAILURE, asdict(failure))
         return failure
 
@@ -237,10 +250,11 @@ class Store:
             f"{folder}{os.sep}{name}", f"delete the folder {folder} and run again"
         )
         if not isinstance(record, dict):
-            raise self._damaged(run, name, "not a JSON object")
+            raise self.damaged(run, name, "not a JSON object")
         return record
 
-    def _damaged(self, run: str, name: str, why: str) -> StoreError:
+    def damaged(self, run: str, name: str, why: str) -> StoreError:
+        """One sentence for a file of a run that is not as it was written."""
         folder = self.folder(run)
         return StoreError(
             f"{folder / name} is damaged ({why}); "

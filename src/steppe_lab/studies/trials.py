@@ -7,34 +7,36 @@ once however often it is measured.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import nn
 
-from steppe.errors import StoreError
+from steppe.errors import DataError, SettingError, StoreError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.subspaces import Line
 from steppe.measures import MEASURES, measure
 from steppe.objective import Objective
-from steppe.registry import Choice
+from steppe.registry import Choice, is_code, one_line
 from steppe.results import Estimate, Surface
 from steppe_lab import datasets
 from steppe_lab.datasets import Split
 from steppe_lab.studies.files import read_json, write_atomically, write_json
+from steppe_lab.studies.store import Store
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate
-from steppe_lab.training.loop import train
-from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.loop import KEEP_EVERY, train
+from steppe_lab.training.recipe import BUILD, SEEDS, Recipe, code_of
+from steppe_lab.training.seeding import seeded
 
 Report = Callable[[float, str], None]
 
 DATA_DIR = "STEPPE_DATA_DIR"  # where workers find data; no part of a run's identity
+INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from
 CHECKPOINT = "model.safetensors"
 HISTORY = "history.json"
 _STATE = "training.pt"
@@ -46,26 +48,38 @@ class Analysis(BaseModel):
     Args:
         training: id of the training run.
         measures: measures of flatness, on training samples.
-        samples: at most so many training samples, the first of the split.
+        samples: at most so many training samples, drawn by the seed of the data, so
+            that networks trained on the same data are measured on the same samples.
         line_points: points of the loss along a random line; 0 for no line.
         line_radius: the line runs from minus to plus this, in units of the norms of
             the filters.
         seed: of the measures' draws and of the line's direction.
+        code: digests of the source files of the code of the user that the network and
+            the measures are made by, by name; no other code is run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     training: str
     measures: tuple[Choice, ...]
     samples: int = Field(default=2000, ge=1)
     line_points: int = Field(default=25, ge=0)
     line_radius: float = Field(default=1.0, gt=0.0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    code: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("measures", mode="before")
     @classmethod
     def _choices(cls, value: Any) -> Any:
         return tuple(read_measure(item) for item in value)
+
+    @model_validator(mode="after")
+    def _with_code(self) -> Analysis:
+        names = [(MEASURES, choice.name) for choice in self.measures]
+        mine = {name for _, name in names if is_code(name)}
+        before = {name: self.code[name] for name in mine if name in self.code}
+        object.__setattr__(self, "code", {**self.code, **code_of(names, before)})
+        return self
 
 
 def read_measure(given: Any) -> Choice:
@@ -104,30 +118,94 @@ def load_split(recipe: Recipe, data_dir: Path | None = None) -> Split:
     """The samples a recipe is about; the folder may come from STEPPE_DATA_DIR."""
     if data_dir is None and DATA_DIR in os.environ:
         data_dir = Path(os.environ[DATA_DIR])
-    return recipe.selection.apply(datasets.load(recipe.data.name, data_dir))
+    with seeded(0):
+        dataset = datasets.load(recipe.data, data_dir)
+    return recipe.selection.apply(dataset)
 
 
-def check_ready(recipe: Recipe) -> None:
-    """Read the data and make the network once, so that mistakes show before any work.
+def check_ready(recipe: Recipe) -> Split:
+    """Read the data and try the network once, so that mistakes show before any work.
 
     Raises:
         DataError: data that is missing or damaged.
-        SettingError: a setting of the model, or samples that the data does not have.
+        SettingError: a setting of the model, samples that the data does not have, or
+            a network that is none or cannot be trained on them.
     """
     split = load_split(recipe)
-    recipe.make_model(split.in_shape, len(split.classes))
+    classes = len(split.classes)
+    model = recipe.make_model(split.in_shape, classes)
+    name = f"model {recipe.model.name}"
+    if not any(True for _ in model.parameters()):
+        raise SettingError(f"{name} has no parameters to train; {BUILD}.")
+    try:
+        with torch.no_grad():
+            shape = tuple(model.eval()(split.train[0][:2].to(recipe.device)).shape)
+    except Exception as error:
+        if not is_code(recipe.model.name):
+            raise
+        raise SettingError(
+            f"{name} cannot be called with inputs of shape {split.in_shape} "
+            f"({one_line(error)}); {BUILD}."
+        ) from error
+    rows = min(2, len(split.train[1]))
+    if shape != (rows, classes):
+        raise SettingError(
+            f"{name} must give one number per class, shape {(rows, classes)} for "
+            f"{rows} inputs, got {shape}; {BUILD}."
+        )
+    _check_last_batch(recipe, model, len(split.train[1]))
+    return split
+
+
+def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
+    """Refuse data that is not what earlier results came from.
+
+    Args:
+        now: fingerprint of the split at hand.
+        before: fingerprints of the splits that networks were trained on.
+        data: name of the data set, for the sentence.
+
+    Raises:
+        DataError: one of them is another.
+    """
+    for then in before:
+        if then != now:
+            raise DataError(
+                f"{data} is not the data that was trained on (SHA-256 {now[:8]} now, "
+                f"{then[:8]} then); name another --out, or give the data it was "
+                "trained on."
+            )
+
+
+def is_whole(store: Store, run: str) -> bool:
+    """Whether a training is finished and its network and history are there."""
+    needed = (CHECKPOINT, HISTORY)
+    return store.is_finished(run) and all(
+        store.artefact(run, name).exists() for name in needed
+    )
+
+
+def _check_last_batch(recipe: Recipe, model: nn.Module, samples: int) -> None:
+    lonely = recipe.batch_size == 1 or samples % recipe.batch_size == 1
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if lonely and any(isinstance(module, norms) for module in model.modules()):
+        raise SettingError(
+            f"batch norm needs 2 samples in every batch, got one of 1 with "
+            f"batch_size {recipe.batch_size} and {samples} training samples; change "
+            "either by one."
+        )
 
 
 def objective_on(
-    model: torch.nn.Module,
+    model: nn.Module,
     split: Split,
     *,
     part: Literal["train", "test"] = "train",
     samples: int,
+    seed: int,
 ) -> Objective:
-    """Mean cross-entropy on the first samples of one part of a split."""
-    inputs, targets = split.train if part == "train" else split.test
-    return Objective(model, (inputs[:samples], targets[:samples]))
+    """Mean cross-entropy on some samples of one part of a split, drawn by a seed."""
+    return Objective(model, split.some(part, samples, seed=seed))
 
 
 def estimate_record(estimate: Estimate) -> dict[str, Any]:
@@ -149,7 +227,6 @@ def surface_record(surface: Surface) -> dict[str, Any]:
 def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     recipe = Recipe.model_validate(settings)
     split = load_split(recipe)
-    start = time.perf_counter()
     state = folder / _STATE
     trained = train(
         recipe,
@@ -157,10 +234,12 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         report=report,
         resume=state.read_bytes() if state.exists() else None,
         keep=lambda kept: write_atomically(state, kept),
+        keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
     )
-    write_json(folder / "timing.json", {"seconds": time.perf_counter() - start})
-    classes = len(split.classes)
-    contents = checkpoints.to_bytes(trained.model, recipe, split.in_shape, classes)
+    write_json(folder / "timing.json", {"seconds": trained.seconds})
+    contents = checkpoints.to_bytes(
+        trained.model, recipe, split.in_shape, len(split.classes), split.fingerprint
+    )
     write_atomically(folder / CHECKPOINT, contents)
     write_json(folder / HISTORY, {"epochs": trained.history})
     state.unlink(missing_ok=True)
@@ -174,7 +253,8 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         "train_samples": len(split.train[1]),
         "test_samples": len(split.test[1]),
         "notes": list(split.notes),
-        "steppe": version("steppe"),
+        "data": split.fingerprint,
+        "versions": checkpoints.versions(),
     }
 
 
@@ -183,9 +263,13 @@ def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str
     path = folder.parent / analysis.training / CHECKPOINT
     if not path.exists():
         raise StoreError(f"{path} is missing; delete its folder and train it again.")
-    checkpoint = checkpoints.load(path)
-    split = load_split(checkpoint.recipe)
-    objective = objective_on(checkpoint.model, split, samples=analysis.samples)
+    checkpoint = checkpoints.load(path, trust=analysis.code)
+    recipe = checkpoint.recipe
+    split = load_split(recipe)
+    check_same_data(split.fingerprint, [checkpoint.data], data=recipe.data.name)
+    objective = objective_on(
+        checkpoint.model, split, samples=analysis.samples, seed=recipe.data_seed
+    )
     steps = len(analysis.measures) + (analysis.line_points > 0)
     found: dict[str, Any] = {}
     names = [choice.name for choice in analysis.measures]

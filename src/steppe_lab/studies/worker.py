@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steppe.errors import SteppeError, StoreError, UsageError
+from steppe.registry import one_line
 from steppe_lab.studies.files import write_atomically
 from steppe_lab.studies.leases import Lease
 from steppe_lab.studies.store import Failure, Store
@@ -68,6 +69,7 @@ def serve(
 ) -> None:
     """Body of the process: take orders until None comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # what code of the user prints is no output of the command
     heart = _Heart()
     talk = _Talk(pipe)
     try:
@@ -103,12 +105,11 @@ def find_work(name: str) -> Work:
 def is_settled(failure: Failure, order: Order) -> bool:
     """Whether a failed run stays failed.
 
-    An exception comes again with the same settings, so one call tries it once; a
-    process that died may have been unlucky and is tried again at once.
+    What raised is tried once per call, as code and data may have been mended since;
+    a process that died may have been unlucky and is tried again at once.
     """
-    if failure.attempts >= order.max_attempts:
-        return True
-    return not failure.died and failure.attempts > order.attempts
+    tries = failure.attempts - order.attempts
+    return failure.final or tries >= (order.max_attempts if failure.died else 1)
 
 
 class _Heart:
@@ -189,12 +190,14 @@ def _carry_out(store: Store, run: str, work: Work, talk: _Talk) -> Event:
         with contextlib.suppress(StoreError):
             text = "".join(traceback.format_exception(error))
             write_atomically(store.artefact(run, "traceback.txt"), text)
-        return Event(run, "failed", 0.0, store.fail(run, reason).reason)
+        # Arithmetic that breaks down does so again: nothing else has gone into it.
+        final = isinstance(error, SteppeError) and isinstance(error, ArithmeticError)
+        failure = store.fail(run, reason, final=final)
+        return Event(run, "failed", 0.0, failure.reason)
     return Event(run, "finished", 1.0)
 
 
 def _one_line(error: BaseException) -> str:
-    first = str(error).strip().partition("\n")[0]
     if isinstance(error, SteppeError):
-        return first
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+        return str(error).strip().partition("\n")[0]
+    return one_line(error)

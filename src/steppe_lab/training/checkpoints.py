@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from steppe.errors import CheckpointError, SteppeError
-from steppe_lab.training.recipe import Recipe
+from steppe.registry import is_code
+from steppe_lab.training.recipe import CHOICES, Recipe
 
 FORMAT = 1
 
@@ -30,13 +33,54 @@ class Checkpoint:
     recipe: Recipe
     in_shape: tuple[int, ...]
     classes: int
+    data: str  # fingerprint of the samples trained and judged on
     versions: dict[str, str]
 
 
+class _Chosen(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    settings: dict[str, Any]
+
+
+class _About(BaseModel):
+    """What the metadata must hold before anything is built from it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: PositiveInt
+    recipe: dict[str, Any]
+    in_shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    classes: PositiveInt
+    data: str
+    versions: dict[str, str]
+    sha256: str
+
+    def choices(self) -> dict[str, _Chosen]:
+        """The choices of the recipe by kind; those that are None are left out."""
+        given = {kind: self.recipe.get(kind) for kind in CHOICES}
+        return {k: _Chosen.model_validate(c) for k, c in given.items() if c is not None}
+
+
+def versions() -> dict[str, str]:
+    """What computes here: steppe, torch, numpy and python."""
+    return {
+        "steppe": version("steppe"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
 def to_bytes(
-    model: nn.Module, recipe: Recipe, in_shape: tuple[int, ...], classes: int
+    model: nn.Module,
+    recipe: Recipe,
+    in_shape: tuple[int, ...],
+    classes: int,
+    data: str,
 ) -> bytes:
-    """Contents of a checkpoint file."""
+    """Contents of a checkpoint file; `data` is the fingerprint of the split."""
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
@@ -46,45 +90,61 @@ def to_bytes(
         "recipe": recipe.model_dump(mode="json"),
         "in_shape": list(in_shape),
         "classes": classes,
-        "versions": {
-            "steppe": version("steppe"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "data": data,
+        "versions": versions(),
         "sha256": _checksum(tensors),
     }
     contents: bytes = save(tensors, metadata={"steppe": json.dumps(about)})
     return contents
 
 
-def load(path: Path, *, device: str | None = None) -> Checkpoint:
-    """Read a checkpoint; nothing in it is executed.
+def load(
+    path: Path, *, device: str | None = None, trust: Collection[str] = ()
+) -> Checkpoint:
+    """Read a checkpoint; no code runs but steppe's own and what is trusted.
 
     Args:
         path: the file.
         device: where the network goes; None for the device it was trained on.
+        trust: code of the user, as module:function, that the recipe may name.
 
     Raises:
-        CheckpointError: missing, damaged, of another program or of a newer version.
+        CheckpointError: missing, damaged, of another program or of a newer version,
+            or a recipe that names code which is not trusted or has changed.
     """
     about, tensors = _read(path)
+    for kind, choice in about.choices().items():
+        if is_code(choice.name) and choice.name not in trust:
+            raise CheckpointError(
+                f"{path} names {choice.name} as its {kind}, code that reading it would "
+                f"run; look at that code, and if you trust it name it with --trust "
+                f"{choice.name}."
+            )
     try:
-        settings = {**about["recipe"], **({"device": device} if device else {})}
+        settings = {**about.recipe, **({"device": device} if device else {})}
         recipe = Recipe.model_validate(settings)
-        shape = tuple(about["in_shape"])
-        model = recipe.make_model(shape, about["classes"])
+        model = recipe.make_model(about.in_shape, about.classes)
         model.load_state_dict(tensors)
     except (ValidationError, SteppeError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"the recipe in {path} does not make the network it was saved with "
-            f"({reason}); use the steppe version that wrote it, "
-            f"{about.get('versions', {}).get('steppe', 'unknown')}."
+            f"({_reason(error)}); use the steppe version that wrote it, "
+            f"{about.versions.get('steppe', 'unknown')}."
         ) from None
-    return Checkpoint(model, recipe, shape, about["classes"], about["versions"])
+    return Checkpoint(
+        model, recipe, about.in_shape, about.classes, about.data, about.versions
+    )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error", first["msg"])
+        return f"{'.'.join(map(str, first['loc']))}: {cause}".strip(": .")
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
     if not path.is_file():
         raise CheckpointError(
             f"there is no checkpoint {path}; give a model.safetensors that "
@@ -104,18 +164,35 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} holds weights without a recipe, so steppe cannot tell which "
             "network and data they belong to; use a file that steppe wrote."
         )
-    about: dict[str, Any] = json.loads(metadata["steppe"])
-    if about["format"] > FORMAT:
-        raise CheckpointError(
-            f"{path} has checkpoint format {about['format']}, this steppe reads up to "
-            f"{FORMAT}; upgrade steppe."
-        )
-    if about["sha256"] != _checksum(tensors):
+    about = _about(path, metadata["steppe"])
+    if about.sha256 != _checksum(tensors):
         raise CheckpointError(
             f"the weights in {path} do not match their checksum; the file is damaged, "
             "so copy it again or train again."
         )
     return about, tensors
+
+
+def _about(path: Path, text: str) -> _About:
+    try:
+        record = json.loads(text)
+        found = record.get("format") if isinstance(record, dict) else None
+        if isinstance(found, int) and found > FORMAT:
+            raise CheckpointError(
+                f"{path} has checkpoint format {found}, this steppe reads up to "
+                f"{FORMAT}; upgrade steppe."
+            )
+        about = _About.model_validate_json(text)
+        about.choices()
+    except (ValidationError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = _reason(error) if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} does not say what it holds ({reason}); it is damaged, so copy it "
+            "again or train again."
+        ) from None
+    return about
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

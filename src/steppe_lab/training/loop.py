@@ -22,11 +22,14 @@ from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.recipe import Recipe
 
 Report = Callable[[float, str], None]
-SAVE_EVERY = 10.0  # seconds between states to resume from
+KEEP_EVERY = 10.0  # seconds between states to resume from
 
 
 class TrainingFailedError(SteppeError, ArithmeticError):
-    """Training that cannot go on, such as a loss that is no number."""
+    """Training that cannot go on, such as a loss that is no number.
+
+    It follows from the recipe, so trying again changes nothing.
+    """
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Trained:
 
     model: nn.Module
     history: list[dict[str, float]]
+    seconds: float  # of training, those before a stop included
 
 
 def train(
@@ -44,6 +48,7 @@ def train(
     report: Report | None = None,
     resume: bytes | None = None,
     keep: Callable[[bytes], None] | None = None,
+    keep_every: float = KEEP_EVERY,
 ) -> Trained:
     """Train a network from its initial weights, or from where a kept state left it.
 
@@ -56,14 +61,16 @@ def train(
         report: called with the share done, 0 to 1, and a line of text.
         resume: a state that `keep` was given, to continue from.
         keep: called with the state now and then, to resume from after a stop.
+        keep_every: seconds between two states, at least; 0 is every epoch.
 
     Raises:
-        TrainingFailedError: the loss became NaN or infinite.
+        TrainingFailedError: the training loss became NaN or infinite.
     """
     state = _State.fresh(recipe, split)
     if resume is not None:
         state.load(resume)
-    saved = time.monotonic()
+    start = saved = time.monotonic()
+    spent = state.seconds
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
@@ -72,14 +79,15 @@ def train(
             row = _train_epoch(state, split)
             state.history.append(row)
             state.epoch += 1
+            state.seconds = spent + time.monotonic() - start
             if report is not None:
                 text = f"epoch {state.epoch}/{recipe.epochs}"
                 report(state.epoch / recipe.epochs, text)
-            due = time.monotonic() - saved > SAVE_EVERY
+            due = time.monotonic() - saved >= keep_every
             if keep is not None and due and state.epoch < recipe.epochs:
                 keep(state.to_bytes())
                 saved = time.monotonic()
-    return Trained(state.model, state.history)
+    return Trained(state.model, state.history, state.seconds)
 
 
 @dataclass
@@ -92,7 +100,9 @@ class _State:
     schedule: Schedule
     epoch: int
     history: list[dict[str, float]]
+    seconds: float = 0.0  # so far
     rng: Tensor | None = None
+    cuda_rng: Tensor | None = None
 
     @classmethod
     def fresh(cls, recipe: Recipe, split: Split) -> _State:
@@ -107,8 +117,11 @@ class _State:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "history": self.history,
+            "seconds": self.seconds,
             "rng": torch.get_rng_state(),
         }
+        if "cuda" in self.recipe.device:
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
         file = io.BytesIO()
         torch.save(state, file)
         return file.getvalue()
@@ -124,11 +137,15 @@ class _State:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.history = state["epoch"], state["history"]
+        self.seconds = state["seconds"]
         self.rng = state["rng"].cpu()
+        self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
 
     def put_back_rng(self) -> None:
         if self.rng is not None:
             torch.set_rng_state(self.rng)
+        if self.cuda_rng is not None:
+            torch.cuda.set_rng_state(self.cuda_rng, self.recipe.device)
 
 
 def _train_epoch(state: _State, split: Split) -> dict[str, float]:
@@ -149,10 +166,11 @@ def _train_epoch(state: _State, split: Split) -> dict[str, float]:
         step += 1
     mean = total / len(targets)
     on_train, on_test = evaluate(model, *split.train), evaluate(model, *split.test)
-    for loss in (mean, on_train.loss, on_test.loss):
+    # The test loss is a finding: it may be infinite where training went well.
+    for name, loss in (("running", mean), ("final", on_train.loss)):
         if not math.isfinite(loss):
             raise TrainingFailedError(
-                f"the training loss became {loss} in epoch {state.epoch + 1}; "
+                f"the {name} training loss became {loss} in epoch {state.epoch + 1}; "
                 "lower the learning rate or the radius."
             )
     return {

@@ -6,7 +6,7 @@ due and are checked and completed, so that a stored recipe says every setting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import nn
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry import Choice, Registry, unknown_name
+from steppe.registry import Choice, Registry, is_code, one_line, unknown_name
 from steppe.schedules import Cosine, MultiStep, Schedule
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
 from steppe_lab.training.bases import BASES
+from steppe_lab.training.seeding import seeded
 
 CHOICES: dict[str, Registry[Any]] = {
     "data": DATASETS,
@@ -28,6 +29,8 @@ CHOICES: dict[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "base": BASES,
 }
+BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
+SEEDS = 2**32  # seeds are below, as numpy wants them
 
 
 class Recipe(BaseModel):
@@ -49,9 +52,11 @@ class Recipe(BaseModel):
         warmup_epochs: linear warm-up of the learning rate.
         seed: of the initial weights, the order of samples and the optimizer's noise.
         device: a torch device.
+        code: digests of the source files of choices that are code of the user, by
+            name; filled in, and compared where they are given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: Choice
     model: Choice
@@ -60,13 +65,14 @@ class Recipe(BaseModel):
     train_samples: int | None = Field(default=None, ge=1)
     label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
     held_out: Literal["test", "validation"] = "test"
-    data_seed: int = Field(default=0, ge=0)
+    data_seed: int = Field(default=0, ge=0, lt=SEEDS)
     epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=64, ge=1)
     lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
     warmup_epochs: float = Field(default=0.0, ge=0.0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     device: str = "cpu"
+    code: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("data", "model", "base", "optimizer", mode="before")
     @classmethod
@@ -85,13 +91,10 @@ class Recipe(BaseModel):
         if self.train_samples is None:
             default = DATASETS[self.data.name].spec.train_samples
             object.__setattr__(self, "train_samples", default)
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise SettingError(
-                f"device must be one that torch can use, got '{self.device}' "
-                f"({str(error).splitlines()[0]})"
-            ) from None
+        _check_device(self.device)
+        chosen = [(kind, getattr(self, kind)) for kind in CHOICES]
+        names = [(CHOICES[kind], choice.name) for kind, choice in chosen if choice]
+        object.__setattr__(self, "code", code_of(names, self.code))
         # Made once on a dummy, so that a bad setting shows before any work.
         dummy = nn.Parameter(torch.zeros(1))
         self.make_optimizer(nn.ParameterList([dummy]))
@@ -112,11 +115,27 @@ class Recipe(BaseModel):
             seed=self.data_seed,
         )
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether the data can be other data next time."""
+        return DATASETS[self.data.name].spec.needs_files
+
     def make_model(self, in_shape: tuple[int, ...], classes: int) -> nn.Module:
         """A network with the initial weights that the seed gives."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            model: nn.Module = MODELS.build(self.model, in_shape, classes)
+        with seeded(self.seed):
+            try:
+                model = MODELS.build(self.model, in_shape, classes)
+            except Exception as error:
+                if isinstance(error, SteppeError) or not is_code(self.model.name):
+                    raise
+                raise SettingError(
+                    f"model {self.model.name} failed ({one_line(error)}); {BUILD}."
+                ) from error
+        if not isinstance(model, nn.Module):
+            raise SettingError(
+                f"model {self.model.name} must give an nn.Module, got "
+                f"{type(model).__name__}; {BUILD}."
+            )
         return model.to(self.device)
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
@@ -142,6 +161,43 @@ class Recipe(BaseModel):
             return Cosine(lr, 0.0, steps, warmup)
         drops = (steps // 2, 3 * steps // 4) if self.lr_schedule == "step" else ()
         return MultiStep(lr, drops, warmup=warmup)
+
+
+def code_of(
+    names: Iterable[tuple[Registry[Any], str]], known: Mapping[str, str]
+) -> dict[str, str]:
+    """Digests of the source files of those names that are code of the user.
+
+    Args:
+        names: registries and names in them.
+        known: digests from when the code was used before; empty for the first time.
+
+    Raises:
+        SettingError: the code is other code now.
+    """
+    found = {
+        name: registry[name].source_digest()
+        for registry, name in names
+        if is_code(name)
+    }
+    for name, before in known.items():
+        if found.get(name) != before:
+            raise SettingError(
+                f"the source of {name} is not what it was (SHA-256 "
+                f"{found.get(name, '')[:8]} now, {before[:8]} then); "
+                "restore it, or train again with what it is now."
+            )
+    return found
+
+
+def _check_device(device: str) -> None:
+    try:
+        (torch.ones(1, device=device) + 1).item()
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(
+            f"device must be one that torch can use, got '{device}' "
+            f"({one_line(error)})."
+        ) from None
 
 
 def read_optimizer(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from steppe.errors import CheckpointError, SettingError, UnknownNameError
+from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameError
 from steppe.registry import Choice
 from steppe_lab import datasets
+from steppe_lab.studies.trials import check_ready
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import TrainingFailedError, train
@@ -85,6 +92,11 @@ def test_defaults_speak_where_the_text_is_silent():
         ({"device": "warp"}, "device must be one that torch can use, got 'warp'"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epoch": 1}, "Extra inputs are not permitted"),
+        ({"device": "meta"}, "device must be one that torch can use, got 'meta'"),
+        ({"seed": 2**32}, "seed\n  Input should be less than 4294967296"),
+        ({"data_seed": -1}, "data_seed\n  Input should be greater"),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs\n  Input should be a finite"),
+        ({"base": "sgd:lr=inf"}, "lr must be a finite number, got inf"),
     ],
 )
 def test_a_recipe_refuses_what_has_no_meaning(change, message):
@@ -258,25 +270,207 @@ def test_a_checkpoint_of_another_network_is_refused(saved):
         checkpoints.load(path)
 
 
-def test_code_of_the_user_can_be_model_and_data(digits, tmp_path, monkeypatch):
-    code = """
+def altered(path, change):
+    """Write a checkpoint again with its metadata changed, the weights as they were."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["steppe"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed = change(about)
+    text = changed if isinstance(changed, str) else json.dumps(about)
+    save_file(tensors, path, metadata={"steppe": text})
+
+
+@pytest.mark.parametrize("kind", ["data", "model", "base", "optimizer"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_checkpoint_runs_no_code_that_is_not_trusted(
+    saved, tmp_path, monkeypatch, kind, as_text
+):
+    path, touched = saved[0], tmp_path / "touched"
+    (tmp_path / f"evil_{kind}.py").write_text(
+        f"from pathlib import Path\nPath({str(touched)!r}).touch()\nrun = print\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"evil_{kind}:run"
+    choice = name if as_text else {"name": name, "settings": {}}
+    altered(path, lambda about: about["recipe"].update({kind: choice}))
+    with pytest.raises(CheckpointError, match=r"--trust evil|does not say what it"):
+        checkpoints.load(path)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: "{",
+        lambda about: "{}",
+        lambda about: "[]",
+        lambda about: about.update(in_shape=None),
+        lambda about: about.update(in_shape=[1, -8, 8]),
+        lambda about: about.update(in_shape=[1, 8.5]),
+        lambda about: about.update(in_shape=[]),
+        lambda about: about.update(classes=True),
+        lambda about: about.update(classes=0),
+        lambda about: about.update(recipe=None),
+        lambda about: about.update(versions=3),
+        lambda about: about.update(format="1"),
+        lambda about: about.pop("data"),
+        lambda about: about["recipe"].update(model={"name": 3, "settings": {}}),
+    ],
+)
+def test_metadata_that_are_no_metadata_are_one_sentence(saved, change):
+    altered(saved[0], change)
+    with pytest.raises(CheckpointError, match="does not say what it holds") as caught:
+        checkpoints.load(saved[0])
+    assert "\n" not in str(caught.value)
+
+
+NETS = """
+import random
+import numpy as np
 import torch
 from steppe_lab import datasets
 
 def build(in_shape, classes, *, hidden: int = 3):
     size = torch.Size(in_shape).numel()
     layers = torch.nn.Linear(size, hidden), torch.nn.Linear(hidden, classes)
+    with torch.no_grad():
+        layers[0].bias.fill_(random.random() + np.random.rand())
     return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
 def load(*, data_dir=None):
     return datasets.load("digits", data_dir)
 """
-    (tmp_path / "my_nets.py").write_text(code)
+
+
+@pytest.fixture
+def write_code(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, text: str = NETS):
+        (tmp_path / f"{name}.py").write_text(text)
+        return tmp_path / f"{name}.py"
+
+    return write
+
+
+def test_code_of_the_user_can_be_model_and_data(write_code):
+    write_code("my_nets")
     made = recipe(model="my_nets:build:hidden=4", data="my_nets:load")
     assert made.model == Choice("my_nets:build", {"hidden": 4})
-    split = made.selection.apply(datasets.load(made.data.name))
+    assert set(made.code) == {"my_nets:build", "my_nets:load"}
+    split = made.selection.apply(datasets.load(made.data))
     assert train(made, split).model[1].out_features == 4
     assert Recipe.model_validate_json(made.model_dump_json()) == made
     with pytest.raises((UnknownNameError, ValidationError), match="cannot be imported"):
         recipe(model="my_nets:missing")
+
+
+def _np_state() -> list[int]:
+    return np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+def test_code_of_the_user_runs_under_fixed_seeds_and_leaves_them_alone(write_code):
+    write_code("random_nets")
+    made = recipe(model="random_nets:build")
+    states = random.getstate(), _np_state(), torch.get_rng_state()
+    first, second = made.make_model((4,), 2), made.make_model((4,), 2)
+    assert same(first, second)
+    assert not same(
+        first, recipe(model="random_nets:build", seed=1).make_model((4,), 2)
+    )
+    assert random.getstate() == states[0]
+    assert _np_state() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_other_code_is_another_recipe_and_refuses_the_old_checkpoint(
+    write_code, tmp_path
+):
+    file = write_code("nets_that_change")
+    made = recipe(model="nets_that_change:build")
+    path = tmp_path / "model.safetensors"
+    model = made.make_model((1, 8, 8), 10)
+    path.write_bytes(checkpoints.to_bytes(model, made, (1, 8, 8), 10, "f"))
+    trusted = ("nets_that_change:build",)
+    assert same(checkpoints.load(path, trust=trusted).model, model)
+    file.write_text(NETS + "# changed\n")
+    assert recipe(model="nets_that_change:build") != made
+    with pytest.raises(CheckpointError, match=r"source of nets_.* is not what it was"):
+        checkpoints.load(path, trust=trusted)
+
+
+CONTRACT = r"made by build\(in_shape, classes, \*, settings\.\.\.\) -> nn\.Module\.$"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def build(shape):\n    return 1", r"bad\d:build failed \(TypeError: .*"),
+        ("def build(i, c):\n    raise ValueError('no\\nt')", r"\(ValueError: no\); .*"),
+        ("def build(i, c):\n    return 3", r"must give an nn\.Module, got int; .*"),
+        ("def build(i, c):\n    return nn.Flatten()", "has no parameters to train; .*"),
+        ("def build(i, c):\n    return nn.Linear(3, 4)", "cannot be called with .*"),
+        ("def build(i, c):\n    return nn.Conv2d(1, 2, 3)", "one number per class.*"),
+    ],
+    ids=range(6),
+)
+def test_a_mistake_in_a_model_of_the_user_is_one_sentence(
+    write_code, body, said, request
+):
+    name = f"bad{request.node.callspec.indices['body']}"
+    write_code(name, f"from torch import nn\n{body}\n")
+    with pytest.raises(SettingError, match=said + CONTRACT) as caught:
+        check_ready(recipe(model=f"{name}:build"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def load():\n    pass", "failed .TypeError: .*data_dir"),
+        ("def load(*, data_dir):\n    return data_dir", "give a Dataset, got NoneType"),
+        ("def load(*, data_dir):\n    return open('/no')", "failed .FileNotFoundError"),
+    ],
+    ids=range(3),
+)
+def test_a_mistake_in_data_of_the_user_is_one_sentence(write_code, body, said, request):
+    name = f"poor{request.node.callspec.indices['body']}"
+    write_code(name, body)
+    with pytest.raises(
+        DataError, match=rf"data {name}:load .*{said}.*; data is read by"
+    ):
+        check_ready(recipe(data=f"{name}:load"))
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "import sys\nsys.exit(3)", "def ("])
+def test_code_of_the_user_that_cannot_be_imported_is_one_sentence(write_code, body):
+    name = f"broken{len(body)}"
+    write_code(name, body)
+    with pytest.raises((UnknownNameError, ValidationError), match="cannot be imported"):
+        recipe(model=f"{name}:build")
+
+
+def test_a_last_batch_of_one_is_refused_for_batch_norm_alone():
+    lonely = {"train_samples": 65, "batch_size": 64}
+    with pytest.raises(SettingError, match="batch norm needs 2 samples in every batch"):
+        check_ready(recipe(model="small_cnn:width=2,batch_norm=true", **lonely))
+    check_ready(recipe(**lonely))
+
+
+def test_an_infinite_test_loss_is_a_finding_and_no_failure(digits):
+    made = recipe("sgd", epochs=1)
+    split = made.selection.apply(digits)
+    bad = torch.full_like(split.test[0], math.inf)
+    done = train(made, dataclasses.replace(split, test=(bad, split.test[1])))
+    assert math.isnan(done.history[0]["test_loss"])
+
+
+def test_seconds_before_a_stop_are_counted(digits):
+    made = recipe("sgd")
+    split = made.selection.apply(digits)
+    kept: list[bytes] = []
+    train(made, split, keep=kept.append, keep_every=0)
+    state = torch.load(io.BytesIO(kept[-1]), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save({**state, "seconds": 1000.0}, buffer)
+    assert train(made, split, resume=buffer.getvalue()).seconds > 1000

@@ -66,6 +66,14 @@ def test_a_half_precision_matrix_has_the_trace_of_its_own_entries(dtype):
     assert found.stderr == pytest.approx(wide.stderr, rel=1e-5)
 
 
+def test_autocast_around_it_changes_nothing():
+    H = problems.symmetric(SPECTRUM).float()
+    expected = trace(H)
+    with problems.bfloat16_autocast():
+        found = trace(H)
+    assert (found.value, found.stderr) == (expected.value, expected.stderr)
+
+
 def test_draws_are_added_in_float64():
     # 2^24 and ones: a sum in float32 loses them all.
     H = torch.diag(torch.tensor([2.0**24, *[1.0] * 7]))

@@ -154,17 +154,22 @@ def _search(krylov: Krylov, aim: _Aim, budget: int) -> _Ritz:
     wanted = order[: aim.k]
     chosen = coefficients[:, wanted]
     coupled = torch.hypot(residuals[wanted], krylov.couplings(chosen))
+    met = met and bool((coupled <= _allowed(values[wanted], krylov, aim)).all())
     return _Ritz(values[wanted], krylov.vectors(chosen), coupled, met)
+
+
+def _allowed(values: Tensor, krylov: Krylov, aim: _Aim) -> Tensor:
+    return (aim.tol * values.abs()).clamp(min=10 * krylov.epsilon)
 
 
 def _met(values: Tensor, residuals: Tensor, krylov: Krylov, aim: _Aim) -> bool:
     preference = _preference(values, aim.which)
     if float(preference[0] + residuals[0]) <= aim.bar:
         return True
-    allowed = (aim.tol * values.abs()).clamp(min=10 * krylov.epsilon)
+    allowed = _allowed(values, krylov, aim)
     if bool((residuals > allowed)[: aim.k].any()):
         return False
-    if len(values) <= aim.k or krylov.exhausted:
+    if len(values) <= aim.k:
         return True
     # The next pair may still be on its way up to a place among the wanted ones.
     lead = preference[aim.k - 1] - preference[aim.k]

@@ -162,6 +162,15 @@ def test_a_context_around_it_changes_nothing(context):
     assert not losses.requires_grad
 
 
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
+def test_gradients_stay_off_inside_where_they_were_off_outside(context):
+    objective = Objective(problems.mlp(), problems.vectors())
+    with context(), objective.measuring():
+        assert not objective.batch_losses(0).requires_grad
+    with objective.measuring():
+        assert objective.batch_losses(0).requires_grad
+
+
 def test_a_model_made_under_inference_mode_is_refused():
     with torch.inference_mode():
         model = problems.mlp()

@@ -352,11 +352,12 @@ def _on_batches(loss: BatchLoss) -> BatchLoss:
         try:
             return loss(model, batch)
         except (AttributeError, TypeError) as error:
-            kind = type(model).__name__
-            if kind not in str(error):  # a model taken for its outputs is named there
+            said = str(error).partition("\n")[0]
+            # A model that is taken for its outputs is named in torch's message.
+            if type(model).__name__ not in said:
                 raise
             raise DataError(
-                f"the loss failed with '{error}', as it is called with (model, batch); "
+                f"the loss failed with '{said}', as it is called with (model, batch); "
                 "run the model inside it, or give a torch loss with reduction='none'."
             ) from error
 

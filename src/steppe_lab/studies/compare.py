@@ -145,12 +145,16 @@ class Study:
             self._recipes[run] = recipe
             self.trainings[run] = (optimizer, seed)
 
+    def recipe(self, run: str) -> Recipe:
+        """How a network of the study is trained."""
+        return self._recipes[run]
+
     @property
     def left(self) -> int:
         """Trainings and analyses that are not finished."""
         done = self.store.is_finished
         trained = [run for run in self.trainings if is_whole(self.store, run)]
-        analysed = [run for run in trained if done(self._analysis(run))]
+        analysed = [run for run in self.trainings if done(self._analysis(run))]
         return 2 * len(self.trainings) - len(trained) - len(analysed)
 
     def run(

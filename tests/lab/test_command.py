@@ -58,6 +58,21 @@ MISTAKES = [
     (["compare", "--out", "file/inside"], "cannot write"),
     (["compare", "--model", "nomodule:build"], "cannot be imported"),
     (["train", "--optimizer", "sammy"], "unknown optimizer 'sammy'"),
+    (["compare", "sgd", "sgd:lr=0.05"], "'sgd' and 'sgd:lr=0.05' have the same"),
+    (["compare", "--device", "meta"], "device must be one that torch can use"),
+    (["compare", "--data-seed", "4294967296"], "data_seed must be less than"),
+    (["compare", "--warmup-epochs", "inf"], "warmup_epochs must be a finite number"),
+    (["compare", "sam:rho=nan"], "rho must be a finite number, got nan"),
+    (
+        [
+            "compare",
+            *("--batch-size", "64", "--train-samples", "65"),
+            *("--model", "small_cnn:batch_norm=true"),
+        ],
+        "batch norm needs 2 samples in every batch",
+    ),
+    (["train", "--seed", "-1"], "seed must be greater than or equal to 0"),
+    (["report", "--out", "typo"], "typo holds no comparison"),
     (["measure"], "missing"),
     (["measure", "none.safetensors"], "there is no checkpoint none.safetensors"),
     (["measure", "file"], "not a readable checkpoint"),
@@ -126,6 +141,67 @@ def test_compare_prints_table_reading_and_report(steppe):
     ]
     code, out, _ = steppe("report")
     assert (code, out.strip()) == (0, report)
+
+
+CODE = """
+from steppe_lab import datasets
+print("at import")
+
+def load(*, data_dir):
+    print("reading")
+    return datasets.load("digits")
+"""
+
+
+def test_what_code_of_the_user_prints_stays_out_of_the_results(tmp_path):
+    (tmp_path / "printing.py").write_text(CODE)
+    (tmp_path / "secrets.py").write_text("raise RuntimeError('not this one')")
+    command = [Path(sys.executable).with_name("steppe"), "compare", "sgd", *TINY]
+    small = ["--seeds", "1", "--measures", "lpf:samples=3", "--data", "printing:load"]
+    done = subprocess.run(
+        [*command, *small, "--json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["sgd"]
+    assert "at import" in done.stderr
+    (checkpoint,) = tmp_path.glob("steppe-runs/runs/*/model.safetensors")
+    measure = [command[0], "measure", checkpoint, "lpf:samples=3", "--json"]
+    done = subprocess.run(measure, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "name it with --trust printing:load" in done.stderr
+    assert "at import" not in done.stderr
+    measure += ["--trust", "printing:load"]
+    done = subprocess.run(measure, cwd=tmp_path, capture_output=True, text=True)
+    assert json.loads(done.stdout)
+
+
+def test_compare_with_failed_runs_prints_the_rest_and_exits_with_1(steppe):
+    small = [*TINY, "--seeds", "1", "--measures", "lpf:samples=3", "--json"]
+    code, out, err = steppe("compare", "sgd", "sgd:lr=1e30", *small)
+    assert code == 1
+    assert [json.loads(line)["label"] for line in out.splitlines()] == ["sgd"]
+    assert "failed: sgd:lr=1e30, seed 0: the" in err
+    assert steppe("compare", "sgd:lr=1e30", *small)[:2] == (1, "")
+    code, _, err = steppe("report")
+    assert code == 2
+    assert "none of the 1 runs" in err
+    assert "run `steppe compare sgd:lr=1e30 --model small_cnn:width=1" in err
+    assert steppe("train", "--optimizer", "sgd:lr=1e30", *TINY)[0] == 2
+
+
+def test_a_second_call_reads_no_data_and_is_quick(steppe):
+    small = [*TINY, "--seeds", "1", "--measures", "lpf:samples=3", "--json"]
+    assert steppe("compare", "sgd", *small)[0] == 0
+    code = (
+        "import sys, steppe_lab.cli as cli; cli.main(sys.argv[1:]); "
+        "print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "compare", "sgd", *small],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_list_shows_every_registered_name_with_its_settings(steppe):

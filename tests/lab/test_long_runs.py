@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,16 +17,18 @@ import pytest
 from steppe_lab.studies.compare import Comparison, Study
 from steppe_lab.studies.settings import CompareSettings
 from steppe_lab.studies.store import Store
-from steppe_lab.studies.trials import DATA_DIR
+from steppe_lab.studies.trials import DATA_DIR, INTERVAL
+
+STATES = "steppe-runs/runs/*/training.pt"
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["--epochs", "4", "--seeds", "2", "--model", "small_cnn:width=4"]
+SMALL = ["--epochs", "12", "--seeds", "2", "--model", "small_cnn:width=4"]
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "steppe_lab.cli", "compare", *SMALL, "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", INTERVAL: "0"}
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         command,
@@ -37,14 +40,36 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
+def changes(folder: Path) -> set[tuple[str, int]]:
+    """Kept states and when they were written; they vanish at the end of a training."""
+    found = set()
+    for path in folder.glob(STATES):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((path.parent.name, path.stat().st_mtime_ns))
+    return found
+
+
+def wait_for_a_state(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Until a training has kept a state to resume from, or everything is done."""
+    before = changes(folder)
+    while process.poll() is None:
+        if changes(folder) - before:
+            return
+        time.sleep(0.01)
+
+
 def test_five_kills_at_random_moments_change_no_bit(tmp_path):
     with start(tmp_path / "calm") as calm:
         expected = calm.communicate(timeout=280)[0]
     draw = random.Random(0)
+    kept = 0
     for _ in range(5):
         with start(tmp_path / "killed") as process:
-            time.sleep(draw.uniform(1.0, 9.0))
+            wait_for_a_state(tmp_path / "killed", process)
+            time.sleep(draw.uniform(0.0, 2.0))
             process.send_signal(signal.SIGKILL)
+        kept += len(list(tmp_path.glob("killed/steppe-runs/runs/*/training.pt")))
+    assert kept  # so that some trainings did not begin anew
     with start(tmp_path / "killed") as process:
         found = process.communicate(timeout=280)[0]
     assert process.returncode == 0

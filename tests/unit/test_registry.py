@@ -1,5 +1,6 @@
 """Names, facts and `name:setting=value` texts."""
 
+import hashlib
 from typing import Literal
 
 import pytest
@@ -104,6 +105,8 @@ def test_building_passes_arguments_and_settings():
         ("width:callback=1", UnknownNameError, "unknown setting of width"),
         ("width:steps=1.5", SettingError, "steps must be a whole number, got '1.5'"),
         ("width:sigma=wide", SettingError, "sigma must be a number, got 'wide'"),
+        ("width:sigma=nan", SettingError, "sigma must be a finite number, got nan"),
+        ("width:sigma=-inf", SettingError, "sigma must be a finite number, got -inf"),
         ("width:exact=2", SettingError, "exact must be true or false"),
         ("width:kind=c", SettingError, "kind must be one of a, b, got 'c'"),
         ("width:limit=x", SettingError, "limit must be a number or none"),
@@ -140,3 +143,17 @@ def test_facts_of_optimizers_have_their_defaults():
         {},
         "base",
     )
+
+
+def test_code_of_the_user_is_no_part_of_the_lists(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def depth(*, rho: float = 1.0): return rho")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = registry()
+    assert made.build("mine:depth:rho=3") == 3.0
+    assert "mine:depth" not in made.names()
+    digest = hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
+    assert made["mine:depth"].source_digest() == digest
+
+
+def test_code_without_a_source_file_has_no_digest():
+    assert registry()["math:prod"].source_digest() == ""

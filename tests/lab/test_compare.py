@@ -229,7 +229,8 @@ def test_an_edited_study_is_named_with_the_fix(finished, copied, text):
     path = copied.root / "studies" / f"{finished[1].name}.json"
     path.write_text(text)
     with pytest.raises(
-        StoreError, match=rf"{path.name} is damaged .*; delete it and run"
+        StoreError,
+        match=rf"{path.name} (is damaged|cannot be used) .*; restore it, or delete",
     ):
         stored_study(copied, finished[1].name)
 

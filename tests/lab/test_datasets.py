@@ -509,3 +509,18 @@ def test_cifar10_has_the_classes_of_its_first_files(data_dir):
     ]
     assert data.train_inputs.mean().item() == pytest.approx(0, abs=0.02)
     assert data.train_inputs.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_settings_of_data_of_the_user_reach_it(tmp_path, monkeypatch):
+    code = """
+from dataclasses import replace
+from steppe_lab.datasets import load as read
+
+def load(*, data_dir, scale: float = 1.0):
+    digits = read("digits")
+    return replace(digits, train_inputs=scale * digits.train_inputs)
+"""
+    (tmp_path / "scaled.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    plain, scaled = load("digits"), load(DATASETS.parse("scaled:load:scale=2"))
+    assert torch.equal(scaled.train_inputs, 2 * plain.train_inputs)

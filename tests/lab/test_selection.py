@@ -1,5 +1,7 @@
 """Which samples, which labels, judged on which: exact counts, and one seed for all."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -153,3 +155,36 @@ def test_more_samples_than_the_pool_names_both_numbers(dataset):
 def test_settings_out_of_range_are_sentences(settings, sentence):
     with pytest.raises(SettingError, match=sentence):
         Selection(**settings)
+
+
+def test_some_samples_are_drawn_by_the_seed_alone(dataset):
+    split = Selection().apply(dataset)
+    first, again = (split.some("train", 100, seed=3) for _ in range(2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], numbers(first) % CLASSES)
+    assert len(set(numbers(first).tolist())) == 100
+    assert not torch.equal(first[0], split.train[0][:100])
+    assert not torch.equal(first[0], split.some("train", 100, seed=4)[0])
+    assert len(split.some("test", 20, seed=3)[1]) == 20
+
+
+def test_all_samples_are_taken_when_fewer_are_there(dataset):
+    split = Selection(train_samples=50).apply(dataset)
+    assert split.some("train", 100, seed=3)[0] is split.train[0]
+
+
+def test_equal_splits_have_one_fingerprint_and_every_change_another(dataset):
+    split = Selection(train_samples=50).apply(dataset)
+    inputs, targets = split.train
+    others = [
+        Selection(train_samples=50, label_noise=0.1).apply(dataset),
+        Selection(train_samples=50, seed=1).apply(dataset),
+        Selection(train_samples=51).apply(dataset),
+        dataclasses.replace(split, train=(inputs.double(), targets)),
+        dataclasses.replace(split, train=(inputs.flatten(), targets)),
+        dataclasses.replace(split, test=(-split.test[0], split.test[1])),
+    ]
+    same = Selection(train_samples=50).apply(dataset)
+    assert same.fingerprint == split.fingerprint
+    found = {other.fingerprint for other in others}
+    assert len(found | {split.fingerprint}) == 7

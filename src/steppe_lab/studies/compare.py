@@ -31,6 +31,7 @@ from steppe_lab.studies.trials import (
     training_config,
 )
 from steppe_lab.studies.worker import Event
+from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import Recipe, read_optimizer
 
 _STUDIES = "studies"  # folder of the settings of comparisons
@@ -273,12 +274,12 @@ def stored_study(store: Store, name: str | None = None) -> Study:
     if not found or (name is not None and len(found) > 1):
         raise unknown_name("comparison", name or "", [path.stem for path in paths])
     newest = max(found, key=lambda path: path.stat().st_mtime)
-    fix = "delete it and run `steppe compare` again"
+    fix = "restore it, or delete it and run `steppe compare` again"
     try:
         return Study(CompareSettings.model_validate(read_json(newest, fix)), store)
     except (ValidationError, SettingError, UnknownNameError) as error:
-        why = str(error).splitlines()[0].rstrip(".")
-        raise StoreError(f"{newest} is damaged ({why}); {fix}.") from error
+        why = reason_of(error)
+        raise StoreError(f"{newest} cannot be used ({why}); {fix}.") from error
 
 
 @dataclass

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from torch import nn
 
 from steppe.errors import DataError, SettingError, StoreError
@@ -111,7 +118,10 @@ def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]
         "analysis": _analyse,
     }
     settings = {key: value for key, value in config.items() if key != "kind"}
-    return kinds[config["kind"]](settings, folder, report)
+    try:
+        return kinds[config["kind"]](settings, folder, report)
+    except ValidationError as error:  # such as code of the user that was edited since
+        raise SettingError(f"{checkpoints.reason_of(error)}.") from error
 
 
 def load_split(recipe: Recipe, data_dir: Path | None = None) -> Split:

@@ -128,7 +128,7 @@ def load(
     except (ValidationError, SteppeError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"the recipe in {path} does not make the network it was saved with "
-            f"({_reason(error)}); use the steppe version that wrote it, "
+            f"({reason_of(error)}); use the steppe version that wrote it, "
             f"{about.versions.get('steppe', 'unknown')}."
         ) from None
     return Checkpoint(
@@ -136,7 +136,8 @@ def load(
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The first complaint of an error, without its full stop."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error", first["msg"])
@@ -187,7 +188,7 @@ def _about(path: Path, text: str) -> _About:
     except (ValidationError, ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        reason = _reason(error) if str(error) else type(error).__name__
+        reason = reason_of(error) if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} does not say what it holds ({reason}); it is damaged, so copy it "
             "again or train again."

@@ -26,6 +26,7 @@ from steppe_lab.studies.trials import (
     analysis_config,
     check_ready,
     check_same_data,
+    fingerprint_of,
     is_whole,
     load_split,
     training_config,
@@ -235,8 +236,9 @@ class Study:
     def _check_data(self, present: str | None) -> None:
         """Compare a fingerprint with those of the networks that are there."""
         if present is not None:
-            whole = [run for run in self.trainings if is_whole(self.store, run)]
-            before = [str(self.store.result(run).get("data")) for run in whole]
+            # Those that lost a file count too: analyses of them are kept.
+            done = [run for run in self.trainings if self.store.is_finished(run)]
+            before = [fingerprint_of(self.store, run) for run in done]
             check_same_data(present, before, data=self.settings.data)
 
     def _begin(self) -> None:

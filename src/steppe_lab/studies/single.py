@@ -18,6 +18,7 @@ from steppe_lab.studies.trials import (
     CHECKPOINT,
     check_ready,
     check_same_data,
+    fingerprint_of,
     is_whole,
     load_split,
     objective_on,
@@ -53,11 +54,14 @@ def train_one(
     recipe = recipe_of(settings, settings.optimizer, settings.seed)
     run = run_id(training_config(recipe))
     whole = is_whole(store, run)
+    present = None
     if not whole:
-        check_ready(recipe)
+        present = check_ready(recipe)
     elif recipe.reads_files:
-        present, then = load_split(recipe).fingerprint, store.result(run).get("data")
-        check_same_data(present, [str(then)], data=recipe.data.name)
+        present = load_split(recipe)
+    if present is not None and store.is_finished(run):
+        before = [fingerprint_of(store, run)]
+        check_same_data(present.fingerprint, before, data=recipe.data.name)
     store.add(training_config(recipe))
     if not whole:
         store.reopen(run)

@@ -187,6 +187,14 @@ def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
             )
 
 
+def fingerprint_of(store: Store, run: str) -> str:
+    """Fingerprint of the samples that a finished network was trained on."""
+    found = store.result(run).get("data")
+    if not isinstance(found, str):
+        raise store.damaged(run, "result.json", "no data")
+    return found
+
+
 def is_whole(store: Store, run: str) -> bool:
     """Whether a training is finished and its network and history are there."""
     needed = (CHECKPOINT, HISTORY)

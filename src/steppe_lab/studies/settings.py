@@ -6,15 +6,14 @@ Names of methods stay texts here; they are checked and completed before any work
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from steppe_lab.training.plain_settings import SEEDS, PlainSettings
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(PlainSettings):
     """How networks are trained, whatever the optimizer and the seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str = "sgd:lr=0.05"
     """The optimizer that wrapping methods step with."""
@@ -25,24 +24,6 @@ class TrainingSettings(BaseModel):
     """A data set, see `steppe list`, or your own as module:function."""
     model: str = "small_cnn"
     """A model, such as small_cnn:width=8,batch_norm=true, or module:function."""
-    train_samples: int | None = Field(default=None, ge=1)
-    """Training samples to draw; digits draws 1000, others take all they have."""
-    label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of training labels exchanged for a wrong class."""
-    held_out: Literal["test", "validation"] = "test"
-    """Samples to judge on: the test set, or unused training samples while tuning."""
-    data_seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the samples drawn and of the label noise."""
-    epochs: int = Field(default=30, ge=1)
-    """Passes over the training samples."""
-    batch_size: int = Field(default=64, ge=1)
-    """Samples per step."""
-    lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
-    """The learning rate over the epochs; cosine falls to 0."""
-    warmup_epochs: float = Field(default=0.0, ge=0.0)
-    """Linear warm-up of the learning rate."""
-    device: str = "cpu"
-    """A torch device to train and measure on."""
 
 
 class TrainSettings(TrainingSettings):
@@ -50,7 +31,7 @@ class TrainSettings(TrainingSettings):
 
     optimizer: str = "sam"
     """An optimizer, such as sgd, sam:rho=0.1 or adam; see `steppe list`."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of the initial weights, the order of samples and the optimizer's noise."""
 
 

@@ -37,7 +37,8 @@ from steppe_lab.studies.store import Store
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import KEEP_EVERY, train
-from steppe_lab.training.recipe import BUILD, SEEDS, Recipe, code_of
+from steppe_lab.training.plain_settings import SEEDS
+from steppe_lab.training.recipe import BUILD, Recipe, code_of
 from steppe_lab.training.seeding import seeded
 
 Report = Callable[[float, str], None]

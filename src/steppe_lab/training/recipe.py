@@ -7,10 +7,10 @@ due and are checked and completed, so that a stored recipe says every setting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 from torch.optim import Optimizer
 
@@ -21,6 +21,7 @@ from steppe.schedules import Cosine, MultiStep, Schedule
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
 from steppe_lab.training.bases import BASES
+from steppe_lab.training.plain_settings import SEEDS, PlainSettings
 from steppe_lab.training.seeding import seeded
 
 CHOICES: dict[str, Registry[Any]] = {
@@ -30,10 +31,9 @@ CHOICES: dict[str, Registry[Any]] = {
     "base": BASES,
 }
 BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
-SEEDS = 2**32  # seeds are below, as numpy wants them
 
 
-class Recipe(BaseModel):
+class Recipe(PlainSettings):
     """Settings of one training run.
 
     Args:
@@ -41,37 +41,18 @@ class Recipe(BaseModel):
         model: name of a model, with settings.
         optimizer: a method that wraps the base, or None for the base alone.
         base: the optimizer that takes the steps.
-        train_samples: training samples drawn; None for the data set's default.
-        label_noise: share of training labels exchanged for a wrong class, 0 to 1.
-        held_out: what the network is judged on; "validation" while tuning.
-        data_seed: of the samples drawn and of the label noise.
-        epochs: passes over the training samples.
-        batch_size: samples per step.
-        lr_schedule: the learning rate over the steps: "cosine" falls to 0, "step"
-            falls tenfold at 1/2 and 3/4 of the steps, "constant" stays.
-        warmup_epochs: linear warm-up of the learning rate.
         seed: of the initial weights, the order of samples and the optimizer's noise.
-        device: a torch device.
         code: digests of the source files of choices that are code of the user, by
             name; filled in, and compared where they are given.
-    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    The plain settings are those of `PlainSettings`.
+    """
 
     data: Choice
     model: Choice
     base: Choice
     optimizer: Choice | None = None
-    train_samples: int | None = Field(default=None, ge=1)
-    label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
-    held_out: Literal["test", "validation"] = "test"
-    data_seed: int = Field(default=0, ge=0, lt=SEEDS)
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
-    warmup_epochs: float = Field(default=0.0, ge=0.0)
     seed: int = Field(default=0, ge=0, lt=SEEDS)
-    device: str = "cpu"
     code: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("data", "model", "base", "optimizer", mode="before")

@@ -87,7 +87,7 @@ def test_defaults_speak_where_the_text_is_silent():
         ({"optimizer": "sam:rho=-1"}, "rho must be >= 0, got -1"),
         ({"optimizer": "sam:roh=1"}, "did you mean 'rho'"),
         ({"optimizer": "lpf_sgd:micro_batches=0"}, "micro_batches must be >= 1, got 0"),
-        ({"base": "sgd:lr=-1"}, "lr"),
+        ({"base": "sgd:lr=-1"}, "sgd: Invalid learning rate: -1"),
         ({"base": "sgd:momentum=0,nesterov=true"}, "[Nn]esterov"),
         ({"device": "warp"}, "device must be one that torch can use, got 'warp'"),
         ({"epochs": 0}, "greater than or equal to 1"),
@@ -102,7 +102,7 @@ def test_defaults_speak_where_the_text_is_silent():
 def test_a_recipe_refuses_what_has_no_meaning(change, message):
     mistakes = (SettingError, UnknownNameError, ValidationError)
     with pytest.raises(mistakes, match=message):
-        recipe(**change)
+        recipe(**change).check()
 
 
 def test_training_follows_from_the_recipe_alone(digits):

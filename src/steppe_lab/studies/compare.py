@@ -119,7 +119,7 @@ class Study:
     """The runs of a comparison in a store.
 
     Args:
-        settings: all of them; every name and range is checked here.
+        settings: all of them; every name is checked here, every range by `run`.
         store: where finished runs are kept and looked for.
 
     Raises:
@@ -176,6 +176,8 @@ class Study:
         recipe = next(iter(self._recipes.values()))
         present = None
         if self.left:
+            for each in self._recipes.values():
+                each.check()
             present = check_ready(recipe).fingerprint
         elif recipe.reads_files:
             present = load_split(recipe).fingerprint

@@ -142,6 +142,7 @@ def check_ready(recipe: Recipe) -> Split:
         SettingError: a setting of the model, samples that the data does not have, or
             a network that is none or cannot be trained on them.
     """
+    recipe.check()
     split = load_split(recipe)
     classes = len(split.classes)
     model = recipe.make_model(split.in_shape, classes)

@@ -76,10 +76,17 @@ class Recipe(PlainSettings):
         chosen = [(kind, getattr(self, kind)) for kind in CHOICES]
         names = [(CHOICES[kind], choice.name) for kind, choice in chosen if choice]
         object.__setattr__(self, "code", code_of(names, self.code))
-        # Made once on a dummy, so that a bad setting shows before any work.
-        dummy = nn.Parameter(torch.zeros(1))
-        self.make_optimizer(nn.ParameterList([dummy]))
         return self
+
+    def check(self) -> None:
+        """Make the optimizer on a dummy, so that a bad setting shows before any work.
+
+        Not done when a recipe is made: torch takes a second for its first optimizer.
+
+        Raises:
+            SettingError: a setting out of its range.
+        """
+        self.make_optimizer(nn.ParameterList([nn.Parameter(torch.zeros(1))]))
 
     @property
     def label(self) -> str:

@@ -185,7 +185,7 @@ def test_compare_with_failed_runs_prints_the_rest_and_exits_with_1(steppe):
     code, _, err = steppe("report")
     assert code == 2
     assert "none of the 1 runs" in err
-    assert "run `steppe compare sgd:lr=1e30 --model small_cnn:width=1" in err
+    assert "run `steppe compare sgd:lr=1e30 --train-samples 40 --epochs 1" in err
     assert steppe("train", "--optimizer", "sgd:lr=1e30", *TINY)[0] == 2
 
 

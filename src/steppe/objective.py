@@ -12,34 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from steppe.errors import DataError, SettingError, UsageError
+from steppe.losses import BatchLoss, Likelihood, likelihood, named_loss
 from steppe.parameters import preserved, trainable
 from steppe.results import Cost, Estimate
 
-BatchLoss = Callable[[nn.Module, Any], Tensor]
 Shared = TypeVar("Shared")
-
-IGNORED = -100  # the target that torch's functions leave out by default
-
-
-def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared error, averaged over the outputs of each sample."""
-    if outputs.shape != targets.shape:
-        raise DataError(
-            "the loss 'mse' needs targets of the shape of the outputs "
-            f"{tuple(outputs.shape)}, got {tuple(targets.shape)}; reshape the targets."
-        )
-    squared = (outputs - targets).square()
-    return squared if squared.dim() < 2 else squared.flatten(1).mean(1)
 
 
 class Objective:
@@ -99,7 +84,8 @@ class Objective:
         self.params: tuple[nn.Parameter, ...] = tuple(named.values())
         with torch.inference_mode(False), _forked(model):
             self.batches: Sequence[Any] = _batches(data, batch_size)
-        self.loss_name, self._loss = _batch_loss(loss)
+        self.loss_name, self._loss = named_loss(loss)
+        self.likelihood: Likelihood | None = likelihood(loss)  # None: not known
         self._count: int | None = None
         self._shared: dict[Any, Any] | None = None
 
@@ -291,80 +277,3 @@ def _batches(data: Any, batch_size: int) -> Sequence[Any]:
     if not batches:
         raise DataError("the data is empty; give at least one sample.")
     return batches
-
-
-def _batch_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
-    if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise SettingError(
-                f"loss must be one of {', '.join(LOSSES)} or a callable, got {loss!r}."
-            )
-        return loss, LOSSES[loss]
-    if isinstance(loss, nn.Module):
-        kind = type(loss).__name__
-        if getattr(loss, "reduction", "none") != "none":
-            raise SettingError(
-                f"{kind} averages over the batch; make it with reduction='none'."
-            )
-        if (
-            isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
-            and loss.weight is not None
-        ):
-            raise SettingError(
-                f"{kind} has class weights, but all loss terms weigh alike here; give "
-                "a callable of (model, batch) that weighs its terms."
-            )
-        return kind, _on_pairs(loss, getattr(loss, "ignore_index", None))
-    name = getattr(loss, "__name__", type(loss).__name__)
-    if getattr(loss, "__module__", "") == F.__name__:
-        functional: Callable[..., Tensor] = loss
-        ignored = IGNORED if functional in (F.cross_entropy, F.nll_loss) else None
-        return name, _on_pairs(partial(functional, reduction="none"), ignored)
-    return name, _on_batches(loss)
-
-
-def _on_pairs(
-    loss: Callable[[Tensor, Tensor], Tensor], ignored: int | None = None
-) -> BatchLoss:
-    def batch_loss(model: nn.Module, batch: Any) -> Tensor:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise DataError(
-                "batches must be pairs (inputs, targets) for this loss, got "
-                f"{type(batch).__name__}; give a tuple (X, y) and not a list [X, y], "
-                "or a loss callable of (model, batch)."
-            )
-        inputs, targets = batch
-        losses = loss(model(inputs), targets)
-        return losses if ignored is None else _kept(losses, targets, ignored)
-
-    return batch_loss
-
-
-def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:
-    if targets.dtype.is_floating_point:  # class probabilities
-        return losses.flatten()
-    kept = targets != ignored
-    return losses.flatten() if kept.all() else losses[kept]
-
-
-def _on_batches(loss: BatchLoss) -> BatchLoss:
-    def batch_loss(model: nn.Module, batch: Any) -> Tensor:
-        try:
-            return loss(model, batch)
-        except (AttributeError, TypeError) as error:
-            said = str(error).partition("\n")[0]
-            # A model that is taken for its outputs is named in torch's message.
-            if type(model).__name__ not in said:
-                raise
-            raise DataError(
-                f"the loss failed with '{said}', as it is called with (model, batch); "
-                "run the model inside it, or give a torch loss with reduction='none'."
-            ) from error
-
-    return batch_loss
-
-
-LOSSES: dict[str, BatchLoss] = {
-    "cross_entropy": _on_pairs(partial(F.cross_entropy, reduction="none"), IGNORED),
-    "mse": _on_pairs(mse),
-}

@@ -12,11 +12,16 @@ from collections.abc import Sequence
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from steppe.curvature.differentiation import (
+    check_dense,
+    check_differentiable,
+    differentiate,
+)
 from steppe.curvature.precision import twice_differentiable
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError
 from steppe.objective import Objective
 from steppe.parameters import flatten, unflatten
 from steppe.results import Cost
@@ -117,7 +122,7 @@ class Hessian:
         if not pairs:
             return torch.zeros_like(vector)
         outputs, weights = zip(*pairs, strict=True)
-        return flatten(_differentiate(outputs, params, weights, retain_graph=True))
+        return flatten(differentiate(outputs, params, weights, keep="retain"))
 
     def _gradient(self, index: int) -> list[Tensor]:
         """Gradient of one batch's summed loss with its graph, kept where it fits."""
@@ -137,16 +142,16 @@ class Hessian:
 
     def _build(self, index: int) -> list[Tensor]:
         params = self.objective.params
-        _check_dense(self.objective.model)
+        check_dense(self.objective.model)
         loss = self.objective.batch_losses(index).sum()
         if not loss.requires_grad:
             return [torch.zeros_like(p) for p in params]
         # A seed that requires a gradient makes every backward leave its mark, also
         # next to the loss, where the incoming gradient would be a constant.
         seed = torch.ones_like(loss).requires_grad_()
-        gradient = _differentiate((loss,), params, (seed,), create_graph=True)
+        gradient = differentiate((loss,), params, (seed,), keep="graph")
         if not self._checked:
-            _check_differentiable(gradient)
+            check_differentiable(gradient)
             self._checked = True
         return gradient
 
@@ -185,70 +190,3 @@ def _identity(tensor: Tensor) -> Tensor:
 def _same(now: Tensor, then: tuple[int, Tensor]) -> bool:
     pointer, value = then
     return now.data_ptr() == pointer and torch.equal(now, value)
-
-
-def _differentiate(
-    outputs: Sequence[Tensor],
-    params: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    *,
-    create_graph: bool = False,
-    retain_graph: bool = False,
-) -> list[Tensor]:
-    try:
-        return list(
-            torch.autograd.grad(
-                outputs,
-                params,
-                weights,
-                create_graph=create_graph,
-                retain_graph=create_graph or retain_graph,
-                materialize_grads=True,
-            )
-        )
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        said = str(error).partition("\n")[0].rstrip(".")
-        if "torch.compile" in said:
-            raise UsageError(
-                f"the Hessian needs a model that is not compiled: torch says '{said}'; "
-                "give the objective the model as it was before torch.compile."
-            ) from error
-        raise _not_twice(said) from error
-
-
-def _check_differentiable(gradient: Sequence[Tensor]) -> None:
-    """Find backwards that cannot be differentiated, which torch itself passes over.
-
-    A function marked `once_differentiable` raises only where the search for the
-    parameters leads through it, and it never does: the product would be wrong.
-    """
-    todo = [g.grad_fn for g in gradient if g.grad_fn is not None]
-    seen = set(todo)
-    while todo:
-        node = todo.pop()
-        if node.name() == "torch::autograd::Error":
-            raise _not_twice("a function is marked with @once_differentiable")
-        fresh = {n for n, _ in node.next_functions if n is not None} - seen
-        seen |= fresh
-        todo.extend(fresh)
-
-
-def _check_dense(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            continue
-        if module.sparse and module.weight.requires_grad:
-            raise UsageError(
-                f"the Hessian needs dense gradients, those of the layer '{name}' are "
-                f"sparse; make that {type(module).__name__} with sparse=False."
-            )
-
-
-def _not_twice(said: str) -> UsageError:
-    return UsageError(
-        f"the loss cannot be differentiated twice: torch says '{said}'; replace that "
-        "operation by one with a double backward, or use a measure without second "
-        "derivatives, such as lpf."
-    )

@@ -1,0 +1,100 @@
+"""Derivatives that can be differentiated again, or one sentence why they cannot.
+
+Shape letters: P parameter tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from steppe.errors import UsageError
+
+
+def differentiate(
+    outputs: Sequence[Tensor],
+    params: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    *,
+    keep: Literal["nothing", "graph", "retain"] = "nothing",
+) -> list[Tensor]:
+    """`torch.autograd.grad` of P parameters, zeros where a parameter has no influence.
+
+    Args:
+        outputs: what is differentiated.
+        params: by what.
+        weights: of the outputs, each shaped like its output.
+        keep: "retain" lets the outputs be differentiated again, "graph" also what is
+            returned.
+
+    Raises:
+        UsageError: an operation without a second derivative, or a compiled model.
+    """
+    try:
+        return list(
+            torch.autograd.grad(
+                outputs,
+                params,
+                weights,
+                create_graph=keep == "graph",
+                retain_graph=keep != "nothing",
+                materialize_grads=True,
+            )
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        if "torch.compile" in said:
+            raise UsageError(
+                f"the Hessian needs a model that is not compiled: torch says '{said}'; "
+                "give the objective the model as it was before torch.compile."
+            ) from error
+        raise _not_twice(said) from error
+
+
+def check_differentiable(gradient: Sequence[Tensor]) -> None:
+    """Find backwards that cannot be differentiated, which torch itself passes over.
+
+    A function marked `once_differentiable` raises only where the search for the
+    parameters leads through it, and it never does: the product would be wrong.
+
+    Raises:
+        UsageError: there is one.
+    """
+    todo = [g.grad_fn for g in gradient if g.grad_fn is not None]
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        if node.name() == "torch::autograd::Error":
+            raise _not_twice("a function is marked with @once_differentiable")
+        fresh = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= fresh
+        todo.extend(fresh)
+
+
+def check_dense(model: nn.Module) -> None:
+    """Refuse layers with sparse gradients.
+
+    Raises:
+        UsageError: there is one; its name.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            continue
+        if module.sparse and module.weight.requires_grad:
+            raise UsageError(
+                f"the Hessian needs dense gradients, those of the layer '{name}' are "
+                f"sparse; make that {type(module).__name__} with sparse=False."
+            )
+
+
+def _not_twice(said: str) -> UsageError:
+    return UsageError(
+        f"the loss cannot be differentiated twice: torch says '{said}'; replace that "
+        "operation by one with a double backward, or use a measure without second "
+        "derivatives, such as lpf."
+    )

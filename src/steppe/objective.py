@@ -126,9 +126,17 @@ class Objective:
 
     def batch_losses(self, index: int) -> Tensor:
         """Loss terms of one batch, shape (terms,); call it inside `measuring()`."""
+        return self.losses_on(self.batch(index))
+
+    def batch(self, index: int) -> Any:
+        """One batch on the device, and random state for its masks in mode "train"."""
         batch = tree_map(self._to_device, self.batches[index])
         if self.mode == "train":
             torch.manual_seed(self.seed * 1_000_003 + index)
+        return batch
+
+    def losses_on(self, batch: Any) -> Tensor:
+        """Loss terms of a batch on the device, shape (terms,); inside `measuring()`."""
         losses = self._loss(self.model, batch)
         if not isinstance(losses, Tensor) or losses.dim() != 1:
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses)

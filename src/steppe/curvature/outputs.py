@@ -214,10 +214,10 @@ def _draw(
         return p - (_uniform(z.shape, generator).to(z.device) < p).to(z.dtype)
     # A loss term is the mean of d squares: a Gaussian of the variance d / 2.
     share = z.numel() / terms
-    noise = torch.randn(
+    noise: Tensor = torch.randn(
         z.shape, generator=generator, device=generator.device, dtype=torch.float64
     )
-    return noise.to(z) * -((2 / share) ** 0.5)
+    return noise.to(z).mul_(-((2 / share) ** 0.5))
 
 
 def _one_hot(p: Tensor, generator: torch.Generator) -> Tensor:

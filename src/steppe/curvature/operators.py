@@ -1,0 +1,276 @@
+"""Curvature matrices of an objective, known by their products with vectors.
+
+Shape letters: N loss terms, D parameters in all, K columns, P parameter tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import accumulate
+from typing import Any, ClassVar, Literal, Self, TypedDict, get_args
+
+import torch
+from torch import Tensor, nn
+
+from steppe.curvature.differentiation import check_dense
+from steppe.curvature.graphs import AbstractPart, RetainedGraphs
+from steppe.curvature.precision import twice_differentiable
+from steppe.curvature.ranks import Ranks
+from steppe.errors import SettingError, UsageError
+from steppe.linalg.algebra import AbstractOperator
+from steppe.objective import Objective
+from steppe.parameters import unflatten
+from steppe.results import Cost
+
+Backend = Literal["auto", "retained", "recompute", "func", "finite_difference"]
+
+
+class Settings(TypedDict, total=False):
+    """What every curvature operator can be told; see `AbstractCurvature`."""
+
+    params: str | Sequence[str] | None
+    budget: int
+    backend: Backend
+    chunk: int
+    compile: bool
+    weight_decay: float
+    group: Any
+    check: bool
+
+
+class AbstractCurvature(AbstractOperator):
+    """A matrix of second derivatives, or one like it, of the mean loss.
+
+    The graphs of the batches are built at the first product and kept while they fit the
+    budget; the other batches are computed anew at every product. Parameters, frozen
+    ones too, and buffers that change in between are noticed, and the graphs are built
+    again. A parameter that has no influence on the loss has zeros.
+
+    Args:
+        objective: the mean loss.
+        params: glob patterns of names of the parameters that are the D variables, in
+            the order of the objective; None for all. The others are constants.
+        budget: memory for retained graphs, in bytes; 0 keeps none.
+        backend: "auto" keeps graphs within the budget, "retained" all of them,
+            "recompute" none. "func" nests `torch.func` transforms, over blocks of
+            `chunk` columns at once. "finite_difference" takes central differences of
+            gradients or outputs a cube root of the rounding unit apart, for operations
+            without derivatives; a network with kinks (ReLU, max pooling) in float32
+            gets products that are wrong by factors.
+        chunk: columns that "func" multiplies at once; more of them need more memory.
+        compile: compile the function of "func" with `torch.compile`, in a minute or so;
+            meant for CUDA and hundreds of products.
+        weight_decay: coefficient of half the squared norm of the variables that is
+            added to the loss, as in torch's optimizers: it adds this number to every
+            eigenvalue.
+        group: process group over which the data is spread, True for all processes: the
+            objective of each holds its own shard, and products are those of the whole
+            data, the same bits in all processes. All of them must make the same
+            products in the same order.
+        check: run the first batch twice before the first product, and refuse a loss
+            that differs.
+
+    Raises:
+        SettingError: a setting out of range, or patterns that match no parameter.
+        UsageError: a group without `torch.distributed` having been set up; also when
+            multiplying, where a derivative does not exist in torch or the loss is not
+            deterministic.
+
+    Attributes:
+        products: operator-vector products so far.
+        names: of the selected parameters.
+        params: the selected parameters, P tensors.
+        slices: place of each of them in a vector, by name.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        params: str | Sequence[str] | None = None,
+        budget: int = 2**31,
+        backend: Backend = "auto",
+        chunk: int = 8,
+        compile: bool = False,
+        weight_decay: float = 0.0,
+        group: Any = None,
+        check: bool = True,
+    ) -> None:
+        _check_settings(budget, backend, chunk, compile, weight_decay)
+        self.objective = objective
+        self.budget = budget
+        self.backend: Backend = backend
+        self.chunk = chunk
+        self.compile = compile
+        self.weight_decay = weight_decay
+        self.ranks = Ranks(group)
+        self.check = check
+        self.products = 0
+        self._terms: int | None = None
+        self._select(objective.names if params is None else params)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(D, D)."""
+        return self._size, self._size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products: that of the parameters."""
+        return self.objective.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the products: where the parameters are."""
+        return self.objective.device
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What a number that comes from this operator is a function of."""
+        return {
+            **self.objective.details,
+            "kind": self.kind,
+            "terms": self.terms(),
+            "weight_decay": self.weight_decay,
+            "parameters": self.names,
+        }
+
+    @property
+    def retained_bytes(self) -> int:
+        """Memory of the retained graphs, in bytes."""
+        return self._graphs.bytes
+
+    def terms(self) -> int:
+        """Number N of loss terms, over all processes."""
+        if self._terms is None:
+            count = torch.tensor(self.objective.count(), device=self.device)
+            self._terms = int(self.ranks.add(count))
+        return self._terms
+
+    def block(self, *patterns: str) -> Self:
+        """The same operator on fewer parameters: a diagonal block of the matrix.
+
+        Args:
+            patterns: globs; a parameter is in the block where one of them matches its
+                name.
+
+        Raises:
+            SettingError: no pattern matches.
+        """
+        part = copy.copy(self)
+        part.products = 0
+        part._select(patterns, among=self.names)
+        return part
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """Cut a vector, shape (D,), into views shaped as the parameters, by name.
+
+        Raises:
+            SettingError: another shape.
+        """
+        if tuple(vector.shape) != (self._size,):
+            raise SettingError(
+                f"a vector of this operator has the shape ({self._size},), got "
+                f"{tuple(vector.shape)}."
+            )
+        pieces = unflatten(vector, self.params)
+        return dict(zip(self.names, pieces, strict=True))
+
+    def agreed(self, values: Tensor) -> Tensor:
+        """The values of the first process, in every process of the group."""
+        return self.ranks.agreed(values, self.device)
+
+    def close(self) -> None:
+        """Let go of the retained graphs; the next product builds them again."""
+        self._graphs.clear()
+
+    @abstractmethod
+    def _part(self, index: int) -> AbstractPart:
+        """The curvature of the summed losses of one batch."""
+
+    def _select(
+        self, patterns: str | Sequence[str], among: Sequence[str] | None = None
+    ) -> None:
+        objective = self.objective
+        names = objective.names if among is None else among
+        wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        self.names = tuple(n for n in names if any(fnmatchcase(n, p) for p in wanted))
+        if not self.names:
+            raise SettingError(
+                f"no parameter has a name that matches {', '.join(wanted) or 'nothing'}"
+                f"; they are {', '.join(names)}."
+            )
+        known: dict[str, nn.Parameter] = dict(
+            zip(objective.names, objective.params, strict=True)
+        )
+        self.params = tuple(known[name] for name in self.names)
+        ends = [0, *accumulate(p.numel() for p in self.params)]
+        self.slices = {
+            name: slice(start, end)
+            for name, start, end in zip(self.names, ends, ends[1:], strict=False)
+        }
+        self._size = ends[-1]
+        limits: dict[str, int | None] = {"auto": self.budget, "retained": None}
+        self._graphs = RetainedGraphs(objective, limits.get(self.backend, 0))
+
+    def _multiply(self, block: Tensor) -> Tensor:
+        objective = self.objective
+        terms = self.terms()
+        with objective.measuring():
+            columns = block.T.clone(memory_format=torch.contiguous_format)
+            total = torch.zeros_like(columns)
+            fresh = self._graphs.notice_changes()
+            with twice_differentiable(objective.model):
+                if fresh:
+                    self._check()
+                for index in range(len(objective.batches)):
+                    self._part(index).add_products(columns, total)
+            self.ranks.add(total)
+            total.div_(terms).add_(columns, alpha=self.weight_decay)
+        self.products += len(total)
+        objective.cost += Cost(products=len(total))
+        return total.T
+
+    def _check(self) -> None:
+        """Refuse layers with sparse gradients and losses that are not repeatable."""
+        objective = self.objective
+        check_dense(objective.model)
+        if not self.check:
+            return
+        with torch.no_grad():
+            first, second = (objective.batch_losses(0).double() for _ in range(2))
+        objective.cost += Cost(forwards=2 / len(objective.batches))
+        if first.shape != second.shape or _apart(first, second, self.dtype):
+            raise UsageError(
+                "the loss is not deterministic: two passes over the first batch differ;"
+                " freeze what is random in the loss or the model, or measure in "
+                "mode='train', where every pass draws the same."
+            )
+
+
+def _apart(first: Tensor, second: Tensor, dtype: torch.dtype) -> bool:
+    """Whether finite losses differ by more than rounding."""
+    allowed = torch.finfo(dtype).eps ** 0.5 * first.abs().sum()
+    return bool((first - second).abs().sum() > allowed)
+
+
+def _check_settings(
+    budget: int, backend: str, chunk: int, compile: bool, weight_decay: float
+) -> None:
+    if budget < 0:
+        raise SettingError(f"budget must be >= 0 bytes, got {budget}.")
+    if backend not in get_args(Backend):
+        known = ", ".join(map(repr, get_args(Backend)))
+        raise SettingError(f"backend must be one of {known}, got {backend!r}.")
+    if chunk < 1:
+        raise SettingError(f"chunk must be >= 1, got {chunk}.")
+    if compile and backend != "func":
+        raise SettingError(f"compile needs backend='func', got {backend!r}.")
+    if not math.isfinite(weight_decay):
+        raise SettingError(f"weight_decay must be finite, got {weight_decay}.")

@@ -208,3 +208,29 @@ def assert_same(now, then):
     assert now["flags"] == then["flags"]
     assert now["modes"] == then["modes"]
     assert torch.equal(now["random"], then["random"])
+
+
+def outputs_of(model, data, mode="eval", batch_size=3):
+    """Outputs of all rows as a function of the flat parameters, batch by batch."""
+    model = copy.deepcopy(model)
+    named = trainable(model)
+    model.train(mode == "train")
+
+    def outputs(vector):
+        values = dict(zip(named, unflatten(vector, list(named.values())), strict=True))
+        parts = [
+            torch.func.functional_call(model, values, (part,), strict=False)
+            for part in data[0].split(batch_size)
+        ]
+        return torch.cat(parts)
+
+    return outputs
+
+
+def dense_quadratic(model, data, blocks, mode="eval", batch_size=3):
+    """Mean over rows of J' M J, with M = `blocks(outputs)`, (rows, C, C); (D, D)."""
+    outputs = outputs_of(model, data, mode, batch_size)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        z = outputs(flat(model)).detach()
+        J = torch.autograd.functional.jacobian(outputs, flat(model))
+    return torch.einsum("nci,nck,nkj->ij", J, blocks(z), J) / len(z)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from steppe.averaging.lawa import LAWA as LAWA
     from steppe.averaging.swa import SWA as SWA
     from steppe.averaging.swad import SWAD as SWAD
+    from steppe.curvature.fisher import EmpiricalFisher as EmpiricalFisher
+    from steppe.curvature.fisher import Fisher as Fisher
+    from steppe.curvature.ggn import GGN as GGN
     from steppe.curvature.hessian import Hessian as Hessian
     from steppe.landscapes.evaluate import landscape as landscape
     from steppe.landscapes.subspaces import Line as Line
@@ -64,9 +67,12 @@ _HOMES = {
     "CRSAM": "steppe.optimizers.cr_sam",
     "EMA": "steppe.averaging.ema",
     "Eigenpairs": "steppe.results",
+    "EmpiricalFisher": "steppe.curvature.fisher",
     "EntropySGD": "steppe.optimizers.entropy_sgd",
     "Estimate": "steppe.results",
     "FSAM": "steppe.optimizers.fsam",
+    "Fisher": "steppe.curvature.fisher",
+    "GGN": "steppe.curvature.ggn",
     "GSAM": "steppe.optimizers.gsam",
     "Hessian": "steppe.curvature.hessian",
     "LAWA": "steppe.averaging.lawa",

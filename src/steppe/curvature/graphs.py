@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
@@ -34,12 +34,14 @@ class AbstractPart(ABC):
         """Add the products with K rows of `columns` to those of `total`, (K, D)."""
 
 
-class AbstractGraph(AbstractPart):
-    """A part that keeps graphs."""
+class AbstractProducts(AbstractPart):
+    """A part that multiplies one vector at a time.
 
-    tensors: Sequence[Tensor]  # whose graphs are kept
+    Args:
+        params: P tensors to differentiate by.
+    """
 
-    def __init__(self, params: Sequence[Tensor]) -> None:
+    def __init__(self, params: Sequence[nn.Parameter]) -> None:
         self._params = params
 
     @abstractmethod
@@ -54,6 +56,12 @@ class AbstractGraph(AbstractPart):
                 row += flatten(found)
 
 
+class AbstractGraph(AbstractProducts):
+    """A part that keeps graphs."""
+
+    tensors: Sequence[Tensor]  # whose graphs are kept
+
+
 class GradientGraph(AbstractGraph):
     """Second derivatives of a sum of losses, by the graph of its gradient.
 
@@ -62,7 +70,7 @@ class GradientGraph(AbstractGraph):
         params: P tensors to differentiate by.
     """
 
-    def __init__(self, losses: Tensor, params: Sequence[Tensor]) -> None:
+    def __init__(self, losses: Tensor, params: Sequence[nn.Parameter]) -> None:
         super().__init__(params)
         self.tensors = ()
         loss = losses.sum()
@@ -88,7 +96,9 @@ class JacobianGraph(AbstractGraph):
         params: P tensors to differentiate by.
     """
 
-    def __init__(self, z: Tensor, metric: Metric, params: Sequence[Tensor]) -> None:
+    def __init__(
+        self, z: Tensor, metric: Metric, params: Sequence[nn.Parameter]
+    ) -> None:
         super().__init__(params)
         self._metric = metric
         self._z = z

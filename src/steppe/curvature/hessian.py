@@ -6,6 +6,10 @@ through the retained graph of the gradient: about two gradients' work a product.
 
 from __future__ import annotations
 
+from functools import partial
+
+from steppe.curvature.differences import GradientDifferences
+from steppe.curvature.functional import GradientMap
 from steppe.curvature.graphs import AbstractPart, GradientGraph
 from steppe.curvature.operators import AbstractCurvature
 
@@ -27,7 +31,13 @@ class Hessian(AbstractCurvature):
     kind = "hessian"
 
     def _part(self, index: int) -> AbstractPart:
+        objective = self.objective
+        if self.backend == "func":
+            functional = self._functional(objective.losses_on)
+            return GradientMap(functional, objective.batch(index))
+        if self.backend == "finite_difference":
+            run = partial(objective.batch_losses, index)
+            return GradientDifferences(run, self.params)
         return self._graphs.get(
-            index,
-            lambda: GradientGraph(self.objective.batch_losses(index), self.params),
+            index, lambda: GradientGraph(objective.batch_losses(index), self.params)
         )

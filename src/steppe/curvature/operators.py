@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.curvature.differentiation import check_dense
+from steppe.curvature.functional import Functional, Run
 from steppe.curvature.graphs import AbstractPart, RetainedGraphs
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.ranks import Ranks
@@ -113,6 +114,7 @@ class AbstractCurvature(AbstractOperator):
         self.check = check
         self.products = 0
         self._terms: int | None = None
+        self._made: Functional | None = None
         self._select(objective.names if params is None else params)
 
     @property
@@ -194,6 +196,15 @@ class AbstractCurvature(AbstractOperator):
     def _part(self, index: int) -> AbstractPart:
         """The curvature of the summed losses of one batch."""
 
+    def _functional(self, run: Run) -> Functional:
+        """What is computed of a batch, as a function of the parameters; made once."""
+        if self._made is None:
+            variables = dict(zip(self.names, self.params, strict=True))
+            self._made = Functional(
+                self.objective.model, variables, run, self.chunk, self.compile
+            )
+        return self._made
+
     def _select(
         self, patterns: str | Sequence[str], among: Sequence[str] | None = None
     ) -> None:
@@ -218,6 +229,7 @@ class AbstractCurvature(AbstractOperator):
         self._size = ends[-1]
         limits: dict[str, int | None] = {"auto": self.budget, "retained": None}
         self._graphs = RetainedGraphs(objective, limits.get(self.backend, 0))
+        self._made = None
 
     def _multiply(self, block: Tensor) -> Tensor:
         objective = self.objective

@@ -12,6 +12,7 @@ Shape letters: B rows of a batch, C outputs of a row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -68,31 +69,34 @@ def cut(objective: Objective, index: int) -> Outputs:
     """
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def hand_over(_module: nn.Module, _args: Any, output: Any) -> Tensor:
-        if seen:
-            raise _not_once("more than once")
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
-            raise UsageError(
-                "the Gauss-Newton and Fisher matrices need a model with one floating "
-                f"tensor of outputs, got {kind}; {WRAPPED}."
-            )
+    def hand_over(output: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_()
         # A loss may write to what it is given, which a leaf does not allow.
         handed = leaf.clone()
         seen.append((output, leaf, handed))
         return handed
 
-    hook = objective.model.register_forward_hook(hand_over)
-    try:
-        losses = objective.batch_losses(index)
-    finally:
-        hook.remove()
-    if not seen:
-        raise _not_once("never, as a whole,")
+    losses = _with_hook(objective, objective.batch(index), hand_over)
     z, leaf, handed = seen[0]
     _check_loss(objective, losses, handed, leaf)
     return Outputs(index, z, leaf, losses)
+
+
+def outputs_on(objective: Objective, batch: Any) -> Tensor:
+    """Outputs of the model on a batch on the device, as the loss gets them.
+
+    Raises:
+        UsageError: the model is not called exactly once, or gives something else than
+            one tensor.
+    """
+    seen: list[Tensor] = []
+
+    def look(output: Tensor) -> Tensor:
+        seen.append(output)
+        return output.clone()
+
+    _with_hook(objective, batch, look)
+    return seen[0]
 
 
 def loss_hessian_times(outputs: Outputs, u: Tensor) -> Tensor:
@@ -283,6 +287,35 @@ def _row_hessians(outputs: Outputs) -> Tensor:
             "loss terms; use GGN, which takes any loss."
         )
     return blocks
+
+
+def _with_hook(
+    objective: Objective, batch: Any, hook: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Loss terms of a batch, of what the hook makes of the model's outputs."""
+    calls = 0
+
+    def checked(_module: nn.Module, _args: Any, output: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise _not_once("more than once")
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+            raise UsageError(
+                "the Gauss-Newton and Fisher matrices need a model with one floating "
+                f"tensor of outputs, got {kind}; {WRAPPED}."
+            )
+        return hook(output)
+
+    handle = objective.model.register_forward_hook(checked)
+    try:
+        losses = objective.losses_on(batch)
+    finally:
+        handle.remove()
+    if not calls:
+        raise _not_once("never, as a whole,")
+    return losses
 
 
 def _check_loss(

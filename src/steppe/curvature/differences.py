@@ -1,0 +1,106 @@
+"""Products by central differences, for operations that torch cannot differentiate.
+
+The two points lie a cube root of the rounding unit from the parameters along the
+vector, where truncation and rounding weigh alike. Between them a network with kinds of
+kinks (ReLU, max pooling) may have crossed many, and the difference of its gradients
+is then no derivative: in float32 such products are wrong by factors.
+
+Shape letters: P parameter tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from steppe.curvature.differentiation import differentiate
+from steppe.curvature.graphs import AbstractProducts, Metric
+from steppe.parameters import restored
+
+
+class GradientDifferences(AbstractProducts):
+    """Second derivatives of a sum of losses, as differences of its gradients.
+
+    Args:
+        run: gives the loss terms of one batch at the present parameters.
+        params: P tensors to differentiate by.
+    """
+
+    def __init__(
+        self, run: Callable[[], Tensor], params: Sequence[torch.nn.Parameter]
+    ) -> None:
+        super().__init__(params)
+        self._run = run
+
+    def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
+        step = _step(pieces)
+        if not step:
+            return None
+        ends = []
+        for sign in (1, -1):
+            with _moved(self._params, pieces, sign * step):
+                ends.append(self._gradient())
+        return [(up - down) / (2 * step) for up, down in zip(*ends, strict=True)]
+
+    def _gradient(self) -> list[Tensor]:
+        loss = self._run().sum()
+        if not loss.requires_grad:
+            return [torch.zeros_like(p) for p in self._params]
+        return differentiate((loss,), self._params, (torch.ones_like(loss),))
+
+
+class JacobianDifferences(AbstractProducts):
+    """J' M J where the derivative along a vector is a difference of outputs.
+
+    Args:
+        z: outputs of one batch, with their graph.
+        metric: gives M w, shaped like z, for w shaped like z.
+        run: gives the outputs at the present parameters.
+        params: P tensors to differentiate by.
+    """
+
+    def __init__(
+        self,
+        z: Tensor,
+        metric: Metric,
+        run: Callable[[], Tensor],
+        params: Sequence[torch.nn.Parameter],
+    ) -> None:
+        super().__init__(params)
+        self._z = z
+        self._metric = metric
+        self._run = run
+
+    def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
+        step = _step(pieces)
+        if not step or not self._z.requires_grad:
+            return None
+        ends = []
+        with torch.no_grad():
+            for sign in (1, -1):
+                with _moved(self._params, pieces, sign * step):
+                    ends.append(self._run())
+        along = (ends[0] - ends[1]) / (2 * step)
+        weighed = (self._metric(along),)
+        return differentiate((self._z,), self._params, weighed, keep="retain")
+
+
+def _step(pieces: Sequence[Tensor]) -> float:
+    """Factor that makes a vector, in P pieces, as long as a step; 0 for zeros."""
+    length = float(torch.linalg.vector_norm(torch.cat([p.flatten() for p in pieces])))
+    spacing: float = torch.finfo(pieces[0].dtype).eps ** (1 / 3)
+    return spacing / length if length else 0.0
+
+
+@contextmanager
+def _moved(
+    params: Sequence[Tensor], pieces: Sequence[Tensor], factor: float
+) -> Iterator[None]:
+    with restored(params):
+        with torch.no_grad():
+            for p, piece in zip(params, pieces, strict=True):
+                p.add_(piece, alpha=factor)
+        yield

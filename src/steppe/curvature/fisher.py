@@ -1,0 +1,151 @@
+"""Fisher information matrices, known by their products with vectors.
+
+Source: Martens, 2020, arXiv:1412.1193, sections 5, 8, 9 and 11: the Fisher matrix of
+the model's own predictions, by drawn targets or exactly, and the "empirical" one of the
+targets given, which is another matrix.
+
+Shape letters: N loss terms, B rows of a batch, M draws.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from steppe.curvature.gauss_newton import AbstractGaussNewton
+from steppe.curvature.graphs import Metric
+from steppe.curvature.operators import Settings
+from steppe.curvature.outputs import (
+    Outputs,
+    cut,
+    kept_rows,
+    known_likelihood,
+    outputs_on,
+    sampled_gradients,
+)
+from steppe.errors import SettingError
+from steppe.losses import Likelihood
+from steppe.objective import Objective
+
+
+class Fisher(AbstractGaussNewton):
+    """Mean outer product of gradients at targets drawn from the model's predictions.
+
+    Exactly, or with M targets drawn for each loss term. These are fixed by the seed, so
+    that products are those of one symmetric matrix, whose mean over seeds is the exact
+    one. With a seed, they also depend on how the data is split into batches.
+
+    For cross entropy and squared error, and BCEWithLogitsLoss, the exact matrix is the
+    GGN; for nll_loss it is that of the distribution whose log probabilities the model
+    gives. Smoothing of the targets is no part of the distribution.
+
+    Args:
+        objective: the mean loss: "cross_entropy", "mse", a torch loss without weights
+            such as BCEWithLogitsLoss, or the function of it.
+        samples: number M of targets for each loss term; None for the exact matrix.
+        seed: of the drawn targets.
+        settings: those of `AbstractCurvature`.
+
+    Raises:
+        SettingError: fewer than one sample.
+        UsageError: a loss that does not say which distribution it stands for; also what
+            `GGN` refuses.
+    """
+
+    kind = "fisher"
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        samples: int | None = None,
+        seed: int = 0,
+        **settings: Unpack[Settings],
+    ) -> None:
+        if samples is not None and samples < 1:
+            raise SettingError(f"samples must be >= 1 or None, got {samples}.")
+        self._likelihood = known_likelihood(objective)
+        self.samples = samples
+        self.seed = seed
+        super().__init__(objective, **settings)
+
+    def _outputs(self, batch: Any) -> Tensor:
+        return outputs_on(self.objective, batch)
+
+    def _linearised(self, index: int) -> tuple[Tensor, Metric]:
+        outputs = cut(self.objective, index)
+        if self.samples is not None:
+            return outputs.z, partial(_drawn_metric, *self._draws(index, outputs))
+        return outputs.z, _exact_metric(self.objective, self._likelihood, outputs)
+
+    def _draws(self, index: int, outputs: Outputs) -> tuple[Tensor, tuple[int, ...]]:
+        """Gradients at drawn targets, (M, *z.shape), and the dimensions of one row."""
+        number = (self.seed * 1_000_003 + self.ranks.number) * 1_000_003 + index
+        source = torch.Generator().manual_seed(number % 2**63)
+        assert self.samples is not None
+        draws = [
+            sampled_gradients(self.objective, outputs, source)
+            for _ in range(self.samples)
+        ]
+        rows: dict[str, tuple[int, ...]] = {
+            "log_odds": (),
+            "means": tuple(range(2, outputs.z.dim() + 1)),
+        }
+        return torch.stack(draws), rows.get(self._likelihood.outputs, (2,))
+
+
+class EmpiricalFisher(AbstractGaussNewton):
+    """Mean outer product of the gradients of all loss terms, at the targets given.
+
+    The second moment of per-sample (or per-token) gradients, of any loss. It is not the
+    Fisher matrix, and no curvature away from a good fit. The settings are those of
+    `AbstractCurvature`.
+    """
+
+    kind = "empirical_fisher"
+
+    def _outputs(self, batch: Any) -> Tensor:
+        return self.objective.losses_on(batch)
+
+    def _linearised(self, index: int) -> tuple[Tensor, Metric]:
+        return self.objective.batch_losses(index), _euclidean
+
+
+def _euclidean(u: Tensor) -> Tensor:
+    return u
+
+
+def _drawn_metric(draws: Tensor, row: tuple[int, ...], u: Tensor) -> Tensor:
+    """Mean over draws g of g g' u, row for row."""
+    along = draws * u
+    inner = along.sum(row, keepdim=True) if row else along
+    return (draws * inner).mean(0)
+
+
+def _exact_metric(
+    objective: Objective, likelihood: Likelihood, outputs: Outputs
+) -> Metric:
+    """Products with the Fisher matrix of the distribution of each row's target."""
+    z, kept = outputs.z.detach(), kept_rows(objective, outputs)
+    match likelihood.outputs:
+        case "logits":
+            p = torch.softmax(z, 1)
+        case "log_probabilities":
+            p = z.exp()
+        case "log_odds":
+            p = torch.sigmoid(z) * torch.sigmoid(-z)
+        case "means":
+            p = torch.full_like(z, 2 * outputs.losses.numel() / z.numel())
+    if kept is not None:
+        p = p * kept
+
+    def times(u: Tensor) -> Tensor:
+        weighed = p * u
+        if likelihood.outputs == "logits":
+            weighed = weighed - p * weighed.sum(1, keepdim=True)
+        return weighed
+
+    return times

@@ -1,0 +1,207 @@
+"""Products by nested `torch.func` transforms, over blocks of columns at once.
+
+Source: Pearlmutter, 1994, doi:10.1162/neco.1994.6.1.147, forward over reverse. The
+columns of a block share the work that does not depend on them.
+
+Shape letters: D parameters in all, K columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vjp, vmap
+from torch.nn.modules.batchnorm import _NormBase
+
+from steppe.curvature.graphs import AbstractPart, Metric
+from steppe.errors import SteppeError, UsageError
+
+Run = Callable[[Any], Tensor]  # what is differentiated, of a batch
+Values = dict[str, Tensor]  # of the variables, by name; K times each for a block
+
+
+class Functional(nn.Module):
+    """Something computed with a model as a function of values of its parameters.
+
+    Args:
+        model: whose parameters are given other values during a call.
+        params: the variables, by name; the others are constants.
+        run: what is computed of a batch; calls the model.
+        chunk: columns that are multiplied at once.
+        compile: compile products with `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        params: dict[str, nn.Parameter],
+        run: Run,
+        chunk: int,
+        compile: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._variables = params
+        self._run = run
+        self._chunk = chunk
+        self._compile = compile
+        self.curved = self._ready(self._curved)
+        self.along = self._ready(self._along)
+        self.pulled = self._ready(self._pulled)
+
+    def forward(self, batch: Any) -> Tensor:
+        return self._run(batch)
+
+    def values(self) -> Values:
+        """The present values of the variables."""
+        return {f"model.{name}": p.detach() for name, p in self._variables.items()}
+
+    def chunks(self, block: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of a block, not more than `chunk` at once, and the places they have.
+
+        What is compiled is given as many rows every time, of zeros at the end.
+        """
+        for start in range(0, len(block), self._chunk):
+            rows = block[start : start + self._chunk]
+            place = slice(start, start + len(rows))
+            if self._compile and len(rows) < self._chunk:
+                empty = rows.new_zeros((self._chunk - len(rows), *rows.shape[1:]))
+                rows = torch.cat([rows, empty])
+            yield place, rows
+
+    def cut(self, rows: Tensor) -> Values:
+        """K vectors, shape (K, D), as values of the variables."""
+        like = self._variables.values()
+        pieces = torch.split(rows, [p.numel() for p in like], dim=1)
+        return {
+            f"model.{name}": piece.reshape(-1, *p.shape).to(p.dtype)
+            for (name, p), piece in zip(self._variables.items(), pieces, strict=True)
+        }
+
+    def joined(self, values: Values, columns: int) -> Tensor:
+        """Values of the variables as vectors, shape (columns, D)."""
+        parts = [values[f"model.{name}"].flatten(1) for name in self._variables]
+        return torch.cat(parts, dim=1)[:columns]
+
+    def _call(self, values: Values, batch: Any) -> Tensor:
+        found: Tensor = functional_call(self, values, (batch,))
+        return found
+
+    def _curved(self, values: Values, tangents: Values, batch: Any) -> Values:
+        """Products of the second derivatives of the sum with K vectors."""
+
+        def slope(at: Values) -> Values:
+            found: Values = grad(lambda x: self._call(x, batch).sum())(at)
+            return found
+
+        found: Values = _each(lambda t: jvp(slope, (values,), (t,))[1], tangents)
+        return found
+
+    def _along(self, values: Values, tangents: Values, batch: Any) -> Tensor:
+        """Derivatives along K vectors, shape (K, *outputs)."""
+
+        def run(at: Values) -> Tensor:
+            return self._call(at, batch)
+
+        found: Tensor = _each(lambda t: jvp(run, (values,), (t,))[1], tangents)
+        return found
+
+    def _pulled(self, values: Values, weights: Tensor, batch: Any) -> Values:
+        """Gradients of the outputs, weighed K times, shape (K, *outputs)."""
+        pull: Callable[[Tensor], tuple[Values]]
+        pull = vjp(lambda x: self._call(x, batch), values)[1]
+        found: Values = _each(lambda w: pull(w)[0], weights)
+        return found
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        made = torch.compile(function) if self._compile else function
+
+        def call(*inputs: Any) -> Any:
+            # Parameters that are no variables would leave a graph behind.
+            with _statistics_aside(self.model), torch.no_grad(), _told():
+                return made(*inputs)
+
+        return call
+
+
+class GradientMap(AbstractPart):
+    """Second derivatives of a sum of losses.
+
+    Args:
+        functional: gives the loss terms of a batch.
+        batch: on the device.
+    """
+
+    def __init__(self, functional: Functional, batch: Any) -> None:
+        self._functional = functional
+        self._batch = batch
+
+    def add_products(self, columns: Tensor, total: Tensor) -> None:
+        of = self._functional
+        for place, rows in of.chunks(columns):
+            found = of.curved(of.values(), of.cut(rows), self._batch)
+            total[place] += of.joined(found, place.stop - place.start)
+
+
+class JacobianMap(AbstractPart):
+    """J' M J of the outputs of one batch.
+
+    Args:
+        functional: gives the outputs of a batch.
+        batch: on the device.
+        metric: gives M w, shaped like the outputs, for w of that shape.
+    """
+
+    def __init__(self, functional: Functional, batch: Any, metric: Metric) -> None:
+        self._functional = functional
+        self._batch = batch
+        self._metric = metric
+
+    def add_products(self, columns: Tensor, total: Tensor) -> None:
+        of = self._functional
+        for place, rows in of.chunks(columns):
+            values = of.values()
+            along = of.along(values, of.cut(rows), self._batch)
+            weights = torch.stack([self._metric(one) for one in along])
+            found = of.pulled(values, weights, self._batch)
+            total[place] += of.joined(found, place.stop - place.start)
+
+
+def _each(function: Callable[[Any], Any], block: Any) -> Any:
+    return vmap(function, randomness="same")(block)
+
+
+@contextmanager
+def _statistics_aside(model: nn.Module) -> Iterator[None]:
+    """Batch norm in training without running statistics, which it does not use.
+
+    A transform cannot write to them.
+    """
+    layers = [m for m in model.modules() if isinstance(m, _NormBase) and m.training]
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    aside = [(m, n, m._buffers[n]) for m in layers for n in names if n in m._buffers]
+    for layer, name, _ in aside:
+        layer._buffers[name] = None
+    try:
+        yield
+    finally:
+        for layer, name, buffer in aside:
+            layer._buffers[name] = buffer
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (SteppeError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        said = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UsageError(
+            f"backend='func' cannot differentiate this model: torch says '{said}'; use "
+            "backend='auto', which needs nothing but a double backward."
+        ) from error

@@ -1,0 +1,42 @@
+"""What matrices J' M J share, J being the derivative of outputs by the parameters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from steppe.curvature.differences import JacobianDifferences
+from steppe.curvature.functional import JacobianMap
+from steppe.curvature.graphs import AbstractPart, JacobianGraph, Metric
+from steppe.curvature.operators import AbstractCurvature
+
+
+class AbstractGaussNewton(AbstractCurvature):
+    """A sum over batches of J' M J, with a metric M of the outputs."""
+
+    @abstractmethod
+    def _outputs(self, batch: Any) -> Tensor:
+        """What J is the derivative of, for one batch on the device."""
+
+    @abstractmethod
+    def _linearised(self, index: int) -> tuple[Tensor, Metric]:
+        """The same outputs with their graph, and products with M."""
+
+    def _part(self, index: int) -> AbstractPart:
+        if self.backend == "func":
+            _, metric = self._linearised(index)
+            functional = self._functional(self._outputs)
+            return JacobianMap(functional, self.objective.batch(index), metric)
+        if self.backend == "finite_difference":
+            z, metric = self._linearised(index)
+            return JacobianDifferences(
+                z,
+                metric,
+                lambda: self._outputs(self.objective.batch(index)),
+                self.params,
+            )
+        return self._graphs.get(
+            index, lambda: JacobianGraph(*self._linearised(index), self.params)
+        )

@@ -1,7 +1,7 @@
 """Products by central differences, for operations that torch cannot differentiate.
 
 The two points lie a cube root of the rounding unit from the parameters along the
-vector, where truncation and rounding weigh alike. Between them a network with kinds of
+vector, where truncation and rounding weigh alike. Between them a network with
 kinks (ReLU, max pooling) may have crossed many, and the difference of its gradients
 is then no derivative: in float32 such products are wrong by factors.
 
@@ -56,27 +56,24 @@ class JacobianDifferences(AbstractProducts):
     """J' M J where the derivative along a vector is a difference of outputs.
 
     Args:
-        z: outputs of one batch, with their graph.
-        metric: gives M w, shaped like z, for w shaped like z.
-        run: gives the outputs at the present parameters.
+        metric: gives M w, shaped like the outputs, for w of that shape.
+        run: gives the outputs of one batch at the present parameters.
         params: P tensors to differentiate by.
     """
 
     def __init__(
         self,
-        z: Tensor,
         metric: Metric,
         run: Callable[[], Tensor],
         params: Sequence[torch.nn.Parameter],
     ) -> None:
         super().__init__(params)
-        self._z = z
         self._metric = metric
         self._run = run
 
     def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
         step = _step(pieces)
-        if not step or not self._z.requires_grad:
+        if not step:
             return None
         ends = []
         with torch.no_grad():
@@ -84,8 +81,10 @@ class JacobianDifferences(AbstractProducts):
                 with _moved(self._params, pieces, sign * step):
                     ends.append(self._run())
         along = (ends[0] - ends[1]) / (2 * step)
-        weighed = (self._metric(along),)
-        return differentiate((self._z,), self._params, weighed, keep="retain")
+        z = self._run()  # moving the parameters has spoilt every older graph
+        if not z.requires_grad:
+            return None
+        return differentiate((z,), self._params, (self._metric(along),))
 
 
 def _step(pieces: Sequence[Tensor]) -> float:

@@ -56,6 +56,7 @@ class Fisher(AbstractGaussNewton):
     """
 
     kind = "fisher"
+    facts = ("samples", "seed")
 
     def __init__(
         self,

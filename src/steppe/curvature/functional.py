@@ -8,6 +8,7 @@ Shape letters: D parameters in all, K columns.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -196,7 +197,12 @@ def _statistics_aside(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _told() -> Iterator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            # torch scripts its own rules of forward derivatives at their first use.
+            warnings.filterwarnings(
+                "ignore", r".*torch\.jit\.script", DeprecationWarning
+            )
+            yield
     except (SteppeError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, NotImplementedError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -30,13 +31,12 @@ class AbstractGaussNewton(AbstractCurvature):
             functional = self._functional(self._outputs)
             return JacobianMap(functional, self.objective.batch(index), metric)
         if self.backend == "finite_difference":
-            z, metric = self._linearised(index)
-            return JacobianDifferences(
-                z,
-                metric,
-                lambda: self._outputs(self.objective.batch(index)),
-                self.params,
-            )
+            _, metric = self._linearised(index)
+            run = partial(self._rerun, index)
+            return JacobianDifferences(metric, run, self.params)
         return self._graphs.get(
             index, lambda: JacobianGraph(*self._linearised(index), self.params)
         )
+
+    def _rerun(self, index: int) -> Tensor:
+        return self._outputs(self.objective.batch(index))

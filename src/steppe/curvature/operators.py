@@ -89,6 +89,7 @@ class AbstractCurvature(AbstractOperator):
     """
 
     kind: ClassVar[str]
+    facts: ClassVar[tuple[str, ...]] = ()  # settings of its own that `details` names
 
     def __init__(
         self,
@@ -139,8 +140,10 @@ class AbstractCurvature(AbstractOperator):
             **self.objective.details,
             "kind": self.kind,
             "terms": self.terms(),
+            "backend": self.backend,
             "weight_decay": self.weight_decay,
             "parameters": self.names,
+            **{name: getattr(self, name) for name in self.facts},
         }
 
     @property
@@ -230,6 +233,7 @@ class AbstractCurvature(AbstractOperator):
         limits: dict[str, int | None] = {"auto": self.budget, "retained": None}
         self._graphs = RetainedGraphs(objective, limits.get(self.backend, 0))
         self._made = None
+        self._sound = False  # whether the model was found fit for products, as it is
 
     def _multiply(self, block: Tensor) -> Tensor:
         objective = self.objective
@@ -237,10 +241,11 @@ class AbstractCurvature(AbstractOperator):
         with objective.measuring():
             columns = block.T.clone(memory_format=torch.contiguous_format)
             total = torch.zeros_like(columns)
-            fresh = self._graphs.notice_changes()
+            self._sound = not self._graphs.notice_changes() and self._sound
             with twice_differentiable(objective.model):
-                if fresh:
+                if not self._sound:
                     self._check()
+                    self._sound = True
                 for index in range(len(objective.batches)):
                     self._part(index).add_products(columns, total)
             self.ranks.add(total)

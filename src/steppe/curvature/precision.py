@@ -18,10 +18,26 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_full_float32())
+        stack.enter_context(_no_fast_encoder())
         # cuDNN's recurrent layers have no double backward, torch's own have one.
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             stack.enter_context(_set(torch.backends.cudnn, "enabled", False))
         yield
+
+
+@contextmanager
+def _no_fast_encoder() -> Iterator[None]:
+    """Keep transformer layers of torch from one kernel that has no derivative.
+
+    They take it where gradients are off.
+    """
+    mha: Any = torch.backends.mha
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
 
 
 @contextmanager

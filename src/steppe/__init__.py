@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from steppe.curvature.fisher import Fisher as Fisher
     from steppe.curvature.ggn import GGN as GGN
     from steppe.curvature.hessian import Hessian as Hessian
+    from steppe.curvature.layers import exact_diagonal as exact_diagonal
+    from steppe.curvature.layers import layer_traces as layer_traces
+    from steppe.curvature.minimum_sharpness import (
+        minimum_sharpness as minimum_sharpness,
+    )
     from steppe.landscapes.evaluate import landscape as landscape
     from steppe.landscapes.subspaces import Line as Line
     from steppe.linalg.lanczos import eigsh as eigsh
@@ -92,8 +97,11 @@ _HOMES = {
     "VaSSO": "steppe.optimizers.vasso",
     "WSAM": "steppe.optimizers.wsam",
     "eigsh": "steppe.linalg.lanczos",
+    "exact_diagonal": "steppe.curvature.layers",
     "landscape": "steppe.landscapes.evaluate",
+    "layer_traces": "steppe.curvature.layers",
     "measure": "steppe.measures",
+    "minimum_sharpness": "steppe.curvature.minimum_sharpness",
     "sweep": "steppe.sweeps",
     "trace": "steppe.linalg.trace",
 }

@@ -58,6 +58,7 @@ class MeasureSpec(Spec):
     sharper_is: Literal["larger", "smaller"] = "larger"
     invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
     cost: str = ""  # in forward passes, gradients and Hessian products over the data
+    networks: Literal["any", "homogeneous"] = "any"  # it can measure
 
 
 class _NotGiven:

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steppe.curvature.outputs import Outputs, cut, loss_factors, sampled_gradients
 from steppe.curvature.per_sample import AbstractGradients, Layout, Room, total
@@ -333,7 +333,7 @@ def _error(draws: Tensor, samples: int | None) -> float:
     return float(draws.std()) / math.sqrt(samples) if samples > 1 else math.inf
 
 
-def _named(objective: Objective) -> dict[Tensor, str]:
+def _named(objective: Objective) -> dict[nn.Parameter, str]:
     return dict(zip(objective.params, objective.names, strict=True))
 
 

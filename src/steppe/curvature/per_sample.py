@@ -183,16 +183,17 @@ class Gathered(AbstractGradients):
 
     def squares(self, grad: Tensor) -> Tensor:
         """Of the rows that each sample looks up, gathered in the table."""
-        table: Tensor = grad.new_zeros(self.shape)
+        table = grad.new_zeros(self.shape)
         sums = self._sums(grad).square()
-        return torch.index_add(table, 0, self.pairs % self.shape[0], sums)
+        return table.index_add_(0, self.pairs % self.shape[0], sums)
 
     def _sums(self, grad: Tensor) -> Tensor:
         """Of the gradients for each pair of a sample and a row it looks up."""
         rows = self.layout.samples_first(grad).reshape(-1, self.shape[1])
         sums = grad.new_zeros(len(self.pairs), self.shape[1])
         sums.index_add_(0, self.place, rows)
-        return sums * (self.pairs % self.shape[0] != self.padding).unsqueeze(1)
+        counted: Tensor = self.pairs % self.shape[0] != self.padding
+        return sums * counted.unsqueeze(1)
 
 
 def total(parts: Iterable[Tensor]) -> Tensor:

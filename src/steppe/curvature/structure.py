@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 FIXED = 0  # the stream of inputs, outputs and constants
@@ -66,11 +66,12 @@ class Use:
 
 @dataclass(frozen=True)
 class Link:
-    """A parameter whose effect grows with scale[target] / scale[source]."""
+    """A parameter that carries one stream to another, or a bias that joins one."""
 
     name: str
-    source: int  # stream
+    source: int  # stream; that of the constants for a bias
     target: int  # stream
+    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Structure:
         return sorted({name for name in names if names.count(name) > 1})
 
 
-def structure(z: Tensor, parameters: Mapping[Tensor, str]) -> Structure:
+def structure(z: Tensor, parameters: Mapping[nn.Parameter, str]) -> Structure:
     """Read the graph of a model's outputs.
 
     Args:
@@ -160,6 +161,7 @@ class _Reader:
     curved: list[str] = field(default_factory=list)
     uneven: list[str] = field(default_factory=list)
     links: list[tuple[str, Node | None, Node | None]] = field(default_factory=list)
+    biases: set[str] = field(default_factory=set)
     parents: dict[Node | None, Node | None] = field(default_factory=dict)
 
     def finished(self) -> Structure:
@@ -169,7 +171,12 @@ class _Reader:
             for end in ends:
                 number.setdefault(self._stream(end), len(number))
         links = tuple(
-            Link(name, number[self._stream(source)], number[self._stream(target)])
+            Link(
+                name,
+                number[self._stream(source)],
+                number[self._stream(target)],
+                name in self.biases,
+            )
             for name, source, target in self.links
         )
         return Structure(
@@ -247,11 +254,16 @@ class _Reader:
         made = Use(given.name, kind, node, slot, given.transposed, given.shape)
         self.uses.append(made)
 
+    def _add(self, node: Node, given: _Parameter, kind: str, slot: int) -> None:
+        """A parameter that is a bias of the outputs of an operation."""
+        self._use(node, given, kind, slot)
+        self.links.append((given.name, None, node))
+        self.biases.add(given.name)
+
     def _through(self, node: Node, inputs: list[_Input], kind: str) -> None:
         for slot, given in enumerate(inputs):
             if isinstance(given, _Parameter):
-                self._use(node, given, kind, slot)
-                self.links.append((given.name, None, node))
+                self._add(node, given, kind, slot)
             elif given is not None:
                 self.join(node, given)
 
@@ -321,8 +333,7 @@ class _Reader:
     def _bias(self, node: Node, bias: _Input, constant: bool) -> None:
         if isinstance(bias, _Parameter):
             kind = {"Addmm": "add", "Convolution": "channels"}[operation(node)]
-            self._use(node, bias, kind if bias.direct else "other", 0)
-            self.links.append((bias.name, None, node))
+            self._add(node, bias, kind if bias.direct else "other", 0)
         elif bias is not None or constant:
             self.join(node, bias)
 
@@ -336,9 +347,11 @@ class _Reader:
             self.uneven.append("batch norm with one of weight and bias frozen")
         for slot, each in ((1, weight), (2, bias)):
             if isinstance(each, _Parameter):
-                self._use(node, each, "batch_norm" if each.direct else "other", slot)
-                source = data if slot == 1 and isinstance(data, Node) else None
-                self.links.append((each.name, source, node))
+                kind = "batch_norm" if each.direct else "other"
+                if slot == 1:
+                    self._weigh(node, each, slot, data, kind)
+                else:
+                    self._add(node, each, kind, slot)
         if not given:
             self.join(node, None)
             self._through(node, [data], "other")

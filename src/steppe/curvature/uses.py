@@ -168,16 +168,26 @@ def _normalized(use: Use) -> tuple[Shape, Tensor | float]:
     return shape, whitened.view(x.shape)
 
 
+def shift(node: Any) -> Tensor:
+    """Mean over deviation of the statistics of a batch norm."""
+    mean: Tensor = node._saved_running_mean
+    return mean * _inverse_deviation(node)
+
+
 def _whitened(use: Use) -> tuple[Shape, Tensor | float]:
     """Of a batch norm with given statistics."""
     node: Any = use.operation
     shape, _ = _per_channel(use)
     if use.slot != 1:
         return shape, 1.0
+    scale = _inverse_deviation(node).view(shape)
+    return shape, (node._saved_input - node._saved_running_mean.view(shape)) * scale
+
+
+def _inverse_deviation(node: Any) -> Tensor:
     eps = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
-    mean = node._saved_running_mean.view(shape)
-    scale = (node._saved_running_var.view(shape) + eps).rsqrt()
-    return shape, (node._saved_input - mean) * scale
+    shifted: Tensor = node._saved_running_var + eps
+    return shifted.rsqrt()
 
 
 def _inputs(use: Use) -> tuple[Shape, Tensor]:

@@ -1,0 +1,45 @@
+"""Minimum sharpness: the trace of the Hessian at the flattest rescaling.
+
+Source: Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612; the minimum is found
+exactly here (`steppe.curvature.minimum_sharpness`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from steppe.curvature.minimum_sharpness import minimum_sharpness
+from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.objective import Objective
+from steppe.results import Estimate
+
+
+@MEASURES.add(
+    "minimum_sharpness",
+    source="Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612",
+    units="loss per squared parameter",
+    invariant_to=("layer_rescaling", "unit_permutation"),
+    cost="a backward pass for each output of the network, and about two gradients",
+    networks="homogeneous",
+)
+@dataclass(frozen=True, kw_only=True)
+class MinimumSharpness(AbstractMeasure):
+    """Smallest trace of the Hessian among rescalings of the layers of a ReLU network.
+
+    Args:
+        biases: count the traces by biases, too.
+    """
+
+    biases: bool = True
+
+    def __call__(
+        self, objective: Objective, *, generator: torch.Generator | None = None
+    ) -> Estimate:
+        """Find exact traces, layer by layer, and their exact minimum."""
+        found = minimum_sharpness(objective, biases=self.biases)
+        return dataclasses.replace(
+            found, details=self.details(objective, **found.details)
+        )

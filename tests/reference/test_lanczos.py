@@ -9,7 +9,7 @@ from scipy.sparse.linalg import eigsh as arpack
 import problems
 from steppe.errors import SettingError
 from steppe.linalg.krylov import Krylov
-from steppe.linalg.lanczos import _Aim, _search, eigsh
+from steppe.linalg.lanczos import eigsh
 
 BULK = torch.linspace(-1, 1, 400, dtype=torch.float64).tolist()
 GHOSTS = [10.0, 7.0, 5.0, 4.0, 3.0, 2.5]
@@ -84,28 +84,75 @@ def test_eighty_steps_bring_no_ghosts():
     assert float(values[6]) < 1 + 1e-12
 
 
-def test_a_start_almost_within_what_is_locked_is_made_orthogonal_all_the_same():
+def walk(H, columns, steps, seed=0):
+    """A Krylov space from several vectors, going along waiting ones at random."""
+    source = problems.generator(seed)
+    start = torch.randn((len(H), columns), generator=source, dtype=torch.float64)
+    krylov = Krylov(H, start, source)
+    for _ in range(steps):
+        wish = torch.randn(krylov.waiting, generator=source, dtype=torch.float64)
+        krylov.step(wish)
+    return krylov
+
+
+@pytest.mark.parametrize("columns", [1, 4])
+def test_the_decomposition_is_exact_whatever_is_multiplied_next(columns):
     H = problems.symmetric(SPECTRA["outliers"])
-    locked = eigsh(H, 3, tol=1e-8).vectors
-    other = torch.randn(len(H), generator=problems.generator(), dtype=torch.float64)
-    start = locked.sum(1) + 1e-9 * other
-    krylov = Krylov(H, start, problems.generator(), locked)
-    krylov.step()
-    first = krylov.vectors(torch.ones((1, 1), dtype=torch.float64))
-    assert float((locked.T @ first).abs().max()) < 1e-15
+    krylov = walk(H, columns, 30)
+    V = krylov.basis().T
+    torch.testing.assert_close(V.T @ V, torch.eye(30).double(), rtol=0, atol=1e-13)
+    torch.testing.assert_close(V.T @ H @ V, krylov.projected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(krylov.images().T, H @ V, rtol=0, atol=1e-12)
+    assert krylov.square() == pytest.approx(float((H @ V).square().sum()), rel=1e-12)
+    values, coefficients, residuals = krylov.ritz()
+    vectors = krylov.vectors(coefficients)
+    again = (H @ vectors - vectors * values).norm(dim=0)
+    torch.testing.assert_close(residuals, again, rtol=1e-9, atol=1e-12)
 
 
-def test_a_pair_coupled_to_an_inexact_locked_vector_is_not_called_converged():
-    H = torch.diag(torch.tensor([100.0, *GHOSTS, *BULK], dtype=torch.float64))
-    tilted = torch.zeros((len(H), 1), dtype=torch.float64)
-    tilted[:2, 0] = torch.tensor([0.995, 0.0998749])
-    tilted /= tilted.norm()
-    start = torch.randn(len(H), generator=problems.generator(), dtype=torch.float64)
-    krylov = Krylov(H, start, problems.generator(), tilted)
-    found = _search(krylov, _Aim(1, "LA", 1e-3, 10), 100)
-    coupling = tilted[:, 0] @ H @ found.vectors[:, 0]
-    assert float(found.residuals[0]) == pytest.approx(abs(coupling.item()), rel=1e-3)
-    assert not found.converged
+def test_a_restart_keeps_the_decomposition_of_what_it_keeps():
+    H = problems.symmetric(SPECTRA["outliers"])
+    krylov = walk(H, 2, 30)
+    values, coefficients, residuals = krylov.ritz()
+    krylov.restart(values[-9:], coefficients[:, -9:])
+    kept = krylov.ritz()
+    torch.testing.assert_close(kept[0], values[-9:], rtol=1e-13, atol=0)
+    torch.testing.assert_close(kept[2], residuals[-9:], rtol=1e-9, atol=1e-13)
+    for _ in range(12):
+        krylov.step()
+    V = krylov.basis().T
+    torch.testing.assert_close(V.T @ H @ V, krylov.projected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(krylov.images().T, H @ V, rtol=0, atol=1e-12)
+
+
+def test_a_vector_within_the_basis_brings_nothing():
+    H = problems.symmetric(SPECTRA["outliers"])
+    krylov = walk(H, 2, 5)
+    waiting = krylov.waiting
+    assert not krylov.extend(3 * krylov.basis()[2] - krylov.basis()[0])
+    assert krylov.waiting == waiting
+
+
+@pytest.mark.parametrize("name", ["outliers", "multiple among many"])
+def test_a_bounded_basis_finds_the_same(name):
+    H = problems.symmetric(SPECTRA[name])
+    settings = {"tol": 1e-6, "max_products": 400}
+    free = eigsh(H, 5, **settings)
+    bounded = eigsh(H, 5, max_basis=20, **settings)
+    assert bounded.converged
+    torch.testing.assert_close(bounded.values, free.values, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_both_ends_are_those_of_the_spectrum(k):
+    spectrum = sorted([*GHOSTS, *BULK, -8.0, -6.0, -3.0])
+    H = problems.symmetric(spectrum)
+    found = eigsh(H, k, which="BE", tol=1e-6)
+    top, bottom = k - k // 2, k // 2
+    expected = [*spectrum[::-1][:top], *spectrum[:bottom][::-1]]
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(found.values, expected, rtol=1e-9, atol=0)
+    assert found.converged
 
 
 def test_a_small_budget_is_reported_and_its_values_are_not_called_converged():
@@ -231,7 +278,9 @@ def test_residuals_hold_what_couples_a_second_look_to_the_first(tol):
     [
         ({"k": 9}, "k must be from 1 to 8"),
         ({"k": 0}, "k must be from 1 to 8"),
-        ({"which": "BE"}, "which must be"),
+        ({"which": "largest"}, "which must be"),
+        ({"max_basis": 11}, "max_basis must be >= 2 k"),
+        ({"max_basis": 12, "start": torch.ones(8, 3)}, "at most k . 1 = 2 columns"),
         ({"tol": 0.0}, "tol must be > 0"),
         ({"k": 3, "max_products": 2}, "max_products must be >= k"),
         ({"start": torch.zeros(8)}, "not zero"),

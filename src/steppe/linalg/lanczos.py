@@ -2,13 +2,15 @@
 
 Source: Lanczos, 1950, doi:10.6028/jres.045.026; residual bound and stopping as in
 Parlett, The Symmetric Eigenvalue Problem, 1998, doi:10.1137/1.9781611971163,
-sections 13.2 and 13.8.
+sections 13.2 and 13.8; from several start vectors it multiplies the largest residual
+next (Davidson, 1975, doi:10.1016/0021-9991(75)90065-0, without preconditioner).
 
-Shape letters: D parameters in all, K eigenpairs, m Krylov steps.
+Shape letters: D parameters in all, K eigenpairs, m Krylov steps, p waiting vectors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,10 +29,11 @@ from steppe.linalg.operator import (
 )
 from steppe.results import Eigenpairs
 
-Which = Literal["LA", "SA", "LM"]
+Which = Literal["LA", "SA", "LM", "BE"]
 
 SECOND_LOOK = 1000  # up to this D a second start looks for copies of an eigenvalue
 SECOND_STEPS = 10  # that look is at least this long
+MARGIN = 8  # Ritz pairs beyond the wanted ones that a restart keeps
 
 
 def eigsh(
@@ -41,9 +44,10 @@ def eigsh(
     tol: float = 1e-3,
     max_products: int | None = None,
     start: Tensor | None = None,
+    max_basis: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Eigenpairs:
-    """Some eigenvalues at one end of the spectrum, with their vectors.
+    """Some eigenvalues at one end or both ends of the spectrum, with their vectors.
 
     Runs until the Ritz residuals of all wanted pairs are within the tolerance and the
     next pair cannot overtake them. One start vector sees one copy of an eigenvalue that
@@ -52,16 +56,22 @@ def eigsh(
     half precision has residuals of at least its rounding error: about 0.008 of the
     largest magnitude in bfloat16, 0.001 in float16, so that a smaller `tol` is not met.
 
+    Memory is that of the basis: a vector of D numbers for each product.
+
     Args:
         H: symmetric operator of shape (D, D), or a dense tensor.
         k: number of eigenpairs, 1 to D.
         which: "LA" the algebraically largest, "SA" the smallest, "LM" the largest
-            magnitudes.
+            magnitudes, "BE" half of them from each end, of an odd number one more from
+            the top.
         tol: largest residual norm as a share of the magnitude of the eigenvalue; the
             error of the value is of the order of its square.
         max_products: budget of operator-vector products; None for max(200, 20 k).
-        start: start vector, shape (D,), or a block (D, K) whose sum is the start, such
-            as the eigenvectors found a few training steps ago; None for a random one.
+        start: start vector, shape (D,), or block (D, K), such as the eigenvectors found
+            a few training steps ago: what has not changed since costs one product each.
+            A block of K vectors is at least K products. None for a random vector.
+        max_basis: vectors in memory at most, at least 2 k + 10; the search then starts
+            again from its best pairs whenever it is full. None for no bound.
         generator: of the random vectors; None for seed 0 on the CPU.
 
     Returns:
@@ -79,18 +89,59 @@ def eigsh(
     size = dimension(H)
     H = widened(H)
     budget = max(200, 20 * k) if max_products is None else max_products
-    _check(size, k, which, tol, budget)
+    _check(size, k, which, tol, budget, max_basis)
+    generator = seeded(generator)
+    first = gaussian(H, generator) if start is None else checked_start(H, start)
+    if max_basis is not None and first.dim() == 2 and first.shape[1] > k + 1:
+        raise SettingError(
+            f"with max_basis, start must have at most k + 1 = {k + 1} columns, "
+            f"got {first.shape[1]}."
+        )
     with uncast(H):
-        aim = _Aim(k, which, tol, max(20, 2 * k + 10))
-        found, spent = _search_twice(H, aim, budget, start, seeded(generator))
-    order = found.values.argsort(descending=True)
+        krylov = Krylov(H, first, generator)
+        aim = _Aim(k, which, tol, budget, max_basis or size + 1, _least(krylov, k))
+        found = _search_twice(krylov, aim)
+        order = found.values.argsort(descending=True)
+        vectors = krylov.vectors(found.coefficients[:, order])
     return Eigenpairs(
         values=found.values[order],
-        vectors=found.vectors[:, order.to(found.vectors.device)],
+        vectors=vectors,
         residuals=found.residuals[order],
         converged=found.converged,
-        products=spent,
+        products=krylov.products,
     )
+
+
+def ends(which: Which, k: int) -> list[tuple[Callable[[Tensor], Tensor], int]]:
+    """What makes a value preferred, and how many are wanted by that preference."""
+    up, down = torch.Tensor.clone, torch.neg
+    sides: dict[str, list[tuple[Callable[[Tensor], Tensor], int]]] = {
+        "LA": [(up, k)],
+        "SA": [(down, k)],
+        "LM": [(torch.abs, k)],
+        "BE": [(up, k - k // 2), (down, k // 2)],
+    }
+    return [(preference, count) for preference, count in sides[which] if count]
+
+
+def checked_start(H: LinearOperator, start: Tensor) -> Tensor:
+    """A start block on the device and in the precision of H.
+
+    Raises:
+        SettingError: another shape, or columns that are zero or not finite.
+    """
+    size = dimension(H)
+    if start.dim() not in (1, 2) or start.shape[0] != size or not start.numel():
+        raise SettingError(
+            f"start must have the shape ({size},) or ({size}, K), "
+            f"got {tuple(start.shape)}."
+        )
+    lengths = torch.linalg.vector_norm(start.double(), dim=0)
+    if not bool(((lengths > 0) & lengths.isfinite()).all()):
+        raise SettingError(
+            f"start must be finite and not zero, its norms are {lengths.tolist()}."
+        )
+    return start.to(device=H.device, dtype=H.dtype)
 
 
 @dataclass(frozen=True)
@@ -98,120 +149,127 @@ class _Aim:
     k: int
     which: Which
     tol: float
-    steps: int  # never fewer, unless the whole space is spanned: a lucky start
-    bar: float = -torch.inf  # a preference; nothing that stays below it is of interest
+    budget: int  # of products
+    room: int  # of basis vectors
+    least: int  # products before the first look: a lucky start
 
 
 @dataclass(frozen=True)
-class _Ritz:
+class _Found:
     values: Tensor  # (K,) float64, on the host
-    vectors: Tensor  # (D, K)
+    coefficients: Tensor  # (m, K)
     residuals: Tensor  # (K,) float64, on the host
     converged: bool
+    final: bool  # rounding is all that is left: more products make nothing better
+    weakest: Tensor  # the residual to work on, among the waiting vectors: (p,)
 
 
-def _search_twice(
-    H: LinearOperator,
-    aim: _Aim,
-    budget: int,
-    start: Tensor | None,
-    generator: torch.Generator,
-) -> tuple[_Ritz, int]:
-    """Search, look for copies of what was found, and count the products."""
-    first = gaussian(H, generator) if start is None else _start(H, start)
-    krylov = Krylov(H, first, generator)
-    found = _search(krylov, aim, budget)
-    spent = krylov.steps
-    looking = not krylov.exhausted and krylov.size <= SECOND_LOOK
-    while looking and found.converged and spent < budget:
-        again = Krylov(H, gaussian(H, generator), generator, found.vectors)
-        bar = float(_preference(found.values, aim.which).min())
-        look = _Aim(1, aim.which, aim.tol, SECOND_STEPS, bar)
-        more = _search(again, look, budget - spent)
-        spent += again.steps
-        looking = float(_preference(more.values, aim.which)[0]) > bar
-        if looking:
-            found = _best(found, more, aim.k, aim.which)
-    return found, spent
+def _least(krylov: Krylov, k: int) -> int:
+    """A single start vector may hide what is wanted; several were found before."""
+    several = krylov.waiting > 1
+    return krylov.waiting + 3 if several else max(20, 2 * k + 10)
 
 
-def _search(krylov: Krylov, aim: _Aim, budget: int) -> _Ritz:
-    """Extend until the aim is met, the space is spanned or the budget is spent."""
-    while True:
+def _search_twice(krylov: Krylov, aim: _Aim) -> _Found:
+    """Search, and look for copies of what was found."""
+    for _ in range(min(krylov.waiting - 1, aim.budget - 1)):
         krylov.step()
-        m = krylov.steps
-        last = krylov.exhausted or m >= budget
-        due = m >= aim.steps and m % max(1, m // 20) == 0
-        if m < aim.k or not (last or due):
-            continue
-        values, coefficients, residuals = krylov.ritz()
-        order = _preference(values, aim.which).argsort(descending=True)
-        met = _met(values[order], residuals[order], krylov, aim)
-        # Where rounding is all that is left, more products make nothing better.
-        done = bool((residuals[order[: aim.k]] <= 2 * krylov.rounding).all())
-        if met or last or (done and krylov.rounding > krylov.epsilon):
+    found = _search(krylov, aim)
+    looking = krylov.size <= SECOND_LOOK
+    while looking and found.converged and krylov.products < aim.budget:
+        _make_room(krylov, aim)
+        if not krylov.extend(krylov.random()):
             break
-    wanted = order[: aim.k]
-    chosen = coefficients[:, wanted]
-    coupled = torch.hypot(residuals[wanted], krylov.couplings(chosen))
-    met = met and bool((coupled <= _allowed(values[wanted], krylov, aim)).all())
-    return _Ritz(values[wanted], krylov.vectors(chosen), coupled, met)
+        again = _search(krylov, aim, astray=SECOND_STEPS)
+        slack = 10 * krylov.epsilon + float(again.residuals.max())
+        looking = not torch.allclose(again.values, found.values, rtol=0, atol=slack)
+        found = again
+    return found
 
 
-def _allowed(values: Tensor, krylov: Krylov, aim: _Aim) -> Tensor:
-    return (aim.tol * values.abs()).clamp(min=10 * krylov.epsilon)
+def _search(krylov: Krylov, aim: _Aim, astray: int = 0) -> _Found:
+    """Extend until the aim is met, the space is spanned or the budget is spent.
+
+    The first `astray` steps go along the vector that was added last, and where that
+    leads.
+    """
+    found, last = None, krylov.products + astray
+    while True:
+        _make_room(krylov, aim)
+        krylov.step(_toward(krylov, found, astray=krylov.products < last))
+        m = krylov.steps
+        ended = krylov.exhausted or krylov.products >= aim.budget
+        due = krylov.products >= max(aim.least, last) and m % max(1, m // 20) == 0
+        if m < aim.k or not (ended or due or krylov.waiting > 1):
+            continue
+        found = _look(krylov, aim)
+        if ended or (due and (found.converged or found.final)):
+            return found
 
 
-def _met(values: Tensor, residuals: Tensor, krylov: Krylov, aim: _Aim) -> bool:
-    preference = _preference(values, aim.which)
-    if float(preference[0] + residuals[0]) <= aim.bar:
-        return True
-    allowed = _allowed(values, krylov, aim)
-    if bool((residuals > allowed)[: aim.k].any()):
-        return False
-    if len(values) <= aim.k:
-        return True
-    # The next pair may still be on its way up to a place among the wanted ones.
-    lead = preference[aim.k - 1] - preference[aim.k]
-    return bool(residuals[aim.k] <= torch.maximum(allowed[aim.k], lead))
+def _toward(krylov: Krylov, found: _Found | None, *, astray: bool) -> Tensor | None:
+    if astray:
+        return torch.eye(krylov.waiting, dtype=torch.float64)[-1]
+    if found is None or len(found.weakest) != krylov.waiting:
+        return None
+    return found.weakest if bool(found.weakest.any()) else None
 
 
-def _best(found: _Ritz, more: _Ritz, k: int, which: Which) -> _Ritz:
-    values = torch.cat([found.values, more.values])
-    best = _preference(values, which).argsort(descending=True)[:k]
-    vectors = torch.cat([found.vectors, more.vectors], dim=1)
-    return _Ritz(
-        values[best],
-        vectors[:, best.to(vectors.device)],
-        torch.cat([found.residuals, more.residuals])[best],
-        found.converged and more.converged,
+def _look(krylov: Krylov, aim: _Aim) -> _Found:
+    """The wanted pairs, whether they will do, and what stands most in the way."""
+    values, coefficients, residuals = krylov.ritz()
+    allowed = (aim.tol * values.abs()).clamp(min=10 * krylov.epsilon)
+    wanted: list[int] = []
+    following: list[int] = []  # may still be on the way to a place among the wanted
+    for preference, count in ends(aim.which, aim.k):
+        liked = preference(values)
+        order = liked.argsort(descending=True).tolist()
+        wanted += order[:count]
+        for after in order[count : count + 1]:
+            following.append(after)
+            lead = liked[order[count - 1]] - liked[after]
+            allowed[after] = torch.maximum(allowed[after], lead)
+    excess = residuals / allowed.clamp(min=torch.finfo(torch.float64).tiny)
+    first = max(wanted, key=excess.__getitem__)
+    weakest = max(following, key=excess.__getitem__, default=first)
+    if excess[first] > 1:
+        weakest = first
+    bare = bool((residuals[wanted] <= 2 * krylov.rounding).all())
+    return _Found(
+        values[wanted],
+        coefficients[:, wanted],
+        residuals[wanted],
+        converged=not bool((excess[wanted + following] > 1).any()),
+        final=bare and krylov.rounding > krylov.epsilon,
+        weakest=krylov.residual(coefficients[:, weakest]),
     )
 
 
-def _preference(values: Tensor, which: Which) -> Tensor:
-    return {"LA": values, "SA": -values, "LM": values.abs()}[which]
+def _make_room(krylov: Krylov, aim: _Aim) -> None:
+    """Where the next vector has no room, start again from the best pairs."""
+    if krylov.steps + krylov.waiting < aim.room:
+        return
+    values, coefficients, _ = krylov.ritz()
+    kept: dict[int, None] = {}
+    sides = ends(aim.which, aim.k)
+    for preference, count in sides:
+        order = preference(values).argsort(descending=True).tolist()
+        kept |= dict.fromkeys(order[: count + MARGIN // len(sides)])
+    krylov.restart(values[list(kept)], coefficients[:, list(kept)])
 
 
-def _start(H: LinearOperator, start: Tensor) -> Tensor:
-    size = dimension(H)
-    if start.dim() not in (1, 2) or start.shape[0] != size:
-        raise SettingError(
-            f"start must have the shape ({size},) or ({size}, K), "
-            f"got {tuple(start.shape)}."
-        )
-    vector = start if start.dim() == 1 else start.sum(1)
-    length = float(torch.linalg.vector_norm(vector.double()))
-    if not 0 < length < torch.inf:
-        raise SettingError(f"start must be finite and not zero, its norm is {length}.")
-    return vector.to(device=H.device, dtype=H.dtype)
-
-
-def _check(size: int, k: int, which: str, tol: float, budget: int) -> None:
+def _check(
+    size: int, k: int, which: str, tol: float, budget: int, max_basis: int | None
+) -> None:
     if not 1 <= k <= size:
         raise SettingError(f"k must be from 1 to {size} (the size of H), got {k}.")
     if which not in get_args(Which):
-        raise SettingError(f"which must be 'LA', 'SA' or 'LM', got {which!r}.")
+        raise SettingError(f"which must be 'LA', 'SA', 'LM' or 'BE', got {which!r}.")
     if not tol > 0:
         raise SettingError(f"tol must be > 0, got {tol}.")
     if budget < k:
         raise SettingError(f"max_products must be >= k = {k}, got {budget}.")
+    if max_basis is not None and max_basis < 2 * k + 10:
+        raise SettingError(
+            f"max_basis must be >= 2 k + 10 = {2 * k + 10}, got {max_basis}."
+        )

@@ -80,6 +80,19 @@ def product(H: LinearOperator, vectors: Tensor) -> Tensor:
     return found
 
 
+def agreed(H: LinearOperator, values: Tensor) -> Tensor:
+    """The same values in every process that works on H, those of the first one.
+
+    Only an operator whose data is spread over processes has a method of that name;
+    it keeps decisions that rest on these values alike.
+    """
+    agree = getattr(H, "agreed", None)
+    if agree is None:
+        return values
+    shared: Tensor = agree(values)
+    return shared
+
+
 def seeded(generator: torch.Generator | None) -> torch.Generator:
     """The generator given, or a fresh one on the CPU with seed 0."""
     return torch.Generator().manual_seed(0) if generator is None else generator

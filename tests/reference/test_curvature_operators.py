@@ -226,6 +226,27 @@ def test_the_scale_of_the_loss_is_that_of_the_matrix(make):
     torch.testing.assert_close(matrix(thrice), 3**power * matrix(once), **CLOSE)
 
 
+@every_kind
+@pytest.mark.parametrize("backend", ["recompute", "finite_difference"])
+def test_dropout_in_training_has_the_same_masks_in_every_product(make, backend):
+    model = problems.drawn(problems.Attention(dropout=0.5))
+    data = problems.vectors(shape=(3, 4))
+    objective = problems.objective(model, data, mode="train")
+    kept, other = make(objective), make(objective, backend=backend)
+    v, w = drawn(kept, 2).unbind(1)
+    near = 1e-6 if backend == "finite_difference" else 1e-9
+    torch.testing.assert_close(w @ (kept @ v), v @ (other @ w), rtol=near, atol=1e-9)
+
+
+@every_kind
+def test_transforms_refuse_random_masks(make):
+    model = problems.drawn(problems.Attention(dropout=0.5))
+    data = problems.vectors(shape=(3, 4))
+    H = make(problems.objective(model, data, mode="train"), backend="func")
+    with pytest.raises(UsageError, match="'func' cannot repeat the random masks"):
+        _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
+
+
 class Noisy(nn.Module):
     """Dropout that forgets to look at the mode."""
 

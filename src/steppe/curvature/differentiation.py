@@ -50,8 +50,9 @@ def differentiate(
         said = str(error).partition("\n")[0].rstrip(".")
         if "torch.compile" in said:
             raise UsageError(
-                f"the Hessian needs a model that is not compiled: torch says '{said}'; "
-                "give the objective the model as it was before torch.compile."
+                "second derivatives need a model that is not compiled: torch says "
+                f"'{said}'; give the objective the model as it was before "
+                "torch.compile."
             ) from error
         raise _not_twice(said) from error
 
@@ -87,14 +88,15 @@ def check_dense(model: nn.Module) -> None:
             continue
         if module.sparse and module.weight.requires_grad:
             raise UsageError(
-                f"the Hessian needs dense gradients, those of the layer '{name}' are "
-                f"sparse; make that {type(module).__name__} with sparse=False."
+                "second derivatives need dense gradients, those of the layer "
+                f"'{name}' are sparse; make that {type(module).__name__} with "
+                "sparse=False."
             )
 
 
 def _not_twice(said: str) -> UsageError:
     return UsageError(
         f"the loss cannot be differentiated twice: torch says '{said}'; replace that "
-        "operation by one with a double backward, or use a measure without second "
-        "derivatives, such as lpf."
+        "operation by one with a double backward, use backend='finite_difference', or "
+        "a measure without second derivatives, such as lpf."
     )

@@ -20,8 +20,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from steppe.curvature.graphs import AbstractPart, Metric
 from steppe.errors import SteppeError, UsageError
+from steppe.objective import Objective
 
 Run = Callable[[Any], Tensor]  # what is differentiated, of a batch
+Fetch = Callable[[], Any]
 Values = dict[str, Tensor]  # of the variables, by name; K times each for a block
 
 
@@ -134,17 +136,17 @@ class GradientMap(AbstractPart):
 
     Args:
         functional: gives the loss terms of a batch.
-        batch: on the device.
+        fetch: gives the batch, and random state for its masks.
     """
 
-    def __init__(self, functional: Functional, batch: Any) -> None:
+    def __init__(self, functional: Functional, fetch: Fetch) -> None:
         self._functional = functional
-        self._batch = batch
+        self._fetch = fetch
 
     def add_products(self, columns: Tensor, total: Tensor) -> None:
         of = self._functional
         for place, rows in of.chunks(columns):
-            found = of.curved(of.values(), of.cut(rows), self._batch)
+            found = of.curved(of.values(), of.cut(rows), self._fetch())
             total[place] += of.joined(found, place.stop - place.start)
 
 
@@ -153,23 +155,47 @@ class JacobianMap(AbstractPart):
 
     Args:
         functional: gives the outputs of a batch.
-        batch: on the device.
+        fetch: gives the batch, and random state for its masks.
         metric: gives M w, shaped like the outputs, for w of that shape.
     """
 
-    def __init__(self, functional: Functional, batch: Any, metric: Metric) -> None:
+    def __init__(self, functional: Functional, fetch: Fetch, metric: Metric) -> None:
         self._functional = functional
-        self._batch = batch
+        self._fetch = fetch
         self._metric = metric
 
     def add_products(self, columns: Tensor, total: Tensor) -> None:
         of = self._functional
         for place, rows in of.chunks(columns):
             values = of.values()
-            along = of.along(values, of.cut(rows), self._batch)
+            along = of.along(values, of.cut(rows), self._fetch())
             weights = torch.stack([self._metric(one) for one in along])
-            found = of.pulled(values, weights, self._batch)
+            found = of.pulled(values, weights, self._fetch())
             total[place] += of.joined(found, place.stop - place.start)
+
+
+def check_unrandom(objective: Objective) -> None:
+    """Refuse random masks, which differ from one transform to the next.
+
+    Raises:
+        UsageError: the first batch draws random numbers.
+    """
+    device = objective.device
+    with torch.no_grad():
+        batch = objective.batch(0)
+        before = _random_state(device)
+        objective.losses_on(batch)
+    if not torch.equal(before, _random_state(device)):
+        raise UsageError(
+            "backend='func' cannot repeat the random masks of mode='train'; use "
+            "backend='auto', or mode='eval'."
+        )
+
+
+def _random_state(device: torch.device) -> Tensor:
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
 
 
 def _each(function: Callable[[Any], Any], block: Any) -> Any:

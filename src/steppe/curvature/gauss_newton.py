@@ -29,7 +29,8 @@ class AbstractGaussNewton(AbstractCurvature):
         if self.backend == "func":
             _, metric = self._linearised(index)
             functional = self._functional(self._outputs)
-            return JacobianMap(functional, self.objective.batch(index), metric)
+            fetch = partial(self.objective.batch, index)
+            return JacobianMap(functional, fetch, metric)
         if self.backend == "finite_difference":
             _, metric = self._linearised(index)
             run = partial(self._rerun, index)

@@ -157,22 +157,17 @@ class RetainedGraphs:
             self._full = True
         return graph
 
-    def notice_changes(self) -> bool:
+    def notice_changes(self) -> None:
         """Drop the graphs where a tensor they were built on has another value.
 
         Values are compared, not versions: writing through `.data` leaves no version.
-
-        Returns:
-            Whether there was a change, as there is before the first graph.
         """
         model = self._objective.model
         state = [t.detach() for t in chain(model.parameters(), model.buffers())]
         old = self._snapshot
-        if len(state) == len(old) and all(map(_same, state, old)):
-            return False
-        self.clear()
-        self._snapshot = [(t.data_ptr(), t.clone()) for t in state]
-        return True
+        if len(state) != len(old) or not all(map(_same, state, old)):
+            self.clear()
+            self._snapshot = [(t.data_ptr(), t.clone()) for t in state]
 
     def _build(self, build: Callable[[], AbstractGraph]) -> AbstractGraph:
         graph = build()

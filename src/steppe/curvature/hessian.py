@@ -34,7 +34,7 @@ class Hessian(AbstractCurvature):
         objective = self.objective
         if self.backend == "func":
             functional = self._functional(objective.losses_on)
-            return GradientMap(functional, objective.batch(index))
+            return GradientMap(functional, partial(objective.batch, index))
         if self.backend == "finite_difference":
             run = partial(objective.batch_losses, index)
             return GradientDifferences(run, self.params)

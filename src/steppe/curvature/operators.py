@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.curvature.differentiation import check_dense
-from steppe.curvature.functional import Functional, Run
+from steppe.curvature.functional import Functional, Run, check_unrandom
 from steppe.curvature.graphs import AbstractPart, RetainedGraphs
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.ranks import Ranks
@@ -57,11 +57,13 @@ class AbstractCurvature(AbstractOperator):
             the order of the objective; None for all. The others are constants.
         budget: memory for retained graphs, in bytes; 0 keeps none.
         backend: "auto" keeps graphs within the budget, "retained" all of them,
-            "recompute" none. "func" nests `torch.func` transforms, over blocks of
-            `chunk` columns at once. "finite_difference" takes central differences of
-            gradients or outputs a cube root of the rounding unit apart, for operations
-            without derivatives; a network with kinks (ReLU, max pooling) in float32
-            gets products that are wrong by factors.
+            "recompute" none; they multiply a block column by column. "func" nests
+            `torch.func` transforms, over blocks of `chunk` columns at once; it takes
+            no dropout in mode "train".
+            "finite_difference" takes central differences of gradients or outputs a cube
+            root of the rounding unit apart, for operations without derivatives; a
+            network with kinks (ReLU, max pooling) in float32 gets products that are
+            wrong by factors.
         chunk: columns that "func" multiplies at once; more of them need more memory.
         compile: compile the function of "func" with `torch.compile`, in a minute or so;
             meant for CUDA and hundreds of products.
@@ -72,8 +74,8 @@ class AbstractCurvature(AbstractOperator):
             objective of each holds its own shard, and products are those of the whole
             data, the same bits in all processes. All of them must make the same
             products in the same order.
-        check: run the first batch twice before the first product, and refuse a loss
-            that differs.
+        check: run the first batch twice before the first product, without gradients,
+            and refuse a loss that differs.
 
     Raises:
         SettingError: a setting out of range, or patterns that match no parameter.
@@ -115,6 +117,7 @@ class AbstractCurvature(AbstractOperator):
         self.check = check
         self.products = 0
         self._terms: int | None = None
+        self._sound = False  # whether model and loss were found fit for products
         self._made: Functional | None = None
         self._select(objective.names if params is None else params)
 
@@ -233,7 +236,6 @@ class AbstractCurvature(AbstractOperator):
         limits: dict[str, int | None] = {"auto": self.budget, "retained": None}
         self._graphs = RetainedGraphs(objective, limits.get(self.backend, 0))
         self._made = None
-        self._sound = False  # whether the model was found fit for products, as it is
 
     def _multiply(self, block: Tensor) -> Tensor:
         objective = self.objective
@@ -241,7 +243,7 @@ class AbstractCurvature(AbstractOperator):
         with objective.measuring():
             columns = block.T.clone(memory_format=torch.contiguous_format)
             total = torch.zeros_like(columns)
-            self._sound = not self._graphs.notice_changes() and self._sound
+            self._graphs.notice_changes()
             with twice_differentiable(objective.model):
                 if not self._sound:
                     self._check()
@@ -258,6 +260,8 @@ class AbstractCurvature(AbstractOperator):
         """Refuse layers with sparse gradients and losses that are not repeatable."""
         objective = self.objective
         check_dense(objective.model)
+        if self.backend == "func":
+            check_unrandom(objective)
         if not self.check:
             return
         with torch.no_grad():

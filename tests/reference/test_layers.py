@@ -298,6 +298,22 @@ def test_draws_are_within_their_errors(name):
         assert abs(drawn.by_tensor[tensor] - value) < 4 * drawn.stderr_by_tensor[tensor]
 
 
+LOSSES = {
+    "named": nn.CrossEntropyLoss(reduction="none"),
+    "smoothed": nn.CrossEntropyLoss(reduction="none", label_smoothing=0.3),
+    "user": lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_draws_do_not_depend_on_how_the_loss_is_given(name):
+    model, (x, y) = problems.mlp(nn.ReLU), problems.vectors()
+    y[2] = y[2] if name == "user" else -100
+    objective = Objective(model, [(x[:4], y[:4]), (x[4:], y[4:])], loss=LOSSES[name])
+    exact, drawn = layer_traces(objective), layer_traces(objective, samples=400)
+    assert abs(drawn.total - exact.total) < 4 * drawn.stderr < 0.4 * exact.total
+
+
 class Tokens(nn.Module):
     def __init__(self):
         super().__init__()

@@ -391,3 +391,16 @@ def test_a_layer_with_zero_trace_is_named():
     assert minimum_sharpness(on).converged
     with pytest.raises(SettingError, match=r"0\.weight is zero: scaling it up"):
         minimum_sharpness(on, biases=False)
+
+
+@pytest.mark.parametrize("name", ["mlp", "batch norm"])
+def test_draws_are_within_their_error(name):
+    on = objective(NETWORKS[name][0])
+    exact = minimum_sharpness(on)
+    drawn = minimum_sharpness(on, samples=400)
+    assert drawn.samples == 400
+    assert 0 < drawn.stderr < 0.1 * exact.value
+    assert abs(drawn.value - exact.value) < 4 * drawn.stderr
+    assert exact.stderr == exact.samples == 0
+    with pytest.raises(SettingError, match="samples must be >= 1, got 0"):
+        minimum_sharpness(on, samples=0)

@@ -19,12 +19,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steppe.curvature.outputs import Outputs, cut, loss_factors, sampled_gradients
+from steppe.curvature.outputs import (
+    Outputs,
+    cut,
+    kept_rows,
+    loss_factors,
+    sampled_gradients,
+)
 from steppe.curvature.per_sample import AbstractGradients, Layout, Room, total
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.structure import Structure, Use, operation, structure
@@ -68,8 +75,9 @@ def layer_traces(
         params: names or patterns, such as "layer1.*", of the tensors to trace; None
             for all.
         samples: draws in place of the C passes, one pass each: random signs of the
-            factors, or targets drawn from the model where outputs are more than a
-            vector for each sample. Worth it for more than about 100 outputs.
+            factors, or targets drawn from the model where these are not at hand. Worth
+            it for more than about 100 outputs, and needed where the outputs are more
+            than a vector for each sample, as for sequences.
         generator: of the draws; None for seed 0 on the CPU.
 
     Raises:
@@ -92,13 +100,18 @@ def layer_traces(
     return _traces(objective, sweep, found, objective.cost - before)
 
 
-def folded_traces(objective: Objective) -> tuple[dict[str, float], Structure]:
+def folded_traces(
+    objective: Objective,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[dict[str, Tensor], Structure]:
     """Traces by the effective weights of evaluated batch norms, and the structure.
 
-    Other parameters have their own trace.
+    Other parameters have their own trace. Each is of the shape (M,) with one for each
+    draw, or of the shape (1,) where nothing is sampled.
     """
-    sweep = _Sweep(objective, objective.names, fold=True)
-    found = {name: float(trace[0]) for name, trace in sweep.traces().items()}
+    sweep = _Sweep(objective, objective.names, samples, generator, fold=True)
+    found = sweep.traces()
     assert sweep.network is not None
     return found, sweep.network
 
@@ -289,22 +302,39 @@ class _Sweep:
         if self.samples is None:
             factors = loss_factors(self.objective, outputs)
             return len(factors), iter(factors)
-        if outputs.z.dim() > 2:
-            drawn = (
-                sampled_gradients(self.objective, outputs, self.generator)
-                for _ in range(self.samples)
+        draw = self._drawing(outputs)
+        return self.samples, (draw() for _ in range(self.samples))
+
+    def _drawing(self, outputs: Outputs) -> Callable[[], Tensor]:
+        """What draws gradients in z with the curvature as their second moment."""
+        likelihood, z = self.objective.likelihood, outputs.z.detach()
+        batch = self.objective.batches[outputs.index]
+        classes = likelihood is not None and likelihood.outputs == "logits"
+        soft = classes and batch[1].is_floating_point()
+        if classes and not soft:
+            kept = kept_rows(self.objective, outputs)
+            p = z.softmax(1) if kept is None else z.softmax(1) * kept
+            return partial(self._of_classes, p)
+        if z.dim() > 2:
+            return partial(
+                sampled_gradients, self.objective, outputs, generator=self.generator
             )
-            return self.samples, drawn
-        factors = loss_factors(self.objective, outputs)
-        return self.samples, (self._combined(factors) for _ in range(self.samples))
+        return partial(self._combined, loss_factors(self.objective, outputs))
+
+    def _of_classes(self, p: Tensor) -> Tensor:
+        """Sum of the columns sqrt(p_c) (e_c - p) with random signs, without them."""
+        signed = p.sqrt() * self._signs(p)
+        return signed - p * signed.sum(1, keepdim=True)
 
     def _combined(self, factors: Tensor) -> Tensor:
         """Sum of the factors of each row with random signs."""
-        source = self.generator
-        shape = (len(factors), factors.shape[1])
-        bits = torch.randint(2, shape, generator=source, device=source.device)
-        signs = (2 * bits - 1).to(factors)
+        signs = self._signs(factors[..., 0] if factors.dim() > 2 else factors)
         return torch.einsum("cb...,cb->b...", factors, signs)
+
+    def _signs(self, like: Tensor) -> Tensor:
+        source = self.generator
+        bits = torch.randint(2, like.shape, generator=source, device=source.device)
+        return (2 * bits - 1).to(like)
 
 
 def _traces(

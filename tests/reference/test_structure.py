@@ -1,0 +1,147 @@
+"""What the graph says of networks whose structure is known by construction."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import problems
+from steppe.curvature.structure import FIXED, structure
+
+SOURCE = problems.generator()
+ONE, TWO = (nn.Parameter(torch.randn(4, 4, generator=SOURCE)) for _ in "ab")
+BIAS = nn.Parameter(torch.randn(4, generator=SOURCE))
+X = torch.randn(3, 4, generator=SOURCE)
+
+
+def read(z):
+    return structure(z, {ONE: "one", TWO: "two", BIAS: "bias"})
+
+
+def hidden():
+    return X @ ONE
+
+
+def streams(z):
+    """Where each parameter leads, by its name."""
+    return {link.name: (link.source, link.target) for link in read(z).links}
+
+
+HOMOGENEOUS = {
+    "relu": torch.relu,
+    "leaky relu": F.leaky_relu,
+    "clamp at zero": lambda h: h.clamp(min=0),
+    "maximum with zero": lambda h: torch.maximum(h, torch.zeros(())),
+    "absolute value": torch.abs,
+    "scaled": lambda h: 3 * h / 2,
+    "masked": lambda h: h * torch.tensor([1.0, 0.0, 2.0, 1.0]),
+    "dropout": lambda h: F.dropout(h, 0.5),
+    "views": lambda h: h.T.reshape(2, 6).flip(0).view(4, 3).T,
+    "padded": lambda h: F.pad(h, (1, 1))[:, 1:-1],
+    "max pool": lambda h: F.max_pool1d(h.unsqueeze(0), 2).squeeze(0).repeat(1, 2),
+    "mean pool": lambda h: F.avg_pool1d(h.unsqueeze(0), 3, 1, 1).squeeze(0),
+    "largest": lambda h: h.topk(4).values,
+    "sum with itself": lambda h: h + 0.5 * torch.relu(-h),
+    "joined": lambda h: torch.cat([h[:, :2], torch.relu(h[:, 2:])], 1),
+    "constant matrix": lambda h: h @ torch.ones(4, 4),
+}
+
+
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+def test_homogeneous_operations_keep_the_stream(name):
+    z = HOMOGENEOUS[name](hidden()) @ TWO
+    found = read(z)
+    assert (found.curved, found.uneven) == ((), ())
+    inner = found.streams - 1
+    assert inner == 1
+    assert streams(z) == {"one": (FIXED, inner), "two": (inner, FIXED)}
+
+
+FIXING = {
+    "a constant": lambda h: h + 1,
+    "a constant before": lambda h: 1 - h,
+    "the inputs": lambda h: h + X,
+    "constants beside": lambda h: torch.stack([h, X]).sum(0),
+    "a maximum with one": lambda h: torch.maximum(h, torch.ones(())),
+}
+
+
+@pytest.mark.parametrize("name", FIXING)
+def test_constants_fix_the_scale_of_what_they_are_added_to(name):
+    z = FIXING[name](hidden()) @ TWO
+    found = read(z)
+    assert found.curved == ()
+    assert streams(z) == {"one": (FIXED, FIXED), "two": (FIXED, FIXED)}
+
+
+def changed(h):
+    h = h.clone()
+    h[0] = 0.0
+    return h
+
+
+CURVED = {
+    "Tanh": torch.tanh,
+    "Gelu": F.gelu,
+    "Softmax": lambda h: h.softmax(1),
+    "Mul": lambda h: h * torch.relu(h),
+    "Div": lambda h: X / h,
+    "Mm of two activations": lambda h: (h @ h.T) @ h,
+    "NativeLayerNorm": lambda h: F.layer_norm(h, (4,)),
+    "CopySlices": changed,
+}
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_what_is_not_known_to_be_piecewise_linear_is_named(name):
+    found = read(CURVED[name](hidden()) @ TWO)
+    assert name in found.curved
+    assert found.why_curved()
+
+
+UNEVEN = {
+    "Hardtanh": F.relu6,
+    "Clamp": lambda h: h.clamp(-1, 1),
+    "Threshold": lambda h: F.threshold(h, 0.5, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_piecewise_linear_operations_with_bounds_are_named_apart(name):
+    found = read(UNEVEN[name](hidden()) @ TWO)
+    assert found.uneven == (name,)
+    assert found.why_curved() == ""
+
+
+@pytest.mark.parametrize("add", [torch.add, lambda h, b: b.unsqueeze(0) + h])
+def test_a_bias_joins_the_stream_it_is_added_to(add):
+    z = torch.relu(add(hidden(), BIAS)) @ TWO
+    links = {link.name: link for link in read(z).links}
+    assert links["bias"].bias
+    assert not links["one"].bias
+    assert links["bias"].target == links["one"].target == links["two"].source != FIXED
+
+
+def test_branches_that_are_added_share_a_stream():
+    h = torch.relu(hidden())
+    z = (h + torch.relu(h @ TWO)).sum(1)
+    assert streams(z) == {"one": (FIXED, FIXED), "two": (FIXED, FIXED)}
+    z = (h + torch.relu(h @ TWO)) * BIAS
+    found = streams(z)
+    assert found["two"] == (found["one"][1],) * 2 == (found["bias"][0],) * 2
+
+
+def test_a_parameter_used_twice_is_not_piecewise_linear():
+    found = read(torch.relu(hidden()) @ ONE)
+    assert found.repeated == ["one"]
+    assert "one is used more than once" in found.why_curved()
+
+
+def test_computed_weights_have_no_rule():
+    z = F.conv1d(X.unsqueeze(1), (ONE * 2).unsqueeze(1)).squeeze(2)
+    assert {use.kind for use in read(z).uses} <= {"multiply", "other"}
+    assert "convolution with computed weights" in read(z).curved
+
+
+def test_outputs_without_a_graph_have_no_structure():
+    assert read(X).uses == ()

@@ -139,6 +139,7 @@ def networks():
         "tanh": (problems.mlp(nn.Tanh), (4,)),
         "attention": (problems.drawn(problems.Attention()), (3, 4)),
         "tied": (problems.drawn(problems.Tied()), (4,)),
+        "lstm": (problems.drawn(problems.Recurrent()), (3, 2)),
         "sequence": (problems.drawn(Sequence()), (3, 4)),
         "frames": (random_statistics(problems.drawn(Frames())), (3, 4)),
         "twice": (problems.drawn(Twice()), PICTURES),
@@ -180,7 +181,7 @@ def networks():
     }
 
 
-CURVED = {"tanh", "attention", "tied", "sequence", "twice", "group norm"}
+CURVED = {"tanh", "attention", "tied", "lstm", "sequence", "twice", "group norm"}
 CURVED |= {"one dimension"}
 
 

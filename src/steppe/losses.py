@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,6 +113,10 @@ def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:
     if targets.dtype.is_floating_point:  # class probabilities
         return losses.flatten()
     kept = targets != ignored
+    # A compiler needs to know shapes; it may have the zeros of ignored targets, as
+    # what is compiled is summed over the terms.
+    if torch.compiler.is_compiling():
+        return losses.flatten()
     return losses.flatten() if kept.all() else losses[kept]
 
 

@@ -350,7 +350,8 @@ def test_batches_of_one_large_tensor_are_not_counted_as_memory_of_graphs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [Hessian, EmpiricalFisher])
+@pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
+@pytest.mark.parametrize("make", [Hessian, GGN, EmpiricalFisher])
 def test_compiled_products_are_the_retained_ones(make):
     objective = make_objective("relu")
     kept = make(objective)
@@ -358,3 +359,23 @@ def test_compiled_products_are_the_retained_ones(make):
     V = drawn(kept)
     torch.testing.assert_close(compiled @ V, kept @ V, **CLOSE)
     torch.testing.assert_close(compiled @ V[:, 0], kept @ V[:, 0], **CLOSE)
+
+
+def branching(model, batch):
+    z = model(batch[0])
+    return z.square().sum(1) if z.sum() > 0 else z.exp().sum(1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
+@every_kind
+def test_what_cannot_be_compiled_as_a_whole_is_one_sentence(make):
+    if make in (Fisher, KINDS["drawn fisher"]):
+        pytest.skip("it takes no such loss")
+    objective = Objective(problems.mlp(), [problems.vectors()], loss=branching)
+    H = make(objective, backend="func", compile=True)
+    with pytest.raises(
+        UsageError, match=r"compile=True cannot take .*'auto'"
+    ) as caught:
+        _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
+    assert "\n" not in str(caught.value)

@@ -121,11 +121,13 @@ class Functional(nn.Module):
         return found
 
     def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        made = torch.compile(function) if self._compile else function
+        made = torch.compile(function, fullgraph=True) if self._compile else function
+
+        setting = "compile=True" if self._compile else "backend='func'"
 
         def call(*inputs: Any) -> Any:
             # Parameters that are no variables would leave a graph behind.
-            with _statistics_aside(self.model), torch.no_grad(), _told():
+            with _statistics_aside(self.model), torch.no_grad(), _told(setting):
                 return made(*inputs)
 
         return call
@@ -221,7 +223,7 @@ def _statistics_aside(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(setting: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # torch scripts its own rules of forward derivatives at their first use.
@@ -234,6 +236,6 @@ def _told() -> Iterator[None]:
     except (RuntimeError, NotImplementedError) as error:
         said = str(error).strip().partition("\n")[0].rstrip(".")
         raise UsageError(
-            f"backend='func' cannot differentiate this model: torch says '{said}'; use "
+            f"{setting} cannot take this model: torch says '{said}'; use "
             "backend='auto', which needs nothing but a double backward."
         ) from error

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     )
     from steppe.landscapes.evaluate import landscape as landscape
     from steppe.landscapes.subspaces import Line as Line
+    from steppe.linalg.diagonal import diagonal as diagonal
     from steppe.linalg.lanczos import eigsh as eigsh
+    from steppe.linalg.spectrum import spectrum as spectrum
+    from steppe.linalg.trace import frobenius as frobenius
     from steppe.linalg.trace import trace as trace
     from steppe.measures import measure as measure
     from steppe.objective import Objective as Objective
@@ -59,8 +62,10 @@ if TYPE_CHECKING:
     from steppe.optimizers.smoothout import SmoothOut as SmoothOut
     from steppe.optimizers.vasso import VaSSO as VaSSO
     from steppe.optimizers.wsam import WSAM as WSAM
+    from steppe.results import Diagonal as Diagonal
     from steppe.results import Eigenpairs as Eigenpairs
     from steppe.results import Estimate as Estimate
+    from steppe.results import Spectrum as Spectrum
     from steppe.results import Surface as Surface
     from steppe.sweeps import sweep as sweep
 
@@ -70,6 +75,7 @@ _HOMES = {
     "ASAM": "steppe.optimizers.asam",
     "BSAM": "steppe.optimizers.bsam",
     "CRSAM": "steppe.optimizers.cr_sam",
+    "Diagonal": "steppe.results",
     "EMA": "steppe.averaging.ema",
     "Eigenpairs": "steppe.results",
     "EmpiricalFisher": "steppe.curvature.fisher",
@@ -93,15 +99,19 @@ _HOMES = {
     "SWA": "steppe.averaging.swa",
     "SWAD": "steppe.averaging.swad",
     "SmoothOut": "steppe.optimizers.smoothout",
+    "Spectrum": "steppe.results",
     "Surface": "steppe.results",
     "VaSSO": "steppe.optimizers.vasso",
     "WSAM": "steppe.optimizers.wsam",
+    "diagonal": "steppe.linalg.diagonal",
     "eigsh": "steppe.linalg.lanczos",
     "exact_diagonal": "steppe.curvature.layers",
+    "frobenius": "steppe.linalg.trace",
     "landscape": "steppe.landscapes.evaluate",
     "layer_traces": "steppe.curvature.layers",
     "measure": "steppe.measures",
     "minimum_sharpness": "steppe.curvature.minimum_sharpness",
+    "spectrum": "steppe.linalg.spectrum",
     "sweep": "steppe.sweeps",
     "trace": "steppe.linalg.trace",
 }

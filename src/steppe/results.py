@@ -1,15 +1,20 @@
 """Frozen results: a value with its error, its cost and what it is a function of.
 
-Shape letters: D parameters in all, K eigenpairs, X points along an axis.
+Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps, X points
+along an axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
+
+from steppe.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,129 @@ class Eigenpairs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """The spectrum of a symmetric operator: its ends, its sums and its density."""
+
+    nodes: Tensor  # (M, m) Ritz values of each probe, ascending, float64
+    weights: Tensor  # (M, m) shares of the spectrum they stand for; rows sum to 1
+    size: int  # number D of eigenvalues
+    top: Eigenpairs  # the K largest
+    bottom: Eigenpairs  # the K smallest
+    trace: Estimate
+    frobenius: Estimate
+    products: int  # operator-vector products used
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ritz_sum(self) -> float:
+        """Sum of the Ritz values, averaged over the probes.
+
+        Not the trace, under whose name it was published (Bisla et al., 2022).
+        """
+        return float(self.nodes.sum(1).mean())
+
+    def mean(self, function: Callable[[Tensor], Tensor]) -> Estimate:
+        """Mean of a function over the D eigenvalues, by quadrature.
+
+        Args:
+            function: of a tensor of eigenvalues, elementwise.
+        """
+        found = (self.weights * function(self.nodes)).sum(1)
+        probes = len(found)
+        stderr = float(found.std()) / probes**0.5 if probes > 1 else math.inf
+        return Estimate(value=float(found.mean()), stderr=stderr, samples=probes)
+
+    def effective_dimension(self, alpha: float) -> Estimate:
+        """Number of directions that are sharper than alpha: sum of l / (l + alpha).
+
+        Negative eigenvalues l count as 0. Source: MacKay, 1992,
+        doi:10.1162/neco.1992.4.3.415.
+
+        Args:
+            alpha: curvature of the prior, in the units of the eigenvalues, > 0.
+
+        Raises:
+            SettingError: alpha is not positive.
+        """
+        if not alpha > 0:
+            raise SettingError(f"alpha must be > 0, got {alpha}.")
+        return self._summed(lambda v: v.clamp(min=0) / (v.clamp(min=0) + alpha))
+
+    def log_determinant(self, shift: float = 0.0) -> Estimate:
+        """Logarithm of the determinant of H + shift I.
+
+        Args:
+            shift: larger than minus the smallest eigenvalue.
+
+        Raises:
+            SettingError: H + shift I is not positive.
+        """
+        low = float(self.nodes.min())
+        if not low + shift > 0:
+            raise SettingError(
+                f"shift must be > {-low:.3g}, minus the smallest eigenvalue, "
+                f"got {shift}."
+            )
+        return self._summed(lambda v: (v + shift).log())
+
+    def density(
+        self,
+        sigma: float | Literal["quadrature", "pyhessian"] = "quadrature",
+        *,
+        points: int = 1000,
+    ) -> tuple[Tensor, Tensor]:
+        """Share of the eigenvalues per unit of their value, smoothed by a Gaussian.
+
+        Args:
+            sigma: standard deviation of the Gaussian, in the units of the eigenvalues;
+                "quadrature" for what `m` nodes resolve, range / ((m - 1) sqrt(8 ln 3))
+                (Lin et al., 2016, doi:10.1137/130934283), "pyhessian" for the variance
+                1e-5 max(1, range) that draws a comb of the nodes (Yao et al., 2020,
+                arXiv:1912.07145).
+            points: of the grid, which spans the spectrum and three sigma on each side.
+
+        Returns:
+            Eigenvalues, shape (points,), and densities, shape (points,), float64. They
+            integrate to 1.
+
+        Raises:
+            SettingError: a sigma or a number of points out of range.
+        """
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        width = _width(sigma, high - low, self.nodes.shape[1])
+        if points < 2:
+            raise SettingError(f"points must be >= 2, got {points}.")
+        grid = torch.linspace(
+            low - 3 * width, high + 3 * width, points, dtype=torch.float64
+        )
+        density = torch.zeros_like(grid)
+        for nodes, weights in zip(self.nodes, self.weights, strict=True):
+            bells = torch.exp(-((grid[:, None] - nodes) ** 2) / (2 * width**2))
+            density += bells @ weights / (width * math.sqrt(2 * math.pi))
+        return grid, density / torch.trapezoid(density, grid)
+
+    def _summed(self, function: Callable[[Tensor], Tensor]) -> Estimate:
+        found = self.mean(function)
+        return Estimate(
+            value=self.size * found.value,
+            stderr=self.size * found.stderr,
+            samples=found.samples,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagonal:
+    """The diagonal of a symmetric operator."""
+
+    values: Tensor  # (D,)
+    stderr: Tensor  # (D,) of the values; zeros when nothing was sampled
+    samples: int  # independent draws; 0 when nothing was sampled
+    converged: bool = True  # False when a budget ended before the asked accuracy
+    cost: Cost = Cost()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Surface:
     """Mean loss at points of a subspace; the stderr is over the data samples."""
 
@@ -70,3 +198,16 @@ class Surface:
     stderr: Tensor  # (X,) float64, standard error of the mean loss over the samples
     samples: int
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _width(sigma: float | str, span: float, nodes: int) -> float:
+    if sigma == "quadrature":
+        found = span / ((nodes - 1) * math.sqrt(8 * math.log(3)))
+        return found or 1e-3  # one eigenvalue only: any width shows it
+    if sigma == "pyhessian":
+        return math.sqrt(1e-5 * max(1.0, span))
+    if isinstance(sigma, str) or not 0 < sigma < math.inf:
+        raise SettingError(
+            f"sigma must be > 0, 'quadrature' or 'pyhessian', got {sigma!r}."
+        )
+    return sigma

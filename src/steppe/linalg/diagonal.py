@@ -1,0 +1,96 @@
+"""The diagonal of a symmetric operator.
+
+Source: Bekas et al., 2007, doi:10.1016/j.apnum.2007.01.003, with random signs: the mean
+of z * (H z), whose error in an entry is the length of the rest of its row.
+
+Shape letters: D parameters in all, M random draws.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError
+from steppe.linalg.operator import (
+    LinearOperator,
+    dimension,
+    product,
+    rademacher,
+    seeded,
+    uncast,
+    widened,
+)
+from steppe.results import Cost, Diagonal
+
+
+def diagonal(
+    H: LinearOperator,
+    *,
+    rtol: float = 0.1,
+    min_samples: int = 20,
+    max_samples: int = 1000,
+    generator: torch.Generator | None = None,
+) -> Diagonal:
+    """Diagonal entries, to joint standard errors of `rtol` times their joint length.
+
+    Exact where H can tell its diagonal (that of a piecewise linear network). Otherwise
+    single entries have large errors long before the diagonal as a whole has.
+
+    Args:
+        H: symmetric operator of shape (D, D), or a dense tensor.
+        rtol: asked length of the vector of standard errors, as a share of that of the
+            diagonal.
+        min_samples: draws before the first look at the errors, at least 2.
+        max_samples: draws at most, one product each.
+        generator: of the draws; None for seed 0 on the CPU.
+
+    Returns:
+        Diagonal; `converged` is False where `max_samples` ended it first.
+
+    Raises:
+        SettingError: a setting out of range, or a product that is not finite.
+
+    Example:
+        >>> diagonal(torch.diag(torch.tensor([3.0, 1.0]))).values.tolist()
+        [3.0, 1.0]
+    """
+    if not rtol > 0:
+        raise SettingError(f"rtol must be > 0, got {rtol}.")
+    if not 2 <= min_samples <= max_samples:
+        raise SettingError(
+            "min_samples must be >= 2 and at most max_samples, got "
+            f"{min_samples} and {max_samples}."
+        )
+    told = getattr(H, "exact_diagonal", None)
+    exact: Diagonal | None = None if told is None else told()
+    if exact is not None:
+        return exact
+    H, generator = widened(H), seeded(generator)
+    shape = (dimension(H),)
+    mean = torch.zeros(shape, dtype=torch.float64, device=H.device)
+    spread = torch.zeros_like(mean)  # sum of squares about the mean
+    for count in range(1, max_samples + 1):
+        found = _draw(H, generator)
+        change = found - mean
+        mean += change / count
+        spread += change * (found - mean)
+        stderr = (spread / max(1, count - 1) / count).sqrt()
+        met = bool(stderr.norm() <= rtol * mean.norm())
+        if count >= min_samples and met:
+            break
+    return Diagonal(
+        values=mean.to(H.dtype),
+        stderr=stderr.to(H.dtype),
+        samples=count,
+        converged=met,
+        cost=Cost(products=count),
+        details={"rtol": rtol},
+    )
+
+
+def _draw(H: LinearOperator, generator: torch.Generator) -> Tensor:
+    signs = rademacher(H, 1, generator)[:, 0]
+    with uncast(H):
+        image = product(H, signs)
+    return (signs * image).double()

@@ -1,0 +1,81 @@
+"""Means over random draws: how good they are, and how many they take.
+
+The number of draws is planned from a pilot (Stein, 1945, doi:10.1214/aoms/1177731088):
+a look after each draw would stop at lucky moments.
+
+Shape letters: L parts, M random draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from steppe.results import Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Draws of numbers that add up over parts."""
+
+    inside: Tensor  # (L,) what is known without drawing, float64
+    drawn: Tensor  # (L, M) what is drawn, float64
+
+    def whole(self) -> Estimate:
+        """Of the sum over all parts."""
+        return self._estimate(float(self.inside.sum()), self.drawn.sum(0))
+
+    def part(self, index: int) -> Estimate:
+        """Of one part."""
+        return self._estimate(float(self.inside[index]), self.drawn[index])
+
+    def wanted(self, rtol: float) -> float:
+        """Number of draws that a relative standard error takes, judged from these."""
+        found = self.whole()
+        if not found.stderr:
+            return found.samples
+        asked = rtol * abs(found.value)
+        return math.inf if not asked else found.samples * (found.stderr / asked) ** 2
+
+    def _estimate(self, inside: float, drawn: Tensor) -> Estimate:
+        samples = len(drawn)
+        stderr = float(drawn.std()) / samples**0.5 if samples > 1 else math.inf
+        return Estimate(
+            value=inside + float(drawn.mean()), stderr=stderr, samples=samples
+        )
+
+
+def draw(
+    inside: Tensor, pilot: Tensor, take: Callable[[int], Tensor], rtol: float, most: int
+) -> Sample:
+    """Draw until the standard error of the whole is within the tolerance.
+
+    Args:
+        inside: known parts, shape (L,).
+        pilot: first draws, shape (L, M).
+        take: a number of draws to their parts, shape (L, draws).
+        rtol: asked standard error as a share of the magnitude of the whole.
+        most: draws at most.
+    """
+    sample = Sample(inside, pilot)
+    while (count := sample.drawn.shape[1]) < min(sample.wanted(rtol), most):
+        missing = math.ceil(min(sample.wanted(rtol), most)) - count
+        fresh = take(missing)
+        sample = Sample(inside, torch.cat([sample.drawn, fresh], dim=1))
+    return sample
+
+
+def judged(found: Estimate, rtol: float) -> Estimate:
+    """With the verdict on a relative standard error that was asked for."""
+    return dataclasses.replace(found, converged=found.stderr <= rtol * abs(found.value))
+
+
+def rooted(square: Estimate) -> Estimate:
+    """The square root of a sum of squares, its error to first order."""
+    root = math.sqrt(square.value)
+    stderr = square.stderr / (2 * root) if root else 0.0
+    return dataclasses.replace(square, value=root, stderr=stderr)

@@ -1,0 +1,153 @@
+"""The whole spectrum of a symmetric operator from one Krylov run for each probe.
+
+Stochastic Lanczos quadrature: Golub and Meurant, 2010, Matrices, Moments and Quadrature
+with Applications, chapter 3; for networks Ghorbani et al., 2019, arXiv:1901.10159. The
+first run also gives the pairs at both ends, and all that it spans of the trace and the
+Frobenius norm; a few draws give the rest.
+
+Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError
+from steppe.linalg.deflation import Draws
+from steppe.linalg.krylov import Krylov
+from steppe.linalg.operator import (
+    LinearOperator,
+    dimension,
+    rademacher,
+    seeded,
+    uncast,
+    widened,
+)
+from steppe.linalg.sampling import Sample, rooted
+from steppe.results import Eigenpairs, Estimate, Spectrum
+
+
+def spectrum(
+    H: LinearOperator,
+    *,
+    steps: int = 100,
+    probes: int = 1,
+    draws: int = 10,
+    k: int = 5,
+    tol: float = 1e-2,
+    generator: torch.Generator | None = None,
+) -> Spectrum:
+    """Pairs at both ends, density, trace and norm: `steps * probes + draws` products.
+
+    Every probe is a vector of random signs from which a Krylov space is built. More
+    steps resolve finer detail, more probes average over the start; at equal cost steps
+    matter as much. Memory is `steps` vectors of D numbers, twice where probes > 1.
+
+    Args:
+        H: symmetric operator of shape (D, D), or a dense tensor.
+        steps: Krylov steps m of each probe, at least 2; not more than D are made.
+        probes: random starts M, at least 1.
+        draws: random signs that tell the trace and the norm of what the first run does
+            not span; at least 2.
+        k: eigenpairs wanted at each end, at most `steps`; 0 for none.
+        tol: residual norm of these pairs as a share of the magnitude of the value,
+            within which they are called converged.
+        generator: of the probes and draws; None for seed 0 on the CPU.
+
+    Returns:
+        Spectrum, with the standard errors of trace and norm over the draws.
+
+    Raises:
+        SettingError: a setting out of range, or a product that is not finite.
+
+    Example:
+        >>> found = spectrum(torch.diag(torch.arange(1.0, 5.0)), steps=4, k=1)
+        >>> round(found.trace.value, 4), round(float(found.top.values[0]), 4)
+        (10.0, 4.0)
+    """
+    size = dimension(H)
+    _check(size, steps, probes, draws, k, tol)
+    H, generator = widened(H), seeded(generator)
+    steps = min(steps, size)
+    with uncast(H):
+        krylov = _walk(H, steps, generator)
+        pairs = [_pairs(krylov, end, min(k, steps), tol) for end in (1, -1)]
+        trace, frobenius, spent = _sums(H, krylov, draws, generator)
+        others = (_walk(H, steps, generator) for _ in range(probes - 1))
+        quadrature = [_quadrature(run) for run in chain([krylov], others)]
+    nodes, weights = zip(*quadrature, strict=True)
+    return Spectrum(
+        nodes=torch.stack(nodes),
+        weights=torch.stack(weights),
+        size=size,
+        top=pairs[0],
+        bottom=pairs[1],
+        trace=trace,
+        frobenius=frobenius,
+        products=steps * probes + spent,
+        details=dict(getattr(H, "details", {})),
+    )
+
+
+def _walk(H: LinearOperator, steps: int, generator: torch.Generator) -> Krylov:
+    krylov = Krylov(H, rademacher(H, 1, generator)[:, 0], generator)
+    for _ in range(steps):
+        krylov.step()
+    return krylov
+
+
+def _quadrature(krylov: Krylov) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of the spectral measure of the start vector, (m,) each."""
+    values, coefficients, _ = krylov.ritz()
+    return values, coefficients[0].square()
+
+
+def _pairs(krylov: Krylov, end: int, k: int, tol: float) -> Eigenpairs:
+    """The k largest pairs (end 1) or the k smallest ones (end -1)."""
+    values, coefficients, residuals = krylov.ritz()
+    places = torch.arange(len(values)).flip(0)
+    places = places[:k] if end > 0 else places[len(places) - k :]
+    allowed = (tol * values[places].abs()).clamp(min=10 * krylov.epsilon)
+    return Eigenpairs(
+        values=values[places],
+        vectors=krylov.vectors(coefficients[:, places]),
+        residuals=residuals[places],
+        converged=bool((residuals[places] <= allowed).all()),
+        products=krylov.steps,
+    )
+
+
+def _sums(
+    H: LinearOperator, krylov: Krylov, draws: int, generator: torch.Generator
+) -> tuple[Estimate, Estimate, int]:
+    """Trace, Frobenius norm, and the products they took beyond those of the run."""
+    if krylov.exhausted:  # nothing is left to draw
+        values = krylov.ritz()[0]
+        norm = math.sqrt(float(values.square().sum()))
+        return Estimate(value=float(values.sum())), Estimate(value=norm), 0
+    source = Draws(H, generator, [slice(None)], krylov)
+    traces, squares = source.more(draws)
+    trace = Sample(source.inside, traces).whole()
+    square = torch.tensor([source.inside_square], dtype=torch.float64)
+    return trace, rooted(Sample(square, squares[None]).whole()), draws
+
+
+def _check(size: int, steps: int, probes: int, draws: int, k: int, tol: float) -> None:
+    for name, value, low in (
+        ("steps", steps, 2),
+        ("probes", probes, 1),
+        ("draws", draws, 2),
+        ("k", k, 0),
+    ):
+        if value < low:
+            raise SettingError(f"{name} must be >= {low}, got {value}.")
+    if k > min(steps, size):
+        raise SettingError(
+            f"k must be at most the number of steps, {min(steps, size)}, got {k}."
+        )
+    if not tol > 0:
+        raise SettingError(f"tol must be > 0, got {tol}.")

@@ -89,6 +89,18 @@ class Sequence(nn.Module):
         return self.head(h).mean(1)
 
 
+class Looked(nn.Module):
+    """A table whose rows are both looked up and compared with."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(problems.CLASSES, 4)
+
+    def forward(self, x):
+        rows = self.table((x > 0).long())
+        return F.linear(torch.relu(rows).sum(1), self.table.weight)
+
+
 class Frames(nn.Module):
     """A convolution and batch norm over the frames of all samples together."""
 
@@ -143,6 +155,7 @@ def networks():
         "sequence": (problems.drawn(Sequence()), (3, 4)),
         "frames": (random_statistics(problems.drawn(Frames())), (3, 4)),
         "twice": (problems.drawn(Twice()), PICTURES),
+        "looked up": (problems.drawn(Looked()), (4,)),
         "functional": (problems.drawn(Functional()), (4,)),
         "batch norm": (
             network(*head(16, conv(2, 4, 3), norm(4), nn.ReLU(), nn.MaxPool2d(2))),
@@ -181,7 +194,16 @@ def networks():
     }
 
 
-CURVED = {"tanh", "attention", "tied", "lstm", "sequence", "twice", "group norm"}
+CURVED = {
+    "tanh",
+    "attention",
+    "tied",
+    "lstm",
+    "looked up",
+    "sequence",
+    "twice",
+    "group norm",
+}
 CURVED |= {"one dimension"}
 
 
@@ -201,7 +223,9 @@ def test_traces_and_diagonal_are_those_of_all_gradients(name):
 
 
 @pytest.mark.parametrize("size", [1, 40, 2**22])
-@pytest.mark.parametrize("name", ["strides", "transposed", "twice", "attention"])
+@pytest.mark.parametrize(
+    "name", ["strides", "transposed", "twice", "attention", "looked up"]
+)
 def test_pieces_of_any_size_give_the_same(name, size, monkeypatch):
     model, shape = networks()[name]
     objective = problems.objective(model, problems.vectors(7, shape))
@@ -345,6 +369,16 @@ def test_draws_of_targets_serve_outputs_that_are_sequences():
             total = total.sum() + (p @ J.square() - (p @ J).square()).sum()
     assert abs(drawn.total - float(total) / 15) < 4 * drawn.stderr
     assert drawn.stderr < 0.1 * drawn.total
+
+
+def test_draws_serve_squared_errors_of_sequences():
+    model, (x, _) = problems.drawn(nn.Linear(4, 2)), problems.vectors(5, (3, 4))
+    objective = Objective(model, (x, torch.zeros(5, 3, 2).double()), loss="mse")
+    drawn = layer_traces(objective, samples=400).by_tensor
+    # 2 / 6 for each of six squares, each linear in the weights of its output.
+    expected = 2 / 6 * 2 * float(x.square().sum((1, 2)).mean())
+    assert drawn["weight"] == pytest.approx(expected, rel=0.1)
+    assert drawn["bias"] == pytest.approx(2.0, rel=0.1)
 
 
 def test_patterns_choose_parameters():

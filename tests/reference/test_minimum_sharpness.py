@@ -342,6 +342,13 @@ def test_what_is_not_homogeneous_is_named():
         minimum_sharpness(normed)
 
 
+def test_a_layer_that_is_used_twice_is_named():
+    shared = nn.Linear(4, 4)
+    layers = (shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(4, problems.CLASSES))
+    with pytest.raises(UsageError, match=r"0\.bias is used more than once"):
+        minimum_sharpness(objective_of(problems.drawn(nn.Sequential(*layers))))
+
+
 def objective_of(model):
     return problems.objective(model, problems.vectors())
 

@@ -145,3 +145,49 @@ def test_computed_weights_have_no_rule():
 
 def test_outputs_without_a_graph_have_no_structure():
     assert read(X).uses == ()
+
+
+def frozen(layer, *names):
+    for name in names:
+        getattr(layer, name).requires_grad_(False)
+    return layer
+
+
+def layers(*between):
+    """A stem and a head of two parameters each, with layers between them."""
+    chain = nn.Sequential(nn.Conv1d(1, 4, 1), *between, nn.Flatten(), nn.Linear(16, 3))
+    chain = problems.drawn(chain).eval()
+    z = chain(X.double().unsqueeze(1))
+    return structure(z, {p: n for n, p in chain.named_parameters() if p.requires_grad})
+
+
+def inner(found):
+    """Streams that the stem and all between it and the head lead to."""
+    targets = {link.name: link.target for link in found.links}
+    return targets["0.weight"], targets.get("1.weight", targets["0.weight"])
+
+
+def test_frozen_weights_keep_a_stream_and_frozen_biases_fix_it():
+    conv = nn.Conv1d(4, 4, 1)
+    assert inner(layers(frozen(nn.Conv1d(4, 4, 1, bias=False), "weight")))[0] != FIXED
+    assert inner(layers(frozen(conv, "weight", "bias")))[0] == FIXED
+    stem, after = inner(layers(frozen(nn.Conv1d(4, 4, 1), "bias")))
+    assert (stem != FIXED, after) == (True, FIXED)
+    norm = frozen(nn.BatchNorm1d(4), "weight", "bias")
+    assert inner(layers(norm))[0] == FIXED
+
+
+def test_a_batch_norm_has_streams_of_its_own_or_is_named():
+    found = layers(nn.BatchNorm1d(4))
+    assert found.uneven == ()
+    assert len({FIXED, *inner(found)}) == 3
+    half = layers(frozen(nn.BatchNorm1d(4), "bias"))
+    assert half.uneven == ("batch norm with one of weight and bias frozen",)
+
+
+def test_products_with_weights_that_have_no_rule_are_still_read():
+    z = TWO @ torch.relu(ONE @ X.T)
+    assert {use.kind for use in read(z).uses} == {"other"}
+    links = streams(z)
+    assert links["one"] == (FIXED, links["two"][0])
+    assert "a product of two parameters" in read(X @ (ONE @ TWO)).curved

@@ -89,8 +89,9 @@ def layer_traces(
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> data = (torch.eye(2), torch.zeros(2, 1))
-        >>> layer_traces(Objective(model, data, loss="mse")).by_tensor
-        {'weight': 2.0}
+        >>> traces = layer_traces(Objective(model, data, loss="mse"))
+        >>> round(traces.by_tensor["weight"], 6), traces.exact_hessian
+        (2.0, True)
     """
     if samples is not None and samples < 1:
         raise SettingError(f"samples must be >= 1, got {samples}.")

@@ -90,7 +90,8 @@ class AbstractOuter(AbstractGradients):
             return total(part.square().sum() for part in parts)
         each = groups * (2 * positions**2 + positions * (inner + outer))
         pieces = self._pieces(grad, "gram", max(1, AT_ONCE // each))
-        return total((gram * _gram(outputs)).sum() for gram, outputs in pieces)
+        found = total((gram * _gram(outputs)).sum() for gram, outputs in pieces)
+        return found.clamp(min=0)  # what is nearly zero may round to below it
 
     def squares(self, grad: Tensor) -> Tensor:
         """Without the gradients where there is one position."""

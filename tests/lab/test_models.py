@@ -12,11 +12,16 @@ from steppe_lab.models import MODELS
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 NARROW = {"width": 2, "hidden": 3}  # keeps tests fast where a model has the setting
+LEAST = {"simple_cnn": 10}  # pixels of a side that a model needs, where it is above 8
+
+
+def settings_of(name):
+    return MODELS[name].settings()
 
 
 def small(name, in_shape, classes=10, **settings):
     """A narrow model, built the same way each time, in float64."""
-    known = MODELS[name].settings()
+    known = settings_of(name)
     narrow = {key: value for key, value in NARROW.items() if key in known}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -33,13 +38,24 @@ def parameters(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def smallest(name):
+    """The shape of the digits, or of the smallest images that a model takes."""
+    side = LEAST.get(name, 8)
+    return (1, side, side)
+
+
 @pytest.fixture(params=MODELS.names())
 def name(request):
     return request.param
 
 
-def test_the_registry_has_the_three_families():
-    assert MODELS.names() == ["mlp", "resnet18", "small_cnn"]
+@pytest.fixture(params=[n for n in MODELS.names() if "batch_norm" in settings_of(n)])
+def normalised(request):
+    return request.param
+
+
+def test_the_registry_has_the_four_families():
+    assert MODELS.names() == ["mlp", "resnet18", "simple_cnn", "small_cnn"]
 
 
 def test_facts_say_source_and_summary(name):
@@ -47,23 +63,36 @@ def test_facts_say_source_and_summary(name):
     assert MODELS[name].spec.summary
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("in_shape", SHAPES, ids=str)
-def test_scores_have_one_column_per_class(name, in_shape, batch_norm):
-    model = small(name, in_shape, classes=7, batch_norm=batch_norm)
+def test_scores_have_one_column_per_class(name, in_shape):
+    shape = max(in_shape, smallest(name))
+    model = small(name, shape, classes=7)
+    assert model(draw(4, *shape)).shape == (4, 7)
+
+
+@pytest.mark.parametrize("in_shape", SHAPES, ids=str)
+def test_scores_after_batch_norm_have_one_column_per_class(normalised, in_shape):
+    model = small(normalised, in_shape, classes=7, batch_norm=True)
     assert model(draw(4, *in_shape)).shape == (4, 7)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_batch_norm_is_there_exactly_when_asked_for(name, batch_norm):
-    model = small(name, (1, 8, 8), batch_norm=batch_norm)
+def test_batch_norm_is_there_exactly_when_asked_for(normalised, batch_norm):
+    model = small(normalised, (1, 8, 8), batch_norm=batch_norm)
     assert any(True for _ in model.buffers()) is batch_norm
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_gradients_can_be_differentiated_again(name, batch_norm):
-    model = small(name, (1, 8, 8), classes=3, batch_norm=batch_norm).eval()
-    inputs, named = draw(3, 1, 8, 8), dict(model.named_parameters())
+def test_gradients_can_be_differentiated_again(name):
+    check_second_derivatives(small(name, smallest(name), classes=3), smallest(name))
+
+
+def test_gradients_through_batch_norm_can_be_differentiated_again(normalised):
+    model = small(normalised, (1, 8, 8), classes=3, batch_norm=True)
+    check_second_derivatives(model.eval(), (1, 8, 8))
+
+
+def check_second_derivatives(model, in_shape):
+    inputs, named = draw(3, *in_shape), dict(model.named_parameters())
 
     def loss(*values):
         at = dict(zip(named, values, strict=True))
@@ -75,7 +104,7 @@ def test_gradients_can_be_differentiated_again(name, batch_norm):
 
 def test_no_module_works_in_place(name):
     assert not any(
-        getattr(m, "inplace", False) for m in small(name, SHAPES[0]).modules()
+        getattr(m, "inplace", False) for m in small(name, smallest(name)).modules()
     )
 
 
@@ -84,9 +113,9 @@ def test_settings_below_one_are_sentences(name):
     assert numbers
     for setting in numbers:
         with pytest.raises(SettingError, match=rf"^{setting} must be >= 1, got 0\.$"):
-            MODELS.build(f"{name}:{setting}=0", (1, 8, 8), 10)
+            MODELS.build(f"{name}:{setting}=0", smallest(name), 10)
     with pytest.raises(SettingError, match=r"^classes must be >= 1, got 0\.$"):
-        MODELS.build(name, (1, 8, 8), 0)
+        MODELS.build(name, smallest(name), 0)
 
 
 def test_every_setting_is_documented(name):
@@ -94,7 +123,7 @@ def test_every_setting_is_documented(name):
     assert all(f"{setting}:" in text for setting in MODELS[name].settings())
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "resnet18"])
+@pytest.mark.parametrize("model", ["small_cnn", "simple_cnn", "resnet18"])
 def test_inputs_that_are_no_images_are_refused(model):
     with pytest.raises(SettingError, match=rf"{model} needs inputs of shape"):
         MODELS.build(model, (64,), 10)
@@ -105,12 +134,47 @@ def test_images_too_small_for_two_poolings_are_refused():
         MODELS.build("small_cnn", (1, 3, 8), 10)
 
 
+@pytest.mark.parametrize(("kernel", "side"), [(3, 10), (5, 16)])
+def test_images_too_small_for_its_convolutions_are_refused_by_simple_cnn(kernel, side):
+    text = f"simple_cnn:width=1,kernel={kernel}"
+    assert MODELS.build(text, (1, side, side), 2)(torch.ones(2, 1, side, side)).shape
+    with pytest.raises(SettingError, match=rf"sides >= {side}, got"):
+        MODELS.build(text, (1, side, side - 1), 2)
+
+
 def test_the_widest_inputs_still_fit_the_small_cnn():
     assert small("small_cnn", (3, 64, 64))(draw(2, 3, 64, 64)).shape == (2, 10)
 
 
 def test_resnet18_has_the_known_number_of_parameters():
     assert parameters(MODELS.build("resnet18", (3, 32, 32), 10)) == 11_173_962
+
+
+@pytest.mark.parametrize(
+    ("text", "in_shape", "counted"),
+    [
+        ("simple_cnn", (3, 32, 32), 361_898),
+        ("simple_cnn", (1, 28, 28), 271_210),
+        ("simple_cnn:width=100,kernel=5", (3, 32, 32), 2_399_518),
+        ("simple_cnn:width=100,kernel=5", (1, 28, 28), 2_164_118),
+    ],
+)
+def test_simple_cnn_has_the_parameters_counted_by_hand(text, in_shape, counted):
+    assert parameters(MODELS.build(text, in_shape, 10)) == counted
+
+
+def test_simple_cnn_starts_with_glorot_weights_and_no_bias():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MODELS.build("simple_cnn", (3, 32, 32), 10)
+    convolution, dense = model[7], model[11]  # 64 to 64 channels; 64 * 36 to 128 units
+    for weight, fans in ((convolution.weight, 2 * 64 * 9), (dense.weight, 2304 + 128)):
+        bound = (6 / fans) ** 0.5
+        assert weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
+    biases = [p for name, p in model.named_parameters() if "bias" in name]
+    assert len(biases) == 6
+    assert not any(b.any() for b in biases)
 
 
 def test_parameters_of_the_small_ones_are_as_counted_by_hand():

@@ -1,5 +1,8 @@
 """What all curvature operators share: selection, backends, refusals, facts."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +168,43 @@ def test_vectors_are_cut_into_parameters(make):
         assert torch.equal(piece.flatten(), v[H.slices[name]])
     with pytest.raises(SettingError, match=r"the shape \(83,\), got \(82,\)"):
         H.unflatten(v[1:])
+
+
+@pytest.mark.parametrize("make", [Fisher, EmpiricalFisher])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_ragged_last_batch_and_the_order_of_the_data_change_nothing(make, batch_size):
+    model, (x, y) = problems.mlp(), problems.vectors()
+    whole = make(problems.objective(model, (x, y), batch_size=7))
+    back = (x.flip(0), y.flip(0))
+    split = make(problems.objective(model, back, batch_size=batch_size))
+    torch.testing.assert_close(matrix(split), matrix(whole), **CLOSE)
+
+
+@every_kind
+def test_a_shared_parameter_is_one_block(make):
+    whole = make(make_objective("tied"))
+    part = whole.block("first.*", "second.*", "unused")
+    assert part.names == ("unused", "first.weight", "first.bias", "second.bias")
+    places = torch.cat([torch.arange(200)[whole.slices[n]] for n in part.names])
+    expected = matrix(whole)[places][:, places]
+    torch.testing.assert_close(matrix(part), expected, **CLOSE)
+    assert not matrix(part)[part.slices["unused"]].any()
+
+
+@every_kind
+def test_nothing_keeps_an_operator_alive(make):
+    objective = make_objective()
+    gc.collect()
+    gc.disable()
+    try:
+        H = make(objective)
+        _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
+        dead = weakref.ref(H), weakref.ref(H._graphs.kept[0])
+        del H
+        assert dead[0]() is None
+        assert dead[1]() is None
+    finally:
+        gc.enable()
 
 
 @every_kind

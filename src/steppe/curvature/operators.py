@@ -241,7 +241,8 @@ class AbstractCurvature(AbstractOperator):
         objective = self.objective
         terms = self.terms()
         with objective.measuring():
-            columns = block.T.clone(memory_format=torch.contiguous_format)
+            columns = block.T.contiguous()  # a copy of one column would be slow
+            columns = columns.clone() if columns.is_inference() else columns
             total = torch.zeros_like(columns)
             self._graphs.notice_changes()
             with twice_differentiable(objective.model):

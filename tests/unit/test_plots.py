@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
+import steppe
 from steppe import plots
 from steppe.errors import UsageError
 from steppe.results import Surface
@@ -24,6 +25,12 @@ def surface(*loss):
 def draw_lines(theme, *loss):
     made = [surface(*loss), surface(*loss)]
     return plots.lines({"sgd": made, "sam": [surface(*loss)], "lost": []}, theme=theme)
+
+
+def spectrum(*values, k=2):
+    """The whole spectrum of a diagonal matrix."""
+    matrix = torch.diag(torch.tensor(values, dtype=torch.float64))
+    return steppe.spectrum(matrix, steps=len(values), k=k)
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -45,6 +52,20 @@ def draw_lines(theme, *loss):
             theme=theme,
         ),
         lambda theme: plots.dots({"sgd": []}, xlabel="trace", theme=theme),
+        lambda theme: plots.density(spectrum(-1.0, 0.0, 0.1, 9.0), theme=theme),
+        lambda theme: plots.density(spectrum(2.0, 2.0, k=0), floor=1e-7, theme=theme),
+        lambda theme: plots.bars(
+            {"conv": 3.0, "a.very.long.name.of.a.layer": -1.0, "lost": math.nan},
+            xlabel="trace",
+            stderrs={"conv": 0.5, "lost": math.inf},
+            theme=theme,
+        ),
+        lambda theme: plots.bars({}, xlabel="trace", theme=theme),
+        lambda theme: plots.eigenvalues(
+            [0, 1], [[3.0, 2.0, 1.0], [90.0, 2.0, 1.0]], theme=theme
+        ),
+        lambda theme: plots.eigenvalues([1], [[3.0]], theme=theme),
+        lambda theme: plots.eigenvalues([], [], theme=theme),
         lambda theme: plots.dots(
             {"sgd": [0.0]},
             xlabel="trace",
@@ -125,3 +146,55 @@ def test_pyplot_is_never_needed():
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def lines_of(figure):
+    (axes,) = figure.axes
+    return axes.lines
+
+
+def test_the_curve_of_the_density_is_the_smoothed_spectrum_and_a_floor():
+    curve, *_ = lines_of(plots.density(spectrum(0.0, 4.0), sigma=0.5, floor=1e-3))
+    for x, y in curve.get_xydata()[::500].tolist():
+        bells = sum(math.exp(-((x - value) ** 2) / 0.5) for value in (0.0, 4.0))
+        expected = bells / (2 * 0.5 * math.sqrt(2 * math.pi))
+        assert y == pytest.approx(expected + 1e-3, rel=0.004, abs=1e-6)
+
+
+def test_eigenvalues_at_both_ends_are_marked_on_the_curve():
+    curve, top, bottom = lines_of(plots.density(spectrum(-1.0, 0.0, 2.0, 9.0)))
+    assert top.get_xdata() == pytest.approx([9.0, 2.0])
+    assert bottom.get_xdata() == pytest.approx([0.0, -1.0])
+    on_curve = dict(zip(curve.get_xdata().tolist(), curve.get_ydata().tolist()))
+    assert set(top.get_ydata()) <= set(on_curve.values())
+
+
+def test_one_eigenvalue_of_many_stands_above_the_floor():
+    values = torch.full((2000,), 0.1, dtype=torch.float64)
+    values[0] = 100.0
+    found = steppe.spectrum(torch.diag(values), steps=4, k=1, probes=20)
+    (axes,) = plots.density(found, sigma=1.0).axes
+    (height,) = axes.lines[1].get_ydata()
+    assert height > 3 * min(axes.lines[0].get_ydata())
+
+
+def test_bars_are_as_long_as_their_values_and_stand_in_order():
+    (axes,) = plots.bars({"a": 3.0, "b": -1.0}, xlabel="trace").axes
+    assert [bar.get_width() for bar in axes.patches] == [3.0, -1.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    low, high = axes.get_ylim()
+    assert low > high  # the first at the top
+
+
+def test_every_eigenvalue_has_its_line_along_training():
+    made = plots.eigenvalues([0, 2], [[3.0, 1.0], [4.0, 0.5]])
+    found = [line.get_xydata().tolist() for line in lines_of(made)]
+    assert found == [[[0, 3], [2, 4]], [[0, 1], [2, 0.5]]]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_png_is_the_same_each_time_and_stands_on_its_own_page(theme):
+    figure = plots.bars({"a": 3.0}, xlabel="trace", theme=theme)
+    first, second = (plots.save_png(figure, theme) for _ in range(2))
+    assert first == second
+    assert first.startswith(b"\x89PNG")

@@ -3,8 +3,12 @@
 matplotlib is imported when a picture is made, not before; it comes with the extra viz.
 """
 
+from steppe.plots.bar_plot import bars as bars
 from steppe.plots.canvas import Theme as Theme
+from steppe.plots.canvas import save_png as save_png
 from steppe.plots.canvas import save_svg as save_svg
 from steppe.plots.curve_plot import curves as curves
+from steppe.plots.density_plot import density as density
 from steppe.plots.dot_plot import dots as dots
+from steppe.plots.eigenvalue_plot import eigenvalues as eigenvalues
 from steppe.plots.line_plot import lines as lines

@@ -25,6 +25,7 @@ WIDTH, HEIGHT = 4.6, 3.1  # inches; half a page, or the whole width of a phone
 FONT = 11.0  # points
 LOG_RANGE = 30.0  # a range of positive values beyond which the axis is logarithmic
 
+_PAGE = {"light": "#ffffff", "dark": "#12161b"}
 _INK = {"light": "#24292f", "dark": "#e6e9ed"}
 _GRID = {"light": "#d5d9de", "dark": "#3d444d"}
 _COLOURS = {
@@ -138,6 +139,25 @@ def log_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> N
     axis.set_major_locator(LogLocator(subs=steps, numticks=7))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def save_png(figure: Figure, theme: Theme = "light", *, dpi: int = 200) -> bytes:
+    """The figure as PNG on a plain page, the same bytes for the same figure.
+
+    Args:
+        figure: to save.
+        theme: that it was drawn in.
+        dpi: pixels per inch.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=dpi,
+        facecolor=_PAGE[theme],
+        metadata={"Software": None},
+    )
+    return buffer.getvalue()
 
 
 def save_svg(figure: Figure) -> str:

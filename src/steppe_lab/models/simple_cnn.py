@@ -48,10 +48,11 @@ def simple_cnn(
         nn.ReLU(),
         nn.Linear(hidden, classes),
     )
-    for module in model:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+        else:
+            nn.init.zeros_(parameter)
     return model
 
 

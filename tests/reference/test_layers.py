@@ -140,6 +140,22 @@ class Functional(nn.Module):
         return torch.relu(self.bias + x @ self.one) @ self.two
 
 
+class Signs(nn.Module):
+    """One bias in four sums, with factors and signs."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.zeros(4, 3))
+        self.two = nn.Parameter(torch.zeros(3, problems.CLASSES))
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        h = torch.relu(torch.addmm(self.bias, x, self.one, beta=0.5, alpha=2))
+        h = torch.relu(torch.sub(h, self.bias, alpha=0.7))
+        h = torch.rsub(self.bias, torch.relu(h), alpha=3)
+        return torch.add(self.bias, h @ self.two, alpha=1)
+
+
 def networks():
     conv, norm = nn.Conv2d, nn.BatchNorm2d
     strided = conv(2, 4, 3, stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=2)
@@ -156,6 +172,7 @@ def networks():
         "frames": (random_statistics(problems.drawn(Frames())), (3, 4)),
         "twice": (problems.drawn(Twice()), PICTURES),
         "looked up": (problems.drawn(Looked()), (4,)),
+        "signs": (problems.drawn(Signs()), (4,)),
         "functional": (problems.drawn(Functional()), (4,)),
         "batch norm": (
             network(*head(16, conv(2, 4, 3), norm(4), nn.ReLU(), nn.MaxPool2d(2))),

@@ -190,4 +190,7 @@ def test_products_with_weights_that_have_no_rule_are_still_read():
     assert {use.kind for use in read(z).uses} == {"other"}
     links = streams(z)
     assert links["one"] == (FIXED, links["two"][0])
+    stacked = nn.Parameter(torch.ones(1, 4, 2))
+    found = structure(torch.bmm(X.unsqueeze(0), stacked), {stacked: "stacked"})
+    assert found.uses[0].kind == "other"
     assert "a product of two parameters" in read(X @ (ONE @ TWO)).curved

@@ -104,8 +104,7 @@ def gradients_of(
     shape = tuple(parameter.shape)
     rows = layout.axis == 0 or layout.samples == 1
     if use.kind == "linear" and rows:
-        data = node._saved_mat1 if operation(node) == "Addmm" else node._saved_self
-        return Linear(use, layout, data, shape, columns, room)
+        return Linear(use, layout, _rows(node), shape, columns, room)
     if use.kind == "convolution" and rows:
         made = TransposedConvolution if node._saved_transposed else Convolution
         return made(use, layout, node._saved_input, shape, columns, room)
@@ -130,6 +129,15 @@ def folded(use: Use) -> Use:
     """
     is_weight = use.kind == "batch_norm" and use.slot == 1
     return dataclasses.replace(use, kind="folded") if is_weight else use
+
+
+def _rows(node: Any) -> Tensor:
+    """What a weight is multiplied with."""
+    if operation(node) != "Addmm":
+        plain: Tensor = node._saved_self
+        return plain
+    rows: Tensor = node._saved_mat1
+    return rows if node._saved_alpha == 1 else rows * node._saved_alpha
 
 
 def _added(use: Use) -> tuple[Shape, float]:

@@ -36,11 +36,15 @@ if TYPE_CHECKING:
     from steppe.curvature.minimum_sharpness import (
         minimum_sharpness as minimum_sharpness,
     )
+    from steppe.curvature.tracking import SpectrumTracker as SpectrumTracker
     from steppe.landscapes.evaluate import landscape as landscape
     from steppe.landscapes.subspaces import Line as Line
     from steppe.linalg.diagonal import diagonal as diagonal
     from steppe.linalg.lanczos import eigsh as eigsh
     from steppe.linalg.spectrum import spectrum as spectrum
+    from steppe.linalg.subspaces import alignment as alignment
+    from steppe.linalg.subspaces import directional as directional
+    from steppe.linalg.subspaces import overlap as overlap
     from steppe.linalg.trace import frobenius as frobenius
     from steppe.linalg.trace import trace as trace
     from steppe.measures import measure as measure
@@ -100,10 +104,13 @@ _HOMES = {
     "SWAD": "steppe.averaging.swad",
     "SmoothOut": "steppe.optimizers.smoothout",
     "Spectrum": "steppe.results",
+    "SpectrumTracker": "steppe.curvature.tracking",
     "Surface": "steppe.results",
     "VaSSO": "steppe.optimizers.vasso",
     "WSAM": "steppe.optimizers.wsam",
+    "alignment": "steppe.linalg.subspaces",
     "diagonal": "steppe.linalg.diagonal",
+    "directional": "steppe.linalg.subspaces",
     "eigsh": "steppe.linalg.lanczos",
     "exact_diagonal": "steppe.curvature.layers",
     "frobenius": "steppe.linalg.trace",
@@ -111,6 +118,7 @@ _HOMES = {
     "layer_traces": "steppe.curvature.layers",
     "measure": "steppe.measures",
     "minimum_sharpness": "steppe.curvature.minimum_sharpness",
+    "overlap": "steppe.linalg.subspaces",
     "spectrum": "steppe.linalg.spectrum",
     "sweep": "steppe.sweeps",
     "trace": "steppe.linalg.trace",

@@ -1,0 +1,84 @@
+"""What the parts of a gradient step do to the loss, one by one.
+
+Source: Jastrzebski et al., 2019, arXiv:1807.05031, Section 3, with the factors of the
+authors' code.
+
+Shape letters: D parameters in all, K directions, M gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError
+from steppe.objective import Objective
+from steppe.parameters import restored, unflatten
+from steppe.results import Cost
+
+FACTORS = (0.25, 0.33, 0.5, 1.0, 2.0, 3.0, 4.0)
+
+
+def decomposed(
+    objective: Objective,
+    gradients: Tensor,
+    directions: Tensor,
+    lr: float,
+    factors: Sequence[float],
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """Mean changes of the loss, by direction and factor of the step length.
+
+    Args:
+        objective: left as found.
+        gradients: shape (M, D).
+        directions: orthonormal, shape (D, K).
+        lr: learning rate of the step.
+        factors: of the length of the step.
+        generator: of the random direction.
+
+    Raises:
+        SettingError: gradients of another shape.
+    """
+    size = len(directions)
+    if gradients.dim() != 2 or gradients.shape[1] != size or not len(gradients):
+        raise SettingError(
+            f"gradients must have the shape (M, {size}), got {tuple(gradients.shape)}."
+        )
+    drawn = torch.randn(size, generator=generator, device=generator.device)
+    drawn = (drawn / drawn.norm()).to(directions.device, directions.dtype)
+    named = {str(i): v for i, v in enumerate(directions.unbind(1))} | {"random": drawn}
+    before = _losses(objective, [torch.zeros_like(drawn)])[0]
+    gradients = gradients.to(directions.device, directions.dtype)
+    changes = {}
+    for name, direction in named.items():
+        parts = [-lr * (g @ direction) * direction for g in gradients]
+        changes[name] = _changes(objective, parts, factors, before)
+    steps = [-lr * g for g in gradients]
+    changes["step"] = _changes(objective, steps, factors, before)
+    return {"loss": before, "factors": list(factors), "changes": changes}
+
+
+def _changes(
+    objective: Objective, steps: Sequence[Tensor], factors: Sequence[float], loss: float
+) -> list[float]:
+    found = _losses(objective, [f * step for f in factors for step in steps])
+    each = torch.tensor(found, dtype=torch.float64).view(len(factors), len(steps))
+    means: list[float] = (each.mean(1) - loss).tolist()
+    return means
+
+
+def _losses(objective: Objective, steps: Sequence[Tensor]) -> list[float]:
+    """Mean loss after each of the steps from the present parameters."""
+    params: list[Tensor] = list(objective.params)
+    found = []
+    with objective.measuring(), restored(params) as base, torch.no_grad():
+        for step in steps:
+            torch._foreach_copy_(params, base)
+            torch._foreach_add_(params, unflatten(step, params))
+            found.append(float(objective.mean_loss()))
+    objective.cost += Cost(forwards=len(steps))
+    return found

@@ -60,8 +60,10 @@ def test_a_block_is_its_columns(make):
 
 
 @every_kind
-@pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", problems.networks())
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*((name, "eval") for name in problems.networks()), ("batch_norm", "train")],
+)
 def test_functional_products_are_the_retained_ones(make, name, mode):
     objective = make_objective(name, mode)
     kept, functional = make(objective), make(objective, backend="func", chunk=2)

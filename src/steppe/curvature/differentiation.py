@@ -6,7 +6,7 @@ Shape letters: P parameter tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,24 +57,37 @@ def differentiate(
         raise _not_twice(said) from error
 
 
-def check_differentiable(gradient: Sequence[Tensor]) -> None:
+def check_differentiable(tensors: Sequence[Tensor]) -> None:
     """Find backwards that cannot be differentiated, which torch itself passes over.
 
     A function marked `once_differentiable` raises only where the search for the
     parameters leads through it, and it never does: the product would be wrong.
 
+    Args:
+        tensors: derivatives, and what they are derivatives of, which has the names.
+
     Raises:
-        UsageError: there is one.
+        UsageError: there is one; its name.
     """
-    todo = [g.grad_fn for g in gradient if g.grad_fn is not None]
+    todo = [t.grad_fn for t in tensors if t.grad_fn is not None]
     seen = set(todo)
     while todo:
-        node = todo.pop()
-        if node.name() == "torch::autograd::Error":
-            raise _not_twice("a function is marked with @once_differentiable")
-        fresh = {n for n, _ in node.next_functions if n is not None} - seen
+        fresh = {n for n, _ in todo.pop().next_functions if n is not None} - seen
         seen |= fresh
         todo.extend(fresh)
+    if any(node.name() == "torch::autograd::Error" for node in seen):
+        names = sorted({_marked(node) for node in seen} - {""})
+        functions = ", ".join(names) or "a function"
+        raise _not_twice(f"{functions} is marked with @once_differentiable")
+
+
+def _marked(node: Any) -> str:
+    """Name of the function of a node that is marked so, or nothing."""
+    function = getattr(type(node), "_forward_cls", None)
+    backward = getattr(function, "backward", None)
+    # The mark is a wrapper that torch defines, around a method that it does not.
+    home = getattr(backward, "__globals__", {}).get("__name__")
+    return function.__name__ if function and home == "torch.autograd.function" else ""
 
 
 def check_dense(model: nn.Module) -> None:

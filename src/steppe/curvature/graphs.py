@@ -72,16 +72,17 @@ class GradientGraph(AbstractGraph):
 
     def __init__(self, losses: Tensor, params: Sequence[nn.Parameter]) -> None:
         super().__init__(params)
-        self.tensors = ()
+        self._gradient: list[Tensor] = []
         loss = losses.sum()
         if loss.requires_grad:
             # A seed that requires a gradient makes every backward leave its mark, also
             # next to the loss, where the incoming gradient would be a constant.
             seed = torch.ones_like(loss).requires_grad_()
-            self.tensors = differentiate((loss,), params, (seed,), keep="graph")
+            self._gradient = differentiate((loss,), params, (seed,), keep="graph")
+        self.tensors = (loss, *self._gradient)
 
     def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
-        outputs, weights = _linked(self.tensors, pieces)
+        outputs, weights = _linked(self._gradient, pieces)
         if not outputs:
             return None
         return differentiate(outputs, self._params, weights, keep="retain")

@@ -53,7 +53,7 @@ class Outputs:
         # A seed that requires a gradient makes every backward leave its mark.
         seed = torch.ones_like(self.losses).requires_grad_()
         (slope,) = differentiate((self.losses,), (self.leaf,), (seed,), keep="graph")
-        check_differentiable((slope,))
+        check_differentiable((slope, self.losses))
         return slope
 
 

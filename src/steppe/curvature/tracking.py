@@ -11,21 +11,18 @@ Shape letters: D parameters in all, K eigenpairs, R rows.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steppe.curvature.decomposition import FACTORS, decomposed
 from steppe.curvature.hessian import Hessian
+from steppe.curvature.histories import Row, replace, write_rows, write_vectors
 from steppe.curvature.operators import AbstractCurvature
 from steppe.errors import SettingError, UsageError
 from steppe.linalg.lanczos import eigsh
@@ -35,7 +32,6 @@ from steppe.objective import Objective
 from steppe.parameters import flatten
 from steppe.results import Eigenpairs
 
-Row = dict[str, float]
 Unit = Literal["epoch", "step"]
 
 
@@ -229,9 +225,8 @@ class SpectrumTracker:
             objective, gradients, self.pairs.vectors, lr, factors, seeded(generator)
         )
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"decompose_{self._step}.json"
-            _replace(path, json.dumps(found).encode())
+            replace(path, json.dumps(found).encode())
         return found
 
     def observe(self) -> None:
@@ -360,36 +355,10 @@ class SpectrumTracker:
                 self._writer.add_scalar(name, value, self._step)
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _replace(self._folder / "history.csv", self._table().encode())
-        columns = {
-            name: np.array([row[name] for row in self.rows])
-            for name in ("epoch", "step", "products")
-        }
-        values = [_eigenvalues(row) for row in self.rows]
-        residuals = np.array([row["residual"] for row in self.rows])
-        arrays = {"top_K_e": np.array(values), "residuals": residuals, **columns}
-        _replace(self._folder / "lanczos.npz", _packed(arrays))
+        write_rows(self._folder, self.rows)
         if self.save_vectors:
-            arrays = {
-                "Ev": found.vectors.cpu().numpy(),
-                "names": np.array(self._names),
-                "shapes": np.array([str(tuple(p.shape)) for p in self._params]),
-            }
-            name = f"top_K_ev_{self._step}.npz"
-            _replace(self._folder / name, _packed(arrays))
-
-    def _table(self) -> str:
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        return text.getvalue()
-
-
-def _eigenvalues(row: Row) -> list[float]:
-    return [value for name, value in row.items() if name.startswith("top_K_e/")]
+            path = self._folder / f"top_K_ev_{self._step}.npz"
+            write_vectors(path, found.vectors, self._names, self._params)
 
 
 def _statistics(gradients: list[Tensor]) -> Row:
@@ -415,27 +384,6 @@ def _shares_of(name: str, drawn: list[Tensor]) -> Row:
     sums = both[:, :-2].abs().sum(1)
     shares = sums / both[:, -1].clamp(min=1e-300)
     return {f"{name}_sum": float(sums.mean()), f"{name}_norm_sum": float(shares.mean())}
-
-
-def _packed(arrays: Mapping[str, Any]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside it, sync, and rename: a crash leaves the version before."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def _check(k: int, every: int, unit: str, tol: float) -> None:

@@ -1,0 +1,79 @@
+"""The files of a tracked spectrum, each replaced at once by its next version.
+
+Shape letters: D parameters in all, K eigenpairs, R rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+Row = dict[str, float]
+
+
+def write_rows(folder: Path, rows: Sequence[Row]) -> None:
+    """Write R rows as `history.csv`, and their eigenvalues as `lanczos.npz`."""
+    replace(folder / "history.csv", _table(rows).encode())
+    names = ("residuals", "epoch", "step", "products")
+    sources = ("residual", *names[1:])
+    arrays = {
+        name: np.array([row[source] for row in rows])
+        for name, source in zip(names, sources, strict=True)
+    }
+    values = np.array([_eigenvalues(row) for row in rows])
+    replace(folder / "lanczos.npz", _packed({"top_K_e": values, **arrays}))
+
+
+def write_vectors(
+    path: Path, vectors: Tensor, names: Sequence[str], params: Sequence[Tensor]
+) -> None:
+    """Write vectors, shape (D, K), with the names and shapes of their parts."""
+    arrays = {
+        "Ev": vectors.cpu().numpy(),
+        "names": np.array(names),
+        "shapes": np.array([str(tuple(p.shape)) for p in params]),
+    }
+    replace(path, _packed(arrays))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write beside it, sync, and rename: a crash leaves the version before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def _table(rows: Sequence[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _eigenvalues(row: Row) -> list[float]:
+    return [value for name, value in row.items() if name.startswith("top_K_e/")]
+
+
+def _packed(arrays: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()

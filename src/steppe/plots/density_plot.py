@@ -48,8 +48,8 @@ def density(
         floor = max(alone / 10, float(height.max()) * 10.0**-DECADES)
     height = height + floor
     curve, top, bottom = looks(("density", "top", "bottom"), theme).values()
-    (line,) = axes.semilogy(grid, height, color=curve.colour, lw=1.4)
-    handles = {"density": line}
+    axes.semilogy(grid, height, color=curve.colour, lw=1.4)
+    handles = {}
     for name, pairs, look in (
         ("largest", spectrum.top, top),
         ("smallest", spectrum.bottom, bottom),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steppe_lab.reports.answer import allowing, answer, answers
 from steppe_lab.reports.numbers import listed
@@ -21,12 +19,8 @@ from steppe_lab.reports.sections import (
 )
 from steppe_lab.reports.summary import APART, LEARNT, MATCHED, Summary, summarise
 from steppe_lab.reports.sweep import sweep_of
+from steppe_lab.reports.templating import template
 from steppe_lab.studies.compare import Comparison
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
 
 QUESTION = "Do they find flatter minima here, and does it pay?"
 
@@ -40,8 +34,9 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
         versions: of the packages it was made with.
     """
     summary, sweep = summarise(comparison), sweep_of(comparison)
-    page = _templates().get_template("compare.html.j2")
+    page = template("compare.html.j2")
     return page.render(
+        verb="compare",
         title=_title(comparison),
         facts=_facts(comparison),
         question=f"Which {sweep.setting} is best?" if sweep else QUESTION,
@@ -78,28 +73,6 @@ def _answer(summary: Summary) -> list[str]:
     if "; ".join(each).replace(".;", ";") == whole:
         return each
     return [whole[:1].upper() + whole[1:]]
-
-
-def _breakable(name: str) -> Markup:
-    """A label that may go on in a new line between its settings."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub("([:,])", r"\1<wbr>", str(escape(name))))
-
-
-@cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(
-        loader=PackageLoader("steppe_lab.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["breakable"] = _breakable
-    return made
 
 
 def _summary_table(summary: Summary) -> list[dict[str, Any]]:

@@ -1,44 +1,25 @@
-"""The pictures of a comparison, each for light and dark pages and in words."""
+"""The pictures of a comparison, each in words too."""
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import torch
 
 from steppe import plots
-from steppe.plots import Theme
 from steppe.results import Surface
 from steppe_lab.reports.numbers import listed, mean_of, number, percent
+from steppe_lab.reports.picture import Picture, pictured
 from steppe_lab.reports.quantities import HEADLINE, Quantity
 from steppe_lab.reports.summary import Cell, Summary
 from steppe_lab.reports.sweep import SweepReport, sweep_of
 from steppe_lab.reports.sweep_plot import sweep_plot
 from steppe_lab.studies.compare import Comparison, Row
 from steppe_lab.training.evaluation import scores_of_trained
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture in two themes, as addresses that hold the image itself."""
-
-    title: str
-    caption: str
-    alt: str  # what it shows, with its numbers
-    light: str
-    dark: str
-    width: int  # CSS pixels
-    height: int
 
 
 def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
@@ -78,7 +59,7 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
     )
     told = [f"{name}: {_in_words(cell, quantity)}" for name, cell in cells.items()]
     bars = "; thin bars are standard errors" if _sampled(cells.values()) else ""
-    return _picture(
+    return pictured(
         draw,
         title=_heading(quantity),
         caption=f"One dot per run, below them mean and 95 % interval{bars}. "
@@ -88,7 +69,7 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
 
 
 def _sweep(found: SweepReport) -> Picture:
-    return _picture(
+    return pictured(
         partial(sweep_plot, found),
         title=f"Errors over {found.setting}",
         caption="Means over seeds with their 95 % intervals. The dotted line is the "
@@ -105,7 +86,7 @@ def _lines(comparison: Comparison) -> Picture:
     }
     radius = comparison.settings.line_radius
     told = [_ends(name, found) for name, found in surfaces.items() if found]
-    return _picture(
+    return pictured(
         partial(
             plots.lines,
             surfaces,
@@ -130,35 +111,13 @@ def _curves(comparison: Comparison, key: str, label: str) -> Picture:
     told = [_course(name, found, share) for name, found in runs.items()]
     drawn = {name: [_every_epoch(run) for run in found] for name, found in runs.items()}
     averaged = any(row.settings.get("average") for row in comparison.rows)
-    return _picture(
+    return pictured(
         partial(plots.curves, drawn, ylabel=f"{label}, %" if share else label),
         title=f"{_upper(label)} while training",
         caption="Mean over runs; the band is from the lowest to the highest run."
         + (" Of averaged weights where there are any." if averaged else ""),
         alt=f"{_upper(label)} by epoch, mean over runs. {' '.join(told)}",
     )
-
-
-def _picture(
-    draw: Callable[..., Figure], *, title: str, caption: str, alt: str
-) -> Picture:
-    themes: tuple[Theme, Theme] = ("light", "dark")
-    light, dark = (draw(theme=theme) for theme in themes)
-    width, height = (round(96 * inches) for inches in light.get_size_inches())
-    return Picture(
-        title=title,
-        caption=caption.strip(),
-        alt=alt,
-        light=_uri(light),
-        dark=_uri(dark),
-        width=width,
-        height=height,
-    )
-
-
-def _uri(figure: Figure) -> str:
-    svg = base64.b64encode(plots.save_svg(figure).encode())
-    return f"data:image/svg+xml;base64,{svg.decode()}"
 
 
 def _surface(row: Row) -> Surface | None:

@@ -221,7 +221,7 @@ CURVED = {
     "twice",
     "group norm",
 }
-CURVED |= {"one dimension"}
+CURVED |= {"one dimension", "signs"}
 
 
 @pytest.mark.parametrize("name", networks())

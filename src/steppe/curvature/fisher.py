@@ -10,7 +10,7 @@ Shape letters: N loss terms, B rows of a batch, M draws.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -72,6 +72,10 @@ class Fisher(AbstractGaussNewton):
         self.samples = samples
         self.seed = seed
         super().__init__(objective, **settings)
+
+    def _diagonal_of(self) -> Literal["ggn"] | None:
+        linear = self._likelihood.outputs == "log_probabilities"
+        return None if self.samples is not None or linear else "ggn"
 
     def _outputs(self, batch: Any) -> Tensor:
         return outputs_on(self.objective, batch)

@@ -7,7 +7,7 @@ vector from two backward passes instead of a forward one.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -42,6 +42,9 @@ class GGN(AbstractGaussNewton):
     """
 
     kind = "ggn"
+
+    def _diagonal_of(self) -> Literal["ggn"]:
+        return "ggn"
 
     def _outputs(self, batch: Any) -> Tensor:
         return outputs_on(self.objective, batch)

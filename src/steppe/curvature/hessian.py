@@ -7,6 +7,7 @@ through the retained graph of the gradient: about two gradients' work a product.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 from steppe.curvature.differences import GradientDifferences
 from steppe.curvature.functional import GradientMap
@@ -29,6 +30,9 @@ class Hessian(AbstractCurvature):
     """
 
     kind = "hessian"
+
+    def _diagonal_of(self) -> Literal["hessian"]:
+        return "hessian"
 
     def _part(self, index: int) -> AbstractPart:
         objective = self.objective

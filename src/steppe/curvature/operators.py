@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.curvature.differentiation import check_dense
+from steppe.curvature.exact import known_diagonal, known_trace
 from steppe.curvature.functional import Functional, Run, check_unrandom
 from steppe.curvature.graphs import AbstractPart, RetainedGraphs
 from steppe.curvature.precision import twice_differentiable
@@ -25,7 +26,7 @@ from steppe.errors import SettingError, UsageError
 from steppe.linalg.algebra import AbstractOperator
 from steppe.objective import Objective
 from steppe.parameters import unflatten
-from steppe.results import Cost
+from steppe.results import Cost, Diagonal, Estimate
 
 Backend = Literal["auto", "retained", "recompute", "func", "finite_difference"]
 
@@ -189,6 +190,34 @@ class AbstractCurvature(AbstractOperator):
             )
         pieces = unflatten(vector, self.params)
         return dict(zip(self.names, pieces, strict=True))
+
+    def exact_trace(self) -> Estimate | None:
+        """The trace without drawing, tensor by tensor; None where that is not known."""
+        knows = self._diagonal_of()
+        if knows is None or self.ranks.spread:
+            return None
+        return known_trace(
+            self.objective,
+            self.names,
+            hessian=knows == "hessian",
+            shift=self.weight_decay,
+        )
+
+    def exact_diagonal(self) -> Diagonal | None:
+        """The diagonal without drawing; None where that is not known."""
+        knows = self._diagonal_of()
+        if knows is None or self.ranks.spread:
+            return None
+        return known_diagonal(
+            self.objective,
+            self.names,
+            hessian=knows == "hessian",
+            shift=self.weight_decay,
+        )
+
+    def _diagonal_of(self) -> Literal["ggn", "hessian"] | None:
+        """The matrix whose diagonal this one has too, of those that may be known."""
+        return None
 
     def agreed(self, values: Tensor) -> Tensor:
         """The values of the first process, in every process of the group."""

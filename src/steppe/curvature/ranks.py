@@ -35,6 +35,11 @@ class Ranks:
             )
 
     @property
+    def spread(self) -> bool:
+        """Whether there is more than this process to ask."""
+        return not self._alone
+
+    @property
     def number(self) -> int:
         """Number of this process in the group."""
         return 0 if self._alone else dist.get_rank(self._group)

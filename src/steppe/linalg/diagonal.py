@@ -18,6 +18,7 @@ from steppe.linalg.operator import (
     product,
     rademacher,
     seeded,
+    told,
     uncast,
     widened,
 )
@@ -62,8 +63,7 @@ def diagonal(
             "min_samples must be >= 2 and at most max_samples, got "
             f"{min_samples} and {max_samples}."
         )
-    told = getattr(H, "exact_diagonal", None)
-    exact: Diagonal | None = None if told is None else told()
+    exact: Diagonal | None = told(H, "exact_diagonal")
     if exact is not None:
         return exact
     H, generator = widened(H), seeded(generator)

@@ -5,7 +5,7 @@ Shape letters: D parameters in all, K columns.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -91,6 +91,15 @@ def agreed(H: LinearOperator, values: Tensor) -> Tensor:
         return values
     shared: Tensor = agree(values)
     return shared
+
+
+def told(H: LinearOperator, name: str) -> Any:
+    """What an operator can tell of itself without products, such as `exact_trace`.
+
+    None where it has no method of that name, or that has no answer.
+    """
+    tell = getattr(H, name, None)
+    return None if tell is None else tell()
 
 
 def seeded(generator: torch.Generator | None) -> torch.Generator:

@@ -24,6 +24,7 @@ from steppe.linalg.operator import (
     dimension,
     rademacher,
     seeded,
+    told,
     uncast,
     widened,
 )
@@ -59,7 +60,8 @@ def spectrum(
         generator: of the probes and draws; None for seed 0 on the CPU.
 
     Returns:
-        Spectrum, with the standard errors of trace and norm over the draws.
+        Spectrum, with the standard errors of trace and norm over the draws. A trace
+        that H knows exactly (see `trace`) is taken from there.
 
     Raises:
         SettingError: a setting out of range, or a product that is not finite.
@@ -131,7 +133,7 @@ def _sums(
         return Estimate(value=float(values.sum())), Estimate(value=norm), 0
     source = Draws(H, generator, [slice(None)], krylov)
     traces, squares = source.more(draws)
-    trace = Sample(source.inside, traces).whole()
+    trace = told(H, "exact_trace") or Sample(source.inside, traces).whole()
     square = torch.tensor([source.inside_square], dtype=torch.float64)
     return trace, rooted(Sample(square, squares[None]).whole()), draws
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.linalg.deflation import STEPS, Draws, named_parts, space
-from steppe.linalg.operator import LinearOperator, seeded, widened
+from steppe.linalg.operator import LinearOperator, seeded, told, widened
 from steppe.linalg.sampling import Sample, draw, judged, rooted
 from steppe.results import Cost, Estimate
 
@@ -65,8 +65,7 @@ def trace(
     """
     _check(rtol, method, min_samples, max_samples)
     if method in ("auto", "exact"):
-        told = getattr(H, "exact_trace", None)
-        exact: Estimate | None = None if told is None else told()
+        exact: Estimate | None = told(H, "exact_trace")
         if exact is not None:
             return exact
         if method == "exact":

@@ -245,7 +245,8 @@ def test_a_generator_stands_for_its_next_seed():
 
 
 def test_measures_of_curvature_share_one_hessian():
-    objective = problems.objective(*relu_net())
+    model, data = problems.mlp(nn.Tanh), problems.vectors()
+    objective = problems.objective(model, data)
     measure(objective, ["top_eigenvalue", "trace"])
     assert objective.cost.gradients == pytest.approx(1)
 

@@ -25,11 +25,14 @@ MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
     "trace",
     source="Hutchinson, 1990, doi:10.1080/03610919008812866; arXiv:1703.04933",
     units="loss per squared parameter",
-    cost="one gradient and 20 to max_samples Hessian products",
+    cost="a gradient per output where exact, else 50 to max_samples + 50 products",
 )
 @dataclass(frozen=True, kw_only=True)
 class Trace(AbstractMeasure):
     """Trace of the Hessian: the sum of the curvatures along all directions.
+
+    Exact for piecewise linear networks (ReLU, pooling, evaluated batch norm) of at most
+    100 outputs, sampled for others.
 
     Args:
         rtol: asked standard error as a share of the magnitude of the trace.
@@ -50,7 +53,7 @@ class Trace(AbstractMeasure):
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None
     ) -> Estimate:
-        """Average z' H z over vectors of random signs until the error is met."""
+        """Ask the Hessian, or draw random signs until the error is met."""
         before = objective.cost
         found = hutchinson.trace(
             objective.share(Hessian),
@@ -59,6 +62,9 @@ class Trace(AbstractMeasure):
             max_samples=self.max_samples,
             generator=generator,
         )
+        method = found.details["method"]
         return dataclasses.replace(
-            found, cost=objective.cost - before, details=self.details(objective)
+            found,
+            cost=objective.cost - before,
+            details=self.details(objective, method=method),
         )

@@ -15,6 +15,7 @@ VERBS = {
     "compare": "train several optimizers, measure flatness, write a report",
     "train": "train one network and keep its checkpoint",
     "measure": "measure the flatness of a checkpoint",
+    "spectrum": "find the spectrum of a checkpoint and draw it",
     "report": "write the report of a finished comparison again",
     "list": "list optimizers, averages, measures, models and data sets",
 }

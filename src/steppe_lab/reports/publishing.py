@@ -7,6 +7,8 @@ import shlex
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from steppe.errors import StoreError
 from steppe.registry import is_code
 from steppe_lab.datasets import DATASETS
@@ -47,8 +49,7 @@ def publish(
             f"{comparison.settings.name} is finished; run `{command}`."
         )
     path = folder / f"{comparison.settings.name}.html"
-    versions = {name: version(name) for name in PACKAGES}
-    versions["python"] = platform.python_version()
+    versions = made_with()
     rows = digest([to_csv(comparison), list(comparison.failures), versions])
     mark = f"<!-- rows {rows} -->\n"
     table = path.with_suffix(".csv")
@@ -69,17 +70,30 @@ def command_of(settings: CompareSettings, data_dir: Path | None = None) -> str:
             and not known.
     """
     words = ["steppe", "compare", *settings.optimizers]
-    for name, field in CompareSettings.model_fields.items():
-        value = getattr(settings, name)
-        if name == "optimizers" or value == field.default:
-            continue
-        values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    words += options_of(settings, without="optimizers")
     name = DATASETS.parse(settings.data).name
     needs = not is_code(name) and DATASETS[name].spec.needs_files
     if needs or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
     return shlex.join(words)
+
+
+def options_of(settings: BaseModel, without: str = "") -> list[str]:
+    """The options that say what differs from the defaults."""
+    words = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name == without or value == field.default:
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def made_with() -> dict[str, str]:
+    """Versions of what a report is made with."""
+    found = {name: version(name) for name in PACKAGES}
+    return {**found, "python": platform.python_version()}
 
 
 def _ends_with(path: Path, mark: str) -> bool:

@@ -5,12 +5,13 @@ Names of methods stay texts here; they are checked and completed before any work
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steppe.errors import SettingError
 from steppe.sweeps import log_spaced
@@ -39,6 +40,60 @@ class TrainSettings(TrainingSettings):
     that follows it, sgd+ema; see `steppe list`."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of the initial weights, the order of samples and the optimizer's noise."""
+
+
+class SpectrumSettings(BaseModel):
+    """What the numbers of a spectrum follow from, beside the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    k: int = Field(default=5, ge=0)
+    """Eigenvalues at each end."""
+    steps: int = Field(default=100, ge=2)
+    """Krylov steps of each probe: products with the matrix, and vectors in memory."""
+    probes: int = Field(default=1, ge=1)
+    """Random starts that the density is averaged over."""
+    draws: int = Field(default=10, ge=2)
+    """Random vectors for what is left of the trace and the Frobenius norm."""
+    matrix: Literal["hessian", "ggn", "fisher", "empirical_fisher"] = "hessian"
+    """The Hessian, the Gauss-Newton matrix, the Fisher matrix of the model's own
+    predictions, or the second moment of the gradients of the samples."""
+    samples: int = Field(default=2000, ge=1)
+    """Samples that the loss is averaged over, at most."""
+    part: Literal["train", "test"] = "train"
+    """Samples of which part of the data."""
+    mode: Literal["eval", "train"] = "eval"
+    """The network as it predicts, or as it trains: with statistics of the batch."""
+    sigma: str = "quadrature"
+    """Width of the Gaussians in the density: quadrature for what the steps resolve,
+    pyhessian for the narrow ones of that program, or a number."""
+    alpha: float = Field(default=1.0, gt=0.0)
+    """Curvature above which the effective dimension counts a direction, softly."""
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    """Seed of the random vectors."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> SpectrumSettings:
+        if self.k > self.steps:
+            raise SettingError(
+                f"k must be at most the number of steps, {self.steps}, got {self.k}."
+            )
+        _ = self.width
+        return self
+
+    @property
+    def width(self) -> float | Literal["quadrature", "pyhessian"]:
+        """Sigma as it is meant."""
+        if self.sigma == "quadrature":
+            return "quadrature"
+        if self.sigma == "pyhessian":
+            return "pyhessian"
+        with contextlib.suppress(ValueError):
+            if 0 < float(self.sigma) < math.inf:
+                return float(self.sigma)
+        raise SettingError(
+            f"sigma must be quadrature, pyhessian or a number > 0, got {self.sigma!r}."
+        )
 
 
 class CompareSettings(TrainingSettings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from steppe.errors import StoreError
 from steppe.measures import measure
+from steppe.objective import Objective
 from steppe.results import Estimate
 from steppe_lab.studies.compare import WORK, recipe_of
 from steppe_lab.studies.local import run_local
@@ -27,6 +29,7 @@ from steppe_lab.studies.trials import (
 )
 from steppe_lab.studies.worker import Event
 from steppe_lab.training import checkpoints
+from steppe_lab.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,57 @@ def measure_one(
     """
     for text in measures:
         read_measure(text)
+    network = read_network(
+        checkpoint, part=part, samples=samples, device=device, trust=trust
+    )
+    return measure(network.objective, measures, seed=seed)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network read from a checkpoint, on samples of the data its recipe names."""
+
+    path: Path
+    digest: str  # SHA-256 of the file
+    recipe: Recipe
+    classes: int
+    objective: Objective
+
+
+def read_network(
+    checkpoint: Path,
+    *,
+    part: Literal["train", "test"],
+    samples: int,
+    mode: Literal["eval", "train"] = "eval",
+    device: str | None = None,
+    trust: Collection[str] = (),
+) -> Network:
+    """Read a checkpoint and the data its recipe names.
+
+    Args:
+        checkpoint: the file.
+        part: whose samples the loss is averaged over.
+        samples: at most so many, drawn by the seed of the data.
+        mode: of the network when its loss is evaluated.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoint may name.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or not steppe's.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
     loaded = checkpoints.load(checkpoint, device=device, trust=trust)
     recipe = loaded.recipe
     split = load_split(recipe)
     check_same_data(split.fingerprint, [loaded.data], data=recipe.data.name)
     objective = objective_on(
-        loaded.model, split, part=part, samples=samples, seed=recipe.data_seed
+        loaded.model,
+        split,
+        part=part,
+        samples=samples,
+        seed=recipe.data_seed,
+        mode=mode,
     )
-    return measure(objective, measures, seed=seed)
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    return Network(checkpoint, digest, recipe, loaded.classes, objective)

@@ -245,9 +245,10 @@ def objective_on(
     part: Literal["train", "test"] = "train",
     samples: int,
     seed: int,
+    mode: Literal["eval", "train"] = "eval",
 ) -> Objective:
     """Mean cross-entropy on some samples of one part of a split, drawn by a seed."""
-    return Objective(model, split.some(part, samples, seed=seed))
+    return Objective(model, split.some(part, samples, seed=seed), mode=mode)
 
 
 def estimate_record(estimate: Estimate) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""`steppe spectrum`: the spectrum of a checkpoint, with pictures and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional
+
+from steppe_lab.cli.options import OUT, prints_aside, use_data_dir
+from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.progress import progress
+from steppe_lab.studies.settings import SpectrumSettings
+
+
+class Args(Arguments, SpectrumSettings):
+    """Arguments of `steppe spectrum`."""
+
+    checkpoint: Positional[Path]
+    """A model.safetensors that steppe wrote."""
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    device: str | None = None
+    """A torch device; the default is the one trained on."""
+    trust: tuple[str, ...] = ()
+    """Code of yours that the checkpoint may run, as module:function; no other is."""
+    out: Path | None = None
+    """Folder for the files; the default is one below steppe-runs/spectra."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of tables."""
+
+
+def run(args: Args) -> int:
+    """Find the spectrum, print it, write its files."""
+    from steppe_lab.reports.spectrum_files import claim, folder_for, publish_spectrum
+    from steppe_lab.reports.spectrum_tables import (
+        ends_table,
+        layers_table,
+        sums_table,
+    )
+    from steppe_lab.reports.spectrum_words import answer, doubts, layers_note
+    from steppe_lab.studies.files import json_line
+    from steppe_lab.studies.spectra import (
+        open_network,
+        products,
+        spectrum_of,
+        spectrum_record,
+    )
+
+    use_data_dir(args.data_dir)
+    names = SpectrumSettings.model_fields
+    settings = SpectrumSettings(**{name: getattr(args, name) for name in names})
+    with prints_aside(), progress() as tell:
+        network = open_network(
+            args.checkpoint, settings, device=args.device, trust=args.trust
+        )
+        folder = args.out or folder_for(network, settings, OUT)
+        claim(folder, network)
+        size = sum(p.numel() for p in network.objective.params)
+        total = products(settings, size)
+        tenths = {round(total * tenth / 10) for tenth in range(1, 11)}
+        found = spectrum_of(
+            network,
+            settings,
+            report=lambda done, text: tell(
+                done, int(done), total, text, int(done) in tenths
+            ),
+        )
+        paths = publish_spectrum(found, folder, data_dir=args.data_dir)
+    if args.as_json:
+        files = {name: str(path) for name, path in paths.items()}
+        print(json_line({**spectrum_record(found), "files": files}))  # noqa: T201
+        return 0
+    console = Console(highlight=False)
+    for sentence in answer(found):
+        console.print(sentence, markup=False)
+    for table in (ends_table(found), sums_table(found), layers_table(found)):
+        console.print(table)
+    for sentence in (layers_note(found.layers), *doubts(found)):
+        console.print(sentence, markup=False)
+    console.print(f"\nReport: {paths['page']}", markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,190 @@
+"""What is said of a spectrum, on a terminal and on a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe.results import Eigenpairs, Estimate
+from steppe_lab.reports.numbers import number, percent, with_error
+from steppe_lab.studies.spectra import Layers, NetworkSpectrum
+
+MATRICES = {
+    "hessian": "Hessian",
+    "ggn": "Gauss-Newton matrix",
+    "fisher": "Fisher matrix",
+    "empirical_fisher": "empirical Fisher matrix",
+}
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A number about the whole spectrum."""
+
+    title: str
+    value: str
+    how: str
+
+
+def title(found: NetworkSpectrum) -> str:
+    """What the report is about."""
+    recipe = found.network.recipe
+    return f"Spectrum of {recipe.model.name} trained by {recipe.label}"
+
+
+def matrix_of(found: NetworkSpectrum) -> str:
+    """The matrix in words."""
+    return MATRICES[found.settings.matrix]
+
+
+def end_rows(found: NetworkSpectrum) -> list[list[str]]:
+    """Rank, largest and its residual, smallest and its residual."""
+    top, bottom = found.spectrum.top, found.spectrum.bottom
+    sides = [_cells(top), list(reversed(_cells(bottom)))]
+    return [
+        [str(rank + 1), *left, *right]
+        for rank, (left, right) in enumerate(zip(*sides, strict=True))
+    ]
+
+
+def doubts(found: NetworkSpectrum) -> list[str]:
+    """Sentences on what did not reach its accuracy."""
+    whole = found.spectrum
+    late = [
+        name
+        for name, pairs in (("largest", whole.top), ("smallest", whole.bottom))
+        if not pairs.converged
+    ]
+    told = []
+    if late:
+        told.append(
+            f"Residuals of the {' and '.join(late)} eigenvalues are above 1 % of "
+            "their magnitude for some; take more --steps."
+        )
+    return told
+
+
+def sums(found: NetworkSpectrum) -> list[Sum]:
+    """Trace, norm, effective dimension and what else is known of the whole."""
+    whole, layers, steps = found.spectrum, found.layers, found.spectrum.nodes.shape[1]
+    rows = [Sum("trace", estimate(whole.trace), _drawn(whole.trace))]
+    if layers.exact or not layers.why:
+        name = MATRICES[layers.matrix]
+        same = layers.matrix == found.settings.matrix
+        heading = "trace, tensor by tensor" if same else f"trace of the {name}"
+        rows.append(Sum(heading, estimate(layers.total), _drawn(layers.total)))
+    alpha = found.settings.alpha
+    return [
+        *rows,
+        Sum("Frobenius norm", estimate(whole.frobenius), _drawn(whole.frobenius)),
+        Sum(
+            f"effective dimension at {alpha:g}",
+            estimate(found.effective_dimension),
+            f"directions that are sharper than {alpha:g}, counted softly, of "
+            f"{whole.size:,}; {_probes(found)}",
+        ),
+        Sum(
+            "sum of the Ritz values",
+            number(whole.ritz_sum),
+            f"of {steps} steps; published as a trace, which it is not",
+        ),
+    ]
+
+
+def answer(found: NetworkSpectrum) -> list[str]:
+    """Where the network is sharp, in a few sentences."""
+    whole, name = found.spectrum, matrix_of(found)
+    told = []
+    if len(whole.top.values):
+        largest, smallest = float(whole.top.values[0]), float(whole.bottom.values[-1])
+        told.append(
+            f"The eigenvalues of the {name} are from {number(smallest)} to "
+            f"{number(largest)}, at a {found.settings.part} loss of "
+            f"{number(found.loss.value)}."
+        )
+    leading, share = largest_layer(found)
+    if leading:
+        told.append(
+            f"{percent(share)} of the trace of the {MATRICES[found.layers.matrix]} "
+            f"is in layer {leading}."
+        )
+    return told
+
+
+def largest_layer(found: NetworkSpectrum) -> tuple[str, float]:
+    """The layer with the largest trace and its share; "" where that says nothing."""
+    total, layers = found.layers.total.value, by_layer(found)
+    if not total > 0 or min(part.value for part in layers.values()) < 0:
+        return "", 0.0
+    name = max(layers, key=lambda layer: layers[layer].value)
+    return name, layers[name].value / total
+
+
+def by_layer(found: NetworkSpectrum) -> dict[str, Estimate]:
+    """Traces of layers: of tensors whose names differ in their last part alone.
+
+    The errors of tensors are added: they come from the same draws.
+    """
+    layers: dict[str, Estimate] = {}
+    for tensor, part in found.layers.by_tensor.items():
+        name = _layer(found, tensor)
+        before = layers.get(name, Estimate(value=0.0))
+        layers[name] = Estimate(
+            value=before.value + part.value,
+            stderr=before.stderr + part.stderr,
+            samples=part.samples,
+        )
+    return layers
+
+
+def layer_rows(found: NetworkSpectrum) -> list[list[str]]:
+    """Tensor, entries, trace, its share, and the mean over the entries."""
+    total = found.layers.total.value
+    return [
+        [
+            name,
+            f"{found.sizes[name]:,}",
+            estimate(part),
+            percent(part.value / total) if total > 0 else "–",
+            number(part.value / found.sizes[name]),
+        ]
+        for name, part in found.layers.by_tensor.items()
+    ]
+
+
+def layers_note(layers: Layers) -> str:
+    """Whose traces they are and how they were found."""
+    how = "exactly" if layers.exact else f"by {layers.total.samples} draws"
+    why = f" ({layers.why})" if layers.why else ""
+    return f"Of the {MATRICES[layers.matrix]}, {how}{why}."
+
+
+def estimate(found: Estimate) -> str:
+    """A value with its standard error."""
+    return with_error(found.value, found.stderr)
+
+
+def _layer(found: NetworkSpectrum, tensor: str) -> str:
+    """Name of the module of a tensor; a mere number is followed by what it is."""
+    name = tensor.rpartition(".")[0]
+    if not name:
+        return tensor
+    kind = type(found.network.objective.model.get_submodule(name)).__name__
+    return f"{name} ({kind})" if name.replace(".", "").isdigit() else name
+
+
+def _cells(pairs: Eigenpairs) -> list[list[str]]:
+    return [
+        [number(value, 4), number(residual, 2)]
+        for value, residual in zip(
+            pairs.values.tolist(), pairs.residuals.tolist(), strict=True
+        )
+    ]
+
+
+def _drawn(found: Estimate) -> str:
+    return f"± standard error, {found.samples} draws" if found.samples else "exact"
+
+
+def _probes(found: NetworkSpectrum) -> str:
+    probes = found.settings.probes
+    return f"{probes} probes" if probes > 1 else "one probe, so without an error"

@@ -15,12 +15,22 @@ from steppe.registry import NOT_GIVEN, Registry
 from steppe_lab.cli.parsing import Arguments
 
 
+Kind = Literal[
+    "all",
+    "optimizers",
+    "averages",
+    "measures",
+    "models",
+    "data",
+    "trackers",
+    "parts",
+]
+
+
 class Args(Arguments):
     """Arguments of `steppe list`."""
 
-    kind: Positional[
-        Literal["all", "optimizers", "averages", "measures", "models", "data", "parts"]
-    ] = "all"
+    kind: Positional[Kind] = "all"
     """What to list."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of tables."""
@@ -38,6 +48,7 @@ def run(args: Args) -> int:
         "measures": [MEASURES],
         "models": [CHOICES["model"]],
         "data": [CHOICES["data"]],
+        "trackers": [CHOICES["track"]],
         "parts": part_registries(),
     }
     parts = {registry.kind for registry in kinds["parts"]}

@@ -55,5 +55,8 @@ def run(args: Args) -> int:
     console.print(table)
     for note in done.result["notes"]:
         console.print(f"Note: {note}.", markup=False)
+    if "tracked" in done.result:
+        folder = done.checkpoint.parent / "track"
+        console.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)
     console.print(f"Checkpoint: {done.checkpoint}", markup=False, soft_wrap=True)
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from steppe import plots
-from steppe_lab.reports.numbers import listed, number
+from steppe_lab.reports.numbers import listed, number, one_or_more
 from steppe_lab.reports.picture import Picture, pictured
 from steppe_lab.reports.sections import cited
 from steppe_lab.reports.spectrum_words import (
@@ -25,10 +25,10 @@ from steppe_lab.studies.settings import SpectrumSettings
 from steppe_lab.studies.spectra import NetworkSpectrum
 
 SOURCES = (
-    "Stochastic Lanczos quadrature: Ghorbani et al., 2019, arXiv:1901.10159. Traces by "
-    "layer: Dangel et al., 2020, arXiv:1912.10985. Effective dimension: MacKay, 1992, "
-    "doi:10.1162/neco.1992.4.3.415. Resolution of the density: Lin et al., 2016, "
-    "doi:10.1137/130934283."
+    "Stochastic Lanczos quadrature: Ghorbani et al., 2019, arXiv:1901.10159; resolution "
+    "of the density: Lin et al., 2016, doi:10.1137/130934283; traces by layer: Dangel et "
+    "al., 2020, arXiv:1912.10985; effective dimension: MacKay, 1992, "
+    "doi:10.1162/neco.1992.4.3.415"
 )
 
 
@@ -52,6 +52,7 @@ def render(found: NetworkSpectrum, *, command: str, versions: Mapping[str, str])
         pictures=[density_picture(found), layers_picture(found)],
         tensors=layer_rows(found),
         layers_note=layers_note(found.layers),
+        starts=one_or_more(found.settings.probes, "random start"),
         matrix=matrix_of(found),
         settings=_settings(found.settings),
         found=found,

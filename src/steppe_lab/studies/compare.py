@@ -41,10 +41,12 @@ _STUDIES = "studies"  # folder of the settings of comparisons
 WORK = "steppe_lab.studies.trials:work"
 
 
-def recipe_of(settings: TrainingSettings, optimizer: str, seed: int) -> Recipe:
+def recipe_of(
+    settings: TrainingSettings, optimizer: str, seed: int, track: str = ""
+) -> Recipe:
     """How one network is trained."""
     shared = set(Recipe.model_fields) & set(TrainingSettings.model_fields) - {"base"}
-    pair = read_optimizer(optimizer, settings.base, settings.defaults)
+    pair = read_optimizer(optimizer, settings.base, settings.defaults, track)
     return Recipe(**settings.model_dump(include=shared), **pair, seed=seed)
 
 

@@ -40,6 +40,9 @@ class TrainSettings(TrainingSettings):
     that follows it, sgd+ema; see `steppe list`."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of the initial weights, the order of samples and the optimizer's noise."""
+    track: str = ""
+    """What to follow along training: spectrum, or with settings of its own
+    spectrum:k=5,samples=2250,every=1epoch."""
 
 
 class SpectrumSettings(BaseModel):

@@ -54,7 +54,7 @@ def train_one(
         DataError: data that is missing or damaged.
         StoreError: training failed; the reason is given.
     """
-    recipe = recipe_of(settings, settings.optimizer, settings.seed)
+    recipe = recipe_of(settings, settings.optimizer, settings.seed, settings.track)
     run = run_id(training_config(recipe))
     whole = is_whole(store, run)
     present = None

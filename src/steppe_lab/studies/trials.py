@@ -23,6 +23,7 @@ from pydantic import (
 )
 from torch import nn
 
+from steppe import plots
 from steppe.errors import DataError, SettingError, StoreError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.subspaces import Line
@@ -47,6 +48,8 @@ DATA_DIR = "STEPPE_DATA_DIR"  # where workers find data; no part of a run's iden
 INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from
 CHECKPOINT = "model.safetensors"
 HISTORY = "history.json"
+TRACK = "track"  # folder of what was followed along training
+EIGENVALUES = "eigenvalues.png"
 _STATE = "training.pt"
 
 
@@ -278,7 +281,9 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         resume=state.read_bytes() if state.exists() else None,
         keep=lambda kept: write_atomically(state, kept),
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
+        folder=folder / TRACK,
     )
+    tracked = _tracked(trained.tracked, folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})
     contents = checkpoints.to_bytes(
         trained.model, recipe, split.in_shape, len(split.classes), split.fingerprint
@@ -300,7 +305,28 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         "notes": list(split.notes),
         "data": split.fingerprint,
         "versions": checkpoints.versions(),
+        **tracked,
     }
+
+
+def _tracked(rows: list[dict[str, float]], folder: Path) -> dict[str, Any]:
+    """Draw what was followed, and say where it ended."""
+    if not rows:
+        return {}
+    values = [
+        [value for name, value in row.items() if name.startswith("top_K_e/")]
+        for row in rows
+    ]
+    by_epoch = len({row["epoch"] for row in rows}) == len(rows)
+    unit = "epoch" if by_epoch else "step"
+    figure = plots.eigenvalues([row[unit] for row in rows], values, xlabel=unit)
+    write_atomically(folder / EIGENVALUES, plots.save_png(figure))
+    found = {
+        "eigenvalues": values[-1],
+        "measurements": len(rows),
+        "products": sum(row["products"] for row in rows),
+    }
+    return {"tracked": found}
 
 
 def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from steppe.stepping import AbstractOptimizer
 from steppe_lab.datasets import Split
 from steppe_lab.training.evaluation import AVERAGED, evaluate
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.tracking import TRACKERS, Following
 
 Report = Callable[[float, str], None]
 KEEP_EVERY = 10.0  # seconds between states to resume from
@@ -41,7 +43,8 @@ class Trained:
     model: nn.Module
     history: list[dict[str, float]]  # scores only of epochs that were scored
     seconds: float  # of training, those before a stop included
-    gradients: float  # of the whole batch per step, counted
+    gradients: float  # of the whole batch per step, counted, those of a tracker not
+    tracked: list[dict[str, float]] = field(default_factory=list)  # its rows
 
 
 def train(
@@ -52,6 +55,7 @@ def train(
     resume: bytes | None = None,
     keep: Callable[[bytes], None] | None = None,
     keep_every: float = KEEP_EVERY,
+    folder: Path | None = None,
 ) -> Trained:
     """Train a network from its initial weights, or from where a kept state left it.
 
@@ -66,11 +70,12 @@ def train(
         resume: a state that `keep` was given, to continue from.
         keep: called with the state now and then, to resume from after a stop.
         keep_every: seconds between two states, at least; 0 is every epoch.
+        folder: where a tracker keeps its files; None for none.
 
     Raises:
         TrainingFailedError: the training loss became NaN or infinite.
     """
-    state = _State.fresh(recipe, split)
+    state = _State.fresh(recipe, split, folder)
     if resume is not None:
         state.load(resume)
     start = saved = time.monotonic()
@@ -79,10 +84,14 @@ def train(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
         state.put_back_rng()
+        if state.following is not None:
+            state.following.begin()
         while state.epoch < recipe.epochs:
             row = _train_epoch(state, split)
             state.history.append(row)
             state.epoch += 1
+            if state.following is not None:
+                state.following.after_epoch(row)
             state.seconds = spent + time.monotonic() - start
             if report is not None:
                 text = f"epoch {state.epoch}/{recipe.epochs}"
@@ -93,7 +102,8 @@ def train(
                 saved = time.monotonic()
     state.apply_average(split)
     gradients = state.gradients / (recipe.epochs * state.steps_per_epoch)
-    return Trained(state.model, state.history, state.seconds, gradients)
+    tracked = state.following.tracker.rows if state.following else []
+    return Trained(state.model, state.history, state.seconds, gradients, tracked)
 
 
 @dataclass
@@ -108,13 +118,14 @@ class _State:
     steps_per_epoch: int
     epoch: int
     history: list[dict[str, float]]
+    following: Following | None = None
     seconds: float = 0.0  # so far
     gradients: float = 0.0  # so far, of whole batches
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None
 
     @classmethod
-    def fresh(cls, recipe: Recipe, split: Split) -> _State:
+    def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> _State:
         model = recipe.make_model(split.in_shape, len(split.classes))
         samples = len(split.train[1])
         optimizer = recipe.make_optimizer(model, samples)
@@ -123,7 +134,12 @@ class _State:
             average.attach(optimizer)
         schedule = recipe.make_lr_schedule(samples)
         steps = -(-samples // recipe.batch_size)
-        return cls(recipe, model, optimizer, average, schedule, steps, 0, [])
+        following = None
+        if recipe.track is not None:
+            seed = recipe.data_seed
+            tracker = TRACKERS.build(recipe.track, model, split, seed, folder)
+            following = Following(tracker, optimizer)
+        return cls(recipe, model, optimizer, average, schedule, steps, 0, [], following)
 
     def to_bytes(self) -> bytes:
         state: dict[str, Any] = {
@@ -139,6 +155,8 @@ class _State:
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
+        if self.following is not None:
+            state["tracker"] = self.following.tracker.state_dict()
         if "cuda" in self.recipe.device:
             state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
         file = io.BytesIO()
@@ -158,6 +176,8 @@ class _State:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.following is not None:
+            self.following.tracker.load_state_dict(state["tracker"])
         self.epoch, self.history = state["epoch"], state["history"]
         self.seconds, self.gradients = state["seconds"], state["gradients"]
         self.rng = state["rng"].cpu()
@@ -197,6 +217,8 @@ def _train_epoch(state: _State, split: Split) -> dict[str, float]:
         total += len(rows) * loss
         state.gradients += gradients
         step += 1
+        if state.following is not None:
+            state.following.after_step()
     epoch, mean = state.epoch + 1, total / len(targets)
     _check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.

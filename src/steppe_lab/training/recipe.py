@@ -24,6 +24,7 @@ from steppe_lab.models import MODELS
 from steppe_lab.training.bases import BASES, Together
 from steppe_lab.training.plain_settings import SEEDS, PlainSettings, parted
 from steppe_lab.training.seeding import seeded
+from steppe_lab.training.tracking import TRACKERS, check_tracker, is_led, read_led
 
 CHOICES: dict[str, Registry[Any]] = {
     "data": DATASETS,
@@ -31,6 +32,7 @@ CHOICES: dict[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "base": BASES,
     "average": AVERAGES,
+    "track": TRACKERS,
 }
 BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
 _MANY = 10**9  # samples, more than any data has
@@ -46,6 +48,7 @@ class Recipe(PlainSettings):
         base: the optimizer that takes the steps.
         average: of the weights along training, which the trained network is then; None
             for the weights after the last step.
+        track: what is followed along training; None for nothing.
         seed: of the initial weights, the order of samples and the optimizer's noise.
         code: digests of the source files of choices that are code of the user, by
             name; filled in, and compared where they are given.
@@ -53,17 +56,18 @@ class Recipe(PlainSettings):
     The plain settings are those of `PlainSettings`.
     """
 
-    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {"average"}
+    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {"average", "track"}
 
     data: Choice
     model: Choice
     base: Choice
     optimizer: Choice | None = None
     average: Choice | None = None
+    track: Choice | None = None
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     code: dict[str, str] = Field(default_factory=dict)
 
-    @field_validator("data", "model", "base", "optimizer", "average", mode="before")
+    @field_validator(*CHOICES, mode="before")
     @classmethod
     def _choice(cls, value: Any, info: Any) -> Any:
         registry = CHOICES[info.field_name]
@@ -124,6 +128,8 @@ class Recipe(PlainSettings):
             layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
             model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
         self.make_optimizer(model, samples or _MANY)
+        if self.track is not None:
+            check_tracker(self.track)
         average = self.make_average(model)
         if average is None or average.count or samples is None:
             return
@@ -188,7 +194,10 @@ class Recipe(PlainSettings):
         if self.optimizer is None:
             return Together(base) if isinstance(base, list) else base
         spec = OPTIMIZERS[self.optimizer.name].spec
-        if any(limit.equals == "base" and not limit.settings for limit in spec.limits):
+        bare = any(
+            limit.equals == "base" and not limit.settings for limit in spec.limits
+        )
+        if bare and not (self.track and is_led(self.optimizer.name)):
             raise SettingError(
                 f"{self.optimizer.name} is its base until it is given what no text can "
                 "say; use it in a loop of your own, see its class in steppe."
@@ -283,9 +292,9 @@ def _check_device(device: str) -> None:
 
 
 def read_optimizer(
-    text: str, base: str, defaults: Sequence[str] = ()
+    text: str, base: str, defaults: Sequence[str] = (), track: str = ""
 ) -> dict[str, Choice | None]:
-    """`optimizer`, `base` and `average` of a recipe for a text of one or two of them.
+    """`optimizer`, `base`, `average` and `track` of a recipe for the text of a method.
 
     Args:
         text: "sam:rho=0.1" wraps `base`; "sgd" and "sgd:lr=0.05" are a base alone,
@@ -293,6 +302,8 @@ def read_optimizer(
             may be followed by an average, as in "sam:rho=0.1+ema:decay=0.99".
         base: the base of wrapping methods.
         defaults: settings of methods where the text is silent, as "sam:rho=0.1".
+        track: what is followed along training, as "spectrum:k=5"; "" for nothing,
+            unless the method needs it: "nsgd:k=5" follows 5 directions.
     """
     text, *averages = parted(text)
     if len(averages) > 1:
@@ -303,11 +314,13 @@ def read_optimizer(
     average = AVERAGES.parse(averages[0]) if averages else None
     name = text.partition(":")[0]
     chosen = BASES.parse(base)
+    followed = TRACKERS.parse(track) if track else None
+    beside = {"average": average, "track": followed}
     if name in BASES:
-        alone = BASES.parse(text, [chosen])
-        return {"optimizer": None, "base": alone, "average": average}
+        return {"optimizer": None, "base": BASES.parse(text, [chosen]), **beside}
     if name not in OPTIMIZERS and ":" not in text:
         raise unknown_name("optimizer", name, [*BASES.names(), *OPTIMIZERS.names()])
+    if name in OPTIMIZERS and is_led(name):
+        text, beside["track"] = read_led(text, track)
     known = [OPTIMIZERS.parse(default) for default in defaults]
-    method = OPTIMIZERS.parse(text, known)
-    return {"optimizer": method, "base": chosen, "average": average}
+    return {"optimizer": OPTIMIZERS.parse(text, known), "base": chosen, **beside}

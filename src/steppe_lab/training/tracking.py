@@ -1,0 +1,213 @@
+"""What is followed along training, by name: `spectrum:k=5,samples=2250,every=1epoch`.
+
+A tracker is made from the network in training and its samples. Following changes no
+weight, except through a method that steps along the directions that are found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steppe.curvature.tracking import SpectrumTracker, Unit
+from steppe.errors import SettingError
+from steppe.objective import Objective
+from steppe.optimizers import OPTIMIZERS
+from steppe.registry import Choice, Registry, Spec
+from steppe.texts import pairs
+from steppe_lab.datasets import Split
+from steppe_lab.models.model_registry import at_least
+
+TRACKERS: Registry[Spec] = Registry("tracker", Spec)
+
+
+@TRACKERS.add("spectrum", source="Jastrzebski et al., 2019, arXiv:1807.05031")
+def spectrum(
+    model: nn.Module,
+    split: Split,
+    seed: int,
+    folder: Path | None,
+    *,
+    k: int = 5,
+    samples: int = 2250,
+    every: str = "1epoch",
+    drawn: Literal["once", "anew"] = "once",
+    tol: float = 0.01,
+    steps: bool = False,
+    vectors: bool = False,
+    tensorboard: bool = False,
+) -> SpectrumTracker:
+    """The largest eigenvalues of the Hessian along training, and its directions.
+
+    Args:
+        model: the network in training.
+        split: its samples.
+        seed: of the samples that are drawn.
+        folder: where the files are kept; None for none.
+        k: number of eigenvalues.
+        samples: training samples that the loss is averaged over, at most.
+        every: from one measurement to the next, such as 2epochs or 100steps.
+        drawn: samples drawn once, or anew for each measurement.
+        tol: residuals as a share of the eigenvalues.
+        steps: look at the steps in the sharpest directions too.
+        vectors: keep the eigenvectors of every measurement as a file.
+        tensorboard: write every number for TensorBoard too.
+
+    Raises:
+        SettingError: a setting out of range, or no TensorBoard where it is asked for.
+    """
+    at_least(1, k=k, samples=samples)
+    count, unit = interval(every)
+
+    def objective() -> Objective:
+        number = len(tracker.rows) if drawn == "anew" else 0
+        return Objective(model, split.some("train", samples, seed=seed + number))
+
+    tracker = SpectrumTracker(
+        objective,
+        k=k,
+        every=count,
+        unit=unit,
+        tol=tol,
+        folder=folder,
+        save_vectors=vectors,
+        steps=steps,
+        writer=_writer(folder) if tensorboard else None,
+    )
+    return tracker
+
+
+def interval(text: str) -> tuple[int, Unit]:
+    """Read how often.
+
+    Example:
+        >>> interval("1epoch"), interval("100 steps")
+        ((1, 'epoch'), (100, 'step'))
+
+    Raises:
+        SettingError: a text of another form.
+    """
+    found = re.fullmatch(r"([1-9]\d*) ?(epoch|step)s?", text.strip())
+    if found is None:
+        raise SettingError(
+            f"every must be a number of epochs or steps, as 1epoch or 100steps, got "
+            f"'{text}'."
+        )
+    return int(found[1]), "epoch" if found[2] == "epoch" else "step"
+
+
+def check_tracker(choice: Choice) -> None:
+    """Refuse settings out of range, and a TensorBoard that is not there.
+
+    Raises:
+        SettingError: names the setting, the bound and the value.
+    """
+    settings = choice.settings
+    at_least(1, k=settings["k"], samples=settings["samples"])
+    interval(settings["every"])
+    if not settings["tol"] > 0:
+        raise SettingError(f"tol must be > 0, got {settings['tol']}.")
+    if settings["tensorboard"]:
+        _tensorboard()
+
+
+def is_led(name: str) -> bool:
+    """Whether a method steps along directions that a tracker can give it."""
+    return "directions" in inspect.signature(OPTIMIZERS[name].make).parameters
+
+
+def read_led(text: str, track: str) -> tuple[str, Choice]:
+    """A method that is led, without its `k`, and the tracker that leads it.
+
+    Args:
+        text: such as "nsgd:gamma=0.1,k=5".
+        track: the tracker as text; "" for one with the defaults.
+
+    Raises:
+        SettingError: two numbers of directions.
+    """
+    name, _, rest = text.partition(":")
+    settings = pairs(rest, text)
+    k = settings.pop("k", None)
+    known = [] if k is None else [TRACKERS.parse(f"spectrum:k={k}")]
+    tracker = TRACKERS.parse(track or "spectrum", known)
+    if known and tracker.settings["k"] != known[0].settings["k"]:
+        raise SettingError(
+            f"{name} has k={k} and the tracker k={tracker.settings['k']}; give it once."
+        )
+    said = ",".join(f"{key}={value}" for key, value in settings.items())
+    return f"{name}:{said}" if said else name, tracker
+
+
+class Following:
+    """A tracker beside the loop; it leads an optimizer that wants directions.
+
+    Args:
+        tracker: of the network that the optimizer trains.
+        optimizer: that trains it.
+    """
+
+    def __init__(self, tracker: SpectrumTracker, optimizer: Optimizer) -> None:
+        self.tracker = tracker
+        self._lead: Callable[[Any], None] | None = getattr(
+            optimizer, "set_directions", None
+        )
+
+    def begin(self) -> None:
+        """Measure before the first step; after a stop, go on where it was."""
+        if not self.tracker.rows:
+            self.tracker.measure()
+        self._give()
+
+    def after_step(self) -> None:
+        """Count a step whose gradient is still there."""
+        self.tracker.observe()
+        before = len(self.tracker.rows)
+        self.tracker.after_step()
+        if len(self.tracker.rows) > before:
+            self._give()
+
+    def after_epoch(self, row: Mapping[str, float]) -> None:
+        """Count an epoch; its scores go into the row, if there is one."""
+        before = len(self.tracker.rows)
+        scores = {name: value for name, value in row.items() if name != "epoch"}
+        self.tracker.after_epoch(**scores)
+        if len(self.tracker.rows) > before:
+            self._give()
+
+    def _give(self) -> None:
+        if self._lead is not None and self.tracker.pairs is not None:
+            self._lead(self.tracker.pairs.vectors)
+
+
+class _Flushing:
+    """A TensorBoard writer whose numbers are on disk at once."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        self._writer.add_scalar(tag, scalar_value, global_step)
+        self._writer.flush()
+
+
+def _writer(folder: Path | None) -> _Flushing | None:
+    made = _tensorboard()
+    return None if folder is None else _Flushing(made(str(folder)))
+
+
+def _tensorboard() -> Any:
+    try:
+        return importlib.import_module("torch.utils.tensorboard").SummaryWriter
+    except ImportError:
+        raise SettingError(
+            "tensorboard=true needs TensorBoard: pip install tensorboard, or leave it "
+            "out; history.csv holds the same numbers."
+        ) from None

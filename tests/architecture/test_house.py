@@ -50,7 +50,7 @@ def test_importing_steppe_or_showing_help_does_not_import_torch():
     code = """
 import sys, steppe, steppe.errors
 from steppe_lab.cli import main
-for verb in ["compare", "train", "measure", "report", "list"]:
+for verb in ["compare", "train", "measure", "spectrum", "report", "list"]:
     try:
         main([verb, "--help"])
     except SystemExit:

@@ -14,7 +14,6 @@ from tyro.conf import Positional
 from steppe.registry import NOT_GIVEN, Registry
 from steppe_lab.cli.parsing import Arguments
 
-
 Kind = Literal[
     "all",
     "optimizers",

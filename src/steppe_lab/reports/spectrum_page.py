@@ -25,9 +25,9 @@ from steppe_lab.studies.settings import SpectrumSettings
 from steppe_lab.studies.spectra import NetworkSpectrum
 
 SOURCES = (
-    "Stochastic Lanczos quadrature: Ghorbani et al., 2019, arXiv:1901.10159; resolution "
-    "of the density: Lin et al., 2016, doi:10.1137/130934283; traces by layer: Dangel et "
-    "al., 2020, arXiv:1912.10985; effective dimension: MacKay, 1992, "
+    "Stochastic Lanczos quadrature: Ghorbani et al., 2019, arXiv:1901.10159; width of "
+    "the Gaussians: Lin et al., 2016, doi:10.1137/130934283; traces by layer: Dangel "
+    "et al., 2020, arXiv:1912.10985; effective dimension: MacKay, 1992, "
     "doi:10.1162/neco.1992.4.3.415"
 )
 

@@ -1,4 +1,4 @@
-"""Run the benchmarks: python -m benchmarks [PART ...] [--rounds N] [--out FILE].
+"""Run the benchmarks: python -m benchmarks [PART ...] [--data-dir DIR] [--out FILE].
 
 Prints a line per benchmark with its ratio and the bound it is held to, writes all of
 it as JSON with the machine and the versions, and exits with 1 if a bound is broken.
@@ -11,6 +11,7 @@ import datetime
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from benchmarks import curvature, memory, peers, steps
 from benchmarks.problems import LARGE
 from benchmarks.timing import Benchmark, surroundings
 
-PARTS: dict[str, Callable[[], Iterator[Benchmark]]] = {
+PLAIN: dict[str, Callable[[], Iterator[Benchmark]]] = {
     "steps": steps.benchmarks,
     "peers": peers.benchmarks,
     "memory": memory.benchmarks,
-    "curvature": curvature.benchmarks,
 }
 
 
@@ -43,13 +43,16 @@ def measured(benchmark: Benchmark, rounds: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    names = [*PLAIN, "curvature"]
+    parser.add_argument("parts", nargs="*", choices=[*names, []], default=[])
     parser.add_argument("--only", default="", help="benchmarks whose name holds this")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 lies, if at all")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    chosen = [b for part in args.parts or PARTS for b in PARTS[part]()]
+    parts = PLAIN | {"curvature": partial(curvature.benchmarks, args.data_dir)}
+    chosen = [b for part in args.parts or names for b in parts[part]()]
     results = [measured(b, args.rounds) for b in chosen if args.only in b.name]
     day = datetime.date.today().isoformat()
     out = args.out or Path(__file__).parent / "results" / f"cpu-{day}.json"

@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: no request, no overflow, both themes."""
+"""Pages in a real browser: no request, no overflow, both themes."""
 
 import os
 import shutil
@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from comparisons import comparison, row
+from spectra import saved
+from steppe_lab.reports import spectrum_page
 from steppe_lab.reports.page import render
+from steppe_lab.studies.settings import SpectrumSettings
+from steppe_lab.studies.spectra import open_network, spectrum_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -37,16 +41,30 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    rows = [row(name, seed, error=0.1 + seed / 50) for name in NAMES for seed in (0, 1)]
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    made = comparison(*rows, failures=("sgd, seed 2: out of memory",), seeds=3)
-    page = render(
-        made, command="steppe compare " + "x" * 80, versions={"steppe": "0.1.0"}
-    )
+@pytest.fixture(scope="module", params=["comparison", "spectrum"])
+def address(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    path = folder / f"{request.param}.html"
+    page = compared() if request.param == "comparison" else spectrum(folder)
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
+
+
+def compared():
+    rows = [row(name, seed, error=0.1 + seed / 50) for name in NAMES for seed in (0, 1)]
+    made = comparison(*rows, failures=("sgd, seed 2: out of memory",), seeds=3)
+    return render(
+        made, command="steppe compare " + "x" * 80, versions={"steppe": "0.1.0"}
+    )
+
+
+def spectrum(folder):
+    settings = SpectrumSettings(steps=10)
+    network = open_network(saved(folder / "model.safetensors"), settings)
+    found = spectrum_of(network, settings)
+    return spectrum_page.render(
+        found, command="steppe spectrum " + "x" * 80, versions={"steppe": "0.1.0"}
+    )
 
 
 @pytest.fixture
@@ -83,7 +101,7 @@ def visit(browser, address):
 def test_all_pictures_are_drawn(visit, tmp_path):
     page = visit()
     widths = page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth)")
-    assert len(widths) >= 5
+    assert len(widths) == page.locator("figure").count() >= 2
     assert min(widths) > 0
     page.screenshot(path=tmp_path / "desktop.png", full_page=True)
 

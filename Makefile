@@ -52,6 +52,7 @@ $(VENV)/.lab: $(VENV)/.torch pyproject.toml
 	$(PIP) -e '.[lab]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml peers.txt
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps -r peers.txt
 	touch $@ $(VENV)/.lab

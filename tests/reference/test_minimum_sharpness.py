@@ -95,6 +95,20 @@ def test_the_published_loop_is_its_recursion():
     assert found.value == pytest.approx(expected, rel=1e-12)
 
 
+def test_what_the_memory_held_before_changes_no_bit():
+    source = problems.generator(1)
+    traces = (torch.rand(8, generator=source) + 0.1).tolist()
+    ring = [Term(trace, at, (at + 1) % 4) for at, trace in enumerate(traces[:4])]
+    terms = ring + [Term(trace, 0, at) for at, trace in enumerate(traces[4:])]
+    held, found = [], set()
+    for turn in range(60):
+        held.append(torch.full((turn % 7 + 1,), 7 * turn, dtype=torch.int32))
+        if turn % 3 == 0:
+            held.clear()
+        found.add(solve(terms, 4).scales)
+    assert len(found) == 1
+
+
 def test_programs_without_a_minimum_are_refused():
     with pytest.raises(SettingError, match=r"trace of head is zero.*first down"):
         solve([Term(1.0, 0, 1, "first"), Term(0.0, 1, 0, "head")], 2)

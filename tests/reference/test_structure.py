@@ -194,3 +194,12 @@ def test_products_with_weights_that_have_no_rule_are_still_read():
     found = structure(torch.bmm(X.unsqueeze(0), stacked), {stacked: "stacked"})
     assert found.uses[0].kind == "other"
     assert "a product of two parameters" in read(X @ (ONE @ TWO)).curved
+
+
+def test_branches_are_read_in_one_order():
+    held, orders = [], set()
+    for turn in range(20):
+        held.append((hidden().relu(), bytes(100 * turn)))
+        z = torch.relu(hidden()) + torch.relu(X @ TWO) + torch.relu(X + BIAS)
+        orders.add(tuple(use.name for use in read(z).uses))
+    assert len(orders) == 1

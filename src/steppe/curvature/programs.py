@@ -129,7 +129,8 @@ def _start(logs: Tensor, unknown: Tensor) -> Tensor:
     zero = torch.zeros(unknown.shape[1], dtype=torch.float64)
     ones = torch.ones(len(logs), 1, dtype=torch.float64)
     wide = torch.cat([unknown, ones], 1)
-    even: Tensor = torch.linalg.lstsq(wide, -logs).solution[:-1]
+    # The default driver's order of pivots depends on what the memory held before.
+    even: Tensor = torch.linalg.lstsq(wide, -logs, driver="gelsd").solution[:-1]
     return min(zero, even, key=lambda x: float(_value(logs, unknown, x)))
 
 

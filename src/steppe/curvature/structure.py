@@ -134,8 +134,9 @@ def _nodes(root: Node) -> Iterator[Node]:
     while todo:
         node = todo.pop()
         yield node
-        fresh = {n for n, _ in node.next_functions if n is not None} - seen
-        seen |= fresh
+        children = dict.fromkeys(n for n, _ in node.next_functions if n is not None)
+        fresh = [child for child in children if child not in seen]
+        seen.update(fresh)
         todo.extend(fresh)
 
 

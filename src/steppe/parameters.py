@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,26 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def named(model: nn.Module) -> dict[Tensor, str]:
     """Names of all parameters; a shared one has its first name."""
     return {p: name for name, p in model.named_parameters()}
+
+
+def matching(
+    names: Sequence[str], patterns: str | Sequence[str] | None
+) -> tuple[str, ...]:
+    """Names that fit any of the glob patterns, in their order; None fits all.
+
+    Raises:
+        SettingError: none does.
+    """
+    if patterns is None:
+        return tuple(names)
+    wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    found = tuple(n for n in names if any(fnmatchcase(n, p) for p in wanted))
+    if not found:
+        raise SettingError(
+            f"no parameter has a name that matches {', '.join(wanted) or 'nothing'}; "
+            f"they are {', '.join(names)}."
+        )
+    return found
 
 
 def norm_parameters(model: nn.Module) -> list[nn.Parameter]:

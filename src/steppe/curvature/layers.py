@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -38,7 +37,7 @@ from steppe.curvature.structure import Structure, Use, operation, structure
 from steppe.curvature.uses import find_layouts, folded, gradients_at, gradients_of
 from steppe.errors import SettingError
 from steppe.objective import Objective
-from steppe.parameters import flatten
+from steppe.parameters import flatten, matching
 from steppe.results import Cost
 
 
@@ -96,7 +95,7 @@ def layer_traces(
     if samples is not None and samples < 1:
         raise SettingError(f"samples must be >= 1, got {samples}.")
     before = objective.cost
-    sweep = _Sweep(objective, chosen(objective, params), samples, generator)
+    sweep = _Sweep(objective, matching(objective.names, params), samples, generator)
     found = sweep.traces()
     return _traces(objective, sweep, found, objective.cost - before)
 
@@ -133,7 +132,7 @@ def exact_diagonal(
         UsageError: as of `layer_traces`.
         DataError: the loss of a sample is not convex in the outputs.
     """
-    sweep = _Sweep(objective, chosen(objective, params))
+    sweep = _Sweep(objective, matching(objective.names, params))
     found = sweep.diagonals()
     kept = dict(zip(objective.names, objective.params, strict=True))
     return flatten([found[name].to(kept[name].dtype) for name in found])
@@ -153,28 +152,6 @@ def is_piecewise_linear(objective: Objective) -> bool:
     The diagonals of the Gauss-Newton matrix and of the Hessian are then the same.
     """
     return not network_structure(objective).why_curved()
-
-
-def chosen(objective: Objective, params: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the parameters that fit any of the patterns, in their order.
-
-    Raises:
-        SettingError: none does.
-    """
-    if params is None:
-        return objective.names
-    patterns = [params] if isinstance(params, str) else list(params)
-    found = tuple(
-        name
-        for name in objective.names
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
-    )
-    if not found:
-        raise SettingError(
-            f"no parameter has a name that matches {', '.join(patterns) or 'nothing'}; "
-            f"they are {', '.join(objective.names)}."
-        )
-    return found
 
 
 class _Sweep:
@@ -256,7 +233,8 @@ class _Sweep:
     ) -> None:
         network = self._read(outputs)
         uses = self._uses(network, outputs, count)
-        nodes = list({each.use.operation for many in uses.values() for each in many})
+        every = (each.use.operation for many in uses.values() for each in many)
+        nodes = list(dict.fromkeys(every))
         for column, seed in enumerate(seeds):
             grads = dict(zip(nodes, gradients_at(outputs.z, nodes, seed), strict=True))
             for name, many in uses.items():

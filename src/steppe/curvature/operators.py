@@ -9,7 +9,6 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any, ClassVar, Literal, Self, TypedDict, get_args
 
@@ -25,7 +24,7 @@ from steppe.curvature.ranks import Ranks
 from steppe.errors import SettingError, UsageError
 from steppe.linalg.algebra import AbstractOperator
 from steppe.objective import Objective
-from steppe.parameters import unflatten
+from steppe.parameters import matching, unflatten
 from steppe.results import Cost, Diagonal, Estimate
 
 Backend = Literal["auto", "retained", "recompute", "func", "finite_difference"]
@@ -120,7 +119,7 @@ class AbstractCurvature(AbstractOperator):
         self._terms: int | None = None
         self._sound = False  # whether model and loss were found fit for products
         self._made: Functional | None = None
-        self._select(objective.names if params is None else params)
+        self._select(objective.names, params)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -174,7 +173,7 @@ class AbstractCurvature(AbstractOperator):
         """
         part = copy.copy(self)
         part.products = 0
-        part._select(patterns, among=self.names)
+        part._select(self.names, patterns)
         return part
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
@@ -241,17 +240,10 @@ class AbstractCurvature(AbstractOperator):
         return self._made
 
     def _select(
-        self, patterns: str | Sequence[str], among: Sequence[str] | None = None
+        self, names: Sequence[str], patterns: str | Sequence[str] | None
     ) -> None:
         objective = self.objective
-        names = objective.names if among is None else among
-        wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-        self.names = tuple(n for n in names if any(fnmatchcase(n, p) for p in wanted))
-        if not self.names:
-            raise SettingError(
-                f"no parameter has a name that matches {', '.join(wanted) or 'nothing'}"
-                f"; they are {', '.join(names)}."
-            )
+        self.names = matching(names, patterns)
         known: dict[str, nn.Parameter] = dict(
             zip(objective.names, objective.params, strict=True)
         )

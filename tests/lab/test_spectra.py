@@ -101,7 +101,7 @@ def test_files_hold_nodes_weights_density_pictures_and_the_record(steppe, checkp
 def test_the_page_tells_the_numbers_and_needs_nothing_else(steppe, checkpoint):
     code, out, err = steppe(checkpoint, "--steps", 20, "--k", 2)
     assert code == 0
-    assert "[30/30] tracing tensor by tensor" in err
+    assert "[15/30] products with the hessian" in err
     path = Path(out.rpartition("Report: ")[2].strip())
     assert path.parts[:2] == ("steppe-runs", "spectra")
     page = path.read_text()

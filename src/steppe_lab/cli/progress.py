@@ -38,6 +38,19 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
+def in_tenths(tell: Tell, total: int) -> Callable[[float, str], None]:
+    """A function of what is done and a text; a log has a line for every tenth."""
+    told = 0
+
+    def report(done: float, text: str) -> None:
+        nonlocal told
+        tenths = int(10 * done / total)
+        tell(done, int(done), total, text, tenths > told)
+        told = max(told, tenths)
+
+    return report
+
+
 def _line(_: float, finished: int, total: int, text: str, ended: bool) -> None:
     if ended:
         sys.stderr.write(f"[{finished}/{total}] {text}\n")

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from steppe_lab.cli.options import OUT, prints_aside, use_data_dir
 from steppe_lab.cli.parsing import Arguments
-from steppe_lab.cli.progress import progress
+from steppe_lab.cli.progress import in_tenths, progress
 from steppe_lab.studies.settings import SpectrumSettings
 
 
@@ -59,15 +59,8 @@ def run(args: Args) -> int:
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)
         size = sum(p.numel() for p in network.objective.params)
-        total = products(settings, size)
-        tenths = {round(total * tenth / 10) for tenth in range(1, 11)}
-        found = spectrum_of(
-            network,
-            settings,
-            report=lambda done, text: tell(
-                done, int(done), total, text, int(done) in tenths
-            ),
-        )
+        report = in_tenths(tell, products(settings, size))
+        found = spectrum_of(network, settings, report=report)
         paths = publish_spectrum(found, folder, data_dir=args.data_dir)
     if args.as_json:
         files = {name: str(path) for name, path in paths.items()}

@@ -67,7 +67,7 @@ def sums(found: NetworkSpectrum) -> list[Sum]:
     """Trace, norm, effective dimension and what else is known of the whole."""
     whole, layers, steps = found.spectrum, found.layers, found.spectrum.nodes.shape[1]
     rows = [Sum("trace", estimate(whole.trace), _drawn(whole.trace))]
-    if layers.exact or not layers.why:
+    if layers.total is not whole.trace:
         name = MATRICES[layers.matrix]
         same = layers.matrix == found.settings.matrix
         heading = "trace, tensor by tensor" if same else f"trace of the {name}"

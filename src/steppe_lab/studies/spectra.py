@@ -6,7 +6,7 @@ Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from steppe.curvature.hessian import Hessian
 from steppe.curvature.layers import layer_traces
 from steppe.curvature.operators import AbstractCurvature
 from steppe.errors import SettingError, UsageError
-from steppe.linalg.algebra import operator
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import trace
 from steppe.results import Eigenpairs, Estimate, Spectrum
@@ -134,24 +133,17 @@ def spectrum_of(
     if settings.k > size:
         raise SettingError(f"k must be at most {size} parameters, got {settings.k}.")
 
-    def times(vector: Tensor) -> Tensor:
-        found = H @ vector
-        if report is not None:
-            report(H.products, f"products with the {H.kind}")
-        return found
-
     found = spectrum(
-        operator(times, size, dtype=H.dtype, device=H.device),
+        H if report is None else _Watched(H, report),
         steps=settings.steps,
         probes=settings.probes,
         draws=settings.draws,
         k=settings.k,
         generator=torch.Generator().manual_seed(settings.seed),
     )
-    found = replace(found, details=dict(H.details))
     if report is not None:
         report(found.products, "tracing tensor by tensor")
-    layers = layers_of(network, H, settings)
+    layers = layers_of(network, H, settings, found.trace)
     H.close()
     return NetworkSpectrum(
         network=network,
@@ -171,14 +163,22 @@ def products(settings: SpectrumSettings, size: int) -> int:
 
 
 def layers_of(
-    network: Network, H: AbstractCurvature, settings: SpectrumSettings
+    network: Network, H: AbstractCurvature, settings: SpectrumSettings, total: Estimate
 ) -> Layers:
     """The trace of a matrix tensor by tensor, exactly where there is a rule.
 
     That of the Hessian is exact where the network is piecewise linear in each
     parameter; elsewhere it is that of the Gauss-Newton matrix. What has no rule is
     drawn from the matrix itself.
+
+    Args:
+        network: whose loss it is.
+        H: the matrix.
+        settings: that it was made with.
+        total: its trace; where it is exact, its parts are known too.
     """
+    if total.details.get("method") == "exact":
+        return Layers(H.kind, True, dict(total.details["by_tensor"]), total, "")
     generator = torch.Generator().manual_seed(settings.seed)
     if settings.matrix == "empirical_fisher":
         return _drawn(H, generator, "there is no rule for this matrix")
@@ -217,7 +217,7 @@ def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
         "loss": estimate_record(found.loss),
         "top": _pairs_record(whole.top),
         "bottom": _pairs_record(whole.bottom),
-        "trace": estimate_record(whole.trace),
+        "trace": _short(whole.trace),
         "frobenius": estimate_record(whole.frobenius),
         "effective_dimension": estimate_record(found.effective_dimension),
         "ritz_sum": whole.ritz_sum,
@@ -231,6 +231,25 @@ def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
         "products": whole.products,
         "versions": versions(),
     }
+
+
+class _Watched:
+    """An operator that tells how many products it has made."""
+
+    def __init__(self, H: AbstractCurvature, report: Report) -> None:
+        self._H = H
+        self._report = report
+        self.shape = H.shape
+        self.dtype = H.dtype
+        self.device = H.device
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        found = self._H @ other
+        self._report(self._H.products, f"products with the {self._H.kind}")
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._H, name)
 
 
 def _drawn(H: AbstractCurvature, generator: torch.Generator, why: str) -> Layers:

@@ -112,6 +112,9 @@ class EmpiricalFisher(AbstractGaussNewton):
 
     kind = "empirical_fisher"
 
+    def _diagonal_of(self) -> None:
+        return None
+
     def _outputs(self, batch: Any) -> Tensor:
         return self.objective.losses_on(batch)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, ClassVar, Literal, Self, TypedDict, get_args
+from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from steppe.objective import Objective
 from steppe.parameters import matching, unflatten
 from steppe.results import Cost, Diagonal, Estimate
 
+Told = TypeVar("Told")
 Backend = Literal["auto", "retained", "recompute", "func", "finite_difference"]
 
 
@@ -192,31 +193,26 @@ class AbstractCurvature(AbstractOperator):
 
     def exact_trace(self) -> Estimate | None:
         """The trace without drawing, tensor by tensor; None where that is not known."""
-        knows = self._diagonal_of()
-        if knows is None or self.ranks.spread:
-            return None
-        return known_trace(
-            self.objective,
-            self.names,
-            hessian=knows == "hessian",
-            shift=self.weight_decay,
-        )
+        return self._known(known_trace)
 
     def exact_diagonal(self) -> Diagonal | None:
         """The diagonal without drawing; None where that is not known."""
-        knows = self._diagonal_of()
-        if knows is None or self.ranks.spread:
+        return self._known(known_diagonal)
+
+    def _known(self, tell: Callable[..., Told | None]) -> Told | None:
+        matrix = self._diagonal_of()
+        if matrix is None or self.ranks.spread:
             return None
-        return known_diagonal(
+        return tell(
             self.objective,
             self.names,
-            hessian=knows == "hessian",
+            hessian=matrix == "hessian",
             shift=self.weight_decay,
         )
 
+    @abstractmethod
     def _diagonal_of(self) -> Literal["ggn", "hessian"] | None:
         """The matrix whose diagonal this one has too, of those that may be known."""
-        return None
 
     def agreed(self, values: Tensor) -> Tensor:
         """The values of the first process, in every process of the group."""

@@ -46,7 +46,7 @@ def ratios(
             start = time.process_time()
             action()
             taken.append(time.process_time() - start)
-    low = [statistics.quantiles(taken, n=4)[0] for taken in times]
+    low = [_lower_quartile(taken) for taken in times]
     single = sorted(a / b for a, b in zip(*times, strict=True))
     return {
         "ratio": low[0] / low[1],
@@ -55,6 +55,10 @@ def ratios(
         "reference_seconds": low[1],
         "rounds": rounds,
     }
+
+
+def _lower_quartile(taken: list[float]) -> float:
+    return statistics.quantiles(taken, n=4)[0] if len(taken) > 1 else taken[0]
 
 
 def surroundings() -> dict[str, Any]:

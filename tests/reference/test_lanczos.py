@@ -301,3 +301,14 @@ def test_what_is_no_symmetric_operator_is_refused():
         eigsh(torch.ones((3, 3), dtype=torch.long))
     with pytest.raises(SettingError, match="infinities or NaN"):
         eigsh(torch.full((3, 3), torch.nan))
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-21, 1e22, 1e34])
+def test_float32_of_any_size_has_the_values_of_its_rescaled_twin(scale):
+    H = problems.symmetric(SPECTRA["outliers"])
+    found = eigsh((scale * H).float(), 3)
+    assert found.converged
+    twin = torch.tensor(GHOSTS[:3], dtype=torch.float64)
+    torch.testing.assert_close(found.values / scale, twin, rtol=1e-5, atol=0)
+    gram = found.vectors.T @ found.vectors
+    torch.testing.assert_close(gram, torch.eye(3), rtol=0, atol=1e-5)

@@ -219,3 +219,19 @@ def test_settings_out_of_range_are_one_sentence(settings, said):
 def test_products_that_are_not_finite_are_refused():
     with pytest.raises(SettingError, match="infinities or NaN"):
         trace(torch.full((3, 3), torch.inf))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(torch.float32, 1e-30), (torch.float32, 1e25), (torch.float16, 300.0)],
+)
+def test_a_norm_is_not_lost_where_its_square_is_out_of_range(dtype, scale):
+    H = (scale * problems.symmetric(MANY.tolist())).to(dtype)
+
+    class Narrow(Named):
+        def __matmul__(self, other):
+            return (self.matrix.double() @ other.double()).to(dtype)
+
+    found = frobenius(Narrow(H), rtol=0.02)
+    assert found.converged
+    assert found.value == pytest.approx(float(H.double().norm()), rel=0.06)

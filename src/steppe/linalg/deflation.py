@@ -20,6 +20,7 @@ from steppe.linalg.operator import (
     agreed,
     dimension,
     gaussian,
+    lengths,
     product,
     rademacher,
     uncast,
@@ -72,8 +73,8 @@ class Draws:
         """
         starts = range(0, count, self._block)
         blocks = [self._draw(min(self._block, count - start)) for start in starts]
-        parts, lengths = zip(*blocks, strict=True)
-        return torch.cat(parts, dim=1), torch.cat(lengths)
+        parts, squares = zip(*blocks, strict=True)
+        return torch.cat(parts, dim=1), torch.cat(squares)
 
     def _draw(self, columns: int) -> tuple[Tensor, Tensor]:
         signs = rademacher(self._H, columns, self._generator)
@@ -87,8 +88,8 @@ class Draws:
         # Without a space, signs change no digit: all rounding is that of the product.
         both = signs * image
         sums = [both[part].sum(0, dtype=torch.float64) for part in self._parts]
-        lengths = image.square().sum(0, dtype=torch.float64)
-        found = agreed(self._H, torch.cat([torch.stack(sums), lengths[None]])).cpu()
+        squares = lengths(image).square()
+        found = agreed(self._H, torch.cat([torch.stack(sums), squares[None]])).cpu()
         return found[:-1], found[-1]
 
 

@@ -25,6 +25,7 @@ from steppe.linalg.operator import (
     agreed,
     dimension,
     gaussian,
+    lengths,
     product,
 )
 
@@ -105,7 +106,7 @@ class Krylov:
             return False
         vector = vector.to(self._rows.dtype)
         rest, after = self._against_all(vector)
-        if not after > 1e-5 * float(vector.norm()):
+        if not after > 1e-5 * float(lengths(vector)):
             return False
         self._append(rest, after)
         row = torch.zeros((1, self.steps), dtype=torch.float64)
@@ -251,9 +252,9 @@ class Krylov:
         """
         basis = self._rows[: self._filled]
         rest = vector - (basis @ vector) @ basis
-        norms = torch.stack([vector.norm(), rest.norm()]).double()
+        norms = torch.stack([lengths(vector), lengths(rest)])
         before, after = agreed(self._H, norms).tolist()
         if after < 0.7 * before:
             rest -= (basis @ rest) @ basis
-            after = float(agreed(self._H, rest.norm().double()))
+            after = float(agreed(self._H, lengths(rest)))
         return rest, after

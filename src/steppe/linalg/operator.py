@@ -80,6 +80,15 @@ def product(H: LinearOperator, vectors: Tensor) -> Tensor:
     return found
 
 
+def lengths(vectors: Tensor) -> Tensor:
+    """Norms of a vector, shape (), or of columns, shape (K,), in float64.
+
+    Squares of 1e-23 or 1e20 are out of the range of float32.
+    """
+    found: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float64)
+    return found
+
+
 def agreed(H: LinearOperator, values: Tensor) -> Tensor:
     """The same values in every process that works on H, those of the first one.
 

@@ -280,7 +280,6 @@ def test_residuals_hold_what_couples_a_second_look_to_the_first(tol):
         ({"k": 0}, "k must be from 1 to 8"),
         ({"which": "largest"}, "which must be"),
         ({"max_basis": 11}, "max_basis must be >= 2 k"),
-        ({"max_basis": 12, "start": torch.ones(8, 3)}, "at most k . 1 = 2 columns"),
         ({"tol": 0.0}, "tol must be > 0"),
         ({"k": 3, "max_products": 2}, "max_products must be >= k"),
         ({"start": torch.zeros(8)}, "not zero"),
@@ -312,3 +311,18 @@ def test_float32_of_any_size_has_the_values_of_its_rescaled_twin(scale):
     torch.testing.assert_close(found.values / scale, twin, rtol=1e-5, atol=0)
     gram = found.vectors.T @ found.vectors
     torch.testing.assert_close(gram, torch.eye(3), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("old", "new"), [([3.0, 2.5], 2.8), ([3.0, 1.5], 2.0), ([8.0, 7, 6, 5, 1.3], 1.6)]
+)
+def test_vectors_found_before_do_not_hide_a_value_that_has_come_up(old, new, seed):
+    bulk = torch.linspace(-0.5, 1, 2000, dtype=torch.float64)
+    H = torch.cat([torch.tensor([*old, new], dtype=torch.float64), bulk]).diag()
+    start = torch.eye(len(H), dtype=torch.float64)[:, : len(old)]
+    source = problems.generator(seed)
+    found = eigsh(H, len(old), tol=1e-2, start=start, generator=source)
+    expected = sorted([*old, new], reverse=True)[: len(old)]
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(found.values, expected, rtol=1e-3, atol=0)

@@ -33,6 +33,7 @@ Which = Literal["LA", "SA", "LM", "BE"]
 
 SECOND_LOOK = 1000  # up to this D a second start looks for copies of an eigenvalue
 SECOND_STEPS = 10  # that look is at least this long
+MIXED = 0.3  # length of what is random beside the sum of a start block
 MARGIN = 8  # Ritz pairs beyond the wanted ones that a restart keeps
 
 
@@ -68,8 +69,8 @@ def eigsh(
             error of the value is of the order of its square.
         max_products: budget of operator-vector products; None for max(200, 20 k).
         start: start vector, shape (D,), or block (D, K), such as the eigenvectors found
-            a few training steps ago: what has not changed since costs one product each.
-            A block of K vectors is at least K products. None for a random vector.
+            a few training steps ago: their sum is the start, with something random
+            beside that finds what has come up since. None for a random vector.
         max_basis: vectors in memory at most, at least 2 k + 10; the search then starts
             again from its best pairs whenever it is full. None for no bound.
         generator: of the random vectors; None for seed 0 on the CPU.
@@ -91,15 +92,14 @@ def eigsh(
     budget = max(200, 20 * k) if max_products is None else max_products
     _check(size, k, which, tol, budget, max_basis)
     generator = seeded(generator)
-    first = gaussian(H, generator) if start is None else checked_start(H, start)
-    if max_basis is not None and first.dim() == 2 and first.shape[1] > k + 1:
-        raise SettingError(
-            f"with max_basis, start must have at most k + 1 = {k + 1} columns, "
-            f"got {first.shape[1]}."
-        )
+    first = gaussian(H, generator)
+    if start is not None:
+        given = checked_start(H, start)
+        first = _mixed(given, first) if given.dim() == 2 else given
+    least = max(20, 2 * k + 10) if start is None or start.dim() == 1 else 2 * k + 4
     with uncast(H):
         krylov = Krylov(H, first, generator)
-        aim = _Aim(k, which, tol, budget, max_basis or size + 1, _least(krylov, k))
+        aim = _Aim(k, which, tol, budget, max_basis or size + 1, least)
         found = _search_twice(krylov, aim)
         order = found.values.argsort(descending=True)
         vectors = krylov.vectors(found.coefficients[:, order])
@@ -164,16 +164,15 @@ class _Found:
     weakest: Tensor  # the residual to work on, among the waiting vectors: (p,)
 
 
-def _least(krylov: Krylov, k: int) -> int:
-    """A single start vector may hide what is wanted; several were found before."""
-    several = krylov.waiting > 1
-    return krylov.waiting + 3 if several else max(20, 2 * k + 10)
+def _mixed(block: Tensor, noise: Tensor) -> Tensor:
+    """The sum of directions, with a random one that has a tenth of its square."""
+    units = block / torch.linalg.vector_norm(block, dim=0)
+    known = units.sum(1) / block.shape[1] ** 0.5
+    return known + MIXED * noise / torch.linalg.vector_norm(noise)
 
 
 def _search_twice(krylov: Krylov, aim: _Aim) -> _Found:
     """Search, and look for copies of what was found."""
-    for _ in range(min(krylov.waiting - 1, aim.budget - 1)):
-        krylov.step()
     found = _search(krylov, aim)
     looking = krylov.size <= SECOND_LOOK
     while looking and found.converged and krylov.products < aim.budget:

@@ -315,7 +315,8 @@ def test_float32_of_any_size_has_the_values_of_its_rescaled_twin(scale):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
-    ("old", "new"), [([3.0, 2.5], 2.8), ([3.0, 1.5], 2.0), ([8.0, 7, 6, 5, 1.3], 1.6)]
+    ("old", "new"),
+    [([1.6], 2.0), ([3.0, 2.5], 2.8), ([3.0, 1.5], 2.0), ([8.0, 7, 6, 5, 1.3], 1.6)],
 )
 def test_vectors_found_before_do_not_hide_a_value_that_has_come_up(old, new, seed):
     bulk = torch.linspace(-0.5, 1, 2000, dtype=torch.float64)
@@ -325,4 +326,4 @@ def test_vectors_found_before_do_not_hide_a_value_that_has_come_up(old, new, see
     found = eigsh(H, len(old), tol=1e-2, start=start, generator=source)
     expected = sorted([*old, new], reverse=True)[: len(old)]
     expected = torch.tensor(expected, dtype=torch.float64)
-    torch.testing.assert_close(found.values, expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(found.values, expected, rtol=2e-3, atol=0)

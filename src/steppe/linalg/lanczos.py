@@ -33,6 +33,7 @@ Which = Literal["LA", "SA", "LM", "BE"]
 
 SECOND_LOOK = 1000  # up to this D a second start looks for copies of an eigenvalue
 SECOND_STEPS = 10  # that look is at least this long
+LEAST = 12  # products from a block: the random part takes some to show what is new
 MIXED = 0.3  # length of what is random beside the sum of a start block
 MARGIN = 8  # Ritz pairs beyond the wanted ones that a restart keeps
 
@@ -96,7 +97,8 @@ def eigsh(
     if start is not None:
         given = checked_start(H, start)
         first = _mixed(given, first) if given.dim() == 2 else given
-    least = max(20, 2 * k + 10) if start is None or start.dim() == 1 else 2 * k + 4
+    several = start is not None and start.dim() == 2
+    least = max(LEAST, 2 * k + 4) if several else max(20, 2 * k + 10)
     with uncast(H):
         krylov = Krylov(H, first, generator)
         aim = _Aim(k, which, tol, budget, max_basis or size + 1, least)

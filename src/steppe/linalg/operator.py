@@ -5,12 +5,15 @@ Shape letters: D parameters in all, K columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
+from steppe.linalg.precision import full_float32
 
 
 class LinearOperator(Protocol):
@@ -60,9 +63,12 @@ def widened(H: LinearOperator) -> LinearOperator:
     return H
 
 
-def uncast(H: LinearOperator) -> torch.autocast:
-    """Leave the precision to the operator, whatever autocast surrounds the work."""
-    return torch.autocast(H.device.type, enabled=False, cache_enabled=False)
+@contextmanager
+def uncast(H: LinearOperator) -> Iterator[None]:
+    """Keep all bits of float32, whatever autocast or TF32 surrounds the work."""
+    plain = torch.autocast(H.device.type, enabled=False, cache_enabled=False)
+    with plain, full_float32():
+        yield
 
 
 def product(H: LinearOperator, vectors: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Source: Lanczos, 1950, doi:10.6028/jres.045.026; residual bound and stopping as in
 Parlett, The Symmetric Eigenvalue Problem, 1998, doi:10.1137/1.9781611971163,
-sections 13.2 and 13.8; from several start vectors it multiplies the largest residual
+sections 13.2 and 13.8; where several vectors wait it multiplies the largest residual
 next (Davidson, 1975, doi:10.1016/0021-9991(75)90065-0, without preconditioner).
 
 Shape letters: D parameters in all, K eigenpairs, m Krylov steps, p waiting vectors.
@@ -32,7 +32,7 @@ from steppe.results import Eigenpairs
 Which = Literal["LA", "SA", "LM", "BE"]
 
 SECOND_LOOK = 1000  # up to this D a second start looks for copies of an eigenvalue
-SECOND_STEPS = 10  # that look is at least this long
+SECOND_STEPS = 10  # so many at least it takes a random vector to show an outlier
 LEAST = 12  # products from a block: the random part takes some to show what is new
 MIXED = 0.3  # length of what is random beside the sum of a start block
 MARGIN = 8  # Ritz pairs beyond the wanted ones that a restart keeps
@@ -153,7 +153,7 @@ class _Aim:
     tol: float
     budget: int  # of products
     room: int  # of basis vectors
-    least: int  # products before the first look: a lucky start
+    least: int  # products before the first look: a lucky start may hide something
 
 
 @dataclass(frozen=True)

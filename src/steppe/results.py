@@ -91,9 +91,13 @@ class Spectrum:
     def mean(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """Mean of a function over the D eigenvalues, by quadrature.
 
+        It is exact where the nodes are all of them (`steps` >= D).
+
         Args:
             function: of a tensor of eigenvalues, elementwise.
         """
+        if self.nodes.shape[1] == self.size:
+            return Estimate(value=float(function(self.nodes[0]).mean()))
         found = (self.weights * function(self.nodes)).sum(1)
         probes = len(found)
         stderr = float(found.std()) / probes**0.5 if probes > 1 else math.inf
@@ -146,26 +150,31 @@ class Spectrum:
                 (Lin et al., 2016, doi:10.1137/130934283), "pyhessian" for the variance
                 1e-5 max(1, range) that draws a comb of the nodes (Yao et al., 2020,
                 arXiv:1912.07145).
-            points: of the grid, which spans the spectrum and three sigma on each side.
+            points: of the grid, which spans the spectrum and three sigma on each side,
+                or a cell where that is more.
 
         Returns:
             Eigenvalues, shape (points,), and densities, shape (points,), float64. They
-            integrate to 1.
+            are means over the cells of the grid, so that none is lost between two
+            points, and integrate to 1.
 
         Raises:
             SettingError: a sigma or a number of points out of range.
         """
         low, high = float(self.nodes.min()), float(self.nodes.max())
-        width = _width(sigma, high - low, self.nodes.shape[1])
+        width = _width(sigma, low, high, self.nodes.shape[1])
         if points < 2:
             raise SettingError(f"points must be >= 2, got {points}.")
-        grid = torch.linspace(
-            low - 3 * width, high + 3 * width, points, dtype=torch.float64
-        )
-        density = torch.zeros_like(grid)
+        margin = max(3 * width, 2 * (high - low) / points)
+        low, high = low - margin, high + margin
+        grid = torch.linspace(low, high, points, dtype=torch.float64)
+        step = (high - low) / (points - 1)
+        edges = torch.cat([grid - step / 2, grid[-1:] + step / 2])
+        shares = torch.zeros_like(grid)
         for nodes, weights in zip(self.nodes, self.weights, strict=True):
-            bells = torch.exp(-((grid[:, None] - nodes) ** 2) / (2 * width**2))
-            density += bells @ weights / (width * math.sqrt(2 * math.pi))
+            below = torch.special.ndtr((edges[:, None] - nodes) / width)
+            shares += below.diff(dim=0) @ weights
+        density = shares / step
         return grid, density / torch.trapezoid(density, grid)
 
     def _summed(self, function: Callable[[Tensor], Tensor]) -> Estimate:
@@ -200,10 +209,12 @@ class Surface:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _width(sigma: float | str, span: float, nodes: int) -> float:
+def _width(sigma: float | str, low: float, high: float, nodes: int) -> float:
+    span, size = high - low, max(abs(low), abs(high))
     if sigma == "quadrature":
-        found = span / ((nodes - 1) * math.sqrt(8 * math.log(3)))
-        return found or 1e-3  # one eigenvalue only: any width shows it
+        if span <= 1e-6 * size:  # one eigenvalue only: any width shows it
+            return 1e-3 * (size or 1.0)
+        return span / ((nodes - 1) * math.sqrt(8 * math.log(3)))
     if sigma == "pyhessian":
         return math.sqrt(1e-5 * max(1.0, span))
     if isinstance(sigma, str) or not 0 < sigma < math.inf:

@@ -137,6 +137,36 @@ def test_one_eigenvalue_has_a_density_too():
     assert float(grid[density.argmax()]) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_one_eigenvalue_has_a_density_of_any_size_and_dimension(size):
+    for H in (torch.full((1, 1), size), size * problems.symmetric([1.0] * 30)):
+        grid, density = spectrum(H, steps=5, k=1).density()
+        assert bool(density.isfinite().all())
+        assert float(grid[density.argmax()]) == pytest.approx(size, rel=1e-4)
+        assert float(torch.trapezoid(density, grid)) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("sigma", ["pyhessian", 1e-4])
+def test_bells_narrower_than_the_grid_keep_their_shares(sigma):
+    H = problems.symmetric([1e5, 3e4, *torch.linspace(-1, 1, 98).tolist()])
+    grid, density = spectrum(H, steps=30, probes=5, k=1).density(sigma)
+    share = float(torch.trapezoid(density * (grid > 2e4), grid))
+    bits = spectrum(H, steps=30, probes=5, k=1)
+    expected = float((bits.weights * (bits.nodes > 2e4)).sum()) / 5
+    assert share == pytest.approx(expected, rel=0.05)
+
+
+def test_functions_of_all_eigenvalues_are_exact():
+    values = torch.tensor([4.0, 3.0, 2.0, 2.0, 0.5], dtype=torch.float64)
+    found = spectrum(problems.symmetric(values.tolist()), steps=9, k=1)
+    dimension = found.effective_dimension(1.0)
+    true = float((values / (values + 1)).sum())
+    assert dimension.value == pytest.approx(true, rel=1e-12)
+    assert dimension.stderr == 0
+    true = float(values.log().sum())
+    assert found.log_determinant().value == pytest.approx(true, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

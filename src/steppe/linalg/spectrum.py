@@ -105,6 +105,8 @@ def _walk(H: LinearOperator, steps: int, generator: torch.Generator) -> Krylov:
 def _quadrature(krylov: Krylov) -> tuple[Tensor, Tensor]:
     """Nodes and weights of the spectral measure of the start vector, (m,) each."""
     values, coefficients, _ = krylov.ritz()
+    if krylov.exhausted:  # these are all eigenvalues, whatever the start
+        return values, torch.full_like(values, 1 / len(values))
     return values, coefficients[0].square()
 
 

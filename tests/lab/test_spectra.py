@@ -114,6 +114,28 @@ def test_the_page_tells_the_numbers_and_needs_nothing_else(steppe, checkpoint):
     assert "layer 1 (Linear)" in page or "layer 3 (Linear)" in page
 
 
+def test_without_single_eigenvalues_the_range_is_that_of_the_nodes(steppe, checkpoint):
+    code, out, _ = steppe(checkpoint, "--steps", 5, "--k", 0, "--out", "here")
+    nodes = np.load("here/mlp_sam_eigen.npy")
+    assert code == 0
+    said = " ".join(out.split())
+    assert "reach at least from" in said
+    assert f"to {nodes.max():.2f}, at a train loss" in said
+    assert "rank" not in out
+    assert "The ends of the spectrum" not in Path("here/spectrum.html").read_text()
+
+
+def test_as_many_steps_as_parameters_leave_nothing_to_draw(steppe, checkpoint):
+    code, out, _ = steppe(checkpoint, "--steps", 500, "--out", "here")
+    page = Path("here/spectrum.html").read_text()
+    assert code == 0
+    assert "of all eigenvalues, so the trace" in page
+    assert "as many steps as there are eigenvalues give all of them" in page
+    assert "random vectors" not in page
+    assert "tensor by tensor" not in out
+    assert "reach at least" not in out
+
+
 def test_the_same_command_gives_the_same_files(steppe, checkpoint):
     kept = []
     for _ in range(2):
@@ -172,7 +194,8 @@ def test_a_curved_network_has_the_traces_of_its_gauss_newton_matrix(
     found = found_by(steppe, path, "--steps", 8, "--trust", "curvednets:build")
     assert found["layers"]["matrix"] == "ggn"
     assert found["layers"]["exact"]
-    assert "Tanh" in found["layers"]["why"]
+    reason = "the network is not piecewise linear: it has the operation Tanh"
+    assert found["layers"]["why"] == reason
     assert found["files"]["eigenvalues"].endswith("curvednets_build_sam_eigen.npy")
 
 
@@ -182,6 +205,7 @@ def test_batch_statistics_make_traces_of_tensors_drawn_ones(steppe):
     found = found_by(steppe, path, "--steps", 20, "--mode", "train")
     assert found["layers"]["exact"] is False
     assert found["layers"]["total"]["stderr"] > 0
+    assert found["layers"]["why"].endswith("mixes samples or serves several at once")
     assert found["details"]["mode"] == "train"
     total = found["layers"]["total"]
     assert total["value"] == pytest.approx(

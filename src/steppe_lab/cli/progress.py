@@ -29,7 +29,7 @@ def progress() -> Iterator[Tell]:
         TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting workers", total=None)
+        task = bar.add_task("starting", total=None)
 
         def tell(done: float, _: int, total: int, text: str, ended: bool) -> None:
             del ended

@@ -69,7 +69,8 @@ def run(args: Args) -> int:
     console = Console(highlight=False)
     for sentence in answer(found):
         console.print(sentence, markup=False)
-    for table in (ends_table(found), sums_table(found), layers_table(found)):
+    tables = [ends_table(found)] if settings.k else []
+    for table in (*tables, sums_table(found), layers_table(found)):
         console.print(table)
     for sentence in (layers_note(found.layers), *doubts(found)):
         console.print(sentence, markup=False)

@@ -106,7 +106,10 @@ def publish_spectrum(
         "layers_picture": plots.save_png(bars),
         "page": page.rstrip().encode() + b"\n",
     }
-    paths["record"].unlink(missing_ok=True)
+    try:
+        paths["record"].unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot("write", paths["record"], error) from error
     for name, content in contents.items():
         write_atomically(paths[name], content)
     files = {name: path.name for name, path in paths.items() if name != "record"}
@@ -120,8 +123,8 @@ def command_of(found: NetworkSpectrum, data_dir: Path | None = None) -> str:
     words += options_of(found.settings)
     if found.network.recipe.reads_files or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
-    for name in found.network.recipe.code:
-        words += ["--trust", name]
+    trusted = found.network.recipe.code
+    words += ["--trust", *trusted] if trusted else []
     return shlex.join(words)
 
 

@@ -14,6 +14,8 @@ from steppe_lab.reports.spectrum_words import (
     by_layer,
     doubts,
     end_rows,
+    ends,
+    is_complete,
     layer_rows,
     layers_note,
     matrix_of,
@@ -53,6 +55,7 @@ def render(found: NetworkSpectrum, *, command: str, versions: Mapping[str, str])
         tensors=layer_rows(found),
         layers_note=layers_note(found.layers),
         starts=one_or_more(found.settings.probes, "random start"),
+        complete=is_complete(found),
         matrix=matrix_of(found),
         settings=_settings(found.settings),
         found=found,
@@ -69,7 +72,7 @@ def density_picture(found: NetworkSpectrum) -> Picture:
     marked = (
         f" Marked: {listed([number(value) for value in values])}." if values else ""
     )
-    low, high = float(whole.nodes.min()), float(whole.nodes.max())
+    low, high = ends(found)
     return pictured(
         partial(plots.density, whole, sigma=found.settings.width),
         title="Density of the eigenvalues",

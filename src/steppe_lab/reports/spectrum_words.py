@@ -16,6 +16,10 @@ MATRICES = {
 }
 
 
+RESOLVED = 0.01  # residual as a share of the eigenvalue
+VISIBLE = 1e-5  # error as a share of a value; smaller ones are those of float32
+
+
 @dataclass(frozen=True)
 class Sum:
     """A number about the whole spectrum."""
@@ -67,9 +71,10 @@ def sums(found: NetworkSpectrum) -> list[Sum]:
     """Trace, norm, effective dimension and what else is known of the whole."""
     whole, layers, steps = found.spectrum, found.layers, found.spectrum.nodes.shape[1]
     rows = [Sum("trace", estimate(whole.trace), _drawn(whole.trace))]
-    if layers.total is not whole.trace:
+    same = layers.matrix == found.settings.matrix
+    known = same and not whole.trace.samples and layers.exact
+    if not known:
         name = MATRICES[layers.matrix]
-        same = layers.matrix == found.settings.matrix
         heading = "trace, tensor by tensor" if same else f"trace of the {name}"
         rows.append(Sum(heading, estimate(layers.total), _drawn(layers.total)))
     alpha = found.settings.alpha
@@ -85,29 +90,41 @@ def sums(found: NetworkSpectrum) -> list[Sum]:
         Sum(
             "sum of the Ritz values",
             number(whole.ritz_sum),
-            f"of {steps} steps; published as a trace, which it is not",
+            "of all eigenvalues, so the trace"
+            if is_complete(found)
+            else f"of {steps} steps; published as a trace, which it is not",
         ),
     ]
 
 
 def answer(found: NetworkSpectrum) -> list[str]:
     """Where the network is sharp, in a few sentences."""
-    whole, name = found.spectrum, matrix_of(found)
-    told = []
-    if len(whole.top.values):
-        largest, smallest = float(whole.top.values[0]), float(whole.bottom.values[-1])
-        told.append(
-            f"The eigenvalues of the {name} are from {number(smallest)} to "
-            f"{number(largest)}, at a {found.settings.part} loss of "
-            f"{number(found.loss.value)}."
-        )
+    smallest, largest = ends(found)
+    are = "are" if _ends_resolved(found) else "reach at least"
+    told = [
+        f"The eigenvalues of the {matrix_of(found)} {are} from {number(smallest)} to "
+        f"{number(largest)}, at a {found.settings.part} loss of "
+        f"{number(found.loss.value)}."
+    ]
     leading, share = largest_layer(found)
     if leading:
+        about = "" if found.layers.exact else "About "
         told.append(
-            f"{percent(share)} of the trace of the {MATRICES[found.layers.matrix]} "
-            f"is in layer {leading}."
+            f"{about}{percent(share)} of the trace of the "
+            f"{MATRICES[found.layers.matrix]} is in layer {leading}."
         )
     return told
+
+
+def ends(found: NetworkSpectrum) -> tuple[float, float]:
+    """The smallest and the largest eigenvalue that were found."""
+    nodes = found.spectrum.nodes
+    return float(nodes.min()), float(nodes.max())
+
+
+def is_complete(found: NetworkSpectrum) -> bool:
+    """Whether there were as many steps as eigenvalues: all of them are known."""
+    return found.spectrum.nodes.shape[1] == found.spectrum.size
 
 
 def largest_layer(found: NetworkSpectrum) -> tuple[str, float]:
@@ -159,8 +176,20 @@ def layers_note(layers: Layers) -> str:
 
 
 def estimate(found: Estimate) -> str:
-    """A value with its standard error."""
-    return with_error(found.value, found.stderr)
+    """A value with its standard error, where that is more than rounding."""
+    visible = found.stderr > VISIBLE * abs(found.value)
+    return with_error(found.value, found.stderr if visible else 0.0)
+
+
+def _ends_resolved(found: NetworkSpectrum) -> bool:
+    """Whether the outermost eigenvalues are known to within a hundredth."""
+    top, bottom = found.spectrum.top, found.spectrum.bottom
+    if not len(top.values):
+        return is_complete(found)
+    return all(
+        float(pairs.residuals[place]) <= RESOLVED * abs(float(pairs.values[place]))
+        for pairs, place in ((top, 0), (bottom, -1))
+    )
 
 
 def _layer(found: NetworkSpectrum, tensor: str) -> str:

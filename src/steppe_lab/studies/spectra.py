@@ -186,9 +186,10 @@ def layers_of(
     try:
         found = layer_traces(network.objective, samples=samples, generator=generator)
     except UsageError as error:
-        return _drawn(H, generator, str(error).rstrip("."))
+        reason = str(error).partition(";")[0]  # what follows is for a caller
+        return _drawn(H, generator, reason.rstrip("."))
     same = settings.matrix != "hessian" or found.exact_hessian
-    curved = str(found.details["curved"])
+    curved = ", ".join(found.details["curved"])
     return Layers(
         matrix=settings.matrix if same else "ggn",
         exact=samples is None,

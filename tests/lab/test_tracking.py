@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from spectra import dense_hessian
 from spectra import recipe as small
 from steppe.errors import SettingError
 from steppe_lab.cli import main
-from steppe_lab.studies.trials import load_split
-from steppe_lab.training.loop import train
+from steppe_lab.studies.trials import load_split, training_config, work
+from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.recipe import read_optimizer
 from steppe_lab.training.tracking import interval
 
@@ -42,9 +43,13 @@ def rows_of(folder):
 
 
 def test_following_changes_no_bit_of_the_training(split, tmp_path):
-    followed = train(recipe("sam:rho=0.1"), split, folder=tmp_path)
-    alone = train(recipe("sam:rho=0.1", track=""), split)
-    assert torch.equal(weights(followed), weights(alone))
+    more = {"model": "mlp:hidden=2,depth=1,batch_norm=true"}
+    track = "spectrum:k=2,samples=30,every=2steps,drawn=anew,steps=true"
+    followed = train(recipe("sam:rho=0.1", track, **more), split, folder=tmp_path)
+    alone = train(recipe("sam:rho=0.1", track="", **more), split)
+    kept, expected = followed.model.state_dict(), alone.model.state_dict()
+    assert "2.running_mean" in kept
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
     assert followed.history == alone.history
     assert followed.gradients == alone.gradients
     assert alone.tracked == []
@@ -140,6 +145,34 @@ def test_nsgd_with_factor_one_is_its_base(split):
     assert len(led.tracked) == 3
 
 
+def test_gradients_of_nsgd_are_counted_with_its_products(split):
+    led = train(recipe("nsgd:k=1", "spectrum:samples=30"), split)
+    products = sum(row["products"] for row in led.tracked)
+    in_batches_of_20 = 2 * products * 30 / 20
+    assert led.gradients == pytest.approx(1 + in_batches_of_20 / 6)
+
+
+def test_a_spectrum_that_does_not_exist_is_a_training_that_failed(split):
+    made = recipe("sgd:lr=1e30", "spectrum:k=1,every=1step", epochs=4)
+    with pytest.raises(
+        TrainingFailedError,
+        match=r"could not be followed in epoch \d \(.*NaN\); lower the learning rate",
+    ):
+        train(made, split)
+
+
+@pytest.mark.parametrize(("every", "unit"), [("3steps", "step"), ("1epoch", "epoch")])
+def test_the_picture_goes_by_what_was_asked_for(tmp_path, monkeypatch, every, unit):
+    drawn = []
+    monkeypatch.setattr(
+        "steppe.plots.eigenvalues",
+        lambda places, values, xlabel: drawn.append((places, xlabel)) or Figure(),
+    )
+    made = recipe(track=f"spectrum:k=1,samples=30,every={every}", epochs=1)
+    work(training_config(made), tmp_path, lambda *_: None)
+    assert drawn == [([0, 3] if unit == "step" else [0, 1], unit)]
+
+
 def test_the_directions_of_nsgd_are_told_once():
     read = read_optimizer("nsgd:gamma=0.2,k=7+ema", "sgd")
     assert read["optimizer"].settings["gamma"] == 0.2
@@ -200,7 +233,9 @@ def test_every_number_goes_to_tensorboard_where_it_is_asked_for(
 
 def test_without_tensorboard_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(SettingError, match="pip install tensorboard, or leave it out"):
+    with pytest.raises(
+        SettingError, match=r"needs TensorBoard: pip install 'steppe\[tensorboard\]'"
+    ):
         recipe(track="spectrum:tensorboard=true").check()
 
 

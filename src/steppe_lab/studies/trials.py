@@ -41,6 +41,7 @@ from steppe_lab.training.loop import KEEP_EVERY, train
 from steppe_lab.training.plain_settings import SEEDS
 from steppe_lab.training.recipe import BUILD, Recipe, code_of
 from steppe_lab.training.seeding import seeded
+from steppe_lab.training.tracking import interval
 
 Report = Callable[[float, str], None]
 
@@ -283,7 +284,7 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
         folder=folder / TRACK,
     )
-    tracked = _tracked(trained.tracked, folder / TRACK)
+    tracked = _tracked(recipe, trained.tracked, folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})
     contents = checkpoints.to_bytes(
         trained.model, recipe, split.in_shape, len(split.classes), split.fingerprint
@@ -309,16 +310,17 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
     }
 
 
-def _tracked(rows: list[dict[str, float]], folder: Path) -> dict[str, Any]:
+def _tracked(
+    recipe: Recipe, rows: list[dict[str, float]], folder: Path
+) -> dict[str, Any]:
     """Draw what was followed, and say where it ended."""
-    if not rows:
+    if recipe.track is None:
         return {}
     values = [
         [value for name, value in row.items() if name.startswith("top_K_e/")]
         for row in rows
     ]
-    by_epoch = len({row["epoch"] for row in rows}) == len(rows)
-    unit = "epoch" if by_epoch else "step"
+    _, unit = interval(recipe.track.settings["every"])
     figure = plots.eigenvalues([row[unit] for row in rows], values, xlabel=unit)
     write_atomically(folder / EIGENVALUES, plots.save_png(figure))
     found = {

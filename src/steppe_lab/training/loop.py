@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from steppe.averaging import AVERAGES, AbstractAverage
-from steppe.errors import SteppeError
+from steppe.errors import SettingError, SteppeError
 from steppe.schedules import StepSchedule
 from steppe.stepping import AbstractOptimizer
 from steppe_lab.datasets import Split
@@ -43,7 +44,7 @@ class Trained:
     model: nn.Module
     history: list[dict[str, float]]  # scores only of epochs that were scored
     seconds: float  # of training, those before a stop included
-    gradients: float  # of the whole batch per step, counted, those of a tracker not
+    gradients: float  # of the whole batch per step, counted; see `_gradients`
     tracked: list[dict[str, float]] = field(default_factory=list)  # its rows
 
 
@@ -91,7 +92,8 @@ def train(
             state.history.append(row)
             state.epoch += 1
             if state.following is not None:
-                state.following.after_epoch(row)
+                with _following(state.epoch):
+                    state.following.after_epoch(row)
             state.seconds = spent + time.monotonic() - start
             if report is not None:
                 text = f"epoch {state.epoch}/{recipe.epochs}"
@@ -101,7 +103,7 @@ def train(
                 keep(state.to_bytes())
                 saved = time.monotonic()
     state.apply_average(split)
-    gradients = state.gradients / (recipe.epochs * state.steps_per_epoch)
+    gradients = _gradients(state, split)
     tracked = state.following.tracker.rows if state.following else []
     return Trained(state.model, state.history, state.seconds, gradients, tracked)
 
@@ -218,12 +220,39 @@ def _train_epoch(state: _State, split: Split) -> dict[str, float]:
         state.gradients += gradients
         step += 1
         if state.following is not None:
-            state.following.after_step()
+            with _following(state.epoch + 1):
+                state.following.after_step()
     epoch, mean = state.epoch + 1, total / len(targets)
     _check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean}
     return row | _scores(state, split) if recipe.scores(epoch) else row
+
+
+@contextmanager
+def _following(epoch: int) -> Iterator[None]:
+    """Eigenvalues that do not exist are a failure of the training."""
+    try:
+        yield
+    except SettingError as error:
+        reason = str(error).partition(";")[0]
+        raise TrainingFailedError(
+            f"the spectrum could not be followed in epoch {epoch} ({reason}); lower "
+            "the learning rate or the radius."
+        ) from error
+
+
+def _gradients(state: _State, split: Split) -> float:
+    """Gradients of a batch per step, with those that lead a method.
+
+    A product with the Hessian counts as two gradients of its samples. Where nothing is
+    led by what a tracker finds, its products are no part of the method.
+    """
+    recipe, found = state.recipe, state.gradients
+    if recipe.track is not None and state.following is not None:
+        samples = min(recipe.track.settings["samples"], len(split.train[1]))
+        found += 2 * state.following.products * samples / recipe.batch_size
+    return found / (recipe.epochs * state.steps_per_epoch)
 
 
 def _scores(state: _State, split: Split) -> dict[str, float]:

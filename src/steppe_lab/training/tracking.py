@@ -20,7 +20,7 @@ from steppe.curvature.tracking import SpectrumTracker, Unit
 from steppe.errors import SettingError
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry import Choice, Registry, Spec
+from steppe.registry import Choice, Registry, Spec, unknown_name
 from steppe.texts import pairs
 from steppe_lab.datasets import Split
 from steppe_lab.models.model_registry import at_least
@@ -107,8 +107,11 @@ def check_tracker(choice: Choice) -> None:
     """Refuse settings out of range, and a TensorBoard that is not there.
 
     Raises:
+        UnknownNameError: code of the user, which cannot be a tracker.
         SettingError: names the setting, the bound and the value.
     """
+    if choice.name not in TRACKERS:
+        raise unknown_name("tracker", choice.name, TRACKERS.names())
     settings = choice.settings
     at_least(1, k=settings["k"], samples=settings["samples"])
     interval(settings["every"])
@@ -160,6 +163,11 @@ class Following:
             optimizer, "set_directions", None
         )
 
+    @property
+    def products(self) -> int:
+        """Matrix products that the optimizer's directions took; 0 without any."""
+        return 0 if self._lead is None else self.tracker.products
+
     def begin(self) -> None:
         """Measure before the first step; after a stop, go on where it was."""
         if not self.tracker.rows:
@@ -208,6 +216,6 @@ def _tensorboard() -> Any:
         return importlib.import_module("torch.utils.tensorboard").SummaryWriter
     except ImportError:
         raise SettingError(
-            "tensorboard=true needs TensorBoard: pip install tensorboard, or leave it "
-            "out; history.csv holds the same numbers."
+            "tensorboard=true needs TensorBoard: pip install 'steppe[tensorboard]', or "
+            "leave it out; history.csv holds the same numbers."
         ) from None

@@ -8,7 +8,7 @@ Shape letters: D parameters in all, K directions, M gradients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -65,13 +65,13 @@ def decomposed(
 def _changes(
     objective: Objective, steps: Sequence[Tensor], factors: Sequence[float], loss: float
 ) -> list[float]:
-    found = _losses(objective, [f * step for f in factors for step in steps])
+    found = _losses(objective, (f * step for f in factors for step in steps))
     each = torch.tensor(found, dtype=torch.float64).view(len(factors), len(steps))
     means: list[float] = (each.mean(1) - loss).tolist()
     return means
 
 
-def _losses(objective: Objective, steps: Sequence[Tensor]) -> list[float]:
+def _losses(objective: Objective, steps: Iterable[Tensor]) -> list[float]:
     """Mean loss after each of the steps from the present parameters."""
     params: list[Tensor] = list(objective.params)
     found = []
@@ -80,5 +80,5 @@ def _losses(objective: Objective, steps: Sequence[Tensor]) -> list[float]:
             torch._foreach_copy_(params, base)
             torch._foreach_add_(params, unflatten(step, params))
             found.append(float(objective.mean_loss()))
-    objective.cost += Cost(forwards=len(steps))
+    objective.cost += Cost(forwards=len(found))
     return found

@@ -235,3 +235,16 @@ def test_a_norm_is_not_lost_where_its_square_is_out_of_range(dtype, scale):
     found = frobenius(Narrow(H), rtol=0.02)
     assert found.converged
     assert found.value == pytest.approx(float(H.double().norm()), rel=0.06)
+
+
+def test_a_diagonal_stops_where_the_first_process_does():
+    class Second(Named):
+        """Of a process that is told what the first one found."""
+
+        def agreed(self, values):
+            return torch.tensor([1.0, 1.0])  # errors as large as the diagonal
+
+    H = torch.diag(torch.tensor([3.0, 1.0]))
+    found = diagonal(Second(H), max_samples=25)
+    assert (found.samples, found.converged) == (25, False)
+    assert diagonal(Named(H), max_samples=25).samples == 20

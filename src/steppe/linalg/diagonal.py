@@ -14,6 +14,7 @@ from torch import Tensor
 from steppe.errors import SettingError
 from steppe.linalg.operator import (
     LinearOperator,
+    agreed,
     dimension,
     product,
     rademacher,
@@ -75,9 +76,13 @@ def diagonal(
         change = found - mean
         mean += change / count
         spread += change * (found - mean)
-        stderr = (spread / max(1, count - 1) / count).sqrt()
-        met = bool(stderr.norm() <= rtol * mean.norm())
-        if count >= min_samples and met:
+        if count < min_samples:
+            continue
+        stderr = (spread / (count - 1) / count).sqrt()
+        # All processes that work on H have to stop at the same draw.
+        error, length = agreed(H, torch.stack([stderr.norm(), mean.norm()])).tolist()
+        met = error <= rtol * length
+        if met:
             break
     return Diagonal(
         values=mean.to(H.dtype),

@@ -143,6 +143,21 @@ def test_a_bounded_basis_finds_the_same(name):
     torch.testing.assert_close(bounded.values, free.values, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("max_basis", [20, 33, 50])
+def test_a_bounded_basis_has_memory_for_as_many_vectors_and_no_more(max_basis):
+    H = problems.symmetric([*BULK, *BULK])
+    seen = []
+
+    class Watched(Counted):
+        def __matmul__(self, other):
+            seen.append(other.untyped_storage().nbytes() // (8 * len(other)))
+            return super().__matmul__(other)
+
+    found = eigsh(Watched(H), 5, tol=1e-6, max_basis=max_basis, max_products=300)
+    assert found.products > 100
+    assert max(seen) <= max_basis
+
+
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_both_ends_are_those_of_the_spectrum(k):
     spectrum = sorted([*GHOSTS, *BULK, -8.0, -6.0, -3.0])

@@ -43,17 +43,23 @@ class Krylov:
         H: symmetric operator of shape (D, D).
         start: first vectors, shape (D,) or (D, K); dependent ones are left out.
         generator: of the vectors that continue an exhausted space.
+        most: vectors of the basis for which there is to be memory; None for D.
     """
 
     def __init__(
-        self, H: LinearOperator, start: Tensor, generator: torch.Generator
+        self,
+        H: LinearOperator,
+        start: Tensor,
+        generator: torch.Generator,
+        most: int | None = None,
     ) -> None:
         self._H = H
         self._generator = generator
         self.size = dimension(H)
         # Half precision is too coarse to hold an orthogonal basis.
         wide = torch.float64 if H.dtype == torch.float64 else torch.float32
-        room = min(self.size, CAPACITY)
+        self._most = self.size if most is None else min(self.size, most)
+        room = min(self._most, CAPACITY)
         self._rows = torch.empty((room, self.size), dtype=wide, device=H.device)
         self._filled = 0  # rows in use: first V, then P
         self.products = 0
@@ -226,7 +232,7 @@ class Krylov:
 
     def _append(self, vector: Tensor, length: float) -> None:
         if self._filled == len(self._rows):
-            room = min(self.size, 2 * len(self._rows))
+            room = min(self._most, 2 * len(self._rows))
             wider = self._rows.new_empty((room, self.size))
             wider[: self._filled] = self._rows
             self._rows = wider

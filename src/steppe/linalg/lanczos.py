@@ -100,7 +100,7 @@ def eigsh(
     several = start is not None and start.dim() == 2
     least = max(LEAST, 2 * k + 4) if several else max(20, 2 * k + 10)
     with uncast(H):
-        krylov = Krylov(H, first, generator)
+        krylov = Krylov(H, first, generator, max_basis)
         aim = _Aim(k, which, tol, budget, max_basis or size + 1, least)
         found = _search_twice(krylov, aim)
         order = found.values.argsort(descending=True)

@@ -23,6 +23,7 @@ from steppe.linalg.operator import (
     LinearOperator,
     dimension,
     gaussian,
+    lengths,
     seeded,
     uncast,
     widened,
@@ -138,10 +139,10 @@ def checked_start(H: LinearOperator, start: Tensor) -> Tensor:
             f"start must have the shape ({size},) or ({size}, K), "
             f"got {tuple(start.shape)}."
         )
-    lengths = torch.linalg.vector_norm(start.double(), dim=0)
-    if not bool(((lengths > 0) & lengths.isfinite()).all()):
+    sizes = lengths(start)
+    if not bool(((sizes > 0) & sizes.isfinite()).all()):
         raise SettingError(
-            f"start must be finite and not zero, its norms are {lengths.tolist()}."
+            f"start must be finite and not zero, its norms are {sizes.tolist()}."
         )
     return start.to(device=H.device, dtype=H.dtype)
 
@@ -168,9 +169,9 @@ class _Found:
 
 def _mixed(block: Tensor, noise: Tensor) -> Tensor:
     """The sum of directions, with a random one that has a tenth of its square."""
-    units = block / torch.linalg.vector_norm(block, dim=0)
+    units = block / lengths(block).to(block.dtype)
     known = units.sum(1) / block.shape[1] ** 0.5
-    return known + MIXED * noise / torch.linalg.vector_norm(noise)
+    return known + noise * (MIXED / float(lengths(noise)))
 
 
 def _search_twice(krylov: Krylov, aim: _Aim) -> _Found:

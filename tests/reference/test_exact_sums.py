@@ -9,6 +9,7 @@ import steppe
 from steppe.curvature.fisher import Fisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
+from steppe.errors import SettingError
 
 
 def relu(**settings):
@@ -86,3 +87,72 @@ def test_a_spectrum_takes_the_trace_from_there():
     assert found.trace.stderr == 0
     assert found.trace.value == pytest.approx(float(dense.trace()), rel=1e-10)
     assert found.details["kind"] == "hessian"
+
+
+class Relu(torch.autograd.Function):
+    """Named as an operation of torch, and something else."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (1 - x.tanh() ** 2)
+
+
+class Addmm(Relu):
+    pass
+
+
+class Odd(nn.Module):
+    """Piecewise linear on full batches only."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        hidden = self.body(x)
+        return self.head(hidden.relu() if len(x) == 4 else hidden.tanh())
+
+
+class Applied(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function.apply(x)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(4, 5), Applied(Relu), nn.Linear(5, 3)),
+        nn.Sequential(nn.Linear(4, 5), Applied(Addmm), nn.Linear(5, 3)),
+        Odd(),
+    ],
+    ids=["named as a ReLU", "named as a product", "curved on the second batch"],
+)
+def test_what_only_looks_piecewise_linear_is_sampled(model):
+    source = problems.generator()
+    data = torch.randn((7, 4), generator=source), torch.arange(7) % 3
+    data = data[0].double(), data[1]
+    objective = steppe.Objective(model.double(), data, batch_size=4)
+    H = Hessian(objective)
+    assert steppe.trace(H, max_samples=20).samples == 20
+    assert steppe.diagonal(H, max_samples=20).samples == 20
+
+
+@pytest.mark.parametrize("ask", [steppe.trace, steppe.diagonal])
+def test_what_is_not_finite_is_refused_as_it_is_when_sampled(ask):
+    model, data = problems.mlp(nn.ReLU).float(), problems.vectors()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1e30)
+    H = Hessian(steppe.Objective(model, (data[0].float(), data[1])))
+    with pytest.raises(SettingError, match="infinities or NaN"):
+        ask(H)

@@ -5,6 +5,7 @@ Shape letters: C outputs of a sample, D parameters in all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,13 +33,16 @@ def known_trace(
 
     Returns:
         An Estimate without doubt, with one for each tensor in its details; None where
-        the network has operations for which there is no exact way, or many outputs.
+        the network has operations for which there is no exact way, or many outputs,
+        or where it is not finite.
     """
     if not _suits(objective, hessian=hessian):
         return None
     try:
         found = layer_traces(objective, params=names)
     except SteppeError:
+        return None
+    if (hessian and not found.exact_hessian) or not math.isfinite(found.total):
         return None
     sizes = dict(zip(objective.names, objective.params, strict=True))
     tensors = {
@@ -60,8 +64,10 @@ def known_diagonal(
         return None
     before = objective.cost
     try:
-        values = exact_diagonal(objective, params=names) + shift
+        values = exact_diagonal(objective, params=names, hessian=hessian) + shift
     except SteppeError:
+        return None
+    if not bool(values.isfinite().all()):
         return None
     return Diagonal(
         values=values,

@@ -35,7 +35,7 @@ from steppe.curvature.per_sample import AbstractGradients, Layout, Room, total
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.structure import Structure, Use, operation, structure
 from steppe.curvature.uses import find_layouts, folded, gradients_at, gradients_of
-from steppe.errors import SettingError
+from steppe.errors import SettingError, UsageError
 from steppe.objective import Objective
 from steppe.parameters import flatten, matching
 from steppe.results import Cost
@@ -117,7 +117,10 @@ def folded_traces(
 
 
 def exact_diagonal(
-    objective: Objective, *, params: str | Sequence[str] | None = None
+    objective: Objective,
+    *,
+    params: str | Sequence[str] | None = None,
+    hessian: bool = False,
 ) -> Tensor:
     """Diagonal of the Gauss-Newton matrix, shape (D,), in C backward passes.
 
@@ -126,14 +129,22 @@ def exact_diagonal(
     Args:
         objective: the mean loss; the order is that of its parameters.
         params: names or patterns of the tensors to take, in the objective's order.
+        hessian: refuse a network where it is not that of the Hessian.
 
     Raises:
         SettingError: patterns that fit no parameter.
-        UsageError: as of `layer_traces`.
+        UsageError: as of `layer_traces`; with `hessian`, a network that is not
+            piecewise linear on every batch.
         DataError: the loss of a sample is not convex in the outputs.
     """
     sweep = _Sweep(objective, matching(objective.names, params))
     found = sweep.diagonals()
+    if hessian and sweep.curved:
+        raise UsageError(
+            "the exact diagonal of the Hessian needs a piecewise linear network, but "
+            f"{min(sweep.curved)}; leave hessian out for that of the Gauss-Newton "
+            "matrix, or use diagonal(Hessian(objective))."
+        )
     kept = dict(zip(objective.names, objective.params, strict=True))
     return flatten([found[name].to(kept[name].dtype) for name in found])
 

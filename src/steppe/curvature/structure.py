@@ -44,7 +44,7 @@ HOMOGENEOUS = RESHAPES | {
     ),
     *("UpsampleBilinear2D", "UpsampleTrilinear3D", "UpsampleBicubic2D"),
     *("PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Im2Col", "Col2Im"),
-    *("NativeDropout", "CudnnGridSampler"),
+    *("NativeDropout",),
 }
 JOINS = {"Cat", "Stack", "Where", "Maximum", "Minimum", "Fmax", "Fmin"}
 SUMS = {"Add", "Sub", "Rsub"}
@@ -125,8 +125,11 @@ def structure(z: Tensor, parameters: Mapping[nn.Parameter, str]) -> Structure:
 
 
 def operation(node: Node) -> str:
-    """The name of a node's operation: "Addmm" of AddmmBackward0."""
-    return re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
+    """The name of a node's operation: "Addmm" of AddmmBackward0.
+
+    Torch numbers its own; a function of a user keeps the whole name, whatever it is.
+    """
+    return re.sub(r"Backward\d+$", "", node.name().rpartition("::")[2])
 
 
 def _nodes(root: Node) -> Iterator[Node]:

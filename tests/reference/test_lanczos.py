@@ -143,6 +143,14 @@ def test_a_bounded_basis_finds_the_same(name):
     torch.testing.assert_close(bounded.values, free.values, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("k", [4, 40])
+def test_both_ends_of_equal_values_are_different_vectors(k, value):
+    found = eigsh(problems.symmetric([value] * 40), k, which="BE")
+    gram = found.vectors.T @ found.vectors
+    torch.testing.assert_close(gram, torch.eye(k).double(), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("max_basis", [20, 33, 50])
 def test_a_bounded_basis_has_memory_for_as_many_vectors_and_no_more(max_basis):
     H = problems.symmetric([*BULK, *BULK])

@@ -171,7 +171,8 @@ def _mixed(block: Tensor, noise: Tensor) -> Tensor:
     """The sum of directions, with a random one that has a tenth of its square."""
     units = block / lengths(block).to(block.dtype)
     known = units.sum(1) / block.shape[1] ** 0.5
-    return known + noise * (MIXED / float(lengths(noise)))
+    mixed: Tensor = known + noise * (MIXED / float(lengths(noise)))
+    return mixed
 
 
 def _search_twice(krylov: Krylov, aim: _Aim) -> _Found:
@@ -225,7 +226,9 @@ def _look(krylov: Krylov, aim: _Aim) -> _Found:
     following: list[int] = []  # may still be on the way to a place among the wanted
     for preference, count in ends(aim.which, aim.k):
         liked = preference(values)
-        order = liked.argsort(descending=True).tolist()
+        places = liked.argsort(descending=True).tolist()
+        # Both ends like equal values alike, and may not take the same ones.
+        order = [place for place in places if place not in wanted]
         wanted += order[:count]
         for after in order[count : count + 1]:
             following.append(after)

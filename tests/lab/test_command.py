@@ -324,3 +324,16 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path):
     assert "the same command goes on" in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("steppe-runs/runs/*/lease.json"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [("train", "the same command goes on there"), ("spectrum", "begins anew")],
+)
+def test_a_stopped_command_says_whether_it_can_go_on(steppe, monkeypatch, verb, said):
+    def stop(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steppe_lab.cli._dispatch", stop)
+    code, _, err = steppe(verb)
+    assert (code, said in err) == (130, True)

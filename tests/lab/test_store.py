@@ -328,8 +328,11 @@ def test_a_thief_killed_in_the_act_stops_nobody(store, run):
 
 def test_crumbs_of_a_killed_writer_are_swept_by_the_next_claim(store, run):
     (store.folder(run) / ".result.json.12.tmp").touch()
+    (store.folder(run) / "track").mkdir()
+    (store.folder(run) / "track" / ".history.csv.12.tmp").touch()
     store.claim(run)
-    assert names(store.folder(run)) == ["config.json", "lease.json"]
+    assert names(store.folder(run)) == ["config.json", "lease.json", "track"]
+    assert names(store.folder(run) / "track") == []
 
 
 def test_a_full_disk_leaves_no_lease(store, run, monkeypatch):

@@ -47,7 +47,7 @@ def write_vectors(
 def replace(path: Path, content: bytes) -> None:
     """Write beside it, sync, and rename: a crash leaves the version before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:
             file.write(content)

@@ -19,6 +19,7 @@ VERBS = {
     "report": "write the report of a finished comparison again",
     "list": "list optimizers, averages, measures, models and data sets",
 }
+RESUMING = ("compare", "train")  # verbs that go on where they were stopped
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     # Code of the user is found in the current folder; last, so that a file there
     # hides no module of Python or of another package.
     sys.path.append(os.getcwd())
-    return reported(lambda: _dispatch(arguments))
+    resumes = arguments[:1] != [] and arguments[0] in RESUMING
+    return reported(lambda: _dispatch(arguments), resumes=resumes)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -18,8 +18,13 @@ class ParseError(SteppeError):
     """Arguments that the command does not understand."""
 
 
-def reported(run: Callable[[], int]) -> int:
-    """Run, and turn mistakes into a sentence on stderr; a bug keeps its traceback."""
+def reported(run: Callable[[], int], *, resumes: bool) -> int:
+    """Run, and turn mistakes into a sentence on stderr; a bug keeps its traceback.
+
+    Args:
+        run: the work.
+        resumes: the same command goes on where this one is stopped.
+    """
     try:
         return run()
     except SteppeError as error:
@@ -27,7 +32,8 @@ def reported(run: Callable[[], int]) -> int:
     except ValidationError as error:
         return _say(sentence(error))
     except KeyboardInterrupt:
-        _say("stopped; what is finished is kept, and the same command goes on there.")
+        kept = "what is finished is kept, and the same command goes on there"
+        _say(f"stopped; {kept if resumes else 'the same command begins anew'}.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -209,7 +209,7 @@ class Store:
         if (folder / _RESULT).exists():
             lease.release()
             return None
-        for crumb in folder.glob(f".*{TEMPORARY}"):  # of a writer that was killed
+        for crumb in folder.rglob(f".*{TEMPORARY}"):  # of a writer that was killed
             crumb.unlink(missing_ok=True)
         return lease
 

@@ -53,14 +53,16 @@ def main() -> int:
     torch.set_num_threads(1)
     parts = PLAIN | {"curvature": partial(curvature.benchmarks, args.data_dir)}
     chosen = [b for part in args.parts or names for b in parts[part]()]
-    results = [measured(b, args.rounds) for b in chosen if args.only in b.name]
     day = datetime.date.today().isoformat()
     out = args.out or Path(__file__).parent / "results" / f"cpu-{day}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"date": day, **surroundings(), "results": results}
-    out.write_text(json.dumps(record, indent=2) + "\n")
+    record = {"date": day, **surroundings(), "results": []}
+    for benchmark in chosen:
+        if args.only in benchmark.name:
+            record["results"].append(measured(benchmark, args.rounds))
+            out.write_text(json.dumps(record, indent=2) + "\n")  # a long run may end
     print(f"written to {out}")
-    return 0 if all(result["kept"] for result in results) else 1
+    return 0 if all(result["kept"] for result in record["results"]) else 1
 
 
 if __name__ == "__main__":

@@ -248,3 +248,16 @@ def test_a_diagonal_stops_where_the_first_process_does():
     found = diagonal(Second(H), max_samples=25)
     assert (found.samples, found.converged) == (25, False)
     assert diagonal(Named(H), max_samples=25).samples == 20
+
+
+def test_a_small_matrix_is_known_from_as_many_products_as_it_has_rows():
+    values = torch.linspace(-1, 5, 12, dtype=torch.float64)
+    H = problems.symmetric(values.tolist()) + 3
+    found = trace(H, method="deflated")
+    assert found.value == pytest.approx(float(values.sum()) + 36, rel=1e-12)
+    assert found.stderr < 1e-12
+    assert (found.details["method"], found.cost.products) == ("deflated", 12 + 20)
+    assert trace(H, rtol=1e-3).stderr < 1e-12
+    norm = frobenius(H)
+    assert norm.value == pytest.approx(float(H.norm()), rel=1e-12)
+    assert norm.converged

@@ -99,13 +99,11 @@ def named_parts(H: LinearOperator) -> Mapping[str, slice]:
     return slices
 
 
-def space(H: LinearOperator, generator: torch.Generator) -> Krylov | None:
-    """The Krylov space to take out; None where it would be the whole space."""
-    if dimension(H) <= STEPS:
-        return None
+def space(H: LinearOperator, generator: torch.Generator) -> Krylov:
+    """The Krylov space to take out, which may be all there is."""
     with uncast(H):
         krylov = Krylov(H, gaussian(H, generator), generator)
-        for _ in range(STEPS):
+        for _ in range(min(STEPS, dimension(H))):
             krylov.step()
     return krylov
 

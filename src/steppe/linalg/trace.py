@@ -41,7 +41,8 @@ def trace(
     Exact where H can tell its trace (that of a piecewise linear network). Otherwise the
     mean of z' H z over vectors z of independent random signs, whose variance is twice
     the sum of squared off-diagonal entries; where many draws are needed, a Krylov space
-    of 30 products is taken out first, which halves them or better.
+    of 30 products is taken out first, which halves them or better; for D <= 30 it is
+    all there is.
 
     Args:
         H: symmetric operator of shape (D, D), or a dense tensor.

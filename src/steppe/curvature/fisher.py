@@ -75,7 +75,11 @@ class Fisher(AbstractGaussNewton):
 
     def _diagonal_of(self) -> Literal["ggn"] | None:
         linear = self._likelihood.outputs == "log_probabilities"
-        return None if self.samples is not None or linear else "ggn"
+        # Probabilities as targets may add up to something else than 1.
+        soft = self._likelihood.outputs == "logits" and any(
+            batch[1].is_floating_point() for batch in self.objective.batches
+        )
+        return None if self.samples is not None or linear or soft else "ggn"
 
     def _outputs(self, batch: Any) -> Tensor:
         return outputs_on(self.objective, batch)

@@ -54,7 +54,7 @@ def render(found: NetworkSpectrum, *, command: str, versions: Mapping[str, str])
         pictures=[density_picture(found), layers_picture(found)],
         tensors=layer_rows(found),
         layers_note=layers_note(found.layers),
-        starts=one_or_more(found.settings.probes, "random start"),
+        starts=_starts(found.settings.probes),
         complete=is_complete(found),
         matrix=matrix_of(found),
         settings=_settings(found.settings),
@@ -113,6 +113,11 @@ def _facts(found: NetworkSpectrum) -> list[tuple[str, str]]:
         ("mode", found.settings.mode),
         ("products", f"{found.spectrum.products:,}"),
     ]
+
+
+def _starts(probes: int) -> str:
+    counted = one_or_more(probes, "random start")
+    return f"each of {counted}" if probes > 1 else counted
 
 
 def _settings(settings: SpectrumSettings) -> list[tuple[str, str, str]]:

@@ -167,3 +167,11 @@ def test_weighed_soft_targets_have_another_fisher_matrix_than_ggn():
         dense = H @ torch.eye(H.shape[0], dtype=H.dtype)
         found = steppe.trace(H, method="auto", rtol=1e-3)
         assert found.value == pytest.approx(float(dense.trace()), rel=1e-2)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+@pytest.mark.parametrize("ask", [steppe.trace, steppe.frobenius, steppe.diagonal])
+def test_results_say_what_they_are_a_function_of(ask, activation):
+    model, data = problems.mlp(activation), problems.vectors()
+    H = Hessian(problems.objective(model, data), weight_decay=0.5)
+    assert ask(H, rtol=0.5).details.items() >= H.details.items()

@@ -8,6 +8,8 @@ Shape letters: D parameters in all, M random draws.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from steppe.errors import SettingError
 from steppe.linalg.operator import (
     LinearOperator,
     agreed,
+    described,
     dimension,
     product,
     rademacher,
@@ -66,7 +69,8 @@ def diagonal(
         )
     exact: Diagonal | None = told(H, "exact_diagonal")
     if exact is not None:
-        return exact
+        details = {**described(H), **exact.details}
+        return dataclasses.replace(exact, details=details)
     H, generator = widened(H), seeded(generator)
     shape = (dimension(H),)
     mean = torch.zeros(shape, dtype=torch.float64, device=H.device)
@@ -90,7 +94,7 @@ def diagonal(
         samples=count,
         converged=met,
         cost=Cost(products=count),
-        details={"rtol": rtol},
+        details={**described(H), "rtol": rtol},
     )
 
 

@@ -117,6 +117,11 @@ def told(H: LinearOperator, name: str) -> Any:
     return None if tell is None else tell()
 
 
+def described(H: LinearOperator) -> dict[str, Any]:
+    """What a number that comes from an operator is a function of, as far as it says."""
+    return dict(getattr(H, "details", {}))
+
+
 def seeded(generator: torch.Generator | None) -> torch.Generator:
     """The generator given, or a fresh one on the CPU with seed 0."""
     return torch.Generator().manual_seed(0) if generator is None else generator

@@ -21,6 +21,7 @@ from steppe.linalg.deflation import Draws
 from steppe.linalg.krylov import Krylov
 from steppe.linalg.operator import (
     LinearOperator,
+    described,
     dimension,
     rademacher,
     seeded,
@@ -91,7 +92,7 @@ def spectrum(
         trace=trace,
         frobenius=frobenius,
         products=steps * probes + spent,
-        details=dict(getattr(H, "details", {})),
+        details=described(H),
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.linalg.deflation import STEPS, Draws, named_parts, space
-from steppe.linalg.operator import LinearOperator, seeded, told, widened
+from steppe.linalg.operator import LinearOperator, described, seeded, told, widened
 from steppe.linalg.sampling import Sample, draw, judged, rooted
 from steppe.results import Cost, Estimate
 
@@ -68,7 +68,8 @@ def trace(
     if method in ("auto", "exact"):
         exact: Estimate | None = told(H, "exact_trace")
         if exact is not None:
-            return exact
+            details = {**described(H), **exact.details}
+            return dataclasses.replace(exact, details=details)
         if method == "exact":
             raise SettingError(
                 "this operator knows no exact trace, as the Hessian of a piecewise "
@@ -90,6 +91,7 @@ def trace(
         judged(sample.whole(), rtol),
         cost=Cost(products=spent + draws.products),
         details={
+            **described(H),
             "rtol": rtol,
             "method": "deflated" if draws.deflated else "hutchinson",
             **({"by_tensor": tensors} if tensors else {}),
@@ -140,7 +142,7 @@ def frobenius(
     return dataclasses.replace(
         judged(rooted(sample.whole()), rtol),
         cost=Cost(products=draws.products),
-        details={"rtol": rtol},
+        details={**described(H), "rtol": rtol},
     )
 
 

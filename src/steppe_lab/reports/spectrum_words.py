@@ -215,5 +215,7 @@ def _drawn(found: Estimate) -> str:
 
 
 def _probes(found: NetworkSpectrum) -> str:
-    probes = found.settings.probes
+    probes = found.effective_dimension.samples
+    if not probes:
+        return "exact"
     return f"{probes} probes" if probes > 1 else "one probe, so without an error"

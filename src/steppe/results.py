@@ -62,7 +62,7 @@ class Eigenpairs:
     values: Tensor  # (K,) descending, float64
     vectors: Tensor  # (D, K) orthonormal columns
     residuals: Tensor  # (K,) norms of H v - value v, float64
-    converged: bool  # all residuals within the asked tolerance
+    converged: bool  # all residuals within the asked tolerance, or that of rounding
     products: int  # operator-vector products used
 
 

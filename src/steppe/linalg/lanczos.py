@@ -68,7 +68,8 @@ def eigsh(
             magnitudes, "BE" half of them from each end, of an odd number one more from
             the top.
         tol: largest residual norm as a share of the magnitude of the eigenvalue; the
-            error of the value is of the order of its square.
+            error of the value is of the order of its square. Residuals of ten rounding
+            errors of the largest eigenvalue are small enough, too.
         max_products: budget of operator-vector products; None for max(200, 20 k).
         start: start vector, shape (D,), or block (D, K), such as the eigenvectors found
             a few training steps ago: their sum is the start, with something random

@@ -262,6 +262,17 @@ def test_mistakes_are_one_sentence():
         moving.measure()
 
 
+def test_data_spread_over_processes_is_refused():
+    class Spread(steppe.Hessian):
+        def __init__(self, objective):
+            super().__init__(objective)
+            self.ranks = type("Ranks", (), {"spread": True})()
+
+    _, _, _, tracker = training(matrix=Spread)
+    with pytest.raises(UsageError, match="of one process"):
+        tracker.measure()
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

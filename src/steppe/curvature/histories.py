@@ -1,4 +1,4 @@
-"""The files of a tracked spectrum, each replaced at once by its next version.
+"""The rows of a tracked spectrum, and their files, each replaced at once by the next.
 
 Shape letters: D parameters in all, K eigenpairs, R rows.
 """
@@ -14,9 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Row = dict[str, float]
+
+
+def cosines_of(gradients: Sequence[Tensor]) -> Row:
+    """Mean, mean magnitude and spread of the cosines, column by column."""
+    if not gradients:
+        return {}
+    drawn = torch.stack(list(gradients)).double().cpu()
+    cosines = drawn[:, :-1] / drawn[:, -1:].clamp(min=1e-300)
+    names = [str(i) for i in range(cosines.shape[1] - 1)] + ["fbg"]
+    found: Row = {}
+    for name, column in zip(names, cosines.T, strict=True):
+        found[f"alig/{name}_mean"] = float(column.mean())
+        found[f"alig/{name}_abs_mean"] = float(column.abs().mean())
+        found[f"alig/{name}_std"] = float(column.std(correction=0))
+    return found
+
+
+def shares_of(name: str, drawn: Sequence[Tensor]) -> Row:
+    """Mean of the sum of |U'x|, and of that over the norm of x."""
+    if not drawn:
+        return {}
+    both = torch.stack(list(drawn)).double().cpu()
+    sums = both[:, :-2].abs().sum(1)
+    shares = sums / both[:, -1].clamp(min=1e-300)
+    return {f"{name}_sum": float(sums.mean()), f"{name}_norm_sum": float(shares.mean())}
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:

@@ -22,7 +22,14 @@ from torch import Tensor
 
 from steppe.curvature.decomposition import FACTORS, decomposed
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.histories import Row, replace, write_rows, write_vectors
+from steppe.curvature.histories import (
+    Row,
+    cosines_of,
+    replace,
+    shares_of,
+    write_rows,
+    write_vectors,
+)
 from steppe.curvature.operators import AbstractCurvature
 from steppe.errors import SettingError, UsageError
 from steppe.linalg.lanczos import eigsh
@@ -58,6 +65,9 @@ class SpectrumTracker:
                 tracker.after_step()
             tracker.after_epoch(loss=loss)
 
+    A value that comes up close to others of a very large network may be missed until it
+    stands out: each search starts near the vectors found before.
+
     Each measurement is a row; its statistics of steps are over those since the row
     before, and in the directions of that row. The columns:
 
@@ -77,7 +87,7 @@ class SpectrumTracker:
     In `folder` it keeps `history.csv` and `lanczos.npz` (`top_K_e` of shape (R, K),
     `residuals`, `epoch`, `step`, `products`), each replaced at once by its next
     version, and with `save_vectors` a `top_K_ev_<step>.npz` for each row: `Ev` of shape
-    (D, K) in the parameters' `dtype`, `names` and `shapes` of the tensors.
+    (D, K), `names` and `shapes` of the tensors.
 
     Args:
         objective: the loss whose Hessian is followed, or a function that makes one for
@@ -166,6 +176,11 @@ class SpectrumTracker:
         objective = self._make if isinstance(self._make, Objective) else self._make()
         self._meet(objective)
         operator = self._matrix(objective)
+        if operator.ranks.spread:
+            raise UsageError(
+                "a tracker follows the data of one process; make its matrix without "
+                "group=, and track in the first process only."
+            )
         old = self.pairs
         try:
             found = eigsh(
@@ -326,8 +341,8 @@ class SpectrumTracker:
         row["grad_norm"] = float(gradient.double().norm())
         cosines = alignment(gradient, found.vectors).tolist()
         row |= {f"alig/fbg_e{i}": cosine for i, cosine in enumerate(cosines)}
-        row |= _statistics(self._gradients) | _shares_of("alex_alpha", self._gradients)
-        row |= _shares_of("alex_v", self._moves)
+        row |= cosines_of(self._gradients) | shares_of("alex_alpha", self._gradients)
+        row |= shares_of("alex_v", self._moves)
         return row | {name: float(value) for name, value in scalars.items()}
 
     def _distances(self) -> Row:
@@ -359,31 +374,6 @@ class SpectrumTracker:
         if self.save_vectors:
             path = self._folder / f"top_K_ev_{self._step}.npz"
             write_vectors(path, found.vectors, self._names, self._params)
-
-
-def _statistics(gradients: list[Tensor]) -> Row:
-    """Mean, mean magnitude and spread of the cosines, column by column."""
-    if not gradients:
-        return {}
-    drawn = torch.stack(gradients).double().cpu()
-    cosines = drawn[:, :-1] / drawn[:, -1:].clamp(min=1e-300)
-    names = [str(i) for i in range(cosines.shape[1] - 1)] + ["fbg"]
-    found: Row = {}
-    for name, column in zip(names, cosines.T, strict=True):
-        found[f"alig/{name}_mean"] = float(column.mean())
-        found[f"alig/{name}_abs_mean"] = float(column.abs().mean())
-        found[f"alig/{name}_std"] = float(column.std(correction=0))
-    return found
-
-
-def _shares_of(name: str, drawn: list[Tensor]) -> Row:
-    """Mean of the sum of |U'x|, and of that over the norm of x."""
-    if not drawn:
-        return {}
-    both = torch.stack(drawn).double().cpu()
-    sums = both[:, :-2].abs().sum(1)
-    shares = sums / both[:, -1].clamp(min=1e-300)
-    return {f"{name}_sum": float(sums.mean()), f"{name}_norm_sum": float(shares.mean())}
 
 
 def _check(k: int, every: int, unit: str, tol: float) -> None:

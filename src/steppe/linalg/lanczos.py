@@ -2,8 +2,8 @@
 
 Source: Lanczos, 1950, doi:10.6028/jres.045.026; residual bound and stopping as in
 Parlett, The Symmetric Eigenvalue Problem, 1998, doi:10.1137/1.9781611971163,
-sections 13.2 and 13.8; where several vectors wait it multiplies the largest residual
-next (Davidson, 1975, doi:10.1016/0021-9991(75)90065-0, without preconditioner).
+sections 13.2 and 13.8; where a look for copies has let several vectors wait, the
+largest residual is multiplied next (Davidson, 1975, doi:10.1016/0021-9991(75)90065-0).
 
 Shape letters: D parameters in all, K eigenpairs, m Krylov steps, p waiting vectors.
 """

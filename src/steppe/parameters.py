@@ -42,7 +42,8 @@ def matching(
     if patterns is None:
         return tuple(names)
     wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    found = tuple(n for n in names if any(fnmatchcase(n, p) for p in wanted))
+    # A name may hold brackets of its own.
+    found = tuple(n for n in names if any(n == p or fnmatchcase(n, p) for p in wanted))
     if not found:
         raise SettingError(
             f"no parameter has a name that matches {', '.join(wanted) or 'nothing'}; "

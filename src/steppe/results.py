@@ -64,6 +64,7 @@ class Eigenpairs:
     residuals: Tensor  # (K,) norms of H v - value v, float64
     converged: bool  # all residuals within the asked tolerance, or that of rounding
     products: int  # operator-vector products used
+    details: Mapping[str, Any] = field(default_factory=dict)  # what it is a function of
 
 
 @dataclass(frozen=True, kw_only=True)

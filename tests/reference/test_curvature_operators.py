@@ -14,6 +14,7 @@ from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
 from steppe.errors import SettingError, UsageError
 from steppe.objective import Objective
+from steppe.parameters import matching
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 KINDS = {
@@ -421,3 +422,8 @@ def test_what_cannot_be_compiled_as_a_whole_is_one_sentence(make):
     ) as caught:
         _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_with_brackets_is_found_by_itself():
+    assert matching(("w[0]", "w[1]", "w0"), "w[1]") == ("w[1]",)
+    assert matching(("w[0]", "w0"), "w[0]") == ("w[0]", "w0")

@@ -7,6 +7,7 @@ from scipy.sparse.linalg import LinearOperator
 from scipy.sparse.linalg import eigsh as arpack
 
 import problems
+import steppe
 from steppe.errors import SettingError
 from steppe.linalg.krylov import Krylov
 from steppe.linalg.lanczos import eigsh
@@ -350,3 +351,12 @@ def test_vectors_found_before_do_not_hide_a_value_that_has_come_up(old, new, see
     expected = sorted([*old, new], reverse=True)[: len(old)]
     expected = torch.tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(found.values, expected, rtol=2e-3, atol=0)
+
+
+def test_pairs_say_what_they_are_a_function_of():
+    model, data = problems.mlp(), problems.vectors()
+    H = steppe.Hessian(problems.objective(model, data), params="4.*")
+    found = eigsh(H, 2, which="SA").details
+    assert found["kind"] == "hessian"
+    assert found["parameters"] == ("4.weight", "4.bias")
+    assert (found["which"], found["mode"], found["terms"]) == ("SA", "eval", 7)

@@ -21,6 +21,7 @@ from steppe.errors import SettingError
 from steppe.linalg.krylov import Krylov
 from steppe.linalg.operator import (
     LinearOperator,
+    described,
     dimension,
     gaussian,
     lengths,
@@ -113,6 +114,7 @@ def eigsh(
         residuals=found.residuals[order],
         converged=found.converged,
         products=krylov.products,
+        details={**described(H), "which": which, "tol": tol},
     )
 
 

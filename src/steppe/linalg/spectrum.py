@@ -11,7 +11,9 @@ Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,10 +77,10 @@ def spectrum(
     size = dimension(H)
     _check(size, steps, probes, draws, k, tol)
     H, generator = widened(H), seeded(generator)
-    steps = min(steps, size)
+    steps, details = min(steps, size), described(H)
     with uncast(H):
         krylov = _walk(H, steps, generator)
-        pairs = [_pairs(krylov, end, min(k, steps), tol) for end in (1, -1)]
+        pairs = [_pairs(krylov, end, min(k, steps), tol, details) for end in (1, -1)]
         trace, frobenius, spent = _sums(H, krylov, draws, generator)
         others = (_walk(H, steps, generator) for _ in range(probes - 1))
         quadrature = [_quadrature(run) for run in chain([krylov], others)]
@@ -92,7 +94,7 @@ def spectrum(
         trace=trace,
         frobenius=frobenius,
         products=steps * probes + spent,
-        details=described(H),
+        details=details,
     )
 
 
@@ -111,7 +113,9 @@ def _quadrature(krylov: Krylov) -> tuple[Tensor, Tensor]:
     return values, coefficients[0].square()
 
 
-def _pairs(krylov: Krylov, end: int, k: int, tol: float) -> Eigenpairs:
+def _pairs(
+    krylov: Krylov, end: int, k: int, tol: float, details: Mapping[str, Any]
+) -> Eigenpairs:
     """The k largest pairs (end 1) or the k smallest ones (end -1)."""
     values, coefficients, residuals = krylov.ritz()
     places = torch.arange(len(values)).flip(0)
@@ -123,6 +127,7 @@ def _pairs(krylov: Krylov, end: int, k: int, tol: float) -> Eigenpairs:
         residuals=residuals[places],
         converged=bool((residuals[places] <= allowed).all()),
         products=krylov.steps,
+        details={**details, "which": "LA" if end > 0 else "SA", "tol": tol},
     )
 
 

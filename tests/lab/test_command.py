@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -314,12 +315,21 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path):
     command = [sys.executable, "-m", "steppe_lab.cli", "compare", "--epochs", "2000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment, text=True
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         while not list(tmp_path.glob("steppe-runs/runs/*/lease.json")):
             assert process.poll() is None
-        process.send_signal(2)
-        err = process.communicate(timeout=60)[1]
+        process.send_signal(signal.SIGINT)
+        try:
+            err = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "the same command goes on" in err
     assert "Traceback" not in err

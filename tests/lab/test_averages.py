@@ -117,7 +117,6 @@ def test_a_sweep_of_an_optimizer_with_an_average_sets_the_optimizer():
         ("sgd+swad", "must not be that of the test set; hold out .* --held-out val"),
         ("sgd+swa:start=13", "none of the 12 steps of this training"),
         ("sgd+lawa:every=13", "none of the 12 steps of this training"),
-        ("nsgd", "nsgd is its base until it is given what no text can say"),
         ("msam", "momentum of its base, but SGD has momentum=0"),
         ("sam:perturb=norm", "the model has no normalisation layer"),
         ("sam:gate=evry(2)", "unknown gate 'evry': did you mean 'every'"),

@@ -52,7 +52,11 @@ def start(store, work, workers=2):
     command = [sys.executable, executor_jobs.__file__]
     arguments = [store.root, f"executor_jobs:{work}", str(workers)]
     return subprocess.Popen(
-        [*command, *arguments], stderr=subprocess.PIPE, start_new_session=True
+        [*command, *arguments],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

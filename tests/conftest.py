@@ -22,3 +22,9 @@ def data_dir():
     if os.environ.get("STEPPE_REQUIRE_DATA") == "1":
         return pytest.fail(reason)
     return pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_of_an_earlier_command(monkeypatch):
+    """A command called in this process leaves its --data-dir in the environment."""
+    monkeypatch.delenv("STEPPE_DATA_DIR", raising=False)

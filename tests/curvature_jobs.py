@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 import problems
+from process_jobs import joined
 from steppe.curvature.fisher import EmpiricalFisher, Fisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
@@ -45,21 +45,13 @@ def run(world: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def _worker(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=world,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    objective = problems.objective(problems.mlp(), shard(rank, world))
-    results = {
-        name: products(make(objective, group=True), rank)
-        for name, make in KINDS.items()
-    }
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    with joined(rank, world, folder):
+        objective = problems.objective(problems.mlp(), shard(rank, world))
+        results = {
+            name: products(make(objective, group=True), rank)
+            for name, make in KINDS.items()
+        }
+        torch.save(results, f"{folder}/{rank}.pt")
 
 
 def products(H: Any, rank: int) -> dict[str, Any]:

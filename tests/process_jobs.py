@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import datetime
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,31 @@ def run(job: Job, names: list[str], folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _worker(rank: int, job: Job, names: list[str], folder: str) -> None:
+@contextmanager
+def joined(rank: int, world: int, folder: str) -> Iterator[None]:
+    """One process of a group that meets in a folder."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/meet",
         rank=rank,
-        world_size=WORLD,
+        world_size=world,
         timeout=datetime.timedelta(seconds=60),
     )
-    results = {}
-    for name in names:
-        try:
-            results[name] = job(rank, name)
-        except Exception:
-            results[name] = traceback.format_exc()
-        dist.barrier()
-    torch.save(results, f"{folder}/{rank}.pt")
+    yield
     dist.destroy_process_group()
+
+
+def _worker(rank: int, job: Job, names: list[str], folder: str) -> None:
+    results = {}
+    with joined(rank, WORLD, folder):
+        for name in names:
+            try:
+                results[name] = job(rank, name)
+            except Exception:
+                results[name] = traceback.format_exc()
+            dist.barrier()
+        torch.save(results, f"{folder}/{rank}.pt")
 
 
 def shard(rank: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

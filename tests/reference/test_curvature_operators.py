@@ -101,18 +101,6 @@ def test_all_retain_and_recompute_are_the_same_bit_for_bit(make):
     assert redone.retained_bytes == 0
 
 
-class Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        return 2 * ctx.saved_tensors[0] * grad
-
-
 class Squared(nn.Module):
     def __init__(self, square):
         super().__init__()
@@ -127,7 +115,8 @@ def test_differences_do_without_a_second_derivative(make):
     data = problems.vectors()
     exact = make(problems.objective(Squared(torch.square), data))
     apart = make(
-        problems.objective(Squared(Once.apply), data), backend="finite_difference"
+        problems.objective(Squared(problems.Flagged.apply), data),
+        backend="finite_difference",
     )
     V = drawn(exact)
     expected = exact @ V
@@ -194,6 +183,20 @@ def test_a_shared_parameter_is_one_block(make):
     assert not matrix(part)[part.slices["unused"]].any()
 
 
+@pytest.mark.parametrize("make", [Hessian, GGN])
+def test_a_budget_for_some_batches_keeps_these_and_redoes_the_others(make):
+    objective = problems.objective(problems.mlp(), problems.vectors())
+    whole = make(objective)
+    v = torch.ones(whole.shape[0], dtype=torch.float64)
+    expected = whole @ v
+    some = make(objective, budget=int(whole.retained_bytes * 0.6))
+    assert torch.equal(some @ v, expected)
+    assert 0 < some.retained_bytes <= some.budget
+    before = objective.cost.gradients
+    assert torch.equal(some @ v, expected)
+    assert 0 < objective.cost.gradients - before < 1
+
+
 @every_kind
 def test_nothing_keeps_an_operator_alive(make):
     objective = make_objective()
@@ -252,10 +255,8 @@ def test_details_say_what_a_number_is_a_function_of(make):
     }
 
 
-@every_kind
+@pytest.mark.parametrize("make", [Hessian, GGN, EmpiricalFisher])
 def test_the_scale_of_the_loss_is_that_of_the_matrix(make):
-    if make is not Hessian and make is not GGN and make is not EmpiricalFisher:
-        pytest.skip("its likelihood has no scale")
     model, data = problems.mlp(), problems.vectors()
 
     def scaled(model, batch):
@@ -411,10 +412,8 @@ def branching(model, batch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
-@every_kind
+@pytest.mark.parametrize("make", [Hessian, GGN, EmpiricalFisher])
 def test_what_cannot_be_compiled_as_a_whole_is_one_sentence(make):
-    if make in (Fisher, KINDS["drawn fisher"]):
-        pytest.skip("it takes no such loss")
     objective = Objective(problems.mlp(), [problems.vectors()], loss=branching)
     H = make(objective, backend="func", compile=True)
     with pytest.raises(

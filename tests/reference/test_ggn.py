@@ -163,19 +163,6 @@ def test_parameters_changed_in_place_are_noticed():
     torch.testing.assert_close(matrix(G), expected, **CLOSE)
 
 
-def test_a_budget_for_some_batches_keeps_these_and_redoes_the_others():
-    objective = problems.objective(problems.mlp(), problems.vectors())
-    whole = GGN(objective)
-    v = torch.ones(whole.shape[0], dtype=torch.float64)
-    expected = whole @ v
-    some = GGN(objective, budget=int(whole.retained_bytes * 0.6))
-    assert torch.equal(some @ v, expected)
-    assert 0 < some.retained_bytes <= some.budget
-    before = objective.cost.gradients
-    assert torch.equal(some @ v, expected)
-    assert 0 < objective.cost.gradients - before < 1
-
-
 def test_top_eigenpairs_are_those_of_the_dense_matrix():
     model, data = problems.networks()["tanh"]
     dense = problems.dense_quadratic(model, data, softmax_blocks)
@@ -184,29 +171,17 @@ def test_top_eigenpairs_are_those_of_the_dense_matrix():
     torch.testing.assert_close(found.values, top, rtol=1e-6, atol=1e-9)
 
 
-class Flagged(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        return 2 * ctx.saved_tensors[0] * grad
-
-
 class Squared(nn.Module):
     def __init__(self):
         super().__init__()
         self.inner, self.outer = problems.linear(), nn.Linear(3, 3).double()
 
     def forward(self, x):
-        return self.outer(Flagged.apply(self.inner(x)))
+        return self.outer(problems.Flagged.apply(self.inner(x)))
 
 
 def flagged_loss(model, batch):
-    return Flagged.apply(model(batch[0])).sum(1)
+    return problems.Flagged.apply(model(batch[0])).sum(1)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,9 @@ def walk(H, columns, steps, seed=0):
     """A Krylov space from several vectors, going along waiting ones at random."""
     source = problems.generator(seed)
     start = torch.randn((len(H), columns), generator=source, dtype=torch.float64)
-    krylov = Krylov(H, start, source)
+    krylov = Krylov(H, start[:, 0], source)
+    for other in start.T[1:]:
+        assert krylov.extend(other)
     for _ in range(steps):
         wish = torch.randn(krylov.waiting, generator=source, dtype=torch.float64)
         krylov.step(wish)

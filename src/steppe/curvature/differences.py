@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from torch import Tensor
 from steppe.curvature.differentiation import differentiate
 from steppe.curvature.graphs import AbstractProducts, Metric
 from steppe.parameters import restored
+
+Value = TypeVar("Value")
 
 
 class GradientDifferences(AbstractProducts):
@@ -39,11 +42,8 @@ class GradientDifferences(AbstractProducts):
         step = _step(pieces)
         if not step:
             return None
-        ends = []
-        for sign in (1, -1):
-            with _moved(self._params, pieces, sign * step):
-                ends.append(self._gradient())
-        return [(up - down) / (2 * step) for up, down in zip(*ends, strict=True)]
+        up, down = _ends(self._params, pieces, step, self._gradient)
+        return [(u - d) / (2 * step) for u, d in zip(up, down, strict=True)]
 
     def _gradient(self) -> list[Tensor]:
         loss = self._run().sum()
@@ -75,12 +75,9 @@ class JacobianDifferences(AbstractProducts):
         step = _step(pieces)
         if not step:
             return None
-        ends = []
         with torch.no_grad():
-            for sign in (1, -1):
-                with _moved(self._params, pieces, sign * step):
-                    ends.append(self._run())
-        along = (ends[0] - ends[1]) / (2 * step)
+            up, down = _ends(self._params, pieces, step, self._run)
+        along = (up - down) / (2 * step)
         z = self._run()  # moving the parameters has spoilt every older graph
         if not z.requires_grad:
             return None
@@ -92,6 +89,19 @@ def _step(pieces: Sequence[Tensor]) -> float:
     length = float(torch.linalg.vector_norm(torch.cat([p.flatten() for p in pieces])))
     spacing: float = torch.finfo(pieces[0].dtype).eps ** (1 / 3)
     return spacing / length if length else 0.0
+
+
+def _ends(
+    params: Sequence[Tensor],
+    pieces: Sequence[Tensor],
+    step: float,
+    evaluate: Callable[[], Value],
+) -> tuple[Value, Value]:
+    """What is found a step forwards and a step backwards along the pieces."""
+    with _moved(params, pieces, step):
+        up = evaluate()
+    with _moved(params, pieces, -step):
+        return up, evaluate()
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 It holds an orthonormal basis V of m vectors that were multiplied and P of p vectors
 that were not yet, with H V = V T + P R exactly: T is the projection of H and the
 columns of R y are the residuals of its Ritz pairs, so nothing but the basis is stored.
-A start of one vector gives Lanczos (1950, doi:10.6028/jres.045.026), a start of several
-band Lanczos (Ruhe, 1979, doi:10.1090/S0025-5718-1979-0521282-9), a choice of the next
-vector within P Davidson's method without preconditioner, and a change of basis within V
-thick restarts (Wu and Simon, 2000, doi:10.1137/S0895479898334605).
+One vector that waits at a time gives Lanczos (1950, doi:10.6028/jres.045.026), several
+give band Lanczos (Ruhe, 1979, doi:10.1090/S0025-5718-1979-0521282-9), a choice of the
+next one within P Davidson's method without preconditioner, and a change of basis within
+V thick restarts (Wu and Simon, 2000, doi:10.1137/S0895479898334605).
 
 Every new vector is made orthogonal to all earlier ones by a block pass, repeated where
 it took out much (Daniel et al., 1976, doi:10.1090/S0025-5718-1976-0431641-8): without
@@ -41,7 +41,7 @@ class Krylov:
 
     Args:
         H: symmetric operator of shape (D, D).
-        start: first vectors, shape (D,) or (D, K); dependent ones are left out.
+        start: first vector, shape (D,), not zero; more can be let to wait by `extend`.
         generator: of the vectors that continue an exhausted space.
         most: vectors of the basis for which there is to be memory; None for D.
     """
@@ -66,9 +66,7 @@ class Krylov:
         self._reach = 0.0  # largest length of a product so far: the scale of H
         self._projected = torch.zeros((0, 0), dtype=torch.float64)  # T
         self._pending = torch.zeros((0, 0), dtype=torch.float64)  # R
-        columns = start if start.dim() == 2 else start[:, None]
-        for column in columns.to(wide).unbind(1):
-            self.extend(column)
+        self.extend(start)
         self._refill()
 
     @property

@@ -1,6 +1,5 @@
 """Hessian products against dense second derivatives and closed forms."""
 
-
 import pytest
 import torch
 from torch import nn

@@ -21,6 +21,7 @@ from benchmarks.memory import LiveBytes
 from benchmarks.networks import PIECEWISE, trained
 from benchmarks.problems import Problem, problem
 from benchmarks.timing import Benchmark, ratios
+from steppe.curvature.operators import AbstractCurvature
 from steppe.linalg.krylov import Krylov
 from steppe.results import Spectrum
 
@@ -66,17 +67,19 @@ def _peak(action: Callable[[], object]) -> int:
     return counted.peak
 
 
-def _product(name: str, data_dir: Path | None, rounds: int) -> dict[str, Any]:
+def _product(
+    kind: type[AbstractCurvature], name: str, data_dir: Path | None, rounds: int
+) -> dict[str, Any]:
     of = trained(name, data_dir)
-    hessian = steppe.Hessian(_objective(of))
-    vector = torch.randn(hessian.shape[0])
+    matrix = kind(_objective(of))
+    vector = torch.randn(matrix.shape[0])
 
     def reference() -> None:
         torch.autograd.grad(of.loss(of.x, of.y), of.params())
 
-    found = ratios(lambda: hessian @ vector, reference, rounds=rounds)
+    found = ratios(lambda: matrix @ vector, reference, rounds=rounds)
     peaks = {
-        "peak_bytes": _peak(lambda: steppe.Hessian(hessian.objective) @ vector),
+        "peak_bytes": _peak(lambda: kind(matrix.objective) @ vector),
         "reference_peak_bytes": _peak(reference),
     }
     return {**of.facts(), **found, **peaks}
@@ -253,8 +256,10 @@ def _orthogonal(name: str, _rounds: int) -> dict[str, Any]:
 
 def benchmarks(data_dir: Path | None) -> Iterator[Benchmark]:
     for name, bound in BOUNDS.items():
-        run = partial(_product, name, data_dir)
-        yield Benchmark("hessian product over gradient", name, bound, run)
+        for kind in (steppe.Hessian, steppe.GGN):
+            run = partial(_product, kind, name, data_dir)
+            title = f"{kind.kind} product over gradient"
+            yield Benchmark(title, name, bound, run)
         for peer, times in (("pyhessian", 7), ("curvlinops", 4)):
             run = partial(_top, peer, name, data_dir)
             yield Benchmark(f"top {K} over {peer}", name, 1 / times, run)

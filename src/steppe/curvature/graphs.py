@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
+from steppe.curvature.bilinear import BilinearLayers
 from steppe.curvature.differentiation import check_differentiable, differentiate
 from steppe.objective import Objective
 from steppe.parameters import flatten, unflatten
@@ -171,7 +172,8 @@ class RetainedGraphs:
             self._snapshot = [(t.data_ptr(), t.clone()) for t in state]
 
     def _build(self, build: Callable[[], AbstractGraph]) -> AbstractGraph:
-        graph = build()
+        with BilinearLayers():
+            graph = build()
         if not self._checked:
             check_differentiable(graph.tensors)
             self._checked = True

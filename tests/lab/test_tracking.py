@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spectra import dense_hessian
 from spectra import recipe as small
@@ -20,7 +20,7 @@ from steppe_lab.cli import main
 from steppe_lab.studies.trials import load_split, training_config, work
 from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.recipe import read_optimizer
-from steppe_lab.training.tracking import interval
+from steppe_lab.training.tracking import _writer, interval
 
 
 def recipe(optimizer="sgd:lr=0.05", track="spectrum:k=2", **more):
@@ -199,36 +199,28 @@ def test_how_often_is_a_number_of_epochs_or_steps(text):
         interval(text)
 
 
-class Recorder:
-    """Stands for TensorBoard's writer."""
-
-    made: list[Recorder] = []  # noqa: RUF012
-
-    def __init__(self, folder):
-        self.folder, self.rows, self.flushed = folder, [], 0
-        self.made.append(self)
-
-    def add_scalar(self, tag, value, step):
-        self.rows.append((tag, value, step))
-
-    def flush(self):
-        self.flushed = len(self.rows)
+def numbers_for_tensorboard(folder, tag):
+    """What TensorBoard shows under a name: steps and values."""
+    shown = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    return [(event.step, event.value) for event in shown.Reload().Scalars(tag)]
 
 
-def test_every_number_goes_to_tensorboard_where_it_is_asked_for(
-    split, tmp_path, monkeypatch
-):
-    fake = types.SimpleNamespace(SummaryWriter=Recorder)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    monkeypatch.setattr(Recorder, "made", [])
+def test_every_number_goes_to_tensorboard_where_it_is_asked_for(split, tmp_path):
     made = recipe(track="spectrum:k=1,tensorboard=true")
     made.check()
     trained = train(made, split, folder=tmp_path)
-    (writer,) = Recorder.made
-    assert writer.folder == str(tmp_path)
-    assert writer.flushed == len(writer.rows)
-    expected = [("SN", row["SN"], row["step"]) for row in trained.tracked]
-    assert [row for row in writer.rows if row[0] == "SN"] == expected
+    steps, values = zip(*numbers_for_tensorboard(tmp_path, "SN"), strict=True)
+    assert list(steps) == [row["step"] for row in trained.tracked]
+    assert list(values) == pytest.approx([row["SN"] for row in trained.tracked])
+
+
+def test_tensorboard_forgets_what_a_stopped_run_wrote_too_far(tmp_path):
+    for steps in ((0, 4, 8, 12), (8, 12, 16)):
+        writer = _writer(tmp_path)
+        for step in steps:
+            writer.add_scalar("SN", step + len(steps), step)
+    expected = [(0, 4.0), (4, 8.0), (8, 11.0), (12, 15.0), (16, 19.0)]
+    assert numbers_for_tensorboard(tmp_path, "SN") == expected
 
 
 def test_without_tensorboard_one_sentence_says_what_to_do(monkeypatch):

@@ -280,6 +280,16 @@ def altered(path, change):
     save_file(tensors, path, metadata={"steppe": text})
 
 
+def test_a_device_that_is_not_there_is_named_and_not_the_recipe(saved):
+    path = saved[0]
+    with pytest.raises(SettingError, match=r"^device must be one that torch can use"):
+        checkpoints.load(path, device="warp")
+    altered(path, lambda about: about["recipe"].update(device="warp"))
+    with pytest.raises(CheckpointError, match=r"trained elsewhere: .*--device cpu"):
+        checkpoints.load(path)
+    assert checkpoints.load(path, device="cpu").recipe.device == "cpu"
+
+
 @pytest.mark.parametrize("kind", ["data", "model", "base", "optimizer"])
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_checkpoint_runs_no_code_that_is_not_trusted(

@@ -4,6 +4,8 @@ The oracle differentiates each output of each sample by all parameters and write
 curvature of the loss down, so that it shares nothing with what it checks.
 """
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 import problems
 from steppe.curvature.layers import exact_diagonal, is_piecewise_linear, layer_traces
-from steppe.errors import SettingError, UsageError
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.objective import Objective
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-12}
@@ -443,6 +445,15 @@ def test_samples_that_influence_each_other_are_refused():
     data = problems.vectors(7, shape)
     with pytest.raises(UsageError, match="mixes samples"):
         layer_traces(problems.objective(model, data, mode="train"))
+
+
+@pytest.mark.parametrize("find", [layer_traces, exact_diagonal])
+def test_data_that_is_not_finite_is_refused_by_name_of_the_tensor(find):
+    x, y = problems.vectors()
+    x[2, 1] = math.nan
+    objective = problems.objective(problems.mlp(nn.ReLU), (x, y))
+    with pytest.raises(DataError, match=r"gradients by 0\.weight add up to an inf"):
+        find(objective)
 
 
 def test_dropout_in_training_has_the_masks_of_the_objective():

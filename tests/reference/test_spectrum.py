@@ -168,6 +168,14 @@ def test_functions_of_all_eigenvalues_are_exact():
 
 
 @pytest.mark.parametrize(
+    ("size", "steps", "pairs"), [(3, 100, 3), (9, 4, 4), (9, 9, 5)]
+)
+def test_without_a_number_there_are_five_pairs_or_all(size, steps, pairs):
+    found = spectrum(torch.eye(size).cumsum(0).cumsum(1), steps=steps)
+    assert len(found.top.values) == len(found.bottom.values) == pairs
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"steps": 1}, "steps must be >= 2, got 1"),

@@ -166,8 +166,7 @@ class RetainedGraphs:
         """
         model = self._objective.model
         state = [t.detach() for t in chain(model.parameters(), model.buffers())]
-        old = self._snapshot
-        if len(state) != len(old) or not all(map(_same, state, old)):
+        if not _same(state, self._snapshot):
             self.clear()
             self._snapshot = [(t.data_ptr(), t.clone()) for t in state]
 
@@ -209,9 +208,18 @@ def _identity(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _same(now: Tensor, then: tuple[int, Tensor]) -> bool:
-    pointer, value = then
-    return now.data_ptr() == pointer and torch.equal(now, value)
+def _same(now: Sequence[Tensor], then: Sequence[tuple[int, Tensor]]) -> bool:
+    """Whether tensors are where and what they were; waits for a GPU once."""
+    places = [pointer for pointer, _ in then]
+    if [tensor.data_ptr() for tensor in now] != places:
+        return False
+    values = [value for _, value in then]
+    if any(a.shape != b.shape for a, b in zip(now, values, strict=True)):
+        return False
+    apart = [(a != b).any() for a, b in zip(now, values, strict=True)]
+    return not apart or not bool(
+        torch.stack([t.to(apart[0].device) for t in apart]).any()
+    )
 
 
 def _linked(

@@ -35,7 +35,7 @@ from steppe.curvature.per_sample import AbstractGradients, Layout, Room, total
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.structure import Structure, Use, operation, structure
 from steppe.curvature.uses import find_layouts, folded, gradients_at, gradients_of
-from steppe.errors import SettingError, UsageError
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.objective import Objective
 from steppe.parameters import flatten, matching
 from steppe.results import Cost
@@ -83,7 +83,8 @@ def layer_traces(
         SettingError: `samples` below 1, or patterns that fit no parameter.
         UsageError: a parameter that enters an operation without a rule, samples of a
             batch that influence each other, or a loss without factors.
-        DataError: the loss of a sample is not convex in the outputs.
+        DataError: the loss of a sample is not convex in the outputs, or gradients are
+            not finite.
 
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -135,7 +136,7 @@ def exact_diagonal(
         SettingError: patterns that fit no parameter.
         UsageError: as of `layer_traces`; with `hessian`, a network that is not
             piecewise linear on every batch.
-        DataError: the loss of a sample is not convex in the outputs.
+        DataError: as of `layer_traces`.
     """
     sweep = _Sweep(objective, matching(objective.names, params))
     found = sweep.diagonals()
@@ -199,7 +200,7 @@ class _Sweep:
             sums[name][draw if self.samples else 0] += found
 
         self._run(_norms, add)
-        return {name: found.cpu() / self._terms() for name, found in sums.items()}
+        return {name: found.cpu() for name, found in self._means(sums)}
 
     @torch.inference_mode(False)
     def diagonals(self) -> dict[str, Tensor]:
@@ -214,7 +215,16 @@ class _Sweep:
             sums[name] += found
 
         self._run(_squares, add)
-        return {name: found / self._terms() for name, found in sums.items()}
+        return dict(self._means(sums))
+
+    def _means(self, sums: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for name, found in sums.items():
+            if not bool(found.isfinite().all()):
+                raise DataError(
+                    f"squares of gradients by {name} add up to an infinity or NaN; "
+                    "check that the loss is finite at these parameters and data."
+                )
+            yield name, found / self._terms()
 
     def _terms(self) -> int:
         return self.objective.count()

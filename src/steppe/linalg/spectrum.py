@@ -41,7 +41,7 @@ def spectrum(
     steps: int = 100,
     probes: int = 1,
     draws: int = 10,
-    k: int = 5,
+    k: int | None = None,
     tol: float = 1e-2,
     generator: torch.Generator | None = None,
 ) -> Spectrum:
@@ -57,7 +57,8 @@ def spectrum(
         probes: random starts M, at least 1.
         draws: random signs that tell the trace and the norm of what the first run does
             not span; at least 2.
-        k: eigenpairs wanted at each end, at most `steps`; 0 for none.
+        k: eigenpairs wanted at each end, at most `steps`; 0 for none, None for five,
+            or all where there are fewer.
         tol: residual norm of these pairs as a share of the magnitude of the value,
             within which they are called converged.
         generator: of the probes and draws; None for seed 0 on the CPU.
@@ -75,6 +76,7 @@ def spectrum(
         (10.0, 4.0)
     """
     size = dimension(H)
+    k = min(5, steps, size) if k is None else k
     _check(size, steps, probes, draws, k, tol)
     H, generator = widened(H), seeded(generator)
     steps, details = min(steps, size), described(H)

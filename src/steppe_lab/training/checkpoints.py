@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from steppe.errors import CheckpointError, SteppeError
+from steppe.errors import CheckpointError, SettingError, SteppeError
 from steppe.registry import is_code
-from steppe_lab.training.recipe import CHOICES, Recipe
+from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
 FORMAT = 1
 
@@ -110,8 +110,12 @@ def load(
 
     Raises:
         CheckpointError: missing, damaged, of another program or of a newer version,
-            or a recipe that names code which is not trusted or has changed.
+            a recipe that names code which is not trusted or has changed, or trained
+            on a device that torch cannot use here.
+        SettingError: `device` is one that torch cannot use here.
     """
+    if device:
+        check_device(device)
     about, tensors = _read(path)
     for kind, choice in about.choices().items():
         if is_code(choice.name) and choice.name not in trust:
@@ -120,8 +124,9 @@ def load(
                 f"run; look at that code, and if you trust it name it with --trust "
                 f"{choice.name}."
             )
+    settings = {**about.recipe, **({"device": device} if device else {})}
+    _check_home(path, settings)
     try:
-        settings = {**about.recipe, **({"device": device} if device else {})}
         recipe = Recipe.model_validate(settings)
         model = recipe.make_model(about.in_shape, about.classes)
         model.load_state_dict(tensors)
@@ -134,6 +139,16 @@ def load(
     return Checkpoint(
         model, recipe, about.in_shape, about.classes, about.data, about.versions
     )
+
+
+def _check_home(path: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        check_device(str(settings.get("device", "cpu")))
+    except SettingError as error:
+        raise CheckpointError(
+            f"{path} was trained elsewhere: {str(error).rstrip('.')}; name another, "
+            "as --device cpu."
+        ) from None
 
 
 def reason_of(error: Exception) -> str:

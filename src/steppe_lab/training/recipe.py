@@ -106,7 +106,7 @@ class Recipe(PlainSettings):
         if self.train_samples is None:
             default = DATASETS[self.data.name].spec.train_samples
             object.__setattr__(self, "train_samples", default)
-        _check_device(self.device)
+        check_device(self.device)
         chosen = [(kind, getattr(self, kind)) for kind in CHOICES]
         names = [(CHOICES[kind], choice.name) for kind, choice in chosen if choice]
         object.__setattr__(self, "code", code_of(names, self.code))
@@ -281,7 +281,12 @@ def code_of(
     return found
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Try a small sum there.
+
+    Raises:
+        SettingError: torch cannot use this device.
+    """
     try:
         (torch.ones(1, device=device) + 1).item()
     except (RuntimeError, AssertionError) as error:

@@ -196,19 +196,26 @@ class Following:
 
 
 class _Flushing:
-    """A TensorBoard writer whose numbers are on disk at once."""
+    """A TensorBoard writer whose numbers are on disk at once.
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
+    What a run that was stopped wrote beyond the first number is out of date.
+    """
+
+    def __init__(self, make: Callable[..., Any], folder: Path) -> None:
+        self._make = make
+        self._folder = folder
+        self._writer: Any = None
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        if self._writer is None:
+            self._writer = self._make(str(self._folder), purge_step=global_step)
         self._writer.add_scalar(tag, scalar_value, global_step)
         self._writer.flush()
 
 
 def _writer(folder: Path | None) -> _Flushing | None:
     made = _tensorboard()
-    return None if folder is None else _Flushing(made(str(folder)))
+    return None if folder is None else _Flushing(made, folder)
 
 
 def _tensorboard() -> Any:

@@ -19,36 +19,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
 Pulled = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weight, bias
-# Tells the innermost hooks on saved tensors; from torch 2.8 on.
-SAVING = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 class AbstractBilinear(ABC):
-    """A map of an input and a weight, linear in each but for a constant offset."""
+    """A map of an input and a weight, linear in each but for a constant offset.
 
-    @property
-    @abstractmethod
-    def linear(self) -> AbstractBilinear:
-        """The same map without offset of the input."""
+    `fixed` are tensors that it takes beside these two, without a derivative.
+    """
 
     @abstractmethod
-    def times(self, x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+    def times(
+        self, x: Tensor, w: Tensor | None, b: Tensor | None, *fixed: Tensor
+    ) -> Tensor:
         """A(x, w) + b, shape (B, C, *)."""
 
     @abstractmethod
     def pull(
-        self, g: Tensor, x: Tensor, w: Tensor | None, wanted: Sequence[bool]
+        self,
+        wanted: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *fixed: Tensor,
     ) -> Pulled:
         """Derivatives of <g, A(x, w) + b> by x, w and b, those that are wanted."""
+
+    def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
+        """What `fixed` has to be for the same map of x without its offset."""
+        return fixed
 
 
 @dataclass(frozen=True)
@@ -82,16 +90,19 @@ class Convolution(AbstractBilinear):
             groups=groups,
         )
 
-    @property
-    def linear(self) -> Self:
-        return self
-
-    def times(self, x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+    def times(
+        self, x: Tensor, w: Tensor | None, b: Tensor | None, *_: Tensor
+    ) -> Tensor:
         found: Tensor = torch.ops.aten.convolution(x, w, b, *vars(self).values())
         return found
 
     def pull(
-        self, g: Tensor, x: Tensor, w: Tensor | None, wanted: Sequence[bool]
+        self,
+        wanted: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *_: Tensor,
     ) -> Pulled:
         found: Pulled = torch.ops.aten.convolution_backward(
             g, x, w, [g.shape[1]], *vars(self).values(), list(wanted)
@@ -101,137 +112,124 @@ class Convolution(AbstractBilinear):
 
 @dataclass(frozen=True)
 class BatchNorm(AbstractBilinear):
-    """Batch norm with constant statistics, each of shape (C,)."""
+    """Batch norm with constant mean and variance, each of shape (C,)."""
 
-    mean: Tensor
-    variance: Tensor
     eps: float
 
-    @property
-    def linear(self) -> Self:
-        return replace(self, mean=torch.zeros_like(self.mean))
-
-    def times(self, x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
-        found: Tensor = torch.native_batch_norm(
-            x, w, b, self.mean, self.variance, False, 0.0, self.eps
-        )[0]
-        return found
+    def times(
+        self, x: Tensor, w: Tensor | None, b: Tensor | None, *fixed: Tensor
+    ) -> Tensor:
+        mean, variance = fixed
+        settings = (False, 0.0, self.eps)
+        return torch.native_batch_norm(x, w, b, mean, variance, *settings)[0]
 
     def pull(
-        self, g: Tensor, x: Tensor, w: Tensor | None, wanted: Sequence[bool]
+        self,
+        wanted: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *fixed: Tensor,
     ) -> Pulled:
-        statistics = (self.mean, self.variance, None, None)
+        of_batch = (g.new_empty(0), g.new_empty(0))
         found: Pulled = torch.ops.aten.native_batch_norm_backward(
-            g, x, w, *statistics, False, self.eps, list(wanted)
+            g, x, w, *fixed, *of_batch, False, self.eps, list(wanted)
         )
         return found
 
-
-class BilinearLayers(TorchFunctionMode):
-    """While it is entered, convolutions and batch norm have these second derivatives.
-
-    What is out of the ordinary is left to torch: statistics of the batch, padding
-    "same", inputs without rows of a batch, autocast, transforms of `torch.func`, tensor
-    subclasses, complex numbers and mixed dtypes; also what checkpointing would compute
-    again, during a backward pass that this does not reach.
-    """
-
-    def __enter__(self) -> Self:
-        self._hooks = None if SAVING is None else SAVING(True)
-        enter: Any = super().__enter__
-        enter()
-        return self
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        call = REPLACED.get(func, func)
-        if call is not func and not self._reaches():
-            call = func
-        return call(*args, **(kwargs or {}))
-
-    def _reaches(self) -> bool:
-        """Whether nobody has since taken over what is saved for the backward pass."""
-        return SAVING is not None and bool(SAVING(True) == self._hooks)
+    def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
+        mean, variance = fixed
+        return torch.zeros_like(mean), variance
 
 
-class _Forward(torch.autograd.Function):
+class Bilinear(torch.autograd.Function):
     """A(x, w) + b."""
 
     @staticmethod
     def forward(
-        ctx: Any, op: AbstractBilinear, x: Tensor, w: Tensor | None, b: Tensor | None
+        ctx: Any,
+        op: AbstractBilinear,
+        x: Tensor,
+        w: Tensor | None,
+        b: Tensor | None,
+        *fixed: Tensor,
     ) -> Tensor:
         ctx.op = op
         ctx.given = (True, w is not None, b is not None)
+        ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, w)
-        return op.times(x, w, b)
+        ctx.save_for_backward(x, w, *fixed)
+        return op.times(x, w, b, *fixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         (g,) = grads
-        wanted = _wanted(ctx, ctx.given)
+        wanted = _wanted(ctx, 1)
         if g is None or not any(wanted):
-            return None, None, None, None
-        apply: Any = _Backward.apply
-        return None, *apply(ctx.op, _inner(g), *ctx.saved_tensors, wanted)
+            return None, None, None, None, *ctx.unneeded
+        # Transforms of functions know torch's operations only.
+        pull: Any = partial(BilinearPull.apply, ctx.op)
+        pull = ctx.op.pull if _transformed(g) else pull
+        return None, *pull(wanted, _inner(g), *ctx.saved_tensors), *ctx.unneeded
 
 
-class _Backward(torch.autograd.Function):
+class BilinearPull(torch.autograd.Function):
     """The derivatives of <g, A(x, w) + b> by x, w and b."""
 
     @staticmethod
     def forward(
         ctx: Any,
         op: AbstractBilinear,
+        wanted: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
-        wanted: Sequence[bool],
+        *fixed: Tensor,
     ) -> Pulled:
         ctx.op = op
         ctx.given = (True, True, w is not None)
+        ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(g, x, w)
-        return op.pull(g, x, w, wanted)
+        ctx.save_for_backward(g, x, w, *fixed)
+        return op.pull(wanted, g, x, w, *fixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         h, v, c = grads
-        g, x, w = ctx.saved_tensors
-        by_g, by_x, by_w = _wanted(ctx, ctx.given)
-        along = _along(ctx.op, g, x, w, (h, v, c)) if by_g else None
+        g, x, w, *fixed = ctx.saved_tensors
+        by_g, by_x, by_w = _wanted(ctx, 2)
+        tangents = ctx.op.of_tangents(*fixed)
+        terms = []
+        if by_g and h is not None:
+            terms.append(ctx.op.times(h, w, None, *tangents))
+        if by_g and v is not None:
+            terms.append(ctx.op.times(x, v, c, *fixed))
+        elif by_g and c is not None:
+            terms.append(c.view(1, -1, *[1] * (g.dim() - 2)).expand_as(g))
+        along = sum(terms[1:], terms[0]) if terms else None
         pulled = (by_x and v is not None, by_w and h is not None, False)
         found: Sequence[Tensor | None] = (None, None)
         if any(pulled):
             # What stands in for an argument that is missing gives its shape alone.
             h, v = x if h is None else h, w if v is None else v
-            found = ctx.op.linear.pull(g, h, v, pulled)
-        return None, along, found[0], found[1], None
+            found = ctx.op.pull(pulled, g, h, v, *tangents)
+        return None, None, along, found[0], found[1], *ctx.unneeded
 
 
-def _along(
-    op: AbstractBilinear, like: Tensor, x: Tensor, w: Tensor | None, tangents: Pulled
-) -> Tensor | None:
-    """A(h, w) + A(x, v) + c for the tangents h, v and c of x, w and the bias."""
-    h, v, c = tangents
-    terms = [] if h is None else [op.linear.times(h, w, None)]
-    if v is not None:
-        terms.append(op.times(x, v, c))
-    elif c is not None:
-        terms.append(c.view(1, -1, *[1] * (like.dim() - 2)).expand_as(like))
-    return sum(terms[1:], terms[0]) if terms else None
-
-
-def _wanted(ctx: Any, given: Sequence[bool]) -> tuple[bool, ...]:
-    """Which derivatives by the tensors that were given are looked for just now."""
-    needed = ctx.needs_input_grad[1 : 1 + len(given)]
+def _wanted(ctx: Any, first: int) -> tuple[bool, ...]:
+    """Which derivatives by the arguments from the first on are looked for just now."""
+    needed = ctx.needs_input_grad[first : first + len(ctx.given)]
     nodes = iter(ctx.next_functions)
-    places = [next(nodes)[0] if there else None for there in given]
+    places = [next(nodes)[0] if there else None for there in ctx.given]
     return tuple(
         bool(need and node is not None and torch._C._will_engine_execute_node(node))
         for need, node in zip(needed, places, strict=True)
+    )
+
+
+def _transformed(tensor: Tensor) -> bool:
+    return torch._C._are_functorch_transforms_active() or bool(
+        torch._C._functorch.is_legacy_batchedtensor(tensor)
     )
 
 
@@ -240,30 +238,14 @@ def _inner(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor) if tensor.is_leaf else tensor
 
 
-def _apply(op: AbstractBilinear, *tensors: Tensor | None) -> Tensor:
-    inner = (None if t is None else _inner(t) for t in tensors)
-    apply: Any = _Forward.apply
+def _apply(op: AbstractBilinear, *given: Tensor | None) -> Tensor:
+    inner = (None if t is None else _inner(t) for t in given)
+    apply: Any = Bilinear.apply
     found: Tensor = apply(op, *inner)
     return found
 
 
-def _fits(*given: Tensor | None) -> bool:
-    """Whether these are ordinary tensors of one dtype, whose derivative is wanted."""
-    tensors = [t for t in given if t is not None]
-    return (
-        all(type(t) in (Tensor, nn.Parameter) for t in tensors)
-        and len({t.dtype for t in tensors}) == 1
-        and tensors[0].is_floating_point()
-        and torch.is_grad_enabled()
-        and any(t.requires_grad for t in tensors)
-        and not torch.is_autocast_enabled(tensors[0].device.type)
-        and not torch._C._are_functorch_transforms_active()
-    )
-
-
-def _convolution(
-    call: Callable[..., Tensor], dims: int
-) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+def _convolution(dims: int) -> Rule:
     def convolve(
         input: Tensor,
         weight: Tensor,
@@ -272,19 +254,18 @@ def _convolution(
         padding: Any = 0,
         dilation: Any = 1,
         groups: int = 1,
-    ) -> Tensor:
-        if padding == "same" or not _batched(input, weight, bias, dims):
-            return call(input, weight, bias, stride, padding, dilation, groups)
-        padding = 0 if padding == "valid" else padding
+    ) -> Tensor | None:
+        if padding == "valid":
+            padding = 0
+        if isinstance(padding, str) or not _batched(input, weight, dims):
+            return None
         op = Convolution.of(dims, stride, padding, dilation, groups)
         return _apply(op, input, weight, bias)
 
-    return call, convolve
+    return convolve
 
 
-def _transposed(
-    call: Callable[..., Tensor], dims: int
-) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+def _transposed(dims: int) -> Rule:
     def convolve(
         input: Tensor,
         weight: Tensor,
@@ -294,23 +275,23 @@ def _transposed(
         output_padding: Any = 0,
         groups: int = 1,
         dilation: Any = 1,
-    ) -> Tensor:
-        settings = (stride, padding, output_padding, groups, dilation)
-        if not _batched(input, weight, bias, dims):
-            return call(input, weight, bias, *settings)
+    ) -> Tensor | None:
+        if not _batched(input, weight, dims):
+            return None
         op = Convolution.of(dims, stride, padding, dilation, groups, output_padding)
         return _apply(op, input, weight, bias)
 
-    return call, convolve
+    return convolve
 
 
-def _batched(input: Tensor, weight: Tensor, bias: Tensor | None, dims: int) -> bool:
-    return _fits(input, weight, bias) and input.dim() == weight.dim() == dims + 2
+def _batched(input: Tensor, weight: Tensor, dims: int) -> bool:
+    return input.dim() == weight.dim() == dims + 2
 
 
 def _each(number: Any, dims: int) -> list[int]:
     """One number for each dimension."""
-    numbers = [number] if isinstance(number, int) else list(number)
+    several = isinstance(number, list | tuple)
+    numbers = list(number) if several else [int(number)]
     return numbers * dims if len(numbers) == 1 else numbers
 
 
@@ -321,33 +302,27 @@ def _batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float = 0.1,  # noqa: ARG001
     eps: float = 1e-5,
-) -> Tensor:
-    if (
-        training
-        or running_mean is None
-        or running_var is None
-        or not _fits(input, weight, bias, running_mean, running_var)
-        or running_mean.requires_grad
-        or running_var.requires_grad
+) -> Tensor | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    fixed = (running_mean, running_var)
+    if any(t.requires_grad for t in fixed) or input.dim() < 2:
+        return None
+    if any(
+        t is not None and t.shape != input.shape[1:2] for t in (weight, bias, *fixed)
     ):
-        return F.batch_norm(
-            input, running_mean, running_var, weight, bias, training, momentum, eps
-        )
-    return _apply(BatchNorm(running_mean, running_var, eps), input, weight, bias)
+        return None
+    return _apply(BatchNorm(eps), input, weight, bias, *fixed)
 
 
-REPLACED: dict[Any, Callable[..., Tensor]] = {
-    **dict(
-        _convolution(call, dims)
-        for dims, call in enumerate((torch.conv1d, torch.conv2d, torch.conv3d), 1)
-    ),
-    **dict(
-        _transposed(call, dims)
-        for dims, call in enumerate(
-            (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d), 1
-        )
-    ),
+RULES: dict[Any, Rule] = {
+    torch.conv1d: _convolution(1),
+    torch.conv2d: _convolution(2),
+    torch.conv3d: _convolution(3),
+    torch.conv_transpose1d: _transposed(1),
+    torch.conv_transpose2d: _transposed(2),
+    torch.conv_transpose3d: _transposed(3),
     F.batch_norm: _batch_norm,
 }

@@ -222,7 +222,8 @@ class _Sweep:
             if not bool(found.isfinite().all()):
                 raise DataError(
                     f"squares of gradients by {name} add up to an infinity or NaN; "
-                    "check that the loss is finite at these parameters and data."
+                    "check that the loss is finite at these parameters and data, or "
+                    "use a wider dtype such as float64."
                 )
             yield name, found / self._terms()
 

@@ -48,8 +48,10 @@ def dimension(H: LinearOperator) -> int:
     if not H.dtype.is_floating_point:
         raise SettingError(f"an operator must have a floating dtype, got {H.dtype}.")
     shape = tuple(H.shape)
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise SettingError(f"an operator must have the shape (D, D), got {shape}.")
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        raise SettingError(
+            f"an operator must have the shape (D, D) with D >= 1, got {shape}."
+        )
     return shape[0]
 
 

@@ -1,20 +1,22 @@
-"""Second derivatives of convolutions and batch norm against torch's own."""
+"""Second derivatives of layers with a rule of their own against torch's."""
 
 import copy
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import problems
-from steppe.curvature.bilinear import BilinearLayers
 from steppe.curvature.ggn import GGN
 from steppe.curvature.graphs import GradientGraph
 from steppe.curvature.hessian import Hessian
+from steppe.curvature.shortcuts import Shortcuts
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 
@@ -45,8 +47,27 @@ LAYERS = {
     "norm3d": (normed(nn.BatchNorm3d(4)), (2, 1, 2)),
     "norm_plain": (normed(nn.BatchNorm2d(4, affine=False)), (2, 3)),
     "norm_of_batch": (nn.BatchNorm2d(4, track_running_stats=False), (2, 3)),
+    "gelu": (nn.GELU(), (3,)),
+    "gelu_tanh": (nn.GELU(approximate="tanh"), (3,)),
+    "silu": (nn.SiLU(), (3,)),
+    "silu_in_place": (nn.Sequential(nn.Linear(3, 3), nn.SiLU(inplace=True)), (3,)),
+    "mish": (nn.Mish(), (3,)),
+    "softplus": (nn.Softplus(beta=2), (3,)),
+    "elu": (nn.ELU(alpha=0.5), (3,)),
+    "selu": (nn.SELU(), (3,)),
+    "celu": (nn.CELU(alpha=2.0), (3,)),
 }
-REPLACED = set(LAYERS) - {"conv2d_same", "norm_of_batch"}
+REPLACED = set(LAYERS) - {"conv2d_same", "norm_of_batch", "silu_in_place"}
+OURS = ("BilinearBackward", "ElementwiseBackward")
+recent = pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="before torch 2.8 there are no rules",
+)
+
+
+def ours(out):
+    """Whether a rule has made this, and not torch."""
+    return type(out.grad_fn).__name__ in OURS
 
 
 class Calls(TorchDispatchMode):
@@ -82,6 +103,7 @@ def twice(layer, x, chosen):
     return [out, *first, *second]
 
 
+@recent
 @pytest.mark.parametrize("name", LAYERS)
 def test_second_derivatives_of_each_layer_are_those_of_torch(name):
     layer, shape = LAYERS[name]
@@ -92,11 +114,11 @@ def test_second_derivatives_of_each_layer_are_those_of_torch(name):
     everything = range(count)
     for chosen in [everything, *([i] for i in everything)]:
         expected = twice(layer, x, chosen)
-        with BilinearLayers():
+        with Shortcuts():
             found = twice(layer, x, chosen)
         torch.testing.assert_close(found, expected, **CLOSE)
-        ours = type(found[0].grad_fn).__name__ == "_ForwardBackward"
-        assert ours == (name in REPLACED)
+        assert ours(found[0]) == (name in REPLACED)
+        assert not ours(expected[0])
 
 
 @pytest.mark.parametrize("name", sorted(REPLACED))
@@ -109,7 +131,7 @@ def test_second_derivatives_of_each_layer_are_finite_differences_of_the_first(na
 
     def run(x, *params):
         given = dict(zip(names, params, strict=True))
-        with BilinearLayers():
+        with Shortcuts():
             return torch.func.functional_call(layer, given, (x,))
 
     assert torch.autograd.gradcheck(run, values)
@@ -171,25 +193,129 @@ def test_products_of_unusual_networks_are_those_of_the_dense_hessian(name, backe
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_under_autocast_torch_keeps_its_own():
-    model, x = problems.cnn().float().eval(), problems.vectors(shape=(1, 4, 4))[0]
-    with BilinearLayers(), problems.bfloat16_autocast():
-        assert model[0](x.float()).dtype == torch.bfloat16
+class Penalised(nn.Module):
+    """A loss with the norm of its gradient by the input, for third derivatives."""
+
+    def __init__(self, activation, batched=False):
+        super().__init__()
+        convolution, norm = nn.Conv2d(1, 2, 2), normed(nn.BatchNorm2d(2))
+        self.body = nn.Sequential(convolution, norm, activation, nn.Flatten())
+        self.head = nn.Linear(18, problems.CLASSES)
+        self.batched = batched
+
+    @torch.enable_grad()
+    def forward(self, x):
+        x = x.clone().requires_grad_()
+        out = self.head(self.body(x))
+        seeds = torch.eye(problems.CLASSES, dtype=x.dtype)[:, None].expand(
+            -1, *out.shape
+        )
+        slopes = torch.autograd.grad(
+            out,
+            x,
+            seeds if self.batched else seeds[0],
+            create_graph=True,
+            is_grads_batched=self.batched,
+        )[0]
+        return out + slopes.square().sum()
+
+
+@pytest.mark.parametrize("backend", ["retained", "recompute"])
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.GELU(), nn.Softplus()])
+def test_a_loss_that_holds_a_gradient_has_its_third_derivatives(activation, backend):
+    model, data = Penalised(activation), problems.vectors(shape=(1, 4, 4))
+    model = problems.drawn(model)
+    H = Hessian(problems.objective(model, data), backend=backend)
+    found = H @ torch.eye(H.shape[0], dtype=H.dtype)
+    expected = problems.dense_hessian(model, data)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_a_loss_that_holds_gradients_in_batches_has_its_third_derivatives():
+    model = problems.drawn(Penalised(nn.Tanh(), batched=True))
+    data = problems.vectors(shape=(1, 4, 4))
+    H = Hessian(problems.objective(model, data), backend="recompute")
+    found = H @ torch.eye(H.shape[0], dtype=H.dtype)
+    expected = problems.dense_hessian(model, data)
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+class Aside(TorchFunctionMode):
+    """A mode of the user that counts convolutions."""
+
+    seen = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.seen += func is torch.conv2d
+        return func(*args, **(kwargs or {}))
+
+
+def forward_derivative(model, x):
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        return torch.autograd.forward_ad.unpack_dual(model(dual)).tangent
+
+
+@recent
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # of torch's own
+def test_what_is_out_of_the_ordinary_is_left_to_torch():
+    model, x = problems.cnn().eval()[0], problems.vectors(shape=(1, 4, 4))[0]
+    with Shortcuts():
+        assert ours(model(x))
+        with problems.bfloat16_autocast():
+            assert not ours(model(x))
+        with torch.autograd.graph.save_on_cpu():
+            assert not ours(model(x))
+        assert not ours(model(x[:0]))
+        assert not ours(model(x[0]))
+        assert forward_derivative(model, x) is not None
+        mapped = torch.func.vmap(model)(x.unsqueeze(1))
+        torch.testing.assert_close(mapped.squeeze(1), model(x))
+    with Aside() as aside, Shortcuts():
+        assert not ours(model(x))
+    assert aside.seen == 1
+    with torch.device("cpu"), Shortcuts(), Shortcuts():
+        assert ours(model(x))
+    numbers = (np.int64(1), np.int64(0), np.int64(1), np.int64(1))
+    with Shortcuts():
+        assert ours(F.conv2d(x, model.weight, None, *numbers))
+    with Shortcuts(), torch.no_grad():
+        assert not model(x).requires_grad
+
+
+def test_a_part_without_rows_has_no_curvature():
+    """As an expert of a mixture that gets none of the samples."""
+    model, (x, _) = problems.cnn().eval()[:2], problems.vectors(shape=(1, 4, 4))
+    params = list(model.parameters())
+    with Shortcuts():
+        out = model(x[:0])
+        grads = torch.autograd.grad(out.sum(), params, create_graph=True)
+        again = torch.autograd.grad(
+            sum(g.sum() for g in grads), params, materialize_grads=True
+        )
+    assert all(not bool(g.any()) for g in again)
 
 
 def test_what_torch_refuses_is_refused_in_its_words():
     model, x = problems.cnn().eval(), problems.vectors(shape=(1, 4, 4))[0]
-    with BilinearLayers(), pytest.raises(RuntimeError, match="should be the same"):
+    with Shortcuts(), pytest.raises(RuntimeError, match="should be the same"):
         model(x.float())
-    with BilinearLayers(), pytest.raises(RuntimeError, match="expected input"):
+    with Shortcuts(), pytest.raises(RuntimeError, match="expected input"):
         model(torch.cat([x, x], 1))
+    with Shortcuts(), pytest.raises(RuntimeError, match="should contain 2 elements"):
+        model[1](torch.ones(2, 2, 3, 3, dtype=x.dtype))
+    with Shortcuts(), pytest.raises(RuntimeError, match="padding"):
+        F.conv2d(x, model[0].weight, padding="full")
 
 
-def test_outputs_without_gradients_have_no_graph():
-    model, x = problems.cnn().eval(), problems.vectors(shape=(1, 4, 4))[0]
-    with BilinearLayers(), torch.no_grad():
-        assert torch.equal(model(x), model(x))
-        assert model(x).grad_fn is None
+def test_statistics_that_change_before_the_backward_pass_are_noticed():
+    layer = problems.drawn(normed(nn.BatchNorm2d(4)))
+    x = problems.vectors(3, (4, 2, 2))[0]
+    with Shortcuts():
+        out = layer(x)
+        layer.running_mean.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            out.sum().backward()
 
 
 def layered():
@@ -199,37 +325,72 @@ def layered():
     return problems.drawn(model), problems.vectors(shape=(1, 4, 4))
 
 
-def calls_of_a_product(kind, **settings):
-    H = kind(problems.objective(*layered(), batch_size=7), **settings)
+def calls_of_a_product(kind, *names, made=layered, **settings):
+    H = kind(problems.objective(*made(), batch_size=7), **settings)
     vector = torch.ones(H.shape[0], dtype=H.dtype)
     H @ vector
     with Calls() as calls:
         H @ vector
-    return calls["convolution"], calls["convolution_backward"]
+    return tuple(calls[name] for name in names)
 
 
+CONVOLUTIONS = ("convolution", "convolution_backward")
+NORMS = ("native_batch_norm", "native_batch_norm_backward")
+
+
+@recent
 def test_a_product_convolves_no_more_than_its_derivation_says():
     # Tangents: A(x, v) of both layers, A(h, w) of the second. Back: for each layer the
     # backward pass, and the same of the tangents: of the first layer, whose input is
     # constant, there are none by input and weight.
-    assert calls_of_a_product(Hessian) == (3, 3)
+    assert calls_of_a_product(Hessian, *CONVOLUTIONS) == (3, 3)
 
 
+@recent
 def test_a_product_of_the_gauss_newton_matrix_takes_no_second_derivatives():
-    assert calls_of_a_product(GGN) == (3, 2)
+    assert calls_of_a_product(GGN, *CONVOLUTIONS) == (3, 2)
 
 
+@recent
 def test_a_block_of_one_layer_leaves_out_what_belongs_to_the_others():
     # A(x, v) of the second layer; its own backward pass, whose input is constant.
-    assert calls_of_a_product(GGN, params="2.*") == (1, 1)
-    assert calls_of_a_product(Hessian, params="2.*")[0] == 1
+    assert calls_of_a_product(GGN, *CONVOLUTIONS, params="2.*") == (1, 1)
+    assert calls_of_a_product(Hessian, *CONVOLUTIONS, params="2.*") == (1, 1)
+
+
+def normal():
+    """Batch norm of an input that depends on parameters, and an activation."""
+    layers = [nn.Conv2d(1, 3, 2), normed(nn.BatchNorm2d(3)), nn.GELU(), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(27, problems.CLASSES))
+    return problems.drawn(model), problems.vectors(shape=(1, 4, 4))
+
+
+@recent
+def test_batch_norm_takes_no_more_passes_than_its_derivation_says():
+    norm, backward = calls_of_a_product(Hessian, *NORMS, made=normal)
+    assert (norm, backward) == (2, 2)
+    norm, backward = calls_of_a_product(GGN, *NORMS, made=normal)
+    assert (norm, backward) == (2, 1)
+
+
+@recent
+def test_an_activation_takes_four_multiplications():
+    def without():
+        model, data = normal()
+        model[2] = nn.Identity()
+        return model, data
+
+    (more,) = calls_of_a_product(Hessian, "mul", made=normal)
+    (fewer,) = calls_of_a_product(Hessian, "mul", made=without)
+    (forward,) = calls_of_a_product(Hessian, "gelu", made=normal)
+    assert (more - fewer, forward) == (4, 0)
 
 
 def test_a_frozen_weight_has_no_second_derivative():
     model, (x, y) = layered()
     model[2].weight.requires_grad_(False)
     params = [p for p in model.parameters() if p.requires_grad]
-    with BilinearLayers():
+    with Shortcuts():
         losses = F.cross_entropy(model(x), y, reduction="none")
         graph = GradientGraph(losses, params)
     vector = torch.ones(1, sum(p.numel() for p in params), dtype=torch.float64)

@@ -167,6 +167,11 @@ def test_functions_of_all_eigenvalues_are_exact():
     assert found.log_determinant().value == pytest.approx(true, rel=1e-12)
 
 
+def test_an_operator_without_rows_is_refused():
+    with pytest.raises(SettingError, match=r"D >= 1, got \(0, 0\)"):
+        spectrum(torch.empty(0, 0))
+
+
 @pytest.mark.parametrize(
     ("size", "steps", "pairs"), [(3, 100, 3), (9, 4, 4), (9, 9, 5)]
 )

@@ -54,9 +54,9 @@ class AbstractBilinear(ABC):
     ) -> Pulled:
         """Derivatives of <g, A(x, w) + b> by x, w and b, those that are wanted."""
 
+    @abstractmethod
     def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
         """What `fixed` has to be for the same map of x without its offset."""
-        return fixed
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,9 @@ class Convolution(AbstractBilinear):
             g, x, w, [g.shape[1]], *vars(self).values(), list(wanted)
         )
         return found
+
+    def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
+        return fixed
 
 
 @dataclass(frozen=True)

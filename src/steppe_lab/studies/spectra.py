@@ -18,7 +18,7 @@ from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
 from steppe.curvature.layers import layer_traces
 from steppe.curvature.operators import AbstractCurvature
-from steppe.errors import SettingError, UsageError
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import trace
 from steppe.results import Eigenpairs, Estimate, Spectrum
@@ -185,7 +185,7 @@ def layers_of(
     samples = DRAWS if network.classes > MANY else None
     try:
         found = layer_traces(network.objective, samples=samples, generator=generator)
-    except UsageError as error:
+    except (UsageError, DataError) as error:
         reason = str(error).partition(";")[0]  # what follows is for a caller
         return _drawn(H, generator, reason.rstrip("."))
     same = settings.matrix != "hessian" or found.exact_hessian

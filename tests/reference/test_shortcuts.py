@@ -47,6 +47,10 @@ LAYERS = {
     "norm3d": (normed(nn.BatchNorm3d(4)), (2, 1, 2)),
     "norm_plain": (normed(nn.BatchNorm2d(4, affine=False)), (2, 3)),
     "norm_of_batch": (nn.BatchNorm2d(4, track_running_stats=False), (2, 3)),
+    "layer_norm": (nn.LayerNorm(3), (2, 3)),
+    "layer_norm_no_bias": (nn.LayerNorm(3, eps=0.1, bias=False), (3,)),
+    "layer_norm_plain": (nn.LayerNorm(3, elementwise_affine=False), (3,)),
+    "layer_norm_many": (nn.LayerNorm((2, 3)), (2, 3)),
     "gelu": (nn.GELU(), (3,)),
     "gelu_tanh": (nn.GELU(approximate="tanh"), (3,)),
     "silu": (nn.SiLU(), (3,)),
@@ -58,7 +62,8 @@ LAYERS = {
     "celu": (nn.CELU(alpha=2.0), (3,)),
 }
 REPLACED = set(LAYERS) - {"conv2d_same", "norm_of_batch", "silu_in_place"}
-OURS = ("BilinearBackward", "ElementwiseBackward")
+REPLACED -= {"layer_norm_plain", "layer_norm_many"}
+OURS = ("BilinearBackward", "ElementwiseBackward", "LayerNormBackward")
 recent = pytest.mark.skipif(
     not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
     reason="before torch 2.8 there are no rules",
@@ -221,7 +226,7 @@ class Penalised(nn.Module):
 
 
 @pytest.mark.parametrize("backend", ["retained", "recompute"])
-@pytest.mark.parametrize("activation", [nn.Tanh(), nn.GELU(), nn.Softplus()])
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.GELU(), nn.LayerNorm(3)])
 def test_a_loss_that_holds_a_gradient_has_its_third_derivatives(activation, backend):
     model, data = Penalised(activation), problems.vectors(shape=(1, 4, 4))
     model = problems.drawn(model)
@@ -231,8 +236,9 @@ def test_a_loss_that_holds_a_gradient_has_its_third_derivatives(activation, back
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_a_loss_that_holds_gradients_in_batches_has_its_third_derivatives():
-    model = problems.drawn(Penalised(nn.Tanh(), batched=True))
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.GELU(), nn.LayerNorm(3)])
+def test_a_loss_that_holds_gradients_in_batches_has_its_third_derivatives(activation):
+    model = problems.drawn(Penalised(activation, batched=True))
     data = problems.vectors(shape=(1, 4, 4))
     H = Hessian(problems.objective(model, data), backend="recompute")
     found = H @ torch.eye(H.shape[0], dtype=H.dtype)

@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steppe.curvature.passes import inner, transformed, wanted
+
 Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
 Pulled = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weight, bias
 
@@ -46,13 +48,13 @@ class AbstractBilinear(ABC):
     @abstractmethod
     def pull(
         self,
-        wanted: Sequence[bool],
+        looked_for: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
         *fixed: Tensor,
     ) -> Pulled:
-        """Derivatives of <g, A(x, w) + b> by x, w and b, those that are wanted."""
+        """Derivatives of <g, A(x, w) + b> by x, w and b, those looked for."""
 
     @abstractmethod
     def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
@@ -98,14 +100,14 @@ class Convolution(AbstractBilinear):
 
     def pull(
         self,
-        wanted: Sequence[bool],
+        looked_for: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
         *_: Tensor,
     ) -> Pulled:
         found: Pulled = torch.ops.aten.convolution_backward(
-            g, x, w, [g.shape[1]], *vars(self).values(), list(wanted)
+            g, x, w, [g.shape[1]], *vars(self).values(), list(looked_for)
         )
         return found
 
@@ -128,7 +130,7 @@ class BatchNorm(AbstractBilinear):
 
     def pull(
         self,
-        wanted: Sequence[bool],
+        looked_for: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
@@ -136,7 +138,7 @@ class BatchNorm(AbstractBilinear):
     ) -> Pulled:
         of_batch = (g.new_empty(0), g.new_empty(0))
         found: Pulled = torch.ops.aten.native_batch_norm_backward(
-            g, x, w, *fixed, *of_batch, False, self.eps, list(wanted)
+            g, x, w, *fixed, *of_batch, False, self.eps, list(looked_for)
         )
         return found
 
@@ -167,13 +169,13 @@ class Bilinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         (g,) = grads
-        wanted = _wanted(ctx, 1)
-        if g is None or not any(wanted):
+        looked_for = wanted(ctx, ctx.given, 1)
+        if g is None or not any(looked_for):
             return None, None, None, None, *ctx.unneeded
         # Transforms of functions know torch's operations only.
         pull: Any = partial(BilinearPull.apply, ctx.op)
-        pull = ctx.op.pull if _transformed(g) else pull
-        return None, *pull(wanted, _inner(g), *ctx.saved_tensors), *ctx.unneeded
+        pull = ctx.op.pull if transformed(g) else pull
+        return None, *pull(looked_for, inner(g), *ctx.saved_tensors), *ctx.unneeded
 
 
 class BilinearPull(torch.autograd.Function):
@@ -183,7 +185,7 @@ class BilinearPull(torch.autograd.Function):
     def forward(
         ctx: Any,
         op: AbstractBilinear,
-        wanted: Sequence[bool],
+        looked_for: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
@@ -194,13 +196,13 @@ class BilinearPull(torch.autograd.Function):
         ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g, x, w, *fixed)
-        return op.pull(wanted, g, x, w, *fixed)
+        return op.pull(looked_for, g, x, w, *fixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         h, v, c = grads
         g, x, w, *fixed = ctx.saved_tensors
-        by_g, by_x, by_w = _wanted(ctx, 2)
+        by_g, by_x, by_w = wanted(ctx, ctx.given, 2)
         tangents = ctx.op.of_tangents(*fixed)
         terms = []
         if by_g and h is not None:
@@ -219,32 +221,10 @@ class BilinearPull(torch.autograd.Function):
         return None, None, along, found[0], found[1], *ctx.unneeded
 
 
-def _wanted(ctx: Any, first: int) -> tuple[bool, ...]:
-    """Which derivatives by the arguments from the first on are looked for just now."""
-    needed = ctx.needs_input_grad[first : first + len(ctx.given)]
-    nodes = iter(ctx.next_functions)
-    places = [next(nodes)[0] if there else None for there in ctx.given]
-    return tuple(
-        bool(need and node is not None and torch._C._will_engine_execute_node(node))
-        for need, node in zip(needed, places, strict=True)
-    )
-
-
-def _transformed(tensor: Tensor) -> bool:
-    return torch._C._are_functorch_transforms_active() or bool(
-        torch._C._functorch.is_legacy_batchedtensor(tensor)
-    )
-
-
-def _inner(tensor: Tensor) -> Tensor:
-    """The tensor, but not a leaf: torch does not tell whether one is looked for."""
-    return tensor.view_as(tensor) if tensor.is_leaf else tensor
-
-
 def _apply(op: AbstractBilinear, *given: Tensor | None) -> Tensor:
-    inner = (None if t is None else _inner(t) for t in given)
+    linked = (None if t is None else inner(t) for t in given)
     apply: Any = Bilinear.apply
-    found: Tensor = apply(op, *inner)
+    found: Tensor = apply(op, *linked)
     return found
 
 

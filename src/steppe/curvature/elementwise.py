@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steppe.curvature.passes import twice
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -50,11 +52,9 @@ class ElementwiseSlope(torch.autograd.Function):
         (h,), (x, curve) = grads, ctx.saved_tensors
         if h is None:
             return None, None
-        if not torch.is_grad_enabled():
-            return None, h * curve
-        # Differentiated once more, for a loss that holds derivatives itself.
-        x = x.view_as(x)
-        return None, *torch.autograd.grad(_slope(ctx.f, x), x, h, create_graph=True)
+        if torch.is_grad_enabled():  # for a loss that holds derivatives itself
+            return None, twice(ctx.f, (x,), torch.ones_like(x), (h,))[1]
+        return None, h * curve
 
 
 def _slope(f: Activation, x: Tensor) -> Tensor:

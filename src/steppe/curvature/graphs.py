@@ -21,9 +21,10 @@ from torch.utils._pytree import tree_leaves
 from steppe.curvature.differentiation import check_differentiable, differentiate
 from steppe.curvature.shortcuts import Shortcuts
 from steppe.objective import Objective
-from steppe.parameters import flatten, unflatten
+from steppe.parameters import unflatten
 from steppe.results import Cost
 
+ALIGNED = 64  # bytes; memory of a tensor's own is
 Metric = Callable[[Tensor], Tensor]  # a symmetric matrix in outputs, by its products
 
 
@@ -51,10 +52,11 @@ class AbstractProducts(AbstractPart):
 
     def add_products(self, columns: Tensor, total: Tensor) -> None:
         for column, row in zip(columns, total, strict=True):
-            # Memory of its own: matrix products round by the alignment of a vector.
-            found = self._times(unflatten(column.clone(), self._params))
+            # Matrix products round by the alignment of a vector.
+            column = column if column.data_ptr() % ALIGNED == 0 else column.clone()
+            found = self._times(unflatten(column, self._params))
             if found is not None:
-                row += flatten(found)
+                torch._foreach_add_(unflatten(row, self._params), found)
 
 
 class AbstractGraph(AbstractProducts):

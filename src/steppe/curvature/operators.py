@@ -269,7 +269,9 @@ class AbstractCurvature(AbstractOperator):
                 for index in range(len(objective.batches)):
                     self._part(index).add_products(columns, total)
             self.ranks.add(total)
-            total.div_(terms).add_(columns, alpha=self.weight_decay)
+            total.div_(terms)
+            if self.weight_decay:
+                total.add_(columns, alpha=self.weight_decay)
         self.products += len(total)
         objective.cost += Cost(products=len(total))
         return total.T

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
-from steppe.curvature import bilinear, elementwise
+from steppe.curvature import bilinear, elementwise, layer_norm
 
 # A rule takes what torch's function takes, and leaves a call to it by None.
-RULES = {**bilinear.RULES, **elementwise.RULES}
+RULES = {**bilinear.RULES, **elementwise.RULES, **layer_norm.RULES}
 # Tells the innermost hooks on saved tensors; from torch 2.8 on.
 HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 

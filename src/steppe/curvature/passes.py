@@ -1,0 +1,83 @@
+"""What a custom backward pass asks about the pass that it is part of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def wanted(ctx: Any, given: Sequence[bool], first: int) -> tuple[bool, ...]:
+    """Which derivatives by arguments of a function are looked for just now.
+
+    Args:
+        ctx: of the function's backward pass.
+        given: for some arguments in a row, whether they are tensors and not None.
+        first: place of the first of them; no tensor comes before it.
+    """
+    needed = ctx.needs_input_grad[first : first + len(given)]
+    nodes = iter(ctx.next_functions)
+    places = [next(nodes)[0] if there else None for there in given]
+    return tuple(
+        bool(need and node is not None and torch._C._will_engine_execute_node(node))
+        for need, node in zip(needed, places, strict=True)
+    )
+
+
+def inner(tensor: Tensor) -> Tensor:
+    """The tensor, but not a leaf: torch does not tell whether one is looked for."""
+    return tensor.view_as(tensor) if tensor.is_leaf else tensor
+
+
+def transformed(tensor: Tensor) -> bool:
+    """Whether transforms of functions are at work, which know torch's own alone."""
+    return torch._C._are_functorch_transforms_active() or bool(
+        torch._C._functorch.is_legacy_batchedtensor(tensor)
+    )
+
+
+def twice(
+    f: Callable[..., Tensor],
+    given: Sequence[Tensor | None],
+    g: Tensor,
+    tangents: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Second derivatives by torch's own, which can be differentiated again.
+
+    Args:
+        f: a function of `given`.
+        given: what is differentiated by; None for what is left out.
+        g: gradient in the value of f.
+        tangents: of the gradients in `given`; None for zeros.
+
+    Returns:
+        Derivatives of the sum of <tangent, gradient in given>, by g and by `given`.
+    """
+    linked = [None if t is None else t.view_as(t) for t in given]
+    there = [t for t in linked if t is not None and t.requires_grad]
+    g = g.view_as(g)
+    first = iter(torch.autograd.grad(f(*linked), there, g, create_graph=True))
+    grads = [next(first) if t is not None and t.requires_grad else None for t in linked]
+    pairs = [
+        (grad, tangent)
+        for grad, tangent in zip(grads, tangents, strict=True)
+        if grad is not None and grad.requires_grad and tangent is not None
+    ]
+    if not pairs:
+        return [None] * (1 + len(given))
+    by = [t for t in (g, *there) if t.requires_grad]
+    second = iter(
+        torch.autograd.grad(
+            [grad for grad, _ in pairs],
+            by,
+            [tangent for _, tangent in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [
+        next(second) if t is not None and t.requires_grad else None
+        for t in (g, *linked)
+    ]

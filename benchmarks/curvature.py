@@ -25,7 +25,7 @@ from steppe.curvature.operators import AbstractCurvature
 from steppe.linalg.krylov import Krylov
 from steppe.results import Spectrum
 
-FEW = 1  # rounds of what takes long
+LONG = 25.0  # seconds after which there are no more rounds of what takes long
 K, TOLERANCE = 5, 1e-2  # residuals of 1e-2 are values exact to 1e-4
 STEPS = 40  # Krylov steps of the one run that gives everything
 BOUNDS = {"lenet": 1.6, "text": 2.1, "resnet8": 2.5}
@@ -107,7 +107,7 @@ def _top(peer: str, name: str, data_dir: Path | None, rounds: int) -> dict[str, 
         "curvlinops": peers.curvlinops_product,
     }
     with peers.fit():
-        taken = ratios(subject, reference, rounds=min(rounds, FEW), warmup=0)
+        taken = ratios(subject, reference, rounds=rounds, warmup=0, seconds=LONG)
         peaks = {
             "peak_bytes": _peak(subject),
             "reference_peak_bytes": _peak(lambda: product[peer](of)),
@@ -132,8 +132,9 @@ def _layers(name: str, data_dir: Path | None, rounds: int) -> dict[str, Any]:
         found = ratios(
             lambda: steppe.layer_traces(objective),
             reference,
-            rounds=min(rounds, FEW),
+            rounds=rounds,
             warmup=0,
+            seconds=LONG,
         )
     values = torch.tensor(drawn, dtype=torch.float64)
     wanted = float((values.std() / (0.01 * values.mean())) ** 2)
@@ -180,7 +181,7 @@ def _everything(
 
     reference = {"pyhessian": pyhessian, "curvlinops": curvlinops}[peer]
     with peers.fit():
-        taken = ratios(subject, reference, rounds=min(rounds, FEW), warmup=0)
+        taken = ratios(subject, reference, rounds=rounds, warmup=0, seconds=LONG)
     found: Spectrum = ours["found"]
     facts = {
         "error_top": _error(found.top.values.tolist(), top),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -31,8 +32,11 @@ def ratios(
     *,
     rounds: int,
     warmup: int = 1,
+    seconds: float = math.inf,
 ) -> dict[str, Any]:
     """Time two things in turns; the CPU time of this process, one thread.
+
+    There are as many rounds, or as fit into these seconds, but at least one.
 
     Taking turns lets drifts of the machine hit both alike; the ratio of the two lower
     quartiles leaves out the rounds that other work disturbed.
@@ -42,6 +46,8 @@ def ratios(
         reference()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
+        if sum(map(sum, times)) > seconds:
+            break
         for action, taken in zip((subject, reference), times, strict=True):
             start = time.process_time()
             action()
@@ -53,7 +59,7 @@ def ratios(
         "median_of_ratios": statistics.median(single),
         "subject_seconds": low[0],
         "reference_seconds": low[1],
-        "rounds": rounds,
+        "rounds": len(single),
     }
 
 

@@ -20,7 +20,7 @@ from steppe_lab.cli import main
 from steppe_lab.studies.trials import load_split, training_config, work
 from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.recipe import read_optimizer
-from steppe_lab.training.tracking import _writer, interval
+from steppe_lab.training.tracking import TRACKERS, _writer, interval
 
 
 def recipe(optimizer="sgd:lr=0.05", track="spectrum:k=2", **more):
@@ -197,6 +197,20 @@ def test_a_recipe_without_a_tracker_is_the_record_it_was():
 def test_how_often_is_a_number_of_epochs_or_steps(text):
     with pytest.raises(SettingError, match=rf"as 1epoch or 100steps, got '{text}'"):
         interval(text)
+
+
+def test_memory_changes_the_work_and_no_number(split, tmp_path):
+    rows = []
+    for memory in (0.0, 1.5):
+        made = recipe(track=f"spectrum:k=2,memory={memory}")
+        made.check()
+        model = made.make_model(split.in_shape, 10)
+        tracker = TRACKERS.build(made.track, model, split, 0, tmp_path)
+        assert tracker._matrix(tracker._make()).budget == memory * 2**30
+        rows.append(tracker.measure().values.tolist())
+    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
+    with pytest.raises(SettingError, match="memory must be >= 0 GiB, got -1"):
+        recipe(track="spectrum:memory=-1").check()
 
 
 def numbers_for_tensorboard(folder, tag):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
 
+from steppe.curvature.hessian import Hessian
 from steppe.curvature.tracking import SpectrumTracker, Unit
 from steppe.errors import SettingError
 from steppe.objective import Objective
@@ -43,6 +46,7 @@ def spectrum(
     steps: bool = False,
     vectors: bool = False,
     tensorboard: bool = False,
+    memory: float = 2.0,
 ) -> SpectrumTracker:
     """The largest eigenvalues of the Hessian along training, and its directions.
 
@@ -59,12 +63,15 @@ def spectrum(
         steps: look at the steps in the sharpest directions too.
         vectors: keep the eigenvectors of every measurement as a file.
         tensorboard: write every number for TensorBoard too.
+        memory: GiB for what products need again and again; what does not fit is
+            computed for each of them, at half as much work more.
 
     Raises:
         SettingError: a setting out of range, or no TensorBoard where it is asked for.
     """
     at_least(1, k=k, samples=samples)
     count, unit = interval(every)
+    budget = round(memory * 2**30)
 
     def objective() -> Objective:
         number = len(tracker.rows) if drawn == "anew" else 0
@@ -76,6 +83,7 @@ def spectrum(
         every=count,
         unit=unit,
         tol=tol,
+        matrix=partial(Hessian, budget=budget),
         folder=folder,
         save_vectors=vectors,
         steps=steps,
@@ -117,6 +125,8 @@ def check_tracker(choice: Choice) -> None:
     interval(settings["every"])
     if not settings["tol"] > 0:
         raise SettingError(f"tol must be > 0, got {settings['tol']}.")
+    if not 0 <= settings["memory"] < math.inf:
+        raise SettingError(f"memory must be >= 0 GiB, got {settings['memory']}.")
     if settings["tensorboard"]:
         _tensorboard()
 

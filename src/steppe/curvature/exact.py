@@ -9,12 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from steppe.curvature.layers import exact_diagonal, is_piecewise_linear, layer_traces
-from steppe.curvature.outputs import cut
-from steppe.curvature.precision import twice_differentiable
+from steppe.curvature.layers import exact_diagonal, layer_traces, network_structure
 from steppe.errors import SteppeError
 from steppe.objective import Objective
-from steppe.results import Cost, Diagonal, Estimate
+from steppe.results import Diagonal, Estimate
 
 OUTPUTS = 100  # up to so many, a backward pass for each is cheaper than drawing
 
@@ -77,9 +75,9 @@ def known_diagonal(
 
 def _suits(objective: Objective, *, hessian: bool) -> bool:
     try:
-        with objective.measuring(), twice_differentiable(objective.model):
-            few = cut(objective, 0).z[0].numel() <= OUTPUTS
-        objective.cost += Cost(forwards=1 / len(objective.batches))
-        return few and (not hessian or is_piecewise_linear(objective))
+        network, outputs = network_structure(objective)
     except SteppeError:
         return False
+    # Where every output is piecewise affine in each parameter, the diagonals of the
+    # Gauss-Newton matrix and of the Hessian are the same.
+    return outputs <= OUTPUTS and not (hessian and network.why_curved())

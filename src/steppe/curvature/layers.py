@@ -150,20 +150,12 @@ def exact_diagonal(
     return flatten([found[name].to(kept[name].dtype) for name in found])
 
 
-def network_structure(objective: Objective) -> Structure:
-    """Operations, parameters and streams of the network, from its first batch."""
+def network_structure(objective: Objective) -> tuple[Structure, int]:
+    """What the network is made of, and how many outputs it has for a sample."""
     with objective.measuring(), twice_differentiable(objective.model):
-        outputs = cut(objective, 0)
+        z = cut(objective, 0).z
         objective.cost += Cost(forwards=1 / len(objective.batches))
-        return structure(outputs.z, _named(objective))
-
-
-def is_piecewise_linear(objective: Objective) -> bool:
-    """Whether every output is piecewise affine in each parameter.
-
-    The diagonals of the Gauss-Newton matrix and of the Hessian are then the same.
-    """
-    return not network_structure(objective).why_curved()
+        return structure(z, _named(objective)), z[0].numel()
 
 
 class _Sweep:

@@ -82,7 +82,7 @@ def minimum_sharpness(
     if samples is not None and samples < 1:
         raise SettingError(f"samples must be >= 1, got {samples}.")
     before = objective.cost
-    _check_network(network_structure(objective))
+    _check_network(network_structure(objective)[0])
     _check_rescaling(objective)
     draws, network = folded_traces(objective, samples, generator)
     terms = _terms(network, draws, biases, batch_norm)

@@ -58,6 +58,7 @@ def wait_for_a_state(folder: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.timeout(900)  # seven processes, one after the other
 def test_five_kills_at_random_moments_change_no_bit(tmp_path):
     with start(tmp_path / "calm") as calm:
         expected = calm.communicate(timeout=280)[0]

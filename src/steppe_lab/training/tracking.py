@@ -28,6 +28,8 @@ from steppe.texts import pairs
 from steppe_lab.datasets import Split
 from steppe_lab.models.model_registry import at_least
 
+# Rows of a batch; what a CPU computes again and again is better small.
+ROWS, ROWS_ON_CPU = 256, 64
 TRACKERS: Registry[Spec] = Registry("tracker", Spec)
 
 
@@ -75,7 +77,9 @@ def spectrum(
 
     def objective() -> Objective:
         number = len(tracker.rows) if drawn == "anew" else 0
-        return Objective(model, split.some("train", samples, seed=seed + number))
+        chosen = split.some("train", samples, seed=seed + number)
+        near = next(model.parameters()).device.type == "cpu"
+        return Objective(model, chosen, batch_size=ROWS_ON_CPU if near else ROWS)
 
     tracker = SpectrumTracker(
         objective,

@@ -1,5 +1,6 @@
 """Second derivatives of layers with a rule of their own against torch's."""
 
+import contextlib
 import copy
 from collections import Counter
 
@@ -196,6 +197,60 @@ def test_products_of_unusual_networks_are_those_of_the_dense_hessian(name, backe
     for _ in range(2):
         found = H @ torch.eye(H.shape[0], dtype=H.dtype)
         torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", sorted(REPLACED))
+def test_any_choice_of_variables_is_served_alone(name, dtype):
+    """As the biases alone: torch may compute more than it is asked for."""
+    layer, shape = LAYERS[name]
+    layer = problems.drawn(copy.deepcopy(layer)).to(dtype)
+    x = problems.vectors(3, (4, *shape))[0].to(dtype).requires_grad_()
+    for chosen in [x, *layer.parameters()]:
+        found = []
+        for mode in (contextlib.nullcontext(), Shortcuts()):
+            with mode:
+                out = layer(x)
+            seed = torch.ones_like(out).requires_grad_()
+            (first,) = torch.autograd.grad(out, chosen, seed, create_graph=True)
+            (second,) = torch.autograd.grad(first.sum(), seed)
+            found.append((first, second))
+        torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "norm2d", "layer_norm", "gelu"])
+def test_second_derivatives_come_in_batches_too(name):
+    layer, shape = LAYERS[name]
+    layer = problems.drawn(copy.deepcopy(layer))
+    x = problems.vectors(2, (4, *shape))[0].requires_grad_()
+    found = []
+    for mode in (contextlib.nullcontext(), Shortcuts()):
+        with mode:
+            out = layer(x)
+        (g,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+        few, eye = g.flatten()[:3], torch.eye(3, dtype=x.dtype)
+
+        def along(v, few=few, **more):
+            return torch.autograd.grad(few, x, v, retain_graph=True, **more)[0]
+
+        found.append(
+            [
+                along(eye, is_grads_batched=True),
+                torch.func.vmap(along)(eye),
+                torch.func.vmap(lambda v, f=along: f(v, create_graph=True))(eye),
+            ]
+        )
+    torch.testing.assert_close(*found, **CLOSE)
+
+
+def test_bytes_of_a_graph_are_those_that_stay():
+    """What is made to find derivatives of an activation, and dropped, is not kept."""
+    layers = [layer for _ in range(3) for layer in (nn.Linear(4, 4), nn.SiLU())]
+    model = problems.drawn(nn.Sequential(*layers))
+    H = Hessian(problems.objective(model, problems.vectors(64), batch_size=64))
+    H @ torch.ones(H.shape[0], dtype=H.dtype)
+    activation = 64 * 4 * 8  # bytes
+    assert H.retained_bytes < 8 * 3 * activation
 
 
 class Penalised(nn.Module):

@@ -109,7 +109,9 @@ class Convolution(AbstractBilinear):
         found: Pulled = torch.ops.aten.convolution_backward(
             g, x, w, [g.shape[1]], *vars(self).values(), list(looked_for)
         )
-        return found
+        # In one dimension torch may give what was not asked for, in another shape.
+        by_x, by_w, by_b = map(_only, found, looked_for)
+        return by_x, by_w, by_b
 
     def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
         return fixed
@@ -219,6 +221,10 @@ class BilinearPull(torch.autograd.Function):
             h, v = x if h is None else h, w if v is None else v
             found = ctx.op.pull(pulled, g, h, v, *tangents)
         return None, None, along, found[0], found[1], *ctx.unneeded
+
+
+def _only(found: Tensor | None, looked_for: bool) -> Tensor | None:
+    return found if looked_for else None
 
 
 def _apply(op: AbstractBilinear, *given: Tensor | None) -> Tensor:

@@ -8,11 +8,14 @@ The price is two more kept tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import isfunction, signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from steppe.curvature.passes import inner, transformed, twice, wanted
@@ -26,7 +29,7 @@ class Elementwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, f: Activation, x: Tensor) -> Tensor:
         ctx.f = f
-        with torch.enable_grad():
+        with _apart():
             leaf = x.detach().requires_grad_()
             slope = _slope(f, leaf, create_graph=False)
         ctx.save_for_backward(x, slope)
@@ -49,7 +52,7 @@ class ElementwisePull(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, f: Activation, g: Tensor, x: Tensor, slope: Tensor) -> Tensor:
         ctx.f = f
-        with torch.enable_grad():
+        with _apart():
             leaf = x.detach().requires_grad_()
             (curve,) = torch.autograd.grad(_slope(f, leaf).sum(), leaf)
         ctx.save_for_backward(g, x, slope, curve.mul_(g))
@@ -69,9 +72,23 @@ def _slope(f: Activation, x: Tensor, *, create_graph: bool = True) -> Tensor:
     return slope
 
 
+@contextmanager
+def _apart() -> Iterator[None]:
+    """For a graph that is gone at once, and does not count as kept."""
+    with torch.enable_grad(), saved_tensors_hooks(_same, _same):
+        yield
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def _rule(activation: Callable[..., Tensor]) -> Callable[..., Tensor | None]:
+    takes = signature(activation) if isfunction(activation) else None
+
     def apply(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
-        if any(given is True for given in (*args, *kwargs.values())):  # in place
+        bound = None if takes is None else takes.bind(input, *args, **kwargs)
+        if bound is not None and bound.arguments.get("inplace"):
             return None
 
         def f(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ torch finds the same numbers in some twenty passes over the tensor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,16 +72,15 @@ class LayerNormPull(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         g, x, w, mean, r = ctx.saved_tensors
-        if torch.is_grad_enabled():  # for a loss that holds derivatives itself
-            found = twice(
-                lambda x, w, b: F.layer_norm(x, w.shape, w, b, ctx.eps),
-                (x, w, torch.zeros_like(w).requires_grad_()),
-                g,
-                grads,
-            )
-            return None, None, *found[:3], None, None
-        by_g, by_x, by_w = wanted(ctx, (True, True, True), 2)
         h, v, c = grads
+        if torch.is_grad_enabled() or any(
+            t is not None and transformed(t) for t in grads
+        ):
+            along, *others = _again(ctx.eps, g, x, w, h, v)
+            if c is not None:
+                along = c.expand_as(g) if along is None else along + c
+            return None, None, along, *others, None, None
+        by_g, by_x, by_w = wanted(ctx, (True, True, True), 2)
         rows = tuple(range(g.dim() - 1))
         n = torch.native_layer_norm(x, w.shape, None, None, ctx.eps)[0]
         along = slope = bent = None
@@ -104,6 +104,22 @@ class LayerNormPull(torch.autograd.Function):
         if by_g and c is not None:
             along = c.expand_as(g) if along is None else along.add_(c)
         return None, None, along, bent, slope, None, None
+
+
+def _again(
+    eps: float, g: Tensor, x: Tensor, w: Tensor, h: Tensor | None, v: Tensor | None
+) -> list[Tensor | None]:
+    """By g, x and w, as transforms and losses that hold derivatives can follow."""
+    follow = torch.is_grad_enabled()
+    with torch.enable_grad():
+        f = partial(_normalise, eps)
+        found = twice(f, (x, w), g, (h, v))
+    # A copy without a graph: transforms do not know `detach`.
+    return [t if t is None or follow else t.clone() for t in found]
+
+
+def _normalise(eps: float, x: Tensor, w: Tensor) -> Tensor:
+    return F.layer_norm(x, w.shape, w, None, eps)
 
 
 def _pull(
@@ -130,6 +146,8 @@ def _rule(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor | None:
+    if not isinstance(normalized_shape, list | tuple) or not isinstance(eps, float):
+        return None
     one = tuple(normalized_shape) == tuple(input.shape[-1:])
     if weight is None or not one or weight.shape != input.shape[-1:] or input.dim() < 2:
         return None

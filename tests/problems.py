@@ -57,10 +57,15 @@ def cnn(seed=0):
         nn.Linear(27, CLASSES),
     )
     model = drawn(nn.Sequential(*layers), seed)
-    with torch.no_grad():
-        model[1].running_mean.uniform_(-0.2, 0.2, generator=generator(seed))
-        model[1].running_var.uniform_(0.5, 2.0, generator=generator(seed))
+    normed(model[1], seed)
     return model
+
+
+def normed(layer, seed=0):
+    """The batch norm with statistics that are not 0 and 1."""
+    layer.running_mean.uniform_(-0.2, 0.2, generator=generator(seed))
+    layer.running_var.uniform_(0.5, 2.0, generator=generator(seed))
+    return layer
 
 
 class Tied(nn.Module):

@@ -260,16 +260,8 @@ def test_dropout_has_the_same_masks_in_every_product():
     torch.testing.assert_close(w @ (H @ v), v @ (redone @ w), rtol=1e-10, atol=0)
 
 
-class Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        return 2 * ctx.saved_tensors[0] * grad
+class Once(problems.Flagged):
+    """Under a name of its own, which is to be told."""
 
 
 NAMES = {

@@ -18,18 +18,16 @@ Shape letters: B rows, I and C channels in and out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steppe.curvature.passes import inner, transformed, wanted
+from steppe.curvature.passes import Rule, applied, transformed, wanted
 
-Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
 Pulled = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weight, bias
 
 
@@ -174,10 +172,10 @@ class Bilinear(torch.autograd.Function):
         looked_for = wanted(ctx, ctx.given, 1)
         if g is None or not any(looked_for):
             return None, None, None, None, *ctx.unneeded
-        # Transforms of functions know torch's operations only.
-        pull: Any = partial(BilinearPull.apply, ctx.op)
-        pull = ctx.op.pull if transformed(g) else pull
-        return None, *pull(looked_for, inner(g), *ctx.saved_tensors), *ctx.unneeded
+        given = (looked_for, g, *ctx.saved_tensors)
+        if transformed(g):
+            return None, *ctx.op.pull(*given), *ctx.unneeded
+        return None, *applied(BilinearPull, ctx.op, *given), *ctx.unneeded
 
 
 class BilinearPull(torch.autograd.Function):
@@ -194,7 +192,6 @@ class BilinearPull(torch.autograd.Function):
         *fixed: Tensor,
     ) -> Pulled:
         ctx.op = op
-        ctx.given = (True, True, w is not None)
         ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g, x, w, *fixed)
@@ -204,7 +201,7 @@ class BilinearPull(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         h, v, c = grads
         g, x, w, *fixed = ctx.saved_tensors
-        by_g, by_x, by_w = wanted(ctx, ctx.given, 2)
+        by_g, by_x, by_w = wanted(ctx, (True, True, w is not None), 2)
         tangents = ctx.op.of_tangents(*fixed)
         terms = []
         if by_g and h is not None:
@@ -228,9 +225,7 @@ def _only(found: Tensor | None, looked_for: bool) -> Tensor | None:
 
 
 def _apply(op: AbstractBilinear, *given: Tensor | None) -> Tensor:
-    linked = (None if t is None else inner(t) for t in given)
-    apply: Any = Bilinear.apply
-    found: Tensor = apply(op, *linked)
+    found: Tensor = applied(Bilinear, op, *given)
     return found
 
 

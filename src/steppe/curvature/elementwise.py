@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from steppe.curvature.passes import inner, transformed, twice, wanted
+from steppe.curvature.passes import Rule, applied, identity, transformed, twice, wanted
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -29,8 +29,7 @@ class Elementwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, f: Activation, x: Tensor) -> Tensor:
         ctx.f = f
-        with _apart():
-            leaf = x.detach().requires_grad_()
+        with _apart(x) as leaf:
             slope = _slope(f, leaf, create_graph=False)
         ctx.save_for_backward(x, slope)
         return f(x)
@@ -42,8 +41,7 @@ class Elementwise(torch.autograd.Function):
             return None, g * slope
         if transformed(g):
             return None, g * _slope(ctx.f, x.view_as(x))
-        apply: Any = ElementwisePull.apply
-        return None, apply(ctx.f, inner(g), x, slope)
+        return None, applied(ElementwisePull, ctx.f, g, x, slope)
 
 
 class ElementwisePull(torch.autograd.Function):
@@ -52,8 +50,7 @@ class ElementwisePull(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, f: Activation, g: Tensor, x: Tensor, slope: Tensor) -> Tensor:
         ctx.f = f
-        with _apart():
-            leaf = x.detach().requires_grad_()
+        with _apart(x) as leaf:
             (curve,) = torch.autograd.grad(_slope(f, leaf).sum(), leaf)
         ctx.save_for_backward(g, x, slope, curve.mul_(g))
         return g * slope
@@ -73,17 +70,13 @@ def _slope(f: Activation, x: Tensor, *, create_graph: bool = True) -> Tensor:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
-    """For a graph that is gone at once, and does not count as kept."""
-    with torch.enable_grad(), saved_tensors_hooks(_same, _same):
-        yield
+def _apart(x: Tensor) -> Iterator[Tensor]:
+    """A leaf for a graph that is gone at once, and does not count as kept."""
+    with torch.enable_grad(), saved_tensors_hooks(identity, identity):
+        yield x.detach().requires_grad_()
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _rule(activation: Callable[..., Tensor]) -> Callable[..., Tensor | None]:
+def _rule(activation: Callable[..., Tensor]) -> Rule:
     takes = signature(activation) if isfunction(activation) else None
 
     def apply(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
@@ -94,14 +87,13 @@ def _rule(activation: Callable[..., Tensor]) -> Callable[..., Tensor | None]:
         def f(x: Tensor) -> Tensor:
             return activation(x, *args, **kwargs)
 
-        made: Any = Elementwise.apply
-        found: Tensor = made(f, inner(input))
+        found: Tensor = applied(Elementwise, f, input)
         return found
 
     return apply
 
 
-RULES: dict[Any, Callable[..., Tensor | None]] = {
+RULES: dict[Any, Rule] = {
     activation: _rule(activation)
     for activation in (F.gelu, F.silu, F.mish, F.softplus, F.elu, F.selu, F.celu)
 }

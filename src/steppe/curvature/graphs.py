@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
 from steppe.curvature.differentiation import check_differentiable, differentiate
+from steppe.curvature.passes import identity
 from steppe.curvature.shortcuts import Shortcuts
 from steppe.objective import Objective
 from steppe.parameters import unflatten
@@ -150,7 +151,7 @@ class RetainedGraphs:
         if self._full:
             return self._build(build)
         held = _Held(self._foreign(index))
-        with saved_tensors_hooks(held.pack, _identity):
+        with saved_tensors_hooks(held.pack, identity):
             graph = self._build(build)
         for tensor in graph.tensors:
             held.pack(tensor)
@@ -204,10 +205,6 @@ class _Held:
 
 def _pointer(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _identity(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _same(now: Sequence[Tensor], then: Sequence[tuple[int, Tensor]]) -> bool:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steppe.curvature.passes import inner, transformed, twice, wanted
+from steppe.curvature.passes import Rule, applied, transformed, twice, wanted
 
 
 class LayerNorm(torch.autograd.Function):
@@ -46,8 +46,8 @@ class LayerNorm(torch.autograd.Function):
             return None, None, None, None
         if transformed(g):
             return *_pull(looked_for, g, *ctx.saved_tensors), None
-        apply: Any = LayerNormPull.apply
-        return *apply(ctx.eps, looked_for, inner(g), *ctx.saved_tensors), None
+        given = (ctx.eps, looked_for, g, *ctx.saved_tensors)
+        return *applied(LayerNormPull, *given), None
 
 
 class LayerNormPull(torch.autograd.Function):
@@ -153,10 +153,8 @@ def _rule(
         return None
     if bias is not None and bias.shape != weight.shape:
         return None
-    given = (None if t is None else inner(t) for t in (input, weight, bias))
-    apply: Any = LayerNorm.apply
-    found: Tensor = apply(*given, eps)
+    found: Tensor = applied(LayerNorm, input, weight, bias, eps)
     return found
 
 
-RULES = {F.layer_norm: _rule}
+RULES: dict[Any, Rule] = {F.layer_norm: _rule}

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
+
 
 def wanted(ctx: Any, given: Sequence[bool], first: int) -> tuple[bool, ...]:
     """Which derivatives by arguments of a function are looked for just now.
@@ -31,6 +33,17 @@ def inner(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor) if tensor.is_leaf else tensor
 
 
+def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
+    """What a function gives, with its tensors linked so that `wanted` can tell."""
+    apply: Any = function.apply
+    return apply(*(inner(t) if isinstance(t, Tensor) else t for t in given))
+
+
+def identity(tensor: Tensor) -> Tensor:
+    """The tensor: a hook that changes nothing."""
+    return tensor
+
+
 def transformed(tensor: Tensor) -> bool:
     """Whether transforms of functions are at work, which know torch's own alone."""
     return torch._C._are_functorch_transforms_active() or bool(
@@ -40,7 +53,7 @@ def transformed(tensor: Tensor) -> bool:
 
 def twice(
     f: Callable[..., Tensor],
-    given: Sequence[Tensor | None],
+    given: Sequence[Tensor],
     g: Tensor,
     tangents: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
@@ -48,18 +61,17 @@ def twice(
 
     Args:
         f: a function of `given`.
-        given: what is differentiated by; None for what is left out.
+        given: what is differentiated by.
         g: gradient in the value of f.
         tangents: of the gradients in `given`; None for zeros.
 
     Returns:
         Derivatives of the sum of <tangent, gradient in given>, by g and by `given`.
     """
-    linked = [None if t is None else t.view_as(t) for t in given]
-    there = [t for t in linked if t is not None and t.requires_grad]
-    g = g.view_as(g)
+    g, *linked = (t.view_as(t) for t in (g, *given))
+    there = [t for t in linked if t.requires_grad]
     first = iter(torch.autograd.grad(f(*linked), there, g, create_graph=True))
-    grads = [next(first) if t is not None and t.requires_grad else None for t in linked]
+    grads = [next(first) if t.requires_grad else None for t in linked]
     pairs = [
         (grad, tangent)
         for grad, tangent in zip(grads, tangents, strict=True)
@@ -67,17 +79,13 @@ def twice(
     ]
     if not pairs:
         return [None] * (1 + len(given))
-    by = [t for t in (g, *there) if t.requires_grad]
     second = iter(
         torch.autograd.grad(
             [grad for grad, _ in pairs],
-            by,
+            [t for t in (g, *linked) if t.requires_grad],
             [tangent for _, tangent in pairs],
             create_graph=True,
             allow_unused=True,
         )
     )
-    return [
-        next(second) if t is not None and t.requires_grad else None
-        for t in (g, *linked)
-    ]
+    return [next(second) if t.requires_grad else None for t in (g, *linked)]

@@ -82,7 +82,7 @@ def spectrum(
     steps, details = min(steps, size), described(H)
     with uncast(H):
         krylov = _walk(H, steps, generator)
-        pairs = [_pairs(krylov, end, min(k, steps), tol, details) for end in (1, -1)]
+        pairs = [_pairs(krylov, end, k, tol, details) for end in (1, -1)]
         trace, frobenius, spent = _sums(H, krylov, draws, generator)
         others = (_walk(H, steps, generator) for _ in range(probes - 1))
         quadrature = [_quadrature(run) for run in chain([krylov], others)]

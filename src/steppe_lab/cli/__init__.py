@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     # Code of the user is found in the current folder; last, so that a file there
     # hides no module of Python or of another package.
     sys.path.append(os.getcwd())
-    resumes = arguments[:1] != [] and arguments[0] in RESUMING
+    resumes = bool(arguments) and arguments[0] in RESUMING
     return reported(lambda: _dispatch(arguments), resumes=resumes)
 
 

@@ -125,7 +125,8 @@ def load(
                 f"{choice.name}."
             )
     settings = {**about.recipe, **({"device": device} if device else {})}
-    _check_home(path, settings)
+    if not device:
+        _check_home(path, settings)
     try:
         recipe = Recipe.model_validate(settings)
         model = recipe.make_model(about.in_shape, about.classes)

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from steppe.errors import SettingError
 
@@ -123,16 +124,43 @@ def copy_(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         torch._foreach_copy_(local_parts(targets), local_parts(sources))
 
 
+def forget_derived() -> None:
+    """Drop tensors that torch has computed from the weights and would use again.
+
+    Whoever changes weights calls it afterwards. Autocast keeps its casts of parameters
+    until its outermost region ends, `torch.nn.utils.parametrize.cached()` what it has
+    computed; the next forward pass would be that of the old weights. Graphs that are
+    built already keep their own tensors.
+    """
+    torch.clear_autocast_cache()
+    parametrize._cache.clear()
+
+
+@torch.no_grad()
+def overwrite_(params: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Give parameters other values, bit for bit."""
+    copy_(params, values)
+    forget_derived()
+
+
+@torch.no_grad()
+def displace_(
+    params: Sequence[Tensor], deltas: Sequence[Tensor], factor: float = 1.0
+) -> None:
+    """Add multiples of tensors of the same shapes to parameters."""
+    if params:
+        torch._foreach_add_(list(params), list(deltas), alpha=factor)
+    forget_derived()
+
+
 @contextmanager
-def restored(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Give copies of tensors; put the values back bit for bit at the end."""
-    saved = [t.detach().clone() for t in tensors]
+def restored(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Give copies of parameters; put the values back bit for bit at the end."""
+    saved = [p.detach().clone() for p in params]
     try:
         yield saved
     finally:
-        if saved:
-            with torch.no_grad():
-                torch._foreach_copy_(list(tensors), saved)
+        overwrite_(params, saved)
 
 
 class BufferSnapshot:
@@ -167,6 +195,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
     Parameters are not copied: what moves them restores them (`restored`).
     """
+    forget_derived()
     parameters = list(model.parameters())
     grads = [p.grad for p in parameters]
     flags = [p.requires_grad for p in parameters]
@@ -185,3 +214,4 @@ def preserved(model: nn.Module) -> Iterator[None]:
         for p, grad, flag in zip(parameters, grads, flags, strict=True):
             p.grad = grad
             p.requires_grad_(flag)
+        forget_derived()  # what was computed without a graph has no gradient later

@@ -33,6 +33,7 @@ from steppe.gates import LookingGate
 from steppe.group_settings import Bounds
 from steppe.keeping import Aside, LossScale
 from steppe.memory import Memory
+from steppe.parameters import forget_derived
 from steppe.perturb import joint_norm
 from steppe.policies import Policy, RandomPolicies, Statistics
 from steppe.registry import OptimizerSpec, Registry
@@ -168,6 +169,7 @@ class AbstractOptimizer(Facade):
                 _advance(plan)
         finally:
             self._stepping, self._waiting = False, []
+            forget_derived()
         self.steps += 1
         return loss
 
@@ -253,6 +255,7 @@ class AbstractOptimizer(Facade):
                     continue
                 total.begin(request)
                 aside.before(index, final=request.final)
+                forget_derived()  # a method may have moved the weights by itself
                 yield index
                 index += 1
                 if not total.end():

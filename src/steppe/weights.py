@@ -14,7 +14,7 @@ from torch import Tensor
 from steppe.errors import UsageError
 from steppe.memory import Memory
 from steppe.parallel import Processes
-from steppe.parameters import copy_, local_parts
+from steppe.parameters import copy_, displace_, local_parts, overwrite_
 from steppe.readings import Readings
 
 
@@ -57,12 +57,11 @@ class Position:
 
     def add(self, deltas: list[Tensor]) -> None:
         """Add displacements, one per parameter."""
-        if self.params:
-            torch._foreach_add_(self.params, deltas)
+        displace_(self.params, deltas)
 
     def reset(self) -> None:
         """Go back to the values at the beginning, bit for bit."""
-        copy_(self.params, self.saved)
+        overwrite_(self.params, self.saved)
 
 
 @dataclass
@@ -163,8 +162,7 @@ class Weights:
             self.depth += 1
             yield here
         finally:
-            with torch.no_grad():
-                here.reset()
+            here.reset()
             self.depth -= 1
 
     def _save(self, params: list[Tensor]) -> list[Tensor]:

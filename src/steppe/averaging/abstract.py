@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from steppe.averaging.places import Places, first_difference, is_number
 from steppe.errors import CheckpointError, SettingError, UsageError
-from steppe.parameters import BufferSnapshot, restored
+from steppe.parameters import BufferSnapshot, forget_derived, overwrite_, restored
 from steppe.registry import Registry, Spec
 
 STATE_FORMAT = 1  # of a state_dict
@@ -224,8 +224,7 @@ class AbstractAverage(ABC):
         self._inside = True
         try:
             with restored(live):
-                with torch.no_grad():
-                    torch._foreach_copy_(live, mean.tensors)
+                overwrite_(live, mean.tensors)
                 yield
         finally:
             buffers.put_back()
@@ -255,6 +254,7 @@ class AbstractAverage(ABC):
             )
         for name, tensor in target.items():
             tensor.copy_(source[name])
+        forget_derived()
 
     # ---- saving ------------------------------------------------------------------
 

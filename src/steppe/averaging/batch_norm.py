@@ -21,7 +21,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._pytree import tree_map
 
 from steppe.errors import DataError, SettingError
-from steppe.parameters import BufferSnapshot
+from steppe.parameters import BufferSnapshot, forget_derived
 
 Forward = Callable[[nn.Module, Any], object]
 
@@ -62,6 +62,7 @@ def reestimate(
     device: torch.device = layers[0].running_mean.device
     saved = BufferSnapshot(model)
     read = 0
+    forget_derived()
     try:
         with _collecting(model, layers) as collectors:
             for batch in batches:
@@ -69,6 +70,7 @@ def reestimate(
                 read += 1
     finally:
         saved.put_back()
+        forget_derived()  # what was computed without a graph has no gradient later
     if not read:
         raise DataError("there is no batch to estimate from; give at least one.")
     reached = [collector for collector in collectors if collector.calls]

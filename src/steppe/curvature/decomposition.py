@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.objective import Objective
-from steppe.parameters import restored, unflatten
+from steppe.parameters import displace_, overwrite_, restored, unflatten
 from steppe.results import Cost
 
 FACTORS = (0.25, 0.33, 0.5, 1.0, 2.0, 3.0, 4.0)
@@ -77,8 +77,8 @@ def _losses(objective: Objective, steps: Iterable[Tensor]) -> list[float]:
     found = []
     with objective.measuring(), restored(params) as base, torch.no_grad():
         for step in steps:
-            torch._foreach_copy_(params, base)
-            torch._foreach_add_(params, unflatten(step, params))
+            overwrite_(params, base)
+            displace_(params, unflatten(step, params))
             found.append(float(objective.mean_loss()))
     objective.cost += Cost(forwards=len(found))
     return found

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steppe.curvature.differentiation import differentiate
 from steppe.curvature.graphs import AbstractProducts, Metric
-from steppe.parameters import restored
+from steppe.parameters import displace_, restored
 
 Value = TypeVar("Value")
 
@@ -109,7 +109,5 @@ def _moved(
     params: Sequence[Tensor], pieces: Sequence[Tensor], factor: float
 ) -> Iterator[None]:
     with restored(params):
-        with torch.no_grad():
-            for p, piece in zip(params, pieces, strict=True):
-                p.add_(piece, alpha=factor)
+        displace_(params, pieces, factor)
         yield

@@ -19,7 +19,7 @@ from torch import Tensor
 from steppe.errors import SettingError
 from steppe.landscapes.subspaces import Line, check_same
 from steppe.objective import Objective
-from steppe.parameters import restored
+from steppe.parameters import displace_, overwrite_, restored
 from steppe.results import Cost, Surface
 
 Progress = Callable[[int, int], None]
@@ -84,8 +84,8 @@ def _moments(
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
-                torch._foreach_copy_(params, base)
-                torch._foreach_add_(params, toward, alpha=coordinate)
+                overwrite_(params, base)
+                displace_(params, toward, coordinate)
                 losses = objective.batch_losses(index).double()
                 if not terms and len(losses):  # squares about a mean do not cancel
                     moments[0, i] = losses.mean()

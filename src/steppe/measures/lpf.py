@@ -20,7 +20,7 @@ from steppe.errors import SettingError
 from steppe.linalg.operator import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective
-from steppe.parameters import restored
+from steppe.parameters import displace_, overwrite_, restored
 from steppe.perturb import filter_noise, gaussian_noise
 from steppe.results import Cost, Estimate
 
@@ -41,8 +41,8 @@ def smoothed_losses(
         around = []
         for _ in range(samples):
             noise = NOISES[scale](centre, sigma, generator)
-            torch._foreach_copy_(list(params), centre)
-            torch._foreach_add_(list(params), noise)
+            overwrite_(params, centre)
+            displace_(params, noise)
             around.append(objective.mean_loss())
     objective.cost += Cost(forwards=samples + 1)
     return base.cpu(), torch.stack(around).cpu()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from steppe.parallel import Processes
-from steppe.parameters import BufferSnapshot
+from steppe.parameters import BufferSnapshot, MetricSnapshot
 from steppe.perturb import joint_dot, joint_norm
 from steppe.policies import Policy
 from steppe.readings import Readings
@@ -41,6 +41,7 @@ class Aside:
         self._random = RandomState(params) if policy.rng == "replay" else None
         self._statistics_of = policy.model if statistics else None
         self._buffers: BufferSnapshot | None = None
+        self._metrics: MetricSnapshot | None = None
         self._first: dict[Tensor, Tensor] = {}
         processes.begin()
 
@@ -51,14 +52,22 @@ class Aside:
         if self._random is not None and index > 0:
             self._random.put_back()
 
-    def after(self, index: int, weights: Weights) -> None:
-        """Keep what the first pass left, and gradients of any pass for the method."""
+    def after(self, index: int, weights: Weights, *, whole: bool) -> None:
+        """Keep what the first pass left, and gradients of any pass for the method.
+
+        Args:
+            index: of the pass.
+            weights: of the running step.
+            whole: whether every pass sees the batch that this one saw.
+        """
         if self._processes.borrows and not self._final:
             _own_gradients(self._params)
         if index > 0:
             return
         if self._statistics_of is not None:
             self._buffers = BufferSnapshot(self._statistics_of)
+        if whole and self._policy.metrics:
+            self._metrics = MetricSnapshot(self._policy.metrics)
         if self._policy.monitor:
             self._first = {p: g.clone() for p, g in weights.gradients().items()}
 
@@ -67,6 +76,8 @@ class Aside:
         self._processes.end()
         if self._buffers is not None:
             self._buffers.put_back()
+        if self._metrics is not None:
+            self._metrics.put_back()
         if self._running is not None:
             _add_running(self._params, self._running, add=finished)
 

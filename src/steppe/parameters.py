@@ -5,9 +5,10 @@ Shape letters: P parameter tensors, D parameters in all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,9 +190,49 @@ class BufferSnapshot:
             module._buffers[name] = buffer
 
 
+def metrics_in(model: nn.Module) -> tuple[nn.Module, ...]:
+    """Modules that count what they are called with, by the names torchmetrics uses."""
+    return tuple(
+        module
+        for module in model.modules()
+        if isinstance(vars(module).get("_defaults"), dict)
+        and callable(getattr(module, "update", None))
+        and callable(getattr(module, "reset", None))
+    )
+
+
+class MetricSnapshot:
+    """States of metrics as they are now; these are plain attributes, not buffers."""
+
+    def __init__(self, metrics: Iterable[nn.Module]) -> None:
+        places = [vars(metric) for metric in metrics]
+        self._places = [(place, dict(place), _state_copies(place)) for place in places]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Give every metric its attributes back, and its states their values."""
+        for place, objects, states in self._places:
+            place.update(objects)
+            for name, copy in states.items():
+                state = objects[name]
+                if isinstance(state, Tensor):  # some metrics add to it in place
+                    state.copy_(copy)
+                else:
+                    state[:] = copy
+
+
+def _state_copies(place: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: place[name].detach().clone()
+        if isinstance(place[name], Tensor)
+        else list(place[name])
+        for name in place["_defaults"]
+    }
+
+
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Put modes, buffers, gradients and random state back, also after an exception.
+    """Put modes, buffers, metrics, gradients and random state back, in any case.
 
     Parameters are not copied: what moves them restores them (`restored`).
     """
@@ -201,6 +242,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     flags = [p.requires_grad for p in parameters]
     modes = [(module, module.training) for module in model.modules()]
     buffers = BufferSnapshot(model)
+    metrics = MetricSnapshot(metrics_in(model))
     devices = sorted({p.device.index for p in parameters if p.is_cuda})
     try:
         with torch.random.fork_rng(devices=devices):
@@ -209,6 +251,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         buffers.put_back()
+        metrics.put_back()
         for module, mode in modes:
             module.training = mode
         for p, grad, flag in zip(parameters, grads, flags, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from steppe.errors import SettingError
 from steppe.gates import Gate, LookingGate
 from steppe.parallel import Processes, Sync
-from steppe.parameters import named, norm_parameters
+from steppe.parameters import metrics_in, named, norm_parameters
 from steppe.registry import unknown_name
 
 Statistics = Literal["first", "all"]
@@ -24,8 +25,8 @@ class Policies(TypedDict, total=False):
 
     Attributes:
         model: the module that the loop calls, such as a `DistributedDataParallel`; give
-            it whenever the network has running statistics (batch norm) or several
-            processes train it, both go by it.
+            it whenever the network has running statistics (batch norm) or metrics that
+            it updates itself, or several processes train it; all go by it.
         batch_norm: "first" keeps only what the first pass of a step writes to buffers
             (running statistics of batch norm) and needs `model`, "all" keeps every
             pass's; None, the default, is the method's own policy where `model` is
@@ -190,6 +191,11 @@ class Policy:
                 "those that it was made with."
             )
         return chosen
+
+    @cached_property
+    def metrics(self) -> tuple[nn.Module, ...]:
+        """Metrics in the model at the first step; they count every batch once."""
+        return () if self.model is None else metrics_in(self.model)
 
     def names(self) -> Mapping[Tensor, str]:
         """Names of the parameters in the model, empty without one."""

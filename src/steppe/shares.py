@@ -36,6 +36,15 @@ class ShareSum:
         """Whether this pass adds to earlier ones."""
         return self._request.adds and self._request.part > 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether this pass saw all of the batch, as each of the others will.
+
+        Separate shares that nobody took are batches of their own, one per pass.
+        """
+        untaken = self._request.adds and self._rows == math.inf
+        return self._request.parts == 1 or untaken
+
     def holds(self, request: Request) -> bool:
         """Whether the batch has that share: a short one has as many as it has rows."""
         return not request.adds or request.part < self._rows

@@ -264,7 +264,7 @@ class AbstractOptimizer(Facade):
                         "backward() on the loss in every pass."
                     )
                 scale.undo(weights)
-                aside.after(index - 1, weights)
+                aside.after(index - 1, weights, whole=total.whole)
                 if index == 1 and not self._stays_open(scale):
                     with torch.no_grad():
                         plan.close()

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.integrations.window import Piece, pieces, steppe_optimizer
+from steppe.parameters import MetricSnapshot, metrics_in
 from steppe.stepping import AbstractOptimizer
 
 
@@ -153,7 +154,8 @@ class SteppeModule:
             The loss of the last micro-batch; None, without any gradient, where
             training_step gave a loss for none of them.
         """
-        loss = None
+        module: Any = self
+        loss, metrics = None, MetricSnapshot(())
         try:
             for index in opt.passes():
                 self._silent = index > 0
@@ -167,8 +169,12 @@ class SteppeModule:
                             self._replay(opt)
                 if loss is None:
                     break
+                seen = sum(piece.part for piece in parts)  # micro-batches
+                if index == 0 and seen == len(self._window):
+                    metrics = MetricSnapshot(metrics_in(module))
         finally:
             self._piece, self._silent = None, False
+            metrics.put_back()
         return loss
 
     def _replay(self, opt: AbstractOptimizer) -> None:

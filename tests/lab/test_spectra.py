@@ -134,7 +134,8 @@ def test_as_many_steps_as_parameters_leave_nothing_to_draw(steppe, checkpoint):
     assert "of all eigenvalues, so the trace" in page
     assert "as many steps as there are eigenvalues give all of them" in page
     assert "random vectors" not in page
-    assert "counted softly, of 160; exact" in page
+    assert "over the positive ones of 160 eigenvalues λ, α = " in page
+    assert "a hundredth of the largest; exact" in page
     assert "tensor by tensor" not in out
     assert "reach at least" not in out
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.linalg.deflation import Draws
@@ -31,6 +29,7 @@ from steppe.linalg.operator import (
     uncast,
     widened,
 )
+from steppe.linalg.quadrature import Run, measures, recognised, shares, singles
 from steppe.linalg.sampling import Sample, rooted
 from steppe.results import Eigenpairs, Estimate, Spectrum
 
@@ -50,6 +49,15 @@ def spectrum(
     Every probe is a vector of random signs from which a Krylov space is built. More
     steps resolve finer detail, more probes average over the start; at equal cost steps
     matter as much. Memory is `steps` vectors of D numbers, twice where probes > 1.
+
+    A pair that has converged, apart from its neighbours and from 0, counts as one
+    eigenvalue exactly; only the other weights are random. Whether it is one is known
+    from two probes: of a multiple eigenvalue they see two vectors, and its weight stays
+    as it was drawn. A single probe sees one vector of an eigenspace, so the pair is
+    taken for one eigenvalue unless its weight is above 10.83 / D, which one eigenvalue
+    has once in a thousand starts: take `probes=2` where eigenvalues may have copies.
+    What is 0 to within the residual is never taken for one. The other weights agree
+    with the trace, as far as that is known.
 
     Args:
         H: symmetric operator of shape (D, D), or a dense tensor.
@@ -84,12 +92,24 @@ def spectrum(
         krylov = _walk(H, steps, generator)
         pairs = [_pairs(krylov, end, k, tol, details) for end in (1, -1)]
         trace, frobenius, spent = _sums(H, krylov, draws, generator)
-        others = (_walk(H, steps, generator) for _ in range(probes - 1))
-        quadrature = [_quadrature(run) for run in chain([krylov], others)]
-    nodes, weights = zip(*quadrature, strict=True)
+        runs = [Run.of(krylov)]
+        wanted = runs[0].single.nonzero()[:, 0]
+        places = [wanted]
+        for _ in range(probes - 1):
+            other = _walk(H, steps, generator)
+            runs.append(Run.of(other))
+            places.append(recognised(H, krylov, other, wanted))
+    if krylov.exhausted:  # these are all eigenvalues, whatever the start
+        single = torch.ones(probes, steps, dtype=torch.bool)
+        weights = torch.full(single.shape, 1 / size, dtype=torch.float64)
+    else:
+        single = singles(runs, places, size)
+        weights = shares(runs, single, size, trace)
     return Spectrum(
-        nodes=torch.stack(nodes),
-        weights=torch.stack(weights),
+        nodes=torch.stack([run.nodes for run in runs]),
+        weights=weights,
+        single=single,
+        starts=measures(runs),
         size=size,
         top=pairs[0],
         bottom=pairs[1],
@@ -105,14 +125,6 @@ def _walk(H: LinearOperator, steps: int, generator: torch.Generator) -> Krylov:
     for _ in range(steps):
         krylov.step()
     return krylov
-
-
-def _quadrature(krylov: Krylov) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of the spectral measure of the start vector, (m,) each."""
-    values, coefficients, _ = krylov.ritz()
-    if krylov.exhausted:  # these are all eigenvalues, whatever the start
-        return values, torch.full_like(values, 1 / len(values))
-    return values, coefficients[0].square()
 
 
 def _pairs(

@@ -43,8 +43,9 @@ def density(
     figure, axes = canvas(theme)
     grid, height = spectrum.density(sigma, points=POINTS)
     if floor is None:
-        width = (float(spectrum.nodes.min()) - float(grid[0])) / 3  # see the grid
-        alone = 1 / (spectrum.size * width * math.sqrt(2 * math.pi))
+        # The density is a mean over cells, so a narrow bell is as wide as its cell.
+        step, width = float(grid[1] - grid[0]), spectrum.width(sigma)
+        alone = math.erf(step / (2 * width * math.sqrt(2))) / (spectrum.size * step)
         floor = max(alone / 10, float(height.max()) * 10.0**-DECADES)
     height = height + floor
     curve, top, bottom = looks(("density", "top", "bottom"), theme).values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.results import Eigenpairs, Estimate
-from steppe_lab.reports.numbers import number, percent, with_error
+from steppe_lab.reports.numbers import number, one_or_more, percent, with_error
 from steppe_lab.studies.spectra import Layers, NetworkSpectrum
 
 MATRICES = {
@@ -77,15 +77,14 @@ def sums(found: NetworkSpectrum) -> list[Sum]:
         name = MATRICES[layers.matrix]
         heading = "trace, tensor by tensor" if same else f"trace of the {name}"
         rows.append(Sum(heading, estimate(layers.total), _drawn(layers.total)))
-    alpha = found.settings.alpha
     return [
         *rows,
         Sum("Frobenius norm", estimate(whole.frobenius), _drawn(whole.frobenius)),
         Sum(
-            f"effective dimension at {alpha:g}",
+            "effective dimension",
             estimate(found.effective_dimension),
-            f"directions that are sharper than {alpha:g}, counted softly, of "
-            f"{whole.size:,}; {_probes(found)}",
+            f"sum of λ / (λ + α) over the positive ones of {whole.size:,} eigenvalues "
+            f"λ, α = {_alpha(found)}; {_probes(found)}",
         ),
         Sum(
             "sum of the Ritz values",
@@ -214,8 +213,14 @@ def _drawn(found: Estimate) -> str:
     return f"± standard error, {found.samples} draws" if found.samples else "exact"
 
 
+def _alpha(found: NetworkSpectrum) -> str:
+    alpha = number(found.effective_dimension.details["alpha"])
+    given = found.settings.alpha is not None
+    return alpha if given else f"{alpha}, a hundredth of the largest"
+
+
 def _probes(found: NetworkSpectrum) -> str:
     probes = found.effective_dimension.samples
     if not probes:
         return "exact"
-    return f"{probes} probes" if probes > 1 else "one probe, so without an error"
+    return f"± standard error, {one_or_more(probes, 'probe')}"

@@ -70,8 +70,9 @@ class SpectrumSettings(BaseModel):
     sigma: str = "quadrature"
     """Width of the Gaussians in the density: quadrature for what the steps resolve,
     pyhessian for the narrow ones of that program, or a number."""
-    alpha: float = Field(default=1.0, gt=0.0)
-    """Curvature above which the effective dimension counts a direction, softly."""
+    alpha: float | None = Field(default=None, gt=0.0)
+    """Of the effective dimension, the sum of l / (l + alpha) over the positive
+    eigenvalues l; the default is a hundredth of the largest."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of the random vectors."""
 

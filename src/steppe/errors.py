@@ -31,3 +31,14 @@ class CheckpointError(SteppeError, ValueError):
 
 class StoreError(SteppeError, RuntimeError):
     """A run store that cannot be read or written."""
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra, for the end of a sentence.
+
+    Example:
+        >>> install("viz")
+        "run pip install '.[viz]' in a clone of steppe"
+    """
+    # A clone: no package index has steppe, so a name alone would find nothing there.
+    return f"run pip install '.[{extra}]' in a clone of steppe"

@@ -341,7 +341,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path):
     [("train", "the same command goes on there"), ("spectrum", "begins anew")],
 )
 def test_a_stopped_command_says_whether_it_can_go_on(steppe, monkeypatch, verb, said):
-    def stop(arguments):
+    def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("steppe_lab.cli._dispatch", stop)

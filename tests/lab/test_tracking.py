@@ -239,9 +239,7 @@ def test_tensorboard_forgets_what_a_stopped_run_wrote_too_far(tmp_path):
 
 def test_without_tensorboard_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(
-        SettingError, match=r"needs TensorBoard: pip install 'steppe\[tensorboard\]'"
-    ):
+    with pytest.raises(SettingError, match=r"pip install '\.\[tensorboard\]' in a cl"):
         recipe(track="spectrum:tensorboard=true").check()
 
 

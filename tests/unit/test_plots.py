@@ -130,7 +130,7 @@ def test_every_colour_stands_out_from_the_page(theme, page):
 def test_without_matplotlib_one_sentence_says_what_to_install(monkeypatch):
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError, match=r"pip install 'steppe\[viz\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[viz\]' in a clone"):
         draw_lines("light", 1.0)
 
 

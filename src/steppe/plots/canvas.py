@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from steppe.errors import UsageError
+from steppe.errors import UsageError, install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,8 +77,7 @@ def canvas(theme: Theme, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError(
-            "plots need matplotlib, which comes with an extra: "
-            "pip install 'steppe[viz]'."
+            f"plots need matplotlib, which is not installed; {install('viz')}."
         ) from None
     ink, grid = _INK[theme], _GRID[theme]
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")

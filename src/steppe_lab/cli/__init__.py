@@ -7,9 +7,14 @@ of the lab and renders what it returns.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
+
+from steppe.errors import install
+
+HELP, VERSION = ("-h", "--help", "help"), "--version"
 
 VERBS = {
     "compare": "train several optimizers, measure flatness, write a report",
@@ -20,6 +25,17 @@ VERBS = {
     "list": "list optimizers, averages, measures, models and data sets",
 }
 RESUMING = ("compare", "train")  # verbs that go on where they were stopped
+# What the command needs beyond torch and numpy; the extra `lab` installs it.
+PACKAGES = (
+    "jinja2",
+    "matplotlib",
+    "pydantic",
+    "rich",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "tyro",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,35 +43,60 @@ def main(argv: list[str] | None = None) -> int:
 
     The exit code is 0, 1 when some runs failed, 2 for a mistake, 130 after Ctrl-C.
     """
+    missing = [name for name in PACKAGES if not _is_installed(name)]
+    if missing:
+        sys.stderr.write(
+            f"steppe: the command needs {', '.join(missing)} beside the library; "
+            f"{install('lab')}.\n"
+        )
+        return 2
     from steppe_lab.cli.mistakes import reported
+    from steppe_lab.cli.streams import open_streams
 
+    open_streams()
     arguments = sys.argv[1:] if argv is None else argv
     # Code of the user is found in the current folder; last, so that a file there
     # hides no module of Python or of another package.
     sys.path.append(os.getcwd())
     resumes = bool(arguments) and arguments[0] in RESUMING
-    return reported(lambda: _dispatch(arguments), resumes=resumes)
+    last = argv is None  # nothing but the end of the process comes after
+    return reported(lambda: _with_results(arguments, last), resumes=resumes)
 
 
-def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())  # noqa: T201
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # one that is being hidden
+        return False
+
+
+def _with_results(arguments: list[str], last: bool) -> int:
+    from steppe_lab.cli.streams import results_apart
+
+    with results_apart(for_good=last) as results:
+        return _dispatch(arguments, results)
+
+
+def _dispatch(arguments: list[str], results: TextIO) -> int:
+    if not arguments or arguments[0] in HELP:
+        results.write(_usage())
         return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if arguments[0] == VERSION:
         from importlib.metadata import version
 
-        print(f"steppe {version('steppe')}")  # noqa: T201
+        results.write(f"steppe {version('steppe')}\n")
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
         from steppe.registry import unknown_name
 
-        raise unknown_name("verb", verb, VERBS)
+        raise unknown_name("verb", verb, (*VERBS, "--help", VERSION))
     from steppe_lab.cli.parsing import parse
 
     module = verb_module(verb)
-    result: int = module.run(parse(module.Args, verb, VERBS[verb], rest))
-    return result
+    parsed = parse(module.Args, verb, VERBS[verb], rest, results)
+    code: int = 0 if parsed is None else module.run(parsed, results)
+    return code
 
 
 def verb_module(verb: str) -> Any:
@@ -74,4 +115,4 @@ def _usage() -> str:
         "steppe VERB --help shows the options of a verb.",
         "A method is written name or name:setting=value,setting=value.",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"

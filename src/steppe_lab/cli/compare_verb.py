@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 from pydantic import Field
-from rich.console import Console
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, cores, open_store, prints_aside, use_data_dir
+from steppe_lab.cli.options import OUT, cores, open_store, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
+from steppe_lab.cli.streams import console
 from steppe_lab.studies.settings import CompareSettings
 
 
@@ -34,7 +34,7 @@ class Args(Arguments, CompareSettings):
     """Print one JSON object per network instead of tables."""
 
 
-def run(args: Args) -> int:
+def run(args: Args, results: TextIO) -> int:
     """Do what is left of the comparison, print it, write the report."""
     from steppe_lab.reports.publishing import publish
     from steppe_lab.reports.reading import reading
@@ -49,7 +49,7 @@ def run(args: Args) -> int:
     use_data_dir(args.data_dir)
     names = CompareSettings.model_fields
     settings = CompareSettings(**{name: getattr(args, name) for name in names})
-    with prints_aside(), progress() as tell:
+    with progress() as tell:
         if settings.sweep:
             settings = with_validation(settings)
         comparison = Study(settings, open_store(args.out)).run(
@@ -65,19 +65,19 @@ def run(args: Args) -> int:
     report = publish(comparison, args.out / "reports", data_dir=args.data_dir)
     if args.as_json:
         for row in rows(comparison):
-            print(json_line(row))  # noqa: T201
+            print(json_line(row), file=results)
         return code
-    console = Console(highlight=False)
+    page = console(results)
     summary = summarise(comparison)
-    console.print(table(summary))
+    page.print(table(summary))
     sweep = sweep_of(comparison)
     if sweep is not None:
-        console.print(sweep_table(sweep))
+        page.print(sweep_table(sweep))
         told, answer = list(comparison.failures), sweep.answer
     else:
         *told, answer = reading(summary)
     for sentence in told:
-        console.print(f"- {sentence}", markup=False)
-    console.print(f"\n{answer}", markup=False)
-    console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
+        page.print(f"- {sentence}", markup=False)
+    page.print(f"\n{answer}", markup=False)
+    page.print(f"\nReport: {report}", markup=False, soft_wrap=True)
     return code

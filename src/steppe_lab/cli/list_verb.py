@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
 from steppe.registry import NOT_GIVEN, Registry
 from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.streams import console
 
 Kind = Literal[
     "all",
@@ -35,7 +35,7 @@ class Args(Arguments):
     """Print one JSON object instead of tables."""
 
 
-def run(args: Args) -> int:
+def run(args: Args, results: TextIO) -> int:
     """Print the registries; parts are values of settings: schedules, gates, balls."""
     from steppe.measures import MEASURES
     from steppe.parts import part_registries
@@ -60,12 +60,12 @@ def run(args: Args) -> int:
             for registries in wanted.values()
             for registry in registries
         }
-        print(json.dumps(found))  # noqa: T201
+        print(json.dumps(found), file=results)
         return 0
-    console = Console(highlight=False)
+    page = console(results)
     for registries in wanted.values():
         for registry in registries:
-            console.print(_table(registry, registry.kind in parts))
+            page.print(_table(registry, registry.kind in parts))
     return 0
 
 

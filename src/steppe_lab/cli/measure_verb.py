@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO
 
 import tyro
 from pydantic import Field
-from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import prints_aside, use_data_dir
+from steppe_lab.cli.options import use_data_dir
 from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.streams import console
 
 
 class Args(Arguments):
@@ -40,7 +40,7 @@ class Args(Arguments):
     """Print one JSON object instead of a table."""
 
 
-def run(args: Args) -> int:
+def run(args: Args, results: TextIO) -> int:
     """Measure and print."""
     from steppe.measures import MEASURES
     from steppe_lab.studies.files import json_line, write_json
@@ -48,21 +48,20 @@ def run(args: Args) -> int:
     from steppe_lab.studies.trials import estimate_record
 
     use_data_dir(args.data_dir)
-    with prints_aside():
-        found = measure_one(
-            args.checkpoint,
-            args.measures,
-            part=args.part,
-            samples=args.samples,
-            seed=args.seed,
-            device=args.device,
-            trust=args.trust,
-        )
+    found = measure_one(
+        args.checkpoint,
+        args.measures,
+        part=args.part,
+        samples=args.samples,
+        seed=args.seed,
+        device=args.device,
+        trust=args.trust,
+    )
     records = {name: estimate_record(estimate) for name, estimate in found.items()}
     if args.out is not None:
         write_json(args.out, records)
     if args.as_json:
-        print(json_line(records))  # noqa: T201
+        print(json_line(records), file=results)
         return 0
     table = Table("measure", "value", "standard error", "unit", "draws")
     for name, estimate in found.items():
@@ -70,10 +69,10 @@ def run(args: Args) -> int:
         error = f"{estimate.stderr:.2g}" if estimate.samples else "none drawn"
         unit = MEASURES[MEASURES.parse(name).name].spec.units
         table.add_row(name, value, error, unit, str(estimate.samples))
-    console = Console(highlight=False)
-    console.print(table)
+    page = console(results)
+    page.print(table)
     terms = next(iter(found.values())).details["terms"]
-    console.print(f"On {terms} {args.part} samples.", markup=False)
+    page.print(f"On {terms} {args.part} samples.", markup=False)
     if not all(estimate.converged for estimate in found.values()):
-        console.print("(?) did not reach its accuracy; raise its budget.", markup=False)
+        page.print("(?) did not reach its accuracy; raise its budget.", markup=False)
     return 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -12,6 +15,7 @@ from steppe.errors import SteppeError
 
 INTERRUPTED = 130  # as shells count Ctrl-C
 MISTAKE = 2
+_LONG = re.compile(r"\S{400,}")  # words that nobody reads
 
 
 class ParseError(SteppeError):
@@ -28,16 +32,30 @@ def reported(run: Callable[[], int], *, resumes: bool) -> int:
     try:
         return run()
     except SteppeError as error:
-        return _say(str(error))
+        return say(str(error))
     except ValidationError as error:
-        return _say(sentence(error))
+        return say(sentence(error))
     except KeyboardInterrupt:
         kept = "what is finished is kept, and the same command goes on there"
-        _say(f"stopped; {kept if resumes else 'the same command begins anew'}.")
+        say(f"stopped; {kept if resumes else 'the same command begins anew'}.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return say(refusal(error))
+    except MemoryError:
+        return say("memory is full; ask for less, such as a smaller --model.")
+
+
+def refusal(error: OSError) -> str:
+    """One sentence for what the operating system refuses."""
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is None:
+        return f"the output cannot be written: {reason}; write it elsewhere."
+    # Python writes these names into its texts as bytes that it cannot read.
+    name = os.fsdecode(error.filename) if error.filename else "''"
+    fix = "shorten it" if error.errno == errno.ENAMETOOLONG else "name another place"
+    return f"cannot use {name}: {reason}; {fix}."
 
 
 def sentence(error: ValidationError) -> str:
@@ -54,6 +72,10 @@ def sentence(error: ValidationError) -> str:
     return f"{name} must {rule}, got {first['input']!r}."
 
 
-def _say(text: str) -> int:
-    sys.stderr.write(f"steppe: {' '.join(text.split())}\n")
+def say(text: str) -> int:
+    """Write one line to stderr, where that can be written, and give the exit code."""
+    whole = _LONG.sub(lambda word: f"{word[0][:60]}...{word[0][-20:]}", text)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"steppe: {' '.join(whole.split())}\n")
+        sys.stderr.flush()
     return MISTAKE

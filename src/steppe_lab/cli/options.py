@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +18,6 @@ def use_data_dir(data_dir: Path | None) -> None:
 
     if data_dir is not None:
         os.environ[DATA_DIR] = str(data_dir.resolve())
-
-
-def prints_aside() -> contextlib.AbstractContextManager[object]:
-    """What code of the user prints goes to stderr; stdout is for results."""
-    return contextlib.redirect_stdout(sys.stderr)
 
 
 def open_store(out: Path) -> Store:

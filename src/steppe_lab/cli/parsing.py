@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import io
 import re
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import tyro
 from pydantic import BaseModel, ValidationError, model_validator
@@ -29,8 +29,14 @@ class Arguments(BaseModel):
 Record = TypeVar("Record", bound=Arguments)
 
 
-def parse(record: type[Record], verb: str, about: str, arguments: list[str]) -> Record:
-    """Read the arguments of a verb.
+def parse(
+    record: type[Record],
+    verb: str,
+    about: str,
+    arguments: list[str],
+    results: TextIO,
+) -> Record | None:
+    """Read the arguments of a verb; None when they ask for help, which is then given.
 
     Raises:
         ParseError: an option that does not exist, or a value that makes no sense.
@@ -38,7 +44,7 @@ def parse(record: type[Record], verb: str, about: str, arguments: list[str]) -> 
     check_options(record, verb, arguments)
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(results):
             return tyro.cli(
                 record,
                 prog=f"steppe {verb}",
@@ -49,7 +55,7 @@ def parse(record: type[Record], verb: str, about: str, arguments: list[str]) -> 
     except SystemExit as stop:
         if stop.code:
             raise ParseError(_complaint(said.getvalue(), verb)) from None
-        raise
+        return None
 
 
 def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,6 +52,8 @@ def in_tenths(tell: Tell, total: int) -> Callable[[float, str], None]:
 
 
 def _line(_: float, finished: int, total: int, text: str, ended: bool) -> None:
-    if ended:
-        sys.stderr.write(f"[{finished}/{total}] {text}\n")
-        sys.stderr.flush()
+    # Work does not stop because nobody reads how far it is.
+    with suppress(OSError):
+        if ended:
+            sys.stderr.write(f"[{finished}/{total}] {text}\n")
+            sys.stderr.flush()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, open_store, prints_aside
+from steppe_lab.cli.options import OUT, open_store
 from steppe_lab.cli.parsing import Arguments
 
 
@@ -23,19 +23,18 @@ class Args(Arguments):
     """Print one JSON object per network instead of the place of the report."""
 
 
-def run(args: Args) -> int:
+def run(args: Args, results: TextIO) -> int:
     """Collect, render, say where."""
     from steppe_lab.reports.publishing import publish
     from steppe_lab.reports.rows import rows
     from steppe_lab.studies.compare import stored_study
     from steppe_lab.studies.files import json_line
 
-    with prints_aside():
-        comparison = stored_study(open_store(args.out), args.name).collect()
+    comparison = stored_study(open_store(args.out), args.name).collect()
     report = publish(comparison, args.out / "reports", again=True)
     if args.as_json:
         for row in rows(comparison):
-            print(json_line(row))  # noqa: T201
+            print(json_line(row), file=results)
         return 0
-    print(report)  # noqa: T201
+    print(report, file=results)
     return 0

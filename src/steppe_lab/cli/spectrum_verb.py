@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
-from rich.console import Console
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, prints_aside, use_data_dir
+from steppe_lab.cli.options import OUT, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import in_tenths, progress
+from steppe_lab.cli.streams import console
 from steppe_lab.studies.settings import SpectrumSettings
 
 
@@ -32,7 +32,7 @@ class Args(Arguments, SpectrumSettings):
     """Print one JSON object instead of tables."""
 
 
-def run(args: Args) -> int:
+def run(args: Args, results: TextIO) -> int:
     """Find the spectrum, print it, write its files."""
     from steppe_lab.reports.spectrum_files import claim, folder_for, publish_spectrum
     from steppe_lab.reports.spectrum_tables import (
@@ -52,7 +52,7 @@ def run(args: Args) -> int:
     use_data_dir(args.data_dir)
     names = SpectrumSettings.model_fields
     settings = SpectrumSettings(**{name: getattr(args, name) for name in names})
-    with prints_aside(), progress() as tell:
+    with progress() as tell:
         network = open_network(
             args.checkpoint, settings, device=args.device, trust=args.trust
         )
@@ -64,15 +64,15 @@ def run(args: Args) -> int:
         paths = publish_spectrum(found, folder, data_dir=args.data_dir)
     if args.as_json:
         files = {name: str(path) for name, path in paths.items()}
-        print(json_line({**spectrum_record(found), "files": files}))  # noqa: T201
+        print(json_line({**spectrum_record(found), "files": files}), file=results)
         return 0
-    console = Console(highlight=False)
+    page = console(results)
     for sentence in answer(found):
-        console.print(sentence, markup=False)
+        page.print(sentence, markup=False)
     tables = [ends_table(found)] if settings.k else []
     for table in (*tables, sums_table(found), layers_table(found)):
-        console.print(table)
+        page.print(table)
     for sentence in (layers_note(found.layers), *doubts(found)):
-        console.print(sentence, markup=False)
-    console.print(f"\nReport: {paths['page']}", markup=False, soft_wrap=True)
+        page.print(sentence, markup=False)
+    page.print(f"\nReport: {paths['page']}", markup=False, soft_wrap=True)
     return 0

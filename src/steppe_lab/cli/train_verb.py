@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from math import nan
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from steppe_lab.cli.options import OUT, open_store, prints_aside, use_data_dir
+from steppe_lab.cli.options import OUT, open_store, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
+from steppe_lab.cli.streams import console
 from steppe_lab.studies.settings import TrainSettings
 
 
@@ -27,7 +27,7 @@ class Args(Arguments, TrainSettings):
     """Print one JSON object instead of a table."""
 
 
-def run(args: Args) -> int:
+def run(args: Args, results: TextIO) -> int:
     """Train, print the scores and where the checkpoint is."""
     from steppe_lab.studies.files import json_line
     from steppe_lab.studies.single import train_one
@@ -35,7 +35,7 @@ def run(args: Args) -> int:
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
     settings = TrainSettings(**{name: getattr(args, name) for name in names})
-    with prints_aside(), progress() as tell:
+    with progress() as tell:
         done = train_one(
             settings,
             open_store(args.out),
@@ -43,7 +43,7 @@ def run(args: Args) -> int:
         )
     if args.as_json:
         found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
-        print(json_line(found))  # noqa: T201
+        print(json_line(found), file=results)
         return 0
     table = Table("epoch", "train loss", "train error", "test loss", "test error")
     for name in ("last", "best"):
@@ -51,12 +51,12 @@ def run(args: Args) -> int:
         cells = [f"{row['train_loss']:.4g}", f"{row['train_error']:.2%}"]
         cells += [f"{row['test_loss']:.4g}", f"{row['test_error']:.2%}"]
         table.add_row(f"{row['epoch']:.0f} ({name})", *cells)
-    console = Console(highlight=False)
-    console.print(table)
+    page = console(results)
+    page.print(table)
     for note in done.result["notes"]:
-        console.print(f"Note: {note}.", markup=False)
+        page.print(f"Note: {note}.", markup=False)
     if "tracked" in done.result:
         folder = done.checkpoint.parent / "track"
-        console.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)
-    console.print(f"Checkpoint: {done.checkpoint}", markup=False, soft_wrap=True)
+        page.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)
+    page.print(f"Checkpoint: {done.checkpoint}", markup=False, soft_wrap=True)
     return 0

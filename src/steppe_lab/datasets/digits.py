@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from steppe.errors import DataError
+from steppe.errors import DataError, install
 from steppe_lab.datasets.dataset import DATASETS, Dataset
 
 SPLIT_SEED = 1797
@@ -39,8 +39,7 @@ def digits(*, data_dir: Path | None = None) -> Dataset:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError(
-            "digits ships with scikit-learn, which is not installed; "
-            "pip install 'steppe[lab]'."
+            f"digits ships with scikit-learn, which is not installed; {install('lab')}."
         ) from error
     images, labels = load_digits(return_X_y=True)
     inputs = torch.from_numpy(images).to(torch.float32) / GREY_LEVELS

@@ -279,7 +279,7 @@ def _check_format(marker: Path) -> None:
         raise StoreError(
             f"{marker.parent} has store format {found}, made by steppe "
             f"{record.get('steppe')}, and steppe {_version()} reads up to {FORMAT}; "
-            "upgrade with pip install -U steppe."
+            "upgrade steppe."
         )
 
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from steppe.curvature.hessian import Hessian
 from steppe.curvature.tracking import SpectrumTracker, Unit
-from steppe.errors import SettingError
+from steppe.errors import SettingError, install
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry import Choice, Registry, Spec, unknown_name
@@ -237,6 +237,7 @@ def _tensorboard() -> Any:
         return importlib.import_module("torch.utils.tensorboard").SummaryWriter
     except ImportError:
         raise SettingError(
-            "tensorboard=true needs TensorBoard: pip install 'steppe[tensorboard]', or "
-            "leave it out; history.csv holds the same numbers."
+            "tensorboard=true needs TensorBoard, which is not installed; "
+            f"{install('tensorboard')}, or leave it out: history.csv holds the same "
+            "numbers."
         ) from None

@@ -17,6 +17,10 @@ class UnknownNameError(SteppeError, ValueError):
     """A name that no registry has."""
 
 
+class TrustError(SteppeError, RuntimeError):
+    """Code of the user that a record names and the caller does not."""
+
+
 class UsageError(SteppeError, RuntimeError):
     """Calls in an order that has no meaning, such as a step without its passes."""
 

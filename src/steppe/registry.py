@@ -13,14 +13,21 @@ import importlib
 import inspect
 import math
 import pkgutil
+import shlex
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from steppe.errors import SettingError, UnknownNameError
+from steppe.errors import SettingError, TrustError, UnknownNameError
 from steppe.texts import built, canonical, convert, is_plain, is_tuple, pairs, show
+
+# Records that are being read, from the outermost in: what they are, what they may name.
+_READINGS: ContextVar[tuple[tuple[str, frozenset[str]], ...]] = ContextVar(
+    "readings", default=()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +199,14 @@ class Registry(Generic[SpecT]):
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Entry[SpecT]:
-        """The entry of a name; `module:function` is imported."""
+        """The entry of a name; `module:function` is imported.
+
+        Raises:
+            UnknownNameError: no such name; the nearest one is given.
+            TrustError: a record names code that is not trusted; see `reading`.
+        """
+        if is_code(name):
+            _check_trusted(self.kind, name)
         if is_code(name) and name not in self._code:
             made, facts = _imported(self.kind, name), {"source": "code of the user"}
             self._code[name] = self._entry(name, made, facts)
@@ -273,6 +287,37 @@ class Registry(Generic[SpecT]):
             for name, value in choice.settings.items()
         }
         return entry.make(*args, **more, **settings)
+
+
+@contextlib.contextmanager
+def reading(where: Path | str, trust: Collection[str]) -> Iterator[None]:
+    """Read a record: of the code of the user that it names only what is trusted runs.
+
+    A name in a call is the caller's own; one in a file is anybody's. Within a reading
+    every registry refuses the latter before it imports or calls anything.
+
+    Args:
+        where: what is read, for the refusal.
+        trust: names as module:function; within another reading, the other's hold too.
+
+    Raises:
+        TrustError: from any look-up of another name of that kind.
+    """
+    token = _READINGS.set((*_READINGS.get(), (str(where), frozenset(trust))))
+    try:
+        yield
+    finally:
+        _READINGS.reset(token)
+
+
+def _check_trusted(kind: str, name: str) -> None:
+    for where, trust in _READINGS.get():
+        if name not in trust:
+            raise TrustError(
+                f"{where} names {name} as its {kind}, code that reading it would run; "
+                "look at that code, and if you trust it name it with --trust "
+                f"{shlex.quote(name)}."
+            )
 
 
 def _imported(kind: str, name: str) -> Callable[..., Any]:

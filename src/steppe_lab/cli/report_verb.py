@@ -19,6 +19,8 @@ class Args(Arguments):
     """Name of the comparison, or its beginning; the default is the newest."""
     out: Path = OUT
     """Folder that holds the runs."""
+    trust: tuple[str, ...] = ()
+    """Code of yours that the comparison may run, as module:function; no other is."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object per network instead of the place of the report."""
 
@@ -30,7 +32,8 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.studies.compare import stored_study
     from steppe_lab.studies.files import json_line
 
-    comparison = stored_study(open_store(args.out), args.name).collect()
+    store = open_store(args.out)
+    comparison = stored_study(store, args.name, trust=args.trust).collect()
     report = publish(comparison, args.out / "reports", again=True)
     if args.as_json:
         for row in rows(comparison):

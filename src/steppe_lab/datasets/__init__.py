@@ -31,7 +31,7 @@ def load(which: Choice | str, data_dir: Path | None = None) -> Dataset:
         which = DATASETS.parse(which.replace("-", "_"))
     try:
         dataset = DATASETS.build(which, data_dir=data_dir)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, SteppeError) or not is_code(which.name):
             raise
         raise DataError(f"data {which.name} failed ({one_line(error)}); {LOAD}.") from (

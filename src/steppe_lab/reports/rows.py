@@ -29,14 +29,17 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The rows as comma-separated values with a heading; no rows give no text."""
+    """The rows as comma-separated values with a heading; no rows give no text.
+
+    A text that a spreadsheet would compute gets an apostrophe before it.
+    """
     found = rows(comparison)
     if not found:
         return ""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(found[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(_cell, found[0]))
+    writer.writerows(map(_cell, row.values()) for row in found)
     return buffer.getvalue()
 
 
@@ -79,6 +82,14 @@ _RECIPE = (
     "label_noise",
     "data_seed",
 )
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # would end a line in some readers
+    # A spreadsheet takes a text that begins so for a formula, and computes it.
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def _text(choice: Mapping[str, Any] | None) -> str | None:

@@ -7,15 +7,16 @@ seed, then every network is analysed with the same measures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steppe.errors import SettingError, StoreError, UnknownNameError
+from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry import unknown_name
+from steppe.registry import reading, unknown_name
 from steppe_lab.studies.files import read_json, write_json
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
@@ -139,7 +140,7 @@ class Study:
             for seed in range(settings.seeds)
             for optimizer in settings.optimizers
         ]
-        analysis_of(settings, "", planned[0][2])
+        self._code = set(analysis_of(settings, "", planned[0][2]).code)
         self._recipes: dict[str, Recipe] = {}
         self.trainings: dict[str, tuple[str, int]] = {}
         for optimizer, seed, recipe in planned:
@@ -150,6 +151,7 @@ class Study:
                     f"'{optimizer}' have the same settings; leave one of them out."
                 )
             self._recipes[run] = recipe
+            self._code |= recipe.code.keys()
             self.trainings[run] = (optimizer, seed)
 
     def recipe(self, run: str) -> Recipe:
@@ -199,9 +201,10 @@ class Study:
         watch = _Watch(total, progress or (lambda _: None))
         for run, (optimizer, seed) in self.trainings.items():
             watch.names[run] = f"{optimizer}, seed {seed}"
-        trained = run_local(
-            self.store, self.trainings, WORK, workers=workers, progress=watch
+        work = partial(
+            run_local, work=WORK, workers=workers, progress=watch, trust=self._code
         )
+        trained = work(self.store, self.trainings)
         self._check_data(present)
         runs = []
         for training in trained.finished:
@@ -209,7 +212,7 @@ class Study:
                 runs.append(self.store.add(config))
                 watch.names[runs[-1]] = f"{watch.names[training]}, {kind}"
         watch.skip(sum(len(followers[run]) for run in trained.failed))
-        run_local(self.store, runs, WORK, workers=workers, progress=watch)
+        work(self.store, runs)
         return self.collect()
 
     def collect(self) -> Comparison:
@@ -287,16 +290,20 @@ class Study:
         return found
 
 
-def stored_study(store: Store, name: str | None = None) -> Study:
-    """A comparison that was begun in a store.
+def stored_study(
+    store: Store, name: str | None = None, *, trust: Collection[str] = ()
+) -> Study:
+    """A comparison that was begun in a store; its settings are data, not code.
 
     Args:
         store: where it was begun.
         name: the beginning of its name; None for the newest.
+        trust: code of the user, as module:function, that its settings may name.
 
     Raises:
         UnknownNameError: no such comparison, or several.
-        StoreError: none was begun there, or its settings are damaged.
+        StoreError: none was begun there, its settings are damaged, or they name code
+            that is not trusted.
     """
     paths = sorted((store.root / _STUDIES).glob("compare-*.json"))
     found = [path for path in paths if path.stem.startswith(name or "")]
@@ -310,7 +317,11 @@ def stored_study(store: Store, name: str | None = None) -> Study:
     newest = max(found, key=lambda path: path.stat().st_mtime)
     fix = "restore it, or delete it and run `steppe compare` again"
     try:
-        return Study(CompareSettings.model_validate(read_json(newest, fix)), store)
+        record = read_json(newest, fix)
+        with reading(newest, trust):
+            return Study(CompareSettings.model_validate(record), store)
+    except TrustError as error:
+        raise StoreError(str(error)) from None
     except (ValidationError, SettingError, UnknownNameError) as error:
         why = reason_of(error)
         raise StoreError(f"{newest} cannot be used ({why}); {fix}.") from error

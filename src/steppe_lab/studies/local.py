@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from steppe.errors import SettingError, UsageError
-from steppe_lab.studies.processes import Worker, hire
+from steppe_lab.studies.processes import Job, Worker, hire
 from steppe_lab.studies.store import Failure, Store
 from steppe_lab.studies.worker import Event, Order, Ready, Unusable
 
@@ -41,6 +41,7 @@ def run_local(
     progress: Progress | None = None,
     max_attempts: int = 2,
     threads: int = 1,
+    trust: Collection[str] = (),
 ) -> Outcome:
     """Work on runs until each is finished or has failed.
 
@@ -58,6 +59,7 @@ def run_local(
         progress: called in this process with each event; fast reports are thinned.
         max_attempts: tries in this call of a run whose workers die.
         threads: of the numerical libraries, per worker.
+        trust: code of the user, as module:function, that settings may name.
 
     Raises:
         SettingError: a number below 1.
@@ -69,7 +71,8 @@ def run_local(
         if value < 1:
             raise SettingError(f"{name} must be >= 1, got {value}.")
     ids = list(dict.fromkeys(runs))
-    study = _Study(store, work, max_attempts, threads, progress or _silent)
+    job = Job(work, threads, frozenset(trust))
+    study = _Study(store, job, max_attempts, progress or _silent)
     study.sort(ids)
     study.go(workers)
     return Outcome(
@@ -81,9 +84,8 @@ def run_local(
 @dataclass
 class _Study:
     store: Store
-    work: str
+    job: Job
     max_attempts: int
-    threads: int
     progress: Progress
     queue: deque[str] = field(default_factory=deque)
     elsewhere: dict[str, None] = field(default_factory=dict)  # others work on them
@@ -114,7 +116,7 @@ class _Study:
             while self.queue or self.elsewhere or self._busy():
                 wanted = min(workers, len(self.queue) + self._busy())
                 while len(self.crew) < wanted:
-                    hire(self.crew, self.store, self.work, self.threads)
+                    hire(self.crew, self.store, self.job)
                 self._hand_out()
                 self._listen()
                 self._bury()

@@ -25,6 +25,15 @@ _THREADS = (
 )
 
 
+@dataclass(frozen=True)
+class Job:
+    """What the processes of a crew do."""
+
+    work: str  # module:function
+    threads: int  # of the numerical libraries
+    trust: frozenset[str]  # code of the user that settings may name
+
+
 @dataclass
 class Worker:
     """One process and the pipe to it; `run` is what it works on."""
@@ -70,15 +79,15 @@ class Worker:
         self.process.close()
 
 
-def hire(crew: list[Worker], store: Store, work: str, threads: int) -> None:
+def hire(crew: list[Worker], store: Store, job: Job) -> None:
     """Start a worker and add it to the crew, so that no interrupt falls between."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     root = store.root.absolute()
     process = context.Process(
-        target=serve, args=(theirs, root, store.stale_after, work)
+        target=serve, args=(theirs, root, store.stale_after, job.work, job.trust)
     )
-    with _no_interrupt(), _thread_limits(threads):
+    with _no_interrupt(), _thread_limits(job.threads):
         process.start()
         crew.append(Worker(process, ours))
     theirs.close()

@@ -24,7 +24,7 @@ from pydantic import (
 from torch import nn
 
 from steppe import plots
-from steppe.errors import DataError, SettingError, StoreError
+from steppe.errors import DataError, SettingError, SteppeError, StoreError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.subspaces import Line
 from steppe.measures import MEASURES, measure
@@ -102,7 +102,14 @@ def read_measure(given: Any) -> Choice:
         choice = given
     else:
         choice = MEASURES.choose(given["name"], given["settings"])
-    MEASURES.build(choice)  # a bad setting shows before any work
+    try:
+        MEASURES.build(choice)  # a bad setting shows before any work
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SteppeError) or not is_code(choice.name):
+            raise
+        raise SettingError(
+            f"measure {choice.name} failed ({one_line(error)}); mend that code."
+        ) from error
     return choice
 
 
@@ -177,7 +184,7 @@ def check_ready(recipe: Recipe) -> Split:
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(split.train[0][:2].to(recipe.device)).shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not is_code(recipe.model.name):
             raise
         raise SettingError(

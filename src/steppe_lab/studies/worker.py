@@ -14,14 +14,14 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
 from steppe.errors import SteppeError, StoreError, UsageError
-from steppe.registry import one_line
+from steppe.registry import one_line, reading
 from steppe_lab.studies.files import write_atomically
 from steppe_lab.studies.leases import Lease
 from steppe_lab.studies.store import Failure, Store
@@ -65,9 +65,21 @@ class Order:
 
 
 def serve(
-    pipe: Connection[Any, Any], root: Path, stale_after: float, work: str
+    pipe: Connection[Any, Any],
+    root: Path,
+    stale_after: float,
+    work: str,
+    trust: Collection[str],
 ) -> None:
-    """Body of the process: take orders until None comes."""
+    """Body of the process: take orders until None comes.
+
+    Args:
+        pipe: to the parent.
+        root: of the store.
+        stale_after: of its leases, seconds.
+        work: `module:function`.
+        trust: code of the user that the settings of a run may name.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what code of the user prints is no output of the command
     heart = _Heart()
@@ -76,7 +88,8 @@ def serve(
         store, call = Store(root, stale_after=stale_after), find_work(work)
         talk.send(Ready())
         while (order := pipe.recv()) is not None:
-            talk.send(_attempt(store, order, call, heart, talk))
+            with reading(store.folder(order.run), trust):
+                talk.send(_attempt(store, order, call, heart, talk))
     except SteppeError as error:
         talk.send(Unusable(error))
     except EOFError:  # the parent is gone

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from steppe.errors import CheckpointError, SettingError, SteppeError
-from steppe.registry import is_code
+from steppe.errors import CheckpointError, SettingError, SteppeError, TrustError
+from steppe.registry import reading
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
 FORMAT = 1
@@ -117,20 +117,16 @@ def load(
     if device:
         check_device(device)
     about, tensors = _read(path)
-    for kind, choice in about.choices().items():
-        if is_code(choice.name) and choice.name not in trust:
-            raise CheckpointError(
-                f"{path} names {choice.name} as its {kind}, code that reading it would "
-                f"run; look at that code, and if you trust it name it with --trust "
-                f"{choice.name}."
-            )
     settings = {**about.recipe, **({"device": device} if device else {})}
     if not device:
         _check_home(path, settings)
     try:
-        recipe = Recipe.model_validate(settings)
-        model = recipe.make_model(about.in_shape, about.classes)
+        with reading(path, trust):
+            recipe = Recipe.model_validate(settings)
+            model = recipe.make_model(about.in_shape, about.classes)
         model.load_state_dict(tensors)
+    except TrustError as error:
+        raise CheckpointError(str(error)) from None
     except (ValidationError, SteppeError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"the recipe in {path} does not make the network it was saved with "

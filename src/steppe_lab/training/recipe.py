@@ -165,7 +165,7 @@ class Recipe(PlainSettings):
         with seeded(self.seed):
             try:
                 model = MODELS.build(self.model, in_shape, classes)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if isinstance(error, SteppeError) or not is_code(self.model.name):
                     raise
                 raise SettingError(

@@ -1,0 +1,151 @@
+"""What a file names is data: code of the user runs where the caller says so."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from comparisons import comparison, row
+from steppe.errors import StoreError, TrustError
+from steppe.measures import MEASURES
+from steppe.registry import reading
+from steppe_lab.cli import main
+from steppe_lab.reports.page import render
+from steppe_lab.reports.rows import to_csv
+from steppe_lab.studies.compare import WORK, recipe_of, stored_study
+from steppe_lab.studies.local import run_local
+from steppe_lab.studies.settings import CompareSettings, TrainingSettings
+from steppe_lab.studies.store import Store
+from steppe_lab.studies.trials import training_config
+
+FIELDS = {
+    "data": "{}",
+    "model": "{}",
+    "base": "{}:lr=0.1",
+    "optimizers": ["sgd", "{}"],
+    "average of the weights": ["sgd", "sgd+{}"],
+    "defaults": ["{}:rho=0.1"],
+    "measures": ["{}"],
+}
+CODE = """
+from pathlib import Path
+Path({touched!r}).touch()
+def run(*args, lr=0.1, rho=0.1, **more):
+    raise RuntimeError("called")
+"""
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch, request):
+    """The name of a function, and the file that the import of its module makes."""
+    module = f"evil_{abs(hash(request.node.name))}"
+    touched = tmp_path / "touched"
+    code = CODE.format(touched=str(touched))
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    return f"{module}:run", touched
+
+
+def begun(root, **settings):
+    """A store with the settings of a comparison, as somebody else may have left it."""
+    folder = root / "studies"
+    folder.mkdir(parents=True)
+    (folder / "compare-x.json").write_text(json.dumps(settings))
+    return root
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_stored_study_runs_no_code_that_is_not_trusted(field, evil, tmp_path):
+    name, touched = evil
+    text = json.dumps(FIELDS[field]).replace("{}", name)
+    key = field if field in CompareSettings.model_fields else "optimizers"
+    store = Store(begun(tmp_path / "store", **{key: json.loads(text)}))
+    with pytest.raises(StoreError, match=rf"compare-x.json names .*--trust {name}"):
+        stored_study(store)
+    assert not touched.exists()
+    with pytest.raises(StoreError, match=f"--trust {name}"):
+        stored_study(store, trust=["another:run"])
+
+
+def test_report_runs_code_of_a_stored_study_where_it_is_trusted(evil, tmp_path, capsys):
+    name, touched = evil
+    out = ["--out", str(begun(tmp_path / "store", measures=[name]))]
+    assert main(["report", *out]) == 2
+    assert f"name it with --trust {name}." in capsys.readouterr().err
+    assert not touched.exists()
+    assert main(["report", *out, "--trust", name]) == 2  # it is no measure
+    assert touched.exists()
+
+
+def test_a_worker_runs_no_code_that_only_a_stored_config_names(evil, tmp_path):
+    name, touched = evil
+    recipe = recipe_of(TrainingSettings(epochs=1, train_samples=20), "sgd", 0)
+    config = training_config(recipe) | {"model": {"name": name, "settings": {}}}
+    store = Store(tmp_path / "store")
+    run = store.add(config)
+    outcome = run_local(store, [run], WORK)
+    assert f"--trust {name}" in outcome.failed[run].reason
+    assert not touched.exists()
+
+
+def test_a_name_is_the_callers_own_outside_of_any_reading(evil):
+    name, touched = evil
+    with reading("a file", ["another:run"]), pytest.raises(TrustError):
+        MEASURES.parse(name)
+    with reading("a file", [name]), reading("another", ()), pytest.raises(TrustError):
+        MEASURES.parse(name)
+    assert not touched.exists()
+    assert MEASURES.parse(name).name == name
+
+
+def test_code_known_to_this_process_is_refused_in_a_record_all_the_same(evil):
+    name, _ = evil
+    MEASURES.parse(name)
+    with reading("a file", ()), pytest.raises(TrustError, match="a file names"):
+        MEASURES.parse(name)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        comparison(row(SCRIPT), row("sam")),
+        comparison(row(), row("sam"), data=SCRIPT, model=SCRIPT),
+        comparison(row(), row("sam"), failures=(SCRIPT,)),
+        comparison(row(**{SCRIPT: 1.0}), row("sam", **{SCRIPT: 2.0})),
+    ],
+    ids=["optimizers", "data and model", "failures", "measures"],
+)
+def test_names_in_a_page_are_text_and_no_markup(made):
+    page = render(made, command=f"steppe {SCRIPT}", versions={SCRIPT: SCRIPT})
+    assert "<script" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_no_text_of_a_table_is_a_formula_for_a_spreadsheet(start):
+    text = f"{start}1+cmd|' /C calc'!A1"
+    made = comparison(row(text, error=-0.5, **{text: -1.0}), row("sam"))
+    cells = [c for line in csv.reader(io.StringIO(to_csv(made))) for c in line]
+    assert f"'{text}" in cells
+    assert not any(cell.startswith(start) for cell in cells if len(cell) > 9)
+    assert "-0.5" in cells  # a number stays one
+
+
+def test_modules_that_name_code_by_text_are_few():
+    """Whoever imports by a text that a file may hold must ask whether it is trusted."""
+    source = Path(__file__).parents[2] / "src"
+    users = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if "import_module(" in path.read_text()
+    }
+    assert users == {
+        "steppe/__init__.py",  # public names of the library
+        "steppe/registry.py",  # asks
+        "steppe_lab/cli/__init__.py",  # verbs
+        "steppe_lab/studies/worker.py",  # the work, which the caller names
+        "steppe_lab/training/tracking.py",  # TensorBoard
+    }

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from steppe.errors import DataError
 
@@ -73,7 +74,7 @@ def folder_of(
             f"{published.title} is read from files and no data folder is given: name "
             f"one with --data-dir DIR; {published.fix(f'DIR/{published.put_into}')}."
         )
-    if not data_dir.is_dir():
+    if not _is_folder(data_dir):
         raise DataError(
             f"the data folder must be an existing folder, got {data_dir}; name the "
             f"folder that holds the folder {published.put_into} with --data-dir DIR."
@@ -90,21 +91,67 @@ def folder_of(
     raise published.missing(lacking[best][0], looked, target)
 
 
-def read_bytes(path: Path, published: Published) -> bytes:
-    """All bytes of a file, decompressed when they are gzip.
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def read_limited(path: Path, most: int, again: str) -> bytes:
+    """All bytes of a file that has no more than `most`.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+        again: half sentence that says where to get an intact file.
+
+    Raises:
+        DataError: it has more, or cannot be read.
+    """
+    raw = read_start(path, most + 1, again)
+    if len(raw) > most:
+        raise DataError(
+            f"{path} has more than {most:,} bytes, which no official file has; {again}."
+        )
+    return raw
+
+
+def read_start(path: Path, most: int, again: str) -> bytes:
+    """The first bytes of a file, decompressed when they are gzip.
+
+    No more is decompressed: a small file of gzip can hold any number of zeros.
+
+    Args:
+        path: the file.
+        most: bytes to read.
+        again: half sentence that says where to get an intact file.
 
     Raises:
         DataError: the file cannot be read or its gzip stream is damaged.
     """
     try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not compressed:
+                return _first(file, most)
+            with gzip.GzipFile(fileobj=file) as stream:
+                return _first(stream, most)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path} is a damaged or truncated gzip file ({error}); delete it and "
-            f"{published.fix(path.parent)}."
+            f"{path} is a damaged or truncated gzip file ({error}); {again}."
         ) from error
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror}); check its permissions."
         ) from error
+
+
+def _first(stream: IO[bytes] | gzip.GzipFile, most: int) -> bytes:
+    # In pieces, because a read of so many bytes makes room for all of them at once.
+    pieces = []
+    while most and (piece := stream.read(min(most, 2**20))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)

@@ -22,11 +22,12 @@ from steppe_lab.datasets.dataset import (
     note_if_fewer,
     standardised,
 )
-from steppe_lab.datasets.files import Published, folder_of, read_bytes
+from steppe_lab.datasets.files import Published, folder_of, read_start
 
 MAGIC = {"images": 0x00000803, "labels": 0x00000801}  # unsigned bytes; 3 axes, 1 axis
 PARTS = ("train", "t10k")
 SIDE = 28  # pixels
+MOST = 2**27  # values of a file; the official ones have 47,040,000
 OFFICIAL = {"training": 60_000, "test": 10_000}  # images
 FIRST_LABELS = {  # the data sets share names of files and shapes; these differ
     "MNIST": [5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5],
@@ -42,9 +43,9 @@ def read_idx(
     Raises:
         DataError: another kind of file, or another number of bytes than it promises.
     """
-    raw = read_bytes(path, published)
     again = f"delete it and {published.fix(path.parent)}"
-    magic = int.from_bytes(raw[:4], "big")
+    header = read_start(path, 16, again)
+    magic = int.from_bytes(header[:4], "big")
     if magic != MAGIC[kind]:
         other = next(
             (k for k, v in MAGIC.items() if v == magic), "no idx file of bytes"
@@ -55,13 +56,22 @@ def read_idx(
         )
     axes = magic & 0xFF
     start = 4 + 4 * axes
-    if len(raw) < start:
+    if len(header) < start:
         raise DataError(f"{path} is truncated: it ends within its header; {again}.")
-    shape = struct.unpack(f">{axes}I", raw[4:start])
-    if len(raw) != start + math.prod(shape):
+    shape = struct.unpack(f">{axes}I", header[4:start])
+    promised = math.prod(shape)
+    if promised > MOST:
+        raise DataError(
+            f"{path} is damaged: its header promises {promised:,} values, and at most "
+            f"{MOST:,} are read; {again}."
+        )
+    raw = read_start(path, start + promised + 1, again)
+    surplus = len(raw) - start - promised
+    if surplus:
+        more = " or more" if surplus > 0 else ""
         raise DataError(
             f"{path} is truncated or damaged: its header promises "
-            f"{math.prod(shape):,} values, got {len(raw) - start:,}; {again}."
+            f"{promised:,} values, got {len(raw) - start:,}{more}; {again}."
         )
     # A copy, because torch wants memory that it may write to.
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()

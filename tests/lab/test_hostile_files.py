@@ -41,11 +41,8 @@ PICKLES = {
     "an array of objects over the bytes of the file": held(
         NDARRAY + b"((I384\nt" + DTYPE % b"O" + BYTES + b"tR"
     ),
-    "objects spelled by protocol 4": b"\x80\x04\x8c\x05numpy\x8c\x07ndarray\x93"
-    + b"(K\x01t\x8c\x01O"
-    + b"C\x08"
-    + bytes(range(8))
-    + b"\x87R.",
+    "a type by the name of objects at addresses of the file": b"\x80\x04"
+    + b"cnumpy\ndtype\ncnumpy\nndarray\n(K\x01t\x8c\x01OC\x08AAAAAAAA\x87R\x85R.",
     "a view beyond the bytes": held(
         FROM_BUFFER % (DTYPE % b"u1", b"") + b"I0\n(I-3072\nI-1\nttR"
     ),

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
-from steppe.landscapes.subspaces import Line, check_same
+from steppe.landscapes.buffers import (
+    BatchNorm,
+    buffers_of,
+    check_same,
+    mode_of,
+    shapes,
+)
+from steppe.landscapes.subspaces import Line
 from steppe.objective import Objective
-from steppe.parameters import displace_, overwrite_, restored
+from steppe.parameters import copy_, displace_, overwrite_, restored
 from steppe.results import Cost, Surface
 
 Progress = Callable[[int, int], None]
@@ -30,6 +37,7 @@ def landscape(
     subspace: Line,
     x: tuple[float, float, int] | Iterable[float] = (-1, 1, 51),
     *,
+    batch_norm: BatchNorm = "interpolate",
     progress: Progress | None = None,
 ) -> Surface:
     """Mean loss along a line, with its standard error over the samples.
@@ -41,30 +49,41 @@ def landscape(
         x: coordinates. A tuple `(start, stop, count)` whose count is an integer, of
             Python or numpy, stands for evenly spaced ones, both ends included; any
             other sequence for itself.
+        batch_norm: running statistics and all other buffers at a point. "interpolate"
+            has them go from one end of a line between models to the other with the
+            weights, and stay those of the base point of a random one; "freeze" keeps
+            those of the base point; a function is called with the model at each point,
+            such as `lambda model: reestimate(model, loader)` of `steppe.averaging`.
+            Mode "train" of the objective uses statistics of the batch instead.
         progress: called with the number of evaluations done and of all.
 
     Returns:
-        Surface with X losses; the details hold how the line was made and the range.
+        Surface with X losses; the details hold how the line was made, the range and,
+        for a model with buffers, "interpolate", "freeze" or "reestimate".
         The standard errors of a single sample are infinite.
 
     Raises:
         SettingError: coordinates that are none or not finite, a count that is no
-            integer, or a line through another model.
+            integer, an unknown mode, or a line through another model.
         DataError: no loss terms.
     """
     coordinates = _coordinates(x)
-    wanted = zip(subspace.names, (b.shape for b in subspace.base), strict=True)
-    present = zip(objective.names, (p.shape for p in objective.params), strict=True)
-    check_same(dict(wanted), dict(present))
+    mode = mode_of(batch_norm, moving=subspace.end_buffers is not None)
+    wanted = dict(zip(subspace.names, subspace.base, strict=True))
+    present = dict(zip(objective.names, objective.params, strict=True))
+    check_same(shapes(wanted), shapes(present), "parameters")
+    if subspace.buffers:
+        own = dict(objective.model.named_buffers())
+        check_same(shapes(subspace.buffers), shapes(own), "buffers")
     terms = objective.count()
-    mean, variance = _moments(objective, subspace, coordinates, progress)
+    mean, variance = _moments(objective, subspace, coordinates, batch_norm, progress)
     spread = variance / (terms - 1) if terms > 1 else torch.full_like(mean, math.inf)
     return Surface(
         x=coordinates,
         loss=mean.cpu(),
         stderr=spread.sqrt().cpu(),
         samples=terms,
-        details=_details(objective, subspace, coordinates),
+        details=_details(objective, subspace, coordinates, mode),
     )
 
 
@@ -72,6 +91,7 @@ def _moments(
     objective: Objective,
     line: Line,
     coordinates: Sequence[float],
+    batch_norm: BatchNorm,
     progress: Progress | None,
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of the losses at all points, shape (X,)."""
@@ -81,11 +101,21 @@ def _moments(
     with objective.measuring(), restored(params), torch.no_grad():
         base = _in_order_of(objective, line.names, line.base)
         toward = _in_order_of(objective, line.names, line.direction)
+        end = line.end and _in_order_of(objective, line.names, line.end)
+
+        def move(coordinate: float) -> None:
+            if coordinate == 1 and end is not None:
+                overwrite_(params, end)
+            else:
+                overwrite_(params, base)
+                displace_(params, toward, coordinate)
+
+        buffers = [_buffers(objective, line, c, batch_norm, move) for c in coordinates]
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
-                overwrite_(params, base)
-                displace_(params, toward, coordinate)
+                move(coordinate)
+                _write(objective, buffers[i])
                 losses = objective.batch_losses(index).double()
                 if not terms and len(losses):  # squares about a mean do not cancel
                     moments[0, i] = losses.mean()
@@ -97,6 +127,30 @@ def _moments(
     objective.cost += Cost(forwards=points)
     origin, mean, square = moments[0], moments[1] / terms, moments[2] / terms
     return mean, (square - (mean - origin).square()).clamp(min=0)
+
+
+def _buffers(
+    objective: Objective,
+    line: Line,
+    coordinate: float,
+    batch_norm: BatchNorm,
+    move: Callable[[float], None],
+) -> dict[str, Tensor]:
+    """Buffers of the model at a point, found before any batch is evaluated."""
+    at = 0.0 if batch_norm == "freeze" else coordinate
+    chosen = {k: v.to(objective.device) for k, v in line.buffers_at(at).items()}
+    if not callable(batch_norm):
+        return chosen
+    move(coordinate)
+    _write(objective, chosen)
+    batch_norm(objective.model)
+    return buffers_of(objective.model)
+
+
+def _write(objective: Objective, buffers: Mapping[str, Tensor]) -> None:
+    if buffers:
+        own = dict(objective.model.named_buffers())
+        copy_([own[name] for name in buffers], list(buffers.values()))
 
 
 def _in_order_of(
@@ -131,11 +185,12 @@ def _coordinates(x: Any) -> tuple[float, ...]:
 
 
 def _details(
-    objective: Objective, line: Line, coordinates: Sequence[float]
+    objective: Objective, line: Line, coordinates: Sequence[float], mode: str
 ) -> dict[str, Any]:
     return {
         **objective.details,
         **line.details,
+        **({"batch_norm": mode} if line.buffers else {}),
         "range": (min(coordinates), max(coordinates)),
         "has_centre": 0.0 in coordinates,
     }

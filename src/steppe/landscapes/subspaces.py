@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
+from steppe.landscapes.buffers import between, buffers_of, check_same, shapes
 from steppe.parameters import trainable
 from steppe.perturb import filter_scales
 
@@ -34,6 +35,9 @@ class Line:
     names: tuple[str, ...]  # P parameter names
     base: tuple[Tensor, ...]  # P tensors
     direction: tuple[Tensor, ...]  # P tensors shaped like `base`
+    end: tuple[Tensor, ...] | None = None  # P tensors at 1; None for base + direction
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)  # at 0, by name
+    end_buffers: Mapping[str, Tensor] | None = None  # at 1; None for those at 0
     details: Mapping[str, Any] = field(default_factory=dict)  # how it was made
 
     @classmethod
@@ -75,6 +79,7 @@ class Line:
             names=tuple(named),
             base=tuple(base),
             direction=tuple(direction),
+            buffers=buffers_of(model),
             details={
                 "subspace": "random",
                 "norm": norm,
@@ -87,19 +92,20 @@ class Line:
     def between(cls, model_a: nn.Module, model_b: nn.Module) -> Line:
         """The line from one model (coordinate 0) to another (coordinate 1).
 
-        It moves the parameters that require a gradient in `model_a`. Buffers, such as
-        the statistics of batch norm, stay those of the model that the objective
-        measures: where they differ, coordinate 1 is not quite the other model.
+        It moves the parameters that require a gradient in `model_a`, and buffers of
+        floating-point numbers, such as the running statistics of batch norm, with them:
+        both ends are the two models bit for bit (see `landscape` for other ways). All
+        other buffers are those of `model_a`, at 1 and beyond those of `model_b`.
 
         Raises:
-            SettingError: the models differ in the names or shapes of parameters, or in
-                the values of one that is frozen in `model_a`.
+            SettingError: the models differ in the names or shapes of parameters or
+                buffers, or in the values of a parameter that is frozen in `model_a`.
         """
         a, b = trainable(model_a), dict(model_b.named_parameters())
         own = dict(model_a.named_parameters())
-        check_same(
-            {k: v.shape for k, v in own.items()}, {k: v.shape for k, v in b.items()}
-        )
+        check_same(shapes(own), shapes(b), "parameters")
+        buffers, end_buffers = buffers_of(model_a), buffers_of(model_b)
+        check_same(shapes(buffers), shapes(end_buffers), "buffers")
         for name in own.keys() - a.keys():
             if not torch.equal(own[name], b[name].to(own[name])):
                 raise SettingError(
@@ -107,32 +113,32 @@ class Line:
                     "the models; let it require a gradient, or give both one value."
                 )
         base = tuple(p.detach().clone() for p in a.values())
-        ends = [b[name].detach().to(p) for name, p in a.items()]
-        direction = tuple(e - p for e, p in zip(ends, base, strict=True))
-        details = {"subspace": "between"}
-        return cls(names=tuple(a), base=base, direction=direction, details=details)
+        # Copies: base + (end - base) is not the end bit for bit.
+        end = tuple(b[name].detach().to(p, copy=True) for name, p in a.items())
+        return cls(
+            names=tuple(a),
+            base=base,
+            direction=tuple(e - p for e, p in zip(end, base, strict=True)),
+            end=end,
+            buffers=buffers,
+            end_buffers={k: v.to(buffers[k]) for k, v in end_buffers.items()},
+            details={"subspace": "between"},
+        )
 
     def point(self, coordinate: float) -> list[Tensor]:
         """Parameters at a coordinate, P tensors."""
+        if coordinate == 1 and self.end is not None:
+            return [e.clone() for e in self.end]
         pairs = zip(self.base, self.direction, strict=True)
         return [torch.add(b, d, alpha=coordinate) for b, d in pairs]
 
-
-def check_same(
-    wanted: Mapping[str, torch.Size], given: Mapping[str, torch.Size]
-) -> None:
-    """Refuse parameters of other names or shapes than those of a subspace.
-
-    Raises:
-        SettingError: the first name or shape that differs is given.
-    """
-    for name in [*wanted, *given]:
-        left, right = wanted.get(name), given.get(name)
-        if left != right:
-            raise SettingError(
-                f"the models must have the same parameters: {name} is {_show(left)} "
-                f"in one and {_show(right)} in the other."
-            )
+    def buffers_at(self, coordinate: float) -> dict[str, Tensor]:
+        """Buffers at a coordinate, by name."""
+        ends = self.buffers if self.end_buffers is None else self.end_buffers
+        return {
+            name: between(start, ends[name], coordinate)
+            for name, start in self.buffers.items()
+        }
 
 
 def _scaled(
@@ -152,7 +158,3 @@ def _check(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         listed = ", ".join(map(repr, known))
         raise SettingError(f"{name} must be one of {listed}, got {value!r}.")
-
-
-def _show(shape: torch.Size | None) -> str:
-    return "missing" if shape is None else f"of shape {tuple(shape)}"

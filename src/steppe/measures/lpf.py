@@ -59,6 +59,10 @@ def smoothed_losses(
 class LPF(AbstractMeasure):
     """Mean loss under Gaussian noise on the weights; it contains the loss itself.
 
+    Buffers do not follow the noise: in mode "eval" of the objective, batch norm keeps
+    the running statistics of the weights in the middle, in mode "train" it has those
+    of the batch at each draw.
+
     Args:
         sigma: standard deviation of the noise, as a share of the norm of the filter
             (scale "filter") or in the units of the parameters (scale "raw").

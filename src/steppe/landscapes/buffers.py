@@ -1,0 +1,86 @@
+"""Buffers along a line, such as the running statistics of batch norm.
+
+They belong to the weights as much as the parameters do: statistics of one network in
+another one give a loss that is neither's. Interpolating them with the weights is the
+"states" direction of Li et al., 2018, arXiv:1712.09913, in the published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from steppe.errors import SettingError
+
+BatchNorm = Literal["interpolate", "freeze"] | Callable[[nn.Module], object]
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all buffers by name; a shared one counts once."""
+    return {name: b.detach().clone() for name, b in model.named_buffers()}
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Shapes by name."""
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def between(start: Tensor, end: Tensor, coordinate: float) -> Tensor:
+    """A buffer on the way from one end (0) to the other (1), exact at both.
+
+    Counts and flags are those of the start before the end is reached. Beyond an end,
+    buffers stay what they are there: a variance would become negative.
+    """
+    if coordinate <= 0:
+        return start
+    if coordinate >= 1:
+        return end
+    if not start.is_floating_point():
+        return start
+    # Equal entries may be infinite, as in masks of attention.
+    return torch.where(start == end, start, torch.lerp(start, end, coordinate))
+
+
+def mode_of(batch_norm: BatchNorm, *, moving: bool) -> str:
+    """The mode by name; buffers that are the same all along a line are frozen.
+
+    Raises:
+        SettingError: neither a mode nor a function of the model.
+    """
+    if callable(batch_norm):
+        return "reestimate"
+    if batch_norm not in ("interpolate", "freeze"):
+        raise SettingError(
+            "batch_norm must be 'interpolate', 'freeze' or a function of the model "
+            f"that re-estimates its statistics, got {batch_norm!r}."
+        )
+    return batch_norm if moving else "freeze"
+
+
+def check_same(
+    wanted: Mapping[str, torch.Size], given: Mapping[str, torch.Size], kind: str
+) -> None:
+    """Refuse tensors of other names or shapes than those of a subspace.
+
+    Args:
+        wanted: shapes by name in one model.
+        given: the same in the other.
+        kind: noun for the message, such as "parameters".
+
+    Raises:
+        SettingError: the first name or shape that differs is given.
+    """
+    for name in [*wanted, *given]:
+        left, right = wanted.get(name), given.get(name)
+        if left != right:
+            raise SettingError(
+                f"the models must have the same {kind}: {name} is {_show(left)} "
+                f"in one and {_show(right)} in the other."
+            )
+
+
+def _show(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else f"of shape {tuple(shape)}"

@@ -1,0 +1,151 @@
+"""Running statistics and other buffers along lines: both ends are the two networks."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import problems
+from steppe.averaging import reestimate
+from steppe.errors import SettingError
+from steppe.landscapes.evaluate import landscape
+from steppe.landscapes.subspaces import Line
+
+DATA = problems.vectors()
+
+
+class Masked(nn.Module):
+    """Adds a mask with infinities to its inputs, half of which it blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.register_buffer("on", torch.tensor(True))
+
+    def forward(self, x):
+        return x + x.new_zeros(x.shape) * self.mask[0] + self.mask.exp()[1]
+
+
+def make_model(seed=0):
+    """A network whose buffers follow from a seed, as after some training."""
+    layers = nn.Linear(problems.INPUTS, 6), nn.BatchNorm1d(6), Masked(), nn.Tanh()
+    last = parametrizations.spectral_norm(nn.Linear(6, problems.CLASSES))
+    model = problems.drawn(nn.Sequential(*layers, last), seed)
+    source = problems.generator(seed + 100)
+    shape = (5 + seed, problems.INPUTS)
+    model.train()
+    for _ in range(3 + seed):
+        model(10 * torch.randn(shape, generator=source, dtype=torch.float64) + seed)
+    return model.eval()
+
+
+def loss_of(model):
+    return problems.objective(model, DATA).value().value
+
+
+def states_along(line, model, x, **settings):
+    """State of the model at each point, as a loss sees it."""
+    states = []
+
+    def loss(model, batch):
+        states.append(copy.deepcopy(model.state_dict()))
+        return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    objective = problems.objective(model, DATA, 7, loss=loss)
+    objective.count()
+    states.clear()
+    landscape(objective, line, x=x, **settings)
+    return states
+
+
+def test_both_ends_are_the_two_networks_bit_for_bit():
+    a, b = make_model(), make_model(1)
+    line = Line.between(a, b)
+    for state, end in zip(states_along(line, a, [0.0, 1.0]), (a, b), strict=True):
+        assert state.keys() == end.state_dict().keys()
+        for name, value in end.state_dict().items():
+            assert torch.equal(state[name], value), name
+    found = landscape(problems.objective(a, DATA), line, x=[0, 1])
+    assert found.loss.tolist() == pytest.approx([loss_of(a), loss_of(b)], rel=1e-14)
+    assert found.details["batch_norm"] == "interpolate"
+
+
+def test_statistics_go_from_one_end_to_the_other_with_the_weights():
+    a, b = make_model(), make_model(1)
+    (state,) = states_along(Line.between(a, b), a, [0.25])
+    for name in ("0.weight", "1.running_mean", "1.running_var"):
+        middle = 0.75 * a.state_dict()[name] + 0.25 * b.state_dict()[name]
+        torch.testing.assert_close(state[name], middle, rtol=1e-12, atol=1e-14)
+    assert int(state["1.num_batches_tracked"]) == 3
+    assert torch.equal(state["2.mask"], a[2].mask)
+
+
+def test_beyond_an_end_statistics_are_those_of_the_end():
+    a, b = make_model(), make_model(1)
+    states = states_along(Line.between(a, b), a, [-2.0, 3.0])
+    for state, end in zip(states, (a, b), strict=True):
+        assert torch.equal(state["1.running_var"], end[1].running_var)
+
+
+def test_frozen_statistics_are_those_of_the_first_network():
+    a, b = make_model(), make_model(1)
+    found = landscape(
+        problems.objective(a, DATA), Line.between(a, b), x=[1], batch_norm="freeze"
+    )
+    mixed = copy.deepcopy(b)
+    mixed.load_state_dict({**b.state_dict(), **dict(a.named_buffers())})
+    assert float(found.loss[0]) == pytest.approx(loss_of(mixed), rel=1e-14)
+    assert found.details["batch_norm"] == "freeze"
+
+
+def test_statistics_can_be_those_of_given_data_at_each_point():
+    a, b = make_model(), make_model(1)
+    before = problems.state_of(a)
+    line = Line.between(a, b)
+    found = landscape(
+        problems.objective(a, DATA),
+        line,
+        x=[0.5],
+        batch_norm=lambda model: reestimate(model, [DATA]),
+    )
+    middle = copy.deepcopy(a)
+    (state,) = states_along(line, a, [0.5])
+    middle.load_state_dict(state)
+    reestimate(middle, [DATA])
+    assert float(found.loss[0]) == pytest.approx(loss_of(middle), rel=1e-12)
+    assert found.details["batch_norm"] == "reestimate"
+    problems.assert_same(problems.state_of(a), before)
+
+
+def test_a_random_line_keeps_the_statistics_of_its_base_point():
+    model = make_model()
+    line, before = Line.random(model), loss_of(model)
+    model.load_state_dict(make_model(1).state_dict())
+    found = landscape(problems.objective(model, DATA), line, x=[0.0])
+    assert float(found.loss[0]) == pytest.approx(before, rel=1e-14)
+    assert found.details["batch_norm"] == "freeze"
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (nn.BatchNorm1d(6, track_running_stats=False), r"running_mean is of shape \(6"),
+        (nn.LayerNorm(6), r"running_mean is of shape \(6,\) in one and missing"),
+    ],
+)
+def test_networks_with_other_buffers_are_refused(other, said):
+    a, b = make_model(), make_model(1)
+    b[1] = other.double()
+    with pytest.raises(SettingError, match=f"must have the same buffers: 1.{said}"):
+        Line.between(a, b)
+    line = Line.between(a, make_model(1))
+    with pytest.raises(SettingError, match=f"must have the same buffers: 1.{said}"):
+        landscape(problems.objective(b, DATA), line)
+
+
+def test_an_unknown_mode_is_one_sentence():
+    model = make_model()
+    with pytest.raises(SettingError, match="'interpolate', 'freeze' or a function"):
+        landscape(problems.objective(model, DATA), Line.random(model), batch_norm="bn")

@@ -119,6 +119,19 @@ def test_statistics_can_be_those_of_given_data_at_each_point():
     problems.assert_same(problems.state_of(a), before)
 
 
+def test_frozen_layers_stay_frozen_where_statistics_are_re_estimated():
+    a, b = make_model().train(), make_model(1)
+    a[1].eval()
+    line, data = Line.between(a, b), [DATA]
+    functions = "interpolate", lambda model: reestimate(model, data)
+    kept, again = (
+        landscape(problems.objective(a, DATA), line, x=[0.5], batch_norm=each)
+        for each in functions
+    )
+    assert torch.equal(kept.loss, again.loss)
+    assert not a[1].training
+
+
 def test_a_random_line_keeps_the_statistics_of_its_base_point():
     model = make_model()
     line, before = Line.random(model), loss_of(model)

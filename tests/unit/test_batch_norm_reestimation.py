@@ -140,6 +140,79 @@ def test_training_goes_on_from_a_cumulative_average():
     torch.testing.assert_close(layer.running_mean, expected, **EXACT)
 
 
+class PartlyFrozen(nn.Sequential):
+    """The usual way: a train() that leaves the first norm in evaluation mode."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def by_mode(model):
+    model[1].eval()
+    return model
+
+
+def by_momentum(model):
+    model[1].momentum = 0.0
+    return model
+
+
+def by_training_less(model):
+    return PartlyFrozen(*model).train()
+
+
+def by_training_less_in_evaluation(model):
+    return PartlyFrozen(*model).eval()
+
+
+FROZEN = [by_mode, by_momentum, by_training_less, by_training_less_in_evaluation]
+
+
+def moved(module, x):
+    """Which of the two norms change their statistics, by training on x."""
+    module.train()
+    before = [module[index].running_mean.clone() for index in (1, 5)]
+    module(x)
+    return [
+        not torch.equal(module[index].running_mean, old)
+        for index, old in zip((1, 5), before, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("freeze", FROZEN)
+def test_a_frozen_layer_keeps_its_statistics_and_is_run_with_them(freeze):
+    model, x = freeze(deep()), images()
+    model[1].running_mean.fill_(7.0)
+    before = copy.deepcopy(model[1].state_dict())
+    assert reestimate(model, cut(x)) == 1
+    for name, value in before.items():
+        assert torch.equal(model[1].state_dict()[name], value)
+    hidden = model[4](model[2](model[1].eval()(model[0](x))))
+    torch.testing.assert_close(model[5].running_mean, hidden.mean((0, 2, 3)), **EXACT)
+
+
+@pytest.mark.parametrize("freeze", FROZEN[1:])
+def test_what_is_frozen_is_what_training_leaves_alone(freeze):
+    assert moved(freeze(deep()), images()) == [False, True]
+
+
+def test_frozen_weights_and_a_cumulative_average_freeze_no_statistics():
+    model = deep().requires_grad_(False)
+    model[1].momentum = None
+    assert reestimate(model, cut(images())) == 2
+    assert moved(deep().requires_grad_(False), images()) == [True, True]
+
+
+def test_a_frozen_layer_needs_no_momentum():
+    layer = Custom().eval()
+    del layer.momentum
+    model = nn.Sequential(nn.BatchNorm2d(3).double(), layer)
+    assert reestimate(model, cut(images())) == 1
+    assert torch.equal(layer.running_mean, torch.zeros(5).double())
+
+
 def test_old_statistics_leave_no_trace_even_if_not_finite():
     model, fresh = deep(), deep()
     model[1].running_mean.fill_(float("nan"))

@@ -38,6 +38,12 @@ def reestimate(
     run as they predict, so dropout is off; modes are as before at the end. A layer that
     no batch reaches keeps what it had.
 
+    So does a layer whose statistics training would not touch: one with a momentum of 0,
+    and one in evaluation mode while the model is in training mode. Of a model in
+    evaluation mode that is asked by `model.train()`: a `train` of your own that leaves
+    layers in evaluation mode is followed. Frozen weights alone (`requires_grad`) freeze
+    no statistics, as in training.
+
     Args:
         model: at the weights to predict with.
         batches: inputs, or tuples and lists that begin with them; read once, and moved
@@ -46,8 +52,8 @@ def reestimate(
             `forward(model, batch)`.
 
     Returns:
-        The number of layers that have new statistics; 0 for a model without any, which
-        reads no batch.
+        The number of layers that have new statistics; 0 for a model with none that may
+        change, which reads no batch.
 
     Raises:
         DataError: no batch, or one that needs `forward`.
@@ -55,7 +61,7 @@ def reestimate(
 
     Any exception leaves the statistics as they were.
     """
-    layers: list[Any] = [m for m in model.modules() if _has_statistics(m)]
+    layers = _layers_that_train(model)
     if not layers:
         return 0
     run = _run_on_inputs if forward is None else forward
@@ -146,13 +152,28 @@ def _collecting(model: nn.Module, layers: list[Any]) -> Iterator[list[_Collector
             module.training = mode
 
 
+def _layers_that_train(model: nn.Module) -> list[Any]:
+    """Layers whose running statistics follow the data in training."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        if not model.training:
+            model.train()
+        # A frozen layer may be of a kind that has no momentum at all.
+        trained = [m for m, _ in modes if m.training and _has_statistics(m)]
+        return [layer for layer in trained if layer.momentum != 0]
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def _has_statistics(module: Any) -> bool:
     names = ("running_mean", "running_var")
     found = all(isinstance(getattr(module, name, None), Tensor) for name in names)
     if found and not hasattr(module, "momentum"):
         raise SettingError(
             f"{type(module).__name__} has running statistics but no momentum; give it "
-            "the attribute momentum, the weight of a new batch, as torch's layers have."
+            "the attribute momentum, the weight of a new batch, as torch's layers "
+            "have; 0 keeps its statistics."
         )
     return found and getattr(module, "track_running_stats", True)
 

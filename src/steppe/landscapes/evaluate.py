@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steppe.errors import SettingError
 from steppe.landscapes.buffers import (
@@ -98,6 +99,7 @@ def _moments(
     params: list[Tensor] = list(objective.params)
     points, batches, terms = len(coordinates), len(objective.batches), 0
     shape = (3, points)
+    modes = {module: module.training for module in objective.model.modules()}
     with objective.measuring(), restored(params), torch.no_grad():
         base = _in_order_of(objective, line.names, line.base)
         toward = _in_order_of(objective, line.names, line.direction)
@@ -110,7 +112,9 @@ def _moments(
                 overwrite_(params, base)
                 displace_(params, toward, coordinate)
 
-        buffers = [_buffers(objective, line, c, batch_norm, move) for c in coordinates]
+        buffers = [
+            _buffers(objective, line, c, batch_norm, move, modes) for c in coordinates
+        ]
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
@@ -135,6 +139,7 @@ def _buffers(
     coordinate: float,
     batch_norm: BatchNorm,
     move: Callable[[float], None],
+    modes: Mapping[nn.Module, bool],
 ) -> dict[str, Tensor]:
     """Buffers of the model at a point, found before any batch is evaluated."""
     at = 0.0 if batch_norm == "freeze" else coordinate
@@ -143,8 +148,22 @@ def _buffers(
         return chosen
     move(coordinate)
     _write(objective, chosen)
-    batch_norm(objective.model)
+    with _in_modes(modes):
+        batch_norm(objective.model)
     return buffers_of(objective.model)
+
+
+@contextmanager
+def _in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
+    """Layers in the modes they were given in: some may be frozen by theirs."""
+    measured = {module: module.training for module in modes}
+    try:
+        for module, mode in modes.items():
+            module.training = mode
+        yield
+    finally:
+        for module, mode in measured.items():
+            module.training = mode
 
 
 def _write(objective: Objective, buffers: Mapping[str, Tensor]) -> None:

@@ -19,7 +19,7 @@ from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameE
 from steppe.registry import Choice
 from steppe_lab import datasets
 from steppe_lab.studies.trials import check_ready
-from steppe_lab.training import checkpoints
+from steppe_lab.training import checkpoints, states
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.recipe import Recipe, read_optimizer
@@ -255,9 +255,9 @@ def test_a_pickle_is_not_loaded(tmp_path):
 
 def test_a_checkpoint_of_a_newer_format_is_refused(saved, monkeypatch):
     path, made, model = saved
-    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    monkeypatch.setattr(checkpoints, "FORMAT", 3)
     path.write_bytes(checkpoints.to_bytes(model, made, (1, 8, 8), 10, "f"))
-    monkeypatch.setattr(checkpoints, "FORMAT", 1)
+    monkeypatch.setattr(checkpoints, "FORMAT", 2)
     with pytest.raises(CheckpointError, match="upgrade steppe"):
         checkpoints.load(path)
 
@@ -271,11 +271,13 @@ def test_a_checkpoint_of_another_network_is_refused(saved):
 
 
 def altered(path, change):
-    """Write a checkpoint again with its metadata changed, the weights as they were."""
+    """Write a checkpoint with other metadata, which its checksum fits."""
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["steppe"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     changed = change(about)
+    if isinstance(about.get("sha256"), str) and isinstance(about.get("format"), int):
+        about["sha256"] = checkpoints.checksum(about, tensors)
     text = changed if isinstance(changed, str) else json.dumps(about)
     save_file(tensors, path, metadata={"steppe": text})
 
@@ -480,7 +482,7 @@ def test_seconds_before_a_stop_are_counted(digits):
     split = made.selection.apply(digits)
     kept: list[bytes] = []
     train(made, split, keep=kept.append, keep_every=0)
-    state = torch.load(io.BytesIO(kept[-1]), weights_only=True)
+    state = torch.load(io.BytesIO(states.opened(kept[-1])), weights_only=True)
     buffer = io.BytesIO()
     torch.save({**state, "seconds": 1000.0}, buffer)
-    assert train(made, split, resume=buffer.getvalue()).seconds > 1000
+    assert train(made, split, resume=states.sealed(buffer.getvalue())).seconds > 1000

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry import reading, unknown_name
-from steppe_lab.studies.files import read_json, write_json
+from steppe_lab.studies.files import read_record, write_record
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
 from steppe_lab.studies.store import Store, run_id
@@ -270,7 +270,7 @@ class Study:
     def _begin(self) -> None:
         settings = self.settings
         record = settings.model_dump(mode="json")
-        write_json(self.store.root / _STUDIES / f"{settings.name}.json", record)
+        write_record(self.store.root / _STUDIES / f"{settings.name}.json", record)
         for recipe in self._recipes.values():
             run = self.store.add(training_config(recipe))
             if not is_whole(self.store, run):
@@ -317,7 +317,7 @@ def stored_study(
     newest = max(found, key=lambda path: path.stat().st_mtime)
     fix = "restore it, or delete it and run `steppe compare` again"
     try:
-        record = read_json(newest, fix)
+        record = read_record(newest, fix)
         with reading(newest, trust):
             return Study(CompareSettings.model_validate(record), store)
     except TrustError as error:
@@ -376,7 +376,7 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
         test_samples=result["test_samples"],
         history=[
             _scores(row)
-            for row in read_json(store.artefact(run, HISTORY), fix)["epochs"]
+            for row in read_record(store.artefact(run, HISTORY), fix)["epochs"]
         ],
         measures=found["measures"],
         line=found["line"],

@@ -14,11 +14,15 @@ import json
 import math
 import os
 import secrets
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from steppe.errors import SettingError, StoreError
 
+_MOST = 2**28  # bytes of a JSON file
+_SEAL = "sha256"  # key of the checksum in a record
 TEMPORARY = ".tmp"  # ending of names that are never read back
 
 
@@ -88,16 +92,74 @@ def read_json(path: Path | str, fix: str = "delete it and run again") -> Any:
         fix: what to do when it is damaged, for the message.
 
     Raises:
-        StoreError: missing, unreadable, or not whole JSON.
+        StoreError: missing, unreadable, or not whole JSON of finite numbers.
     """
     try:
+        about = os.stat(path)
+        # A pipe of that name would keep us waiting for somebody to write into it.
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST:
+            raise StoreError(f"{path} is no file of at most {_MOST:,} bytes; {fix}.")
         with open(path, "rb") as file:
-            return json.loads(file.read())
+            raw = file.read()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise StoreError(f"cannot read {path}: {reason}.") from error
+    try:
+        return json.loads(raw, parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise StoreError(f"{path} is damaged (too deep); {fix}.") from None
     except ValueError as error:
         raise StoreError(f"{path} is damaged ({error}); {fix}.") from error
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, atomically, with its checksum as `sha256` in it.
+
+    Raises:
+        SettingError: something in the record is no JSON.
+        StoreError: the file cannot be written.
+    """
+    try:
+        plain = json.loads(json.dumps(_nulled(record)))
+    except TypeError as error:
+        raise _no_json(error) from error
+    write_json(path, {**plain, _SEAL: digest(plain)})
+
+
+def read_record(path: Path | str, fix: str = "delete it and run again") -> Any:
+    """Read a record, and compare it with its checksum.
+
+    One from before there were checksums is taken as it is.
+
+    Args:
+        path: the file.
+        fix: what to do when it is damaged, for the message.
+
+    Raises:
+        StoreError: missing, unreadable, or not what was written.
+    """
+    record = read_json(path, fix)
+    if not isinstance(record, dict):
+        raise StoreError(f"{path} is damaged (not a JSON object); {fix}.")
+    seal = record.pop(_SEAL, None)
+    if seal is not None and seal != digest(record):
+        raise StoreError(f"{path} is damaged (it does not match its sha256); {fix}.")
+    return record
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there.
+
+    Raises:
+        StoreError: nobody can tell, as in a folder that leads to itself.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise cannot("read", path, error) from error
+    return True
 
 
 def canonical_json(record: Any) -> str:
@@ -136,6 +198,13 @@ def digest(record: Any) -> str:
         'f6174d574a608ed1'
     """
     return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -7,14 +7,16 @@
     runs/<id>/lease.json        there while a process works on the run
     runs/<id>/...               artefacts: histories, weights, pictures
 
-Every file is whole or absent. There is no index and no server: tables are derived.
+Every file is whole or absent, and knows its checksum; that of the settings is the id.
+There is no index and no server: tables are derived.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -24,16 +26,19 @@ from steppe_lab.studies import leases
 from steppe_lab.studies.files import (
     TEMPORARY,
     cannot,
-    canonical_json,
     digest,
+    exists,
     read_json,
+    read_record,
     write_json,
+    write_record,
 )
 from steppe_lab.studies.leases import Lease
 
 FORMAT = 1
 STALE_AFTER = 60.0  # seconds without a heartbeat
 
+_ID = re.compile("[0-9a-f]{16}")
 Status = Literal["finished", "failed", "running", "waiting"]
 
 _CONFIG, _RESULT = "config.json", "result.json"
@@ -82,7 +87,7 @@ class Store:
         self.stale_after = stale_after
         self._runs = self.root / "runs"
         self._marker = self.root / "store.json"
-        if self._marker.exists():
+        if exists(self._marker):
             _check_format(self._marker)
 
     def add(self, config: dict[str, Any]) -> str:
@@ -93,16 +98,13 @@ class Store:
             StoreError: another config has this id, or nothing can be written.
         """
         run = run_id(config)
-        if not self._marker.exists():
+        if not exists(self._marker):
             write_json(self._marker, {"format": FORMAT, "steppe": _version()})
         path = self.folder(run) / _CONFIG
-        if not path.exists():
+        if not exists(path):
             write_json(path, config)
-        elif canonical_json(self.config(run)) != canonical_json(config):
-            raise StoreError(
-                f"{path} holds other settings than its name says; "
-                f"delete the folder {path.parent} and run again."
-            )
+        else:
+            self.config(run)
         return run
 
     def ids(self) -> list[str]:
@@ -111,10 +113,21 @@ class Store:
             names = os.listdir(self._runs)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if not name.startswith("."))
+        except OSError as error:
+            raise cannot("read", self._runs, error) from error
+        return sorted(filter(_ID.fullmatch, names))
 
     def folder(self, run: str) -> Path:
-        """The folder of a run."""
+        """The folder of a run.
+
+        Raises:
+            StoreError: what is no id, such as a path that leaves the store.
+        """
+        if not _ID.fullmatch(run):
+            raise StoreError(
+                f"there is no run {run} in {self.root}: an id has 16 hexadecimal "
+                "digits; take one that the store gave."
+            )
         return self._runs / run
 
     def artefact(self, run: str, name: str) -> Path:
@@ -128,7 +141,7 @@ class Store:
             SettingError: a name that leaves the folder or belongs to the store.
         """
         parts = PurePath(name).parts
-        own = name in (_CONFIG, _RESULT, _FAILURE, _LEASE)
+        own = parts[:1] in [(name,) for name in (_CONFIG, _RESULT, _FAILURE, _LEASE)]
         if own or not parts or ".." in parts or PurePath(name).is_absolute():
             raise SettingError(
                 f"an artefact must have a relative name of its own, got '{name}'."
@@ -137,15 +150,25 @@ class Store:
 
     def is_finished(self, run: str) -> bool:
         """Whether there is a result; False too for a run that was never added."""
-        return (self.folder(run) / _RESULT).exists()
+        return exists(self.folder(run) / _RESULT)
 
     def status(self, run: str) -> Status:
         """How a run stands; a retry under way counts as running."""
         return self._status(run, _names(self.folder(run)))
 
     def config(self, run: str) -> dict[str, Any]:
-        """Settings of a run."""
-        return self._read(run, _CONFIG)
+        """Settings of a run, which its id is the digest of.
+
+        Raises:
+            StoreError: they are missing, damaged, or those of another run.
+        """
+        record = self._read(run, _CONFIG, read_json)
+        if run_id(record) != run:
+            raise StoreError(
+                f"{self.folder(run) / _CONFIG} holds other settings than its name "
+                f"says; delete the folder {self.folder(run)} and run again."
+            )
+        return record
 
     def result(self, run: str) -> dict[str, Any]:
         """What a finished run gave.
@@ -157,19 +180,20 @@ class Store:
 
     def failure(self, run: str) -> Failure | None:
         """The last failure of a run, if it ever failed."""
-        if not (self.folder(run) / _FAILURE).exists():
+        if not exists(self.folder(run) / _FAILURE):
             return None
         record = self._read(run, _FAILURE)
-        try:
-            return Failure(**record)
-        except TypeError as error:
-            raise self.damaged(run, _FAILURE, str(error)) from error
+        kinds = {"reason": str, "attempts": int, "died": bool, "final": bool}
+        wrong = [name for name in record if type(record[name]) is not kinds.get(name)]
+        if wrong or not {"reason", "attempts"} <= record.keys():
+            raise self.damaged(run, _FAILURE, "values of another kind")
+        return Failure(**record)
 
     def finish(self, run: str, result: dict[str, Any]) -> None:
         """Store the result of a run, for good: a result already there stays."""
         path = self.folder(run) / _RESULT
-        if not path.exists():
-            write_json(path, result)
+        if not exists(path):
+            write_record(path, result)
 
     def reopen(self, run: str) -> None:
         """Forget the result of a run, so that it is worked on again."""
@@ -187,7 +211,7 @@ class Store:
         line = " ".join(reason.split())
         attempts = 1 + (before.attempts if before else 0)
         failure = Failure(line, attempts, died, final)
-        write_json(self.folder(run) / _FAILURE, asdict(failure))
+        write_record(self.folder(run) / _FAILURE, asdict(failure))
         return failure
 
     def claim(self, run: str) -> Lease | None:
@@ -197,16 +221,16 @@ class Store:
             StoreError: no such run, or nothing can be written.
         """
         folder = self.folder(run)
-        if not (folder / _CONFIG).exists():
+        if not exists(folder / _CONFIG):
             raise StoreError(f"there is no run {run} in {self.root}; add it first.")
         self.free(run)
-        if (folder / _RESULT).exists():
+        if exists(folder / _RESULT):
             return None
         lease = leases.create(folder / _LEASE)
         if lease is None:
             return None
         # Another process may have finished between the look above and the lease.
-        if (folder / _RESULT).exists():
+        if exists(folder / _RESULT):
             lease.release()
             return None
         for crumb in folder.rglob(f".*{TEMPORARY}"):  # of a writer that was killed
@@ -244,11 +268,12 @@ class Store:
             return "running"
         return "failed" if _FAILURE in names else "waiting"
 
-    def _read(self, run: str, name: str) -> dict[str, Any]:
-        folder = f"{self._runs}{os.sep}{run}"
-        record = read_json(
-            f"{folder}{os.sep}{name}", f"delete the folder {folder} and run again"
-        )
+    def _read(
+        self, run: str, name: str, read: Callable[..., Any] = read_record
+    ) -> dict[str, Any]:
+        folder = self.folder(run)
+        path = f"{folder}{os.sep}{name}"
+        record = read(path, f"delete the folder {folder} and run again")
         if not isinstance(record, dict):
             raise self.damaged(run, name, "not a JSON object")
         return record
@@ -267,6 +292,8 @@ def _names(folder: Path) -> set[str]:
         return set(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return set()
+    except OSError as error:
+        raise cannot("read", folder, error) from error
 
 
 def _check_format(marker: Path) -> None:

@@ -24,7 +24,13 @@ from pydantic import (
 from torch import nn
 
 from steppe import plots
-from steppe.errors import DataError, SettingError, SteppeError, StoreError
+from steppe.errors import (
+    CheckpointError,
+    DataError,
+    SettingError,
+    SteppeError,
+    StoreError,
+)
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.subspaces import Line
 from steppe.measures import MEASURES, measure
@@ -33,14 +39,22 @@ from steppe.registry import Choice, is_code, one_line
 from steppe.results import Estimate, Surface
 from steppe_lab import datasets
 from steppe_lab.datasets import Split
-from steppe_lab.studies.files import read_json, write_atomically, write_json
-from steppe_lab.studies.store import Store
+from steppe_lab.studies.files import (
+    cannot,
+    exists,
+    read_record,
+    write_atomically,
+    write_json,
+    write_record,
+)
+from steppe_lab.studies.store import Store, run_id
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
 from steppe_lab.training.plain_settings import SEEDS
 from steppe_lab.training.recipe import BUILD, Recipe, code_of
 from steppe_lab.training.seeding import seeded
+from steppe_lab.training.states import opened
 from steppe_lab.training.tracking import interval
 
 Report = Callable[[float, str], None]
@@ -286,7 +300,7 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         recipe,
         split,
         report=report,
-        resume=state.read_bytes() if state.exists() else None,
+        resume=_kept(state, report),
         keep=lambda kept: write_atomically(state, kept),
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
         folder=folder / TRACK,
@@ -297,7 +311,7 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         trained.model, recipe, split.in_shape, len(split.classes), split.fingerprint
     )
     write_atomically(folder / CHECKPOINT, contents)
-    write_json(folder / HISTORY, {"epochs": trained.history})
+    write_record(folder / HISTORY, {"epochs": trained.history})
     state.unlink(missing_ok=True)
     scored = [scores_of_trained(r) for r in trained.history if "test_error" in r]
     best = min(scored, key=lambda row: (row["test_error"], row["epoch"]))
@@ -315,6 +329,31 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         "versions": checkpoints.versions(),
         **tracked,
     }
+
+
+def _kept(state: Path, report: Report) -> bytes | None:
+    """The state to go on from; a damaged one is set aside, and training begins anew."""
+    if not exists(state):
+        return None
+    try:
+        kept = state.read_bytes()
+        opened(kept)
+    except CheckpointError as error:
+        aside = state.with_suffix(".damaged")
+        state.replace(aside)
+        report(0.0, f"{error}: {state} is now {aside.name}, and training begins anew")
+        return None
+    except OSError as error:
+        raise cannot("read", state, error) from error
+    return kept
+
+
+def _is_whole_record(path: Path) -> bool:
+    try:
+        read_record(path)
+    except StoreError:
+        return False
+    return True
 
 
 def _tracked(
@@ -355,10 +394,10 @@ def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str
         for done, choice in enumerate(analysis.measures):
             report(done / steps, f"measuring {choice.name}")
             kept = folder / "measures" / f"{done}-{choice.name}.json"
-            if not kept.exists():
+            if not _is_whole_record(kept):
                 estimate = measure(objective, [choice], seed=analysis.seed)[str(choice)]
-                write_json(kept, estimate_record(estimate))
-            found[keys[done]] = read_json(kept)
+                write_record(kept, estimate_record(estimate))
+            found[keys[done]] = read_record(kept)
     result: dict[str, Any] = {"measures": found}
     if analysis.line_points:
         report(len(analysis.measures) / steps, "walking a random line")
@@ -382,10 +421,15 @@ def _score(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
 def _trained(
     folder: Path, training: str, code: dict[str, str]
 ) -> checkpoints.Checkpoint:
-    path = folder.parent / training / CHECKPOINT
-    if not path.exists():
-        raise StoreError(f"{path} is missing; delete its folder and train it again.")
-    return checkpoints.load(path, trust=code)
+    store = Store(folder.parent.parent)
+    path = store.artefact(training, CHECKPOINT)
+    fix = f"delete the folder {path.parent} and train it again"
+    if not exists(path):
+        raise StoreError(f"{path} is missing; {fix}.")
+    checkpoint = checkpoints.load(path, trust=code)
+    if run_id(training_config(checkpoint.recipe)) != training:
+        raise StoreError(f"{path} holds the network of another run; {fix}.")
+    return checkpoint
 
 
 def _line(objective: Objective, analysis: Analysis) -> Surface:

@@ -22,7 +22,7 @@ from steppe.errors import CheckpointError, SettingError, SteppeError, TrustError
 from steppe.registry import reading
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
-FORMAT = 1
+FORMAT = 2  # in format 1 the checksum was of the weights alone
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,15 @@ def to_bytes(
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    about = {
+    about: dict[str, Any] = {
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json"),
         "in_shape": list(in_shape),
         "classes": classes,
         "data": data,
         "versions": versions(),
-        "sha256": _checksum(tensors),
     }
+    about["sha256"] = checksum(about, tensors)
     contents: bytes = save(tensors, metadata={"steppe": json.dumps(about)})
     return contents
 
@@ -178,9 +178,9 @@ def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
             "network and data they belong to; use a file that steppe wrote."
         )
     about = _about(path, metadata["steppe"])
-    if about.sha256 != _checksum(tensors):
+    if about.sha256 != checksum(json.loads(metadata["steppe"]), tensors):
         raise CheckpointError(
-            f"the weights in {path} do not match their checksum; the file is damaged, "
+            f"the contents of {path} do not match their checksum; the file is damaged, "
             "so copy it again or train again."
         )
     return about, tensors
@@ -208,8 +208,17 @@ def _about(path: Path, text: str) -> _About:
     return about
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
+def checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the weights and of all that is said of them, in hexadecimal.
+
+    Args:
+        about: the record beside the weights; its own `sha256` counts as absent.
+        tensors: the weights by name.
+    """
     total = hashlib.sha256()
+    if about["format"] > 1:
+        said = {name: value for name, value in about.items() if name != "sha256"}
+        total.update(json.dumps(said, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         total.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())

@@ -23,11 +23,11 @@ from steppe.stepping import AbstractOptimizer
 from steppe_lab.datasets import Split
 from steppe_lab.training.evaluation import AVERAGED, evaluate
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.states import opened, sealed
 from steppe_lab.training.tracking import TRACKERS, Following
 
 Report = Callable[[float, str], None]
 KEEP_EVERY = 10.0  # seconds between states to resume from
-_FORMAT = 2  # of these states
 
 
 class TrainingFailedError(SteppeError, ArithmeticError):
@@ -77,8 +77,10 @@ def train(
         TrainingFailedError: the training loss became NaN or infinite.
     """
     state = _State.fresh(recipe, split, folder)
-    if resume is not None:
-        state.load(resume)
+    if resume is not None and not state.load(resume):
+        if report is not None:
+            report(0.0, "the state that was kept cannot be used: training begins anew")
+        state = _State.fresh(recipe, split, folder)
     start = saved = time.monotonic()
     spent = state.seconds
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
@@ -117,6 +119,7 @@ class _State:
     optimizer: Optimizer
     average: AbstractAverage | None
     schedule: StepSchedule
+    data: str  # fingerprint of the samples
     steps_per_epoch: int
     epoch: int
     history: list[dict[str, float]]
@@ -141,12 +144,23 @@ class _State:
             seed = recipe.data_seed
             tracker = TRACKERS.build(recipe.track, model, split, seed, folder)
             following = Following(tracker, optimizer)
-        return cls(recipe, model, optimizer, average, schedule, steps, 0, [], following)
+        return cls(
+            recipe,
+            model,
+            optimizer,
+            average,
+            schedule,
+            split.fingerprint,
+            steps,
+            epoch=0,
+            history=[],
+            following=following,
+        )
 
     def to_bytes(self) -> bytes:
         state: dict[str, Any] = {
-            "format": _FORMAT,
             "recipe": self.recipe.model_dump_json(),
+            "data": self.data,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
@@ -163,17 +177,25 @@ class _State:
             state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
         file = io.BytesIO()
         torch.save(state, file)
-        return file.getvalue()
+        return sealed(file.getvalue())
 
-    def load(self, kept: bytes) -> None:
+    def load(self, kept: bytes) -> bool:
+        """Go on from a state; False where it is damaged or of another training."""
         device = self.recipe.device
         try:
-            state = torch.load(io.BytesIO(kept), weights_only=True, map_location=device)
-        except Exception:  # torch raises many kinds for a damaged file
-            return  # training starts anew; nothing but time is lost
-        mine = (_FORMAT, self.recipe.model_dump_json())
-        if (state.get("format"), state["recipe"]) != mine:
-            return
+            contents = io.BytesIO(opened(kept))
+            state = torch.load(contents, weights_only=True, map_location=device)
+            if (state["recipe"], state["data"]) != (
+                self.recipe.model_dump_json(),
+                self.data,
+            ):
+                return False
+            self._take(state)
+        except Exception:  # torch raises many kinds for what is no state
+            return False  # nothing but time is lost
+        return True
+
+    def _take(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:

@@ -19,9 +19,10 @@ from steppe_lab.reports.rows import rows
 from steppe_lab.reports.sections import optimizer_rows
 from steppe_lab.reports.summary import summarise
 from steppe_lab.studies.compare import recipe_of
+from steppe_lab.studies.records import training_config
 from steppe_lab.studies.settings import CompareSettings
 from steppe_lab.studies.store import run_id
-from steppe_lab.studies.trials import check_ready, training_config
+from steppe_lab.studies.trials import check_ready
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import train

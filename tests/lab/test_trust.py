@@ -16,9 +16,9 @@ from steppe_lab.reports.page import render
 from steppe_lab.reports.rows import to_csv
 from steppe_lab.studies.compare import WORK, recipe_of, stored_study
 from steppe_lab.studies.local import run_local
+from steppe_lab.studies.records import training_config
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
 from steppe_lab.studies.store import Store
-from steppe_lab.studies.trials import training_config
 
 FIELDS = {
     "data": "{}",

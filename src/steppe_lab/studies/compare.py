@@ -19,20 +19,22 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry import reading, unknown_name
 from steppe_lab.studies.files import read_record, write_record
 from steppe_lab.studies.local import run_local
+from steppe_lab.studies.records import (
+    Analysis,
+    Scoring,
+    analysis_config,
+    scoring_config,
+    training_config,
+)
 from steppe_lab.studies.settings import CompareSettings, TrainingSettings
 from steppe_lab.studies.store import Store, run_id
 from steppe_lab.studies.trials import (
     HISTORY,
-    Analysis,
-    Scoring,
-    analysis_config,
     check_ready,
     check_same_data,
     fingerprint_of,
     is_whole,
     load_split,
-    scoring_config,
-    training_config,
 )
 from steppe_lab.studies.worker import Event
 from steppe_lab.training.checkpoints import reason_of

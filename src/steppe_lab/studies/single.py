@@ -14,6 +14,7 @@ from steppe.objective import Objective
 from steppe.results import Estimate
 from steppe_lab.studies.compare import WORK, recipe_of
 from steppe_lab.studies.local import run_local
+from steppe_lab.studies.records import read_measure, training_config
 from steppe_lab.studies.settings import TrainSettings
 from steppe_lab.studies.store import Store, run_id
 from steppe_lab.studies.trials import (
@@ -24,8 +25,6 @@ from steppe_lab.studies.trials import (
     is_whole,
     load_split,
     objective_on,
-    read_measure,
-    training_config,
 )
 from steppe_lab.studies.worker import Event
 from steppe_lab.training import checkpoints

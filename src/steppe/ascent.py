@@ -10,7 +10,7 @@ from typing import ClassVar, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
 from steppe.facade import check_minimizes
 from steppe.geometry import L2, Geometry
 from steppe.group_settings import Bounds
@@ -49,7 +49,7 @@ class AbstractAscent(AbstractOptimizer):
         if not isinstance(self.geometry, Geometry):
             raise SettingError(
                 "geometry must be a steppe.geometry.Geometry such as Adaptive(), got "
-                f"{geometry!r}."
+                f"{brief(geometry)}."
             )
         self.bounds = {**type(self).bounds, **self.geometry.bounds}  # type: ignore[misc]
         own = {"rho": rho, **(settings or {}), **self.geometry.settings()}

@@ -37,6 +37,21 @@ class StoreError(SteppeError, RuntimeError):
     """A run store that cannot be read or written."""
 
 
+def brief(value: object) -> str:
+    """A value as a refusal shows it: itself where that is short, else its type.
+
+    Example:
+        >>> brief(0.5), brief([0.0] * 1000)
+        ('0.5', 'a list of float')
+    """
+    text = repr(value)
+    if len(text) <= 60 and "\n" not in text:
+        return text
+    kind = f"a {type(value).__name__}"
+    several = isinstance(value, list | tuple) and value
+    return f"{kind} of {type(value[0]).__name__}" if several else kind  # type: ignore[index]
+
+
 def install(extra: str) -> str:
     """The command that installs an extra, for the end of a sentence.
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from types import FrameType
 from typing import Any, Self
 
 from torch.optim import LBFGS, Optimizer
 
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError, UsageError, brief
 from steppe.group_settings import Bounds, GroupSettings
 from steppe.saving import joined_state, parted_state
 from steppe.schedules import Schedule
 
 
-class Facade(Optimizer, ABC):
+class Shown(Optimizer):
+    """An optimizer that trainers wrap in a class made of its own.
+
+    Lightning and Fabric make a subclass of the optimizer's class without its state
+    around it; what they do not define themselves is that of `optimizer`.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a trainer's wrapper class show the optimizer inside of it."""
+        super().__init_subclass__(**options)
+        outer = cls.__bases__[0]
+        if issubclass(outer, Shown) or not hasattr(outer, "optimizer"):
+            return
+        for name in set(dir(cls)) - set(dir(outer)):
+            if not name.startswith("_"):
+                setattr(cls, name, property(attrgetter(f"optimizer.{name}")))
+
+
+class Facade(Shown, ABC):
     """Shows the groups and states of its bases as its own.
 
     LR schedulers, checkpoints and loggers may hold it or a base: the groups are the
@@ -31,20 +51,6 @@ class Facade(Optimizer, ABC):
     Raises:
         SettingError: a base that cannot be one, or a setting out of its range.
     """
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Let a trainer's wrapper class show the optimizer inside of it.
-
-        Lightning and Fabric make a subclass of the optimizer's class without its state
-        around it; what they do not define themselves is that of `optimizer`.
-        """
-        super().__init_subclass__(**options)
-        outer = cls.__bases__[0]
-        if issubclass(outer, Facade) or not hasattr(outer, "optimizer"):
-            return
-        for name in set(dir(cls)) - set(dir(outer)):
-            if not name.startswith("_"):
-                setattr(cls, name, property(attrgetter(f"optimizer.{name}")))
 
     def __new__(cls, *positional: Any, **_: Any) -> Self:
         """Refuse the two-call form's arguments in a sentence of its own."""
@@ -202,6 +208,25 @@ class _StepGuard:
             owner.check_base_step()
 
 
+def check_all_batches_come() -> None:
+    """Refuse a closure that Accelerate calls for the last micro-batch of a step only.
+
+    For the others it does not call the optimizer at all, so that nothing can be seen
+    of them from here but who calls for the last.
+    """
+    if "accelerate.optimizer" not in sys.modules:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__") != "accelerate.optimizer":
+        frame = frame.f_back
+    if frame is not None and frame.f_locals["self"].gradient_state.num_steps > 1:
+        raise UsageError(
+            "Accelerate calls step(closure) for the last micro-batch of each step "
+            "only and the others would be lost; gather them with "
+            "steppe.integrations.accelerate.Window."
+        )
+
+
 def joint_state(bases: Sequence[Optimizer]) -> Any:
     """State of one or several bases, by parameter."""
     if len(bases) == 1:
@@ -214,7 +239,7 @@ def _checked_bases(base: Optimizer | Sequence[Optimizer]) -> tuple[Optimizer, ..
     if not bases or not all(isinstance(each, Optimizer) for each in bases):
         raise SettingError(
             "base must be a torch.optim.Optimizer instance or a list of them, such as "
-            f"torch.optim.SGD(model.parameters(), lr=0.1); got {base!r}."
+            f"torch.optim.SGD(model.parameters(), lr=0.1); got {brief(base)}."
         )
     for each in bases:
         if isinstance(each, LBFGS):

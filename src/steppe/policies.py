@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
 from steppe.gates import Gate, LookingGate
 from steppe.parallel import Processes, Sync
 from steppe.parameters import metrics_in, named, norm_parameters
@@ -100,18 +100,24 @@ class Policy:
                 "pass model=model."
             )
         if not isinstance(self.model, nn.Module | None):
-            raise SettingError(f"model must be a torch.nn.Module, got {self.model!r}.")
+            raise SettingError(
+                f"model must be a torch.nn.Module, got {brief(self.model)}."
+            )
         if self.scaler is not None and not hasattr(self.scaler, "is_enabled"):
-            raise SettingError(f"scaler must be a GradScaler, got {self.scaler!r}.")
+            raise SettingError(
+                f"scaler must be a GradScaler, got {brief(self.scaler)}."
+            )
         if self.rng not in ("fresh", "replay"):
             raise SettingError(f"rng must be 'fresh' or 'replay', got {self.rng!r}.")
         if self.gate is not None and not isinstance(self.gate, Gate):
             raise SettingError(
-                f"gate must be a steppe.gates.Gate such as Every(5), got {self.gate!r}."
+                "gate must be a steppe.gates.Gate such as Every(5), got "
+                f"{brief(self.gate)}."
             )
         if isinstance(self.perturb, str) and self.perturb not in ("all", "norm"):
             raise SettingError(
-                f"perturb must be 'all', 'norm' or parameters, got {self.perturb!r}."
+                "perturb must be 'all', 'norm' or parameters, got "
+                f"{brief(self.perturb)}."
             )
         if not isinstance(self.perturb, str):
             self._choose(self.perturb)
@@ -127,7 +133,7 @@ class Policy:
         chosen = tuple(given) if several else ()
         if not several or not all(isinstance(p, Tensor) for p in chosen):
             raise SettingError(
-                f"perturb must be 'all', 'norm' or parameters, got {given!r}."
+                f"perturb must be 'all', 'norm' or parameters, got {brief(given)}."
             )
         object.__setattr__(self, "perturb", chosen)
 

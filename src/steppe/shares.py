@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.errors import UsageError
+from steppe.facade import check_all_batches_come
 from steppe.weights import Request
 
 
@@ -96,6 +97,34 @@ class ShareSum:
         grads = [p.grad for p in self._params if p.grad is not None]
         if grads:
             torch._foreach_mul_(grads, factor)
+
+
+class Outside:
+    """Gradients that `backward()` added up before a closure, which is to go on.
+
+    In plain torch a closure without `zero_grad()` adds to them, as trainers' closures
+    do for the last micro-batch of a step; passes would drop them.
+    """
+
+    def __init__(self) -> None:
+        self.cleared = False  # since the last step, so that gradients are new ones
+        self._expected = False
+
+    def begin(self, params: list[Tensor]) -> None:
+        """Note, before the first pass of a closure, whether there are any."""
+        check_all_batches_come()
+        self._expected = self.cleared and any(p.grad is not None for p in params)
+        self.cleared = False
+
+    def check(self) -> None:
+        """After a pass, refuse a closure that has not cleared them in the first one."""
+        if self._expected and not self.cleared:
+            raise UsageError(
+                "step(closure) would lose the gradients that backward() has added up "
+                "since zero_grad(); evaluate all micro-batches of the step in the "
+                "closure, and in a trainer see steppe.integrations."
+            )
+        self.cleared = self._expected = False
 
 
 _Running = tuple[Tensor | None, int]  # a gradient summed so far, and its version

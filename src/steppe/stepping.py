@@ -39,7 +39,7 @@ from steppe.policies import Policy, RandomPolicies, Statistics
 from steppe.registry import OptimizerSpec, Registry
 from steppe.saving import check_method, resume_draws
 from steppe.schedules import Schedule
-from steppe.shares import ShareSum
+from steppe.shares import Outside, ShareSum
 from steppe.weights import FINAL, AfterStep, Plan, Request, Weights
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", OptimizerSpec)
@@ -98,6 +98,7 @@ class AbstractOptimizer(Facade):
         self._open: weakref.ref[Loop] | None = None
         self._ready = False  # p.grad is the gradient of finished passes
         self._stepping = False
+        self._outside = Outside()
         self._sum: ShareSum | None = None  # of the gradients of a running loop
         self._waiting: list[Plan] = []  # methods that go on after the base's step
         self._weights = Weights(self._memory)
@@ -190,6 +191,7 @@ class AbstractOptimizer(Facade):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch, but a pass that adds to earlier ones keeps their sum."""
+        self._outside.cleared = set_to_none
         if self._sum is None:
             self._ready, self._waiting = False, []
         if self._sum is None or not self._sum.adds:
@@ -261,7 +263,7 @@ class AbstractOptimizer(Facade):
                 if not total.end():
                     raise UsageError(
                         f"no parameter has a gradient after pass {index}; call "
-                        "backward() on the loss in every pass."
+                        "backward() in each pass (in a trainer: steppe.integrations)."
                     )
                 scale.undo(weights)
                 aside.after(index - 1, weights, whole=total.whole)
@@ -304,9 +306,11 @@ class AbstractOptimizer(Facade):
         return gate.opens_for(squared, self.steps, self._memory.numbers)
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
+        self._outside.begin(self._params())
         for _ in self.passes():
             with torch.enable_grad():
                 loss = closure()
+            self._outside.check()
             if loss is None:
                 raise UsageError(
                     "the closure must return the loss, got None; under Lightning's "

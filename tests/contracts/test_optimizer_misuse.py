@@ -787,3 +787,55 @@ def test_what_is_no_state_of_an_optimizer_is_refused(entry):
     for wrong in ({"model": {}, "opt": opt.state_dict()}, model.state_dict(), {}):
         with pytest.raises(CheckpointError, match="pass what its state_dict"):
             opt.load_state_dict(wrong)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_closure_that_goes_on_from_earlier_gradients_is_refused(times):
+    model = make_model()
+    opt = steppe.SAM(loops.momentum(model), rho=0.05)
+    before = values(model)
+    x, y = one_batch()
+
+    def evaluate() -> torch.Tensor:
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    opt.zero_grad()
+    for _ in range(times):
+        evaluate()
+    with pytest.raises(UsageError, match="would lose the gradients"):
+        opt.step(evaluate)
+    assert loops.identical(values(model), before)
+    opt.zero_grad()
+    opt.step(evaluate)  # nothing was added up
+
+
+def test_a_closure_that_clears_gradients_itself_may_follow_any_backward():
+    model, plain = make_model(), make_model()
+    opt, twin = (steppe.SAM(loops.momentum(m), rho=0.05) for m in (model, plain))
+    for x, y in loops.batches(2):
+        opt.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        for each, net in ((opt, model), (twin, plain)):
+            loops.closure_step(each, net, x, y)
+    assert loops.identical(values(model), values(plain))
+
+
+@pytest.mark.parametrize(
+    "make_it",
+    [
+        lambda model: steppe.SAM([{"params": list(model.parameters())}]),
+        lambda model: steppe.SAM(model.parameters()),
+        lambda model: steppe.SAM(loops.momentum(model), model=list(model.parameters())),
+        lambda model: steppe.SAM(loops.momentum(model), perturb=model.weight.data[0]),
+        lambda model: steppe.SAM(loops.momentum(model), scaler=model.state_dict()),
+        lambda model: steppe.SAM(loops.momentum(model), gate=model.weight),
+        lambda model: steppe.SAM(loops.momentum(model), geometry=model.weight),
+    ],
+)
+def test_a_refusal_shows_no_weights(make_it):
+    with pytest.raises(SettingError) as refused:
+        make_it(nn.Linear(40, 30))
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)

@@ -17,6 +17,9 @@ with warnings.catch_warnings():
     from lightning.fabric import Fabric as Fabric
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint as ModelCheckpoint
+    from lightning.pytorch.callbacks import (
+        StochasticWeightAveraging as StochasticWeightAveraging,
+    )
     from lightning.pytorch.plugins import MixedPrecision as MixedPrecision
     from lightning.pytorch.strategies import (
         SingleDeviceStrategy as SingleDeviceStrategy,

@@ -15,7 +15,6 @@ from integrations.harness import (
     Make,
     assert_same,
     assert_same_in_two_processes,
-    distance,
     lpf_sgd,
     plain_loop,
     run_page,
@@ -143,9 +142,8 @@ def test_an_average_attached_to_what_was_prepared_counts_optimizer_steps(make):
     assert average.steps == 3
 
 
-def test_a_closure_without_the_adapter_loses_accumulated_batches():
-    batches = list(loops.batches(4))
-    training = Training(sam, window=2)
+def closure_steps(training: Training, batches: list) -> None:
+    """A closure per micro-batch, as for any optimizer."""
     for x, y in batches:
         with training.accelerator.accumulate(training.model):
 
@@ -155,7 +153,27 @@ def test_a_closure_without_the_adapter_loses_accumulated_batches():
                 return loss
 
             training.optimizer.step(closure)
-    assert distance(training.net, plain_loop(sam, batches, window=2)) > 1e-3
+
+
+def test_a_closure_without_the_adapter_equals_the_plain_loop():
+    batches = list(loops.batches(3))
+    training = Training(sam)
+    closure_steps(training, batches)
+    assert_same(training.net, plain_loop(sam, batches))
+
+
+def test_a_closure_without_the_adapter_is_refused_with_accumulated_batches():
+    with pytest.raises(UsageError, match=r"gather them with steppe.integrations"):
+        closure_steps(Training(sam, window=2), list(loops.batches(2)))
+
+
+def test_accelerate_that_accumulates_elsewhere_leaves_closures_alone():
+    Training(sam, window=2)
+    batches, model = list(loops.batches(2)), loops.make_model()
+    opt = sam(model)
+    for x, y in batches:
+        loops.closure_step(opt, model, x, y)
+    assert_same(model, plain_loop(sam, batches))
 
 
 def test_an_ordinary_loop_is_refused():

@@ -15,7 +15,6 @@ from integrations.harness import (
     EVERY_EXAMPLE,
     EVERY_METHOD,
     assert_same,
-    distance,
     lpf_sgd,
     of_two_ranks,
     plain_loop,
@@ -35,9 +34,11 @@ from integrations.lightning_modules import (
     Plain,
     SingleDeviceStrategy,
     SteppeModule,
+    StochasticWeightAveraging,
     fit,
     step,
 )
+from steppe import compat
 from steppe.errors import UsageError
 
 pytestmark = [  # what Lightning itself causes or advises
@@ -145,11 +146,18 @@ def test_a_method_with_one_pass_costs_one_gradient(tmp_path):
         assert sum(rows) == 4 * loops.ROWS
 
 
-def test_without_the_adapter_accumulated_batches_are_lost(tmp_path):
+@pytest.mark.parametrize("window", [2, 4])
+def test_without_the_adapter_accumulated_batches_are_refused(window, tmp_path):
     batches = list(loops.batches(4))
+    with pytest.raises(UsageError, match=r"added up .* see steppe.integrations"):
+        fit(Plain(sam), batches, tmp_path, accumulate_grad_batches=window)
+
+
+def test_without_the_adapter_single_batches_equal_the_plain_loop(tmp_path):
+    batches = list(loops.batches(3))
     module = Plain(sam)
-    fit(module, batches, tmp_path, accumulate_grad_batches=2)
-    assert distance(module.model, plain_loop(sam, batches, window=2)) > 1e-3
+    fit(module, batches, tmp_path)
+    assert_same(module.model, plain_loop(sam, batches))
 
 
 def test_training_step_may_be_called_by_hand():
@@ -262,6 +270,110 @@ def test_a_loop_of_fabric_needs_no_adapter(make):
     assert_same(inner, plain_loop(make, batches))
 
 
+def two_calls(model: nn.Module) -> torch.optim.Optimizer:
+    return compat.SAM(model.parameters(), torch.optim.SGD, rho=0.3, lr=0.1)
+
+
+def set_closure(model: nn.Module) -> torch.optim.Optimizer:
+    base, rho = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        compat.LinearScheduler(T_max=10, max_value=0.3, min_value=0.3),
+    )
+    return compat.GSAM(model.parameters(), base, model, 0.4, rho)
+
+
+def two_backwards(opt: Any, backward: Any, model: nn.Module, x: Any, y: Any) -> None:
+    backward(F.cross_entropy(model(x), y))
+    opt.first_step(zero_grad=True)
+    backward(F.cross_entropy(model(x), y))
+    opt.finish()
+
+
+def one_closure(opt: Any, backward: Any, model: nn.Module, x: Any, y: Any) -> None:
+    opt.set_closure(F.cross_entropy, x, y)
+
+
+def passes_of(method: Any, **settings: Any) -> Any:
+    """The same as a loop of passes, with the base of the forms above."""
+
+    def make(model: nn.Module) -> Any:
+        return method(torch.optim.SGD(model.parameters(), lr=0.1), **settings)
+
+    return make
+
+
+CALLS = pytest.mark.parametrize(
+    ("make", "calls", "same"),
+    [
+        (two_calls, two_backwards, passes_of(steppe.SAM, rho=0.3)),
+        (set_closure, one_closure, passes_of(steppe.GSAM, rho=0.3, alpha=0.4)),
+    ],
+)
+
+
+@CALLS
+def test_calls_of_other_libraries_run_in_a_loop_of_fabric(make, calls, same):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    batches, inner = list(loops.batches(3)), loops.make_model()
+    model, optimizer = fabric.setup(inner, make(inner))
+    for x, y in batches:
+        calls(optimizer, fabric.backward, model, x, y)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert_same(inner, plain_loop(same, batches))
+
+
+class ManualCalls(Manual):
+    """Optimizes by the calls of another library."""
+
+    def training_step(self, batch, batch_idx):
+        opt = self.optimizers()
+        self.calls_of_a_step(opt, self.manual_backward, self.model, *batch)
+        step(opt)
+        opt.zero_grad()
+
+
+@CALLS
+def test_calls_of_other_libraries_run_in_manual_optimization(
+    make, calls, same, tmp_path
+):
+    batches = list(loops.batches(3))
+    module = ManualCalls(make)
+    module.calls_of_a_step = calls
+    assert fit(module, batches, tmp_path).global_step == 3
+    assert_same(module.model, plain_loop(same, batches))
+
+
+def test_a_second_step_in_manual_optimization_gives_the_same_weights(tmp_path):
+    class SecondStep(Manual):
+        def training_step(self, batch, batch_idx):
+            opt = self.optimizers()
+            x, y = batch
+            self.manual_backward(F.cross_entropy(self.model(x), y))
+            opt.first_step(zero_grad=True)
+            self.manual_backward(F.cross_entropy(self.model(x), y))
+            opt.second_step(zero_grad=True)
+
+    batches = list(loops.batches(3))
+    module = SecondStep(two_calls)
+    fit(module, batches, tmp_path)
+    assert_same(module.model, plain_loop(passes_of(steppe.SAM, rho=0.3), batches))
+
+
+@CALLS
+def test_lightnings_own_step_of_these_calls_is_refused_in_a_sentence(
+    make, calls, same, tmp_path
+):
+    class Naive(Manual):
+        def training_step(self, batch, batch_idx):
+            opt = self.optimizers()
+            calls(opt, self.manual_backward, self.model, *batch)
+            opt.step()
+
+    with pytest.raises(UsageError, match=r"see steppe.integrations.lightning.step"):
+        fit(Naive(make), list(loops.batches(1)), tmp_path)
+
+
 class Averaged(Flat):
     """Keeps an average, attached to what Lightning calls the optimizer."""
 
@@ -276,6 +388,44 @@ def test_an_average_attached_to_lightnings_optimizer_counts_steps(make, tmp_path
     module = Averaged(make)
     fit(module, list(loops.batches(6)), tmp_path, accumulate_grad_batches=2)
     assert module.average.steps == 3
+
+
+class PerEpoch(Flat):
+    """Has no schedule of its own."""
+
+    def configure_optimizers(self):
+        return self.make(self.model)
+
+
+def averaged_by_hand(batches: Any, epochs: int) -> nn.Module:
+    """The mean of the weights that epochs begin with, after the first of them."""
+    model = loops.make_model(batch_norm=True)
+    opt = steppe.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.3, model=model)
+    starts = []
+    for _ in range(epochs):
+        starts.append(loops.values(model))
+        for x, y in batches:
+            for _ in opt.passes():
+                F.cross_entropy(model(x), y).backward()
+            opt.step()
+    with torch.no_grad():
+        for p, *each in zip(model.parameters(), *starts, strict=True):
+            p.copy_(torch.stack(each).mean(0))
+    return model
+
+
+def test_the_averaging_callback_refreshes_batch_norm_and_steps_no_more(tmp_path):
+    batches = list(loops.batches(3))
+    make = passes_of(steppe.SAM, rho=0.3)
+    module = PerEpoch(make, model=loops.make_model(batch_norm=True))
+    averaging = StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=1)
+    fit(module, batches, tmp_path, max_epochs=3, callbacks=[averaging])
+    by_hand = averaged_by_hand(batches, 3)
+    assert_same(module.model, by_hand)
+    inputs = [by_hand[0](x) for x, _ in batches]
+    means = torch.stack([x.mean(0) for x in inputs]).mean(0)
+    torch.testing.assert_close(module.model[1].running_mean, means)
+    assert module.model[1].num_batches_tracked == 3
 
 
 class EndsEarly(Plain):

@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from steppe.averaging.places import Places, first_difference, is_number
-from steppe.errors import CheckpointError, SettingError, UsageError
+from steppe.errors import CheckpointError, SettingError, UsageError, brief
 from steppe.parameters import BufferSnapshot, forget_derived, overwrite_, restored
 from steppe.registry import Registry, Spec
 
@@ -164,7 +164,7 @@ class AbstractAverage(ABC):
         """
         if not isinstance(optimizer, Optimizer):
             raise SettingError(
-                f"attach() needs a torch.optim.Optimizer, got {optimizer!r}."
+                f"attach() needs a torch.optim.Optimizer, got {brief(optimizer)}."
             )
         if self._hook is not None:
             raise UsageError("the average is attached already; call detach() first.")

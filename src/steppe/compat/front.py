@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torch.optim import Optimizer
 
+from steppe.facade import Shown
 from steppe.stepping import AbstractOptimizer
 
 
-class Front(Optimizer):
+class Front(Shown):
     """Shows the groups and the state of a steppe optimizer under other calls.
 
     LR schedulers, loggers and `GradScaler` may hold this, the steppe optimizer or its

@@ -128,7 +128,14 @@ class GSAM(Front):
         results = []
         for _ in self.optimizer.passes():
             with torch.enable_grad():
-                results.append(evaluate())
+                result = evaluate()
+            if result is None:
+                raise UsageError(
+                    "the closure must return predictions and loss, got None; under "
+                    "Lightning's manual optimization, see "
+                    "steppe.integrations.lightning.step."
+                )
+            results.append(result)
             self.optimizer.report(results[-1][1])
         self.optimizer.step()
         return results[0]

@@ -141,6 +141,12 @@ class TwoCall(Front):
         Returns:
             What the closure returned.
         """
+        if closure is not None and self._finished:
+            raise UsageError(
+                "step() takes no closure after finish(), which has the gradient "
+                "already; under Lightning's manual optimization, see "
+                "steppe.integrations.lightning.step."
+            )
         value = None if closure is None else self._second_pass(closure)
         if not self._finished:
             raise UsageError(

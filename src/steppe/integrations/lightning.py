@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import UsageError
+from steppe.facade import Shown
 from steppe.integrations.window import Piece, pieces, steppe_optimizer
 from steppe.parameters import MetricSnapshot, metrics_in
 from steppe.stepping import AbstractOptimizer
@@ -36,16 +37,19 @@ from steppe.stepping import AbstractOptimizer
 def step(optimizer: Any) -> None:
     """Take the step of finished passes in manual optimization, and count it.
 
+    Of an optimizer of `steppe.compat` it is the step after `finish()`, or all of it
+    after `set_closure()`.
+
     Args:
         optimizer: what `self.optimizers()` gives.
     """
-    opt = steppe_optimizer(optimizer)
-    if opt is None:
+    inner = getattr(optimizer, "optimizer", optimizer)
+    if not isinstance(inner, Shown):
         raise UsageError(
             "step() takes the steps of steppe optimizers; call optimizer.step() of "
             "any other."
         )
-    with _stepping_once(opt, without_loss=True):
+    with _stepping_once(inner, without_loss=True):
         optimizer.step()
 
 
@@ -111,6 +115,9 @@ class SteppeModule:
         module: Any = super()
         opt = steppe_optimizer(optimizer)
         closure: Any = optimizer_closure
+        if opt is not None and self._only_refreshes():
+            closure()  # Lightning would step once more, with gradients of before
+            return
         if opt is None or self._steppe() is None:
             module.optimizer_step(epoch, batch_idx, optimizer, closure)
             return
@@ -139,13 +146,21 @@ class SteppeModule:
             module.log(*args, **kwargs)
 
     def _steppe(self) -> AbstractOptimizer | None:
-        if not self.automatic_optimization:
+        if not self.automatic_optimization or self._only_refreshes():
             return None
         try:
             found = self.trainer.optimizers
         except RuntimeError:  # no Trainer: somebody calls training_step by hand
             return None
         return steppe_optimizer(found[0]) if len(found) == 1 else None
+
+    def _only_refreshes(self) -> bool:
+        """Whether an averaging callback reads the data for running statistics alone."""
+        try:
+            loop = self.trainer.fit_loop
+        except RuntimeError:  # no Trainer
+            return False
+        return getattr(loop, "_skip_backward", False)
 
     def _passes(self, opt: AbstractOptimizer, closure: Callable[[], Any]) -> Any:
         """Run all passes; Lightning's closure, with its hooks, does the first one.
@@ -191,7 +206,7 @@ class SteppeModule:
 
 
 @contextmanager
-def _stepping_once(opt: AbstractOptimizer, *, without_loss: bool) -> Iterator[None]:
+def _stepping_once(opt: Shown, *, without_loss: bool) -> Iterator[None]:
     """Let `opt.step(closure)` run the closure once, then step with its gradient.
 
     Lightning calls hooks and clips inside of the closure, so that in the place of a

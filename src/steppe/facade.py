@@ -10,6 +10,7 @@ from operator import attrgetter
 from types import FrameType
 from typing import Any, Self
 
+from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from steppe.errors import SettingError, UsageError, brief
@@ -109,6 +110,9 @@ class Facade(Shown, ABC):
     def state(self, _: Mapping[Any, Any]) -> None:
         if "bases" in self.__dict__:
             raise UsageError("the state belongs to the base; set it there.")
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base; with several bases, add it to one of them."""

@@ -7,7 +7,7 @@ in every pass; nothing is left to decide there.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -45,6 +45,9 @@ class Processes:
         self.local = parallel and sync != "global"
         # Gradients are views of memory that the next averaged pass writes to.
         self.borrows = self._model is not None and self._model.gradient_as_bucket_view
+        modules = () if model is None else model.modules()
+        key = "set_reshard_after_backward"
+        self._sharded: list[Any] = [m for m in modules if hasattr(m, key)]
         self._outer = True
         self._owed = False  # the gradient in p.grad is of this process alone
 
@@ -55,6 +58,7 @@ class Processes:
 
     def prepare(self, *, final: bool) -> None:
         """Choose for the next pass, whose gradient is `final` or not."""
+        self._drop_whole()
         if self._model is None:
             return
         average = (final and self._outer) if self.local else True
@@ -63,6 +67,7 @@ class Processes:
 
     def end(self) -> None:
         """End a loop, also after an exception."""
+        self._drop_whole()
         if self._model is not None:
             self._model.require_backward_grad_sync = self._outer
 
@@ -120,6 +125,14 @@ class Processes:
                 mesh = param.device_mesh  # type: ignore[attr-defined]
                 number = number * mesh.size(dim) + mesh.get_local_rank(dim)
         return number
+
+    def _drop_whole(self) -> None:
+        """Let sharded modules gather their parameters anew, after they were moved.
+
+        With `set_reshard_after_backward(False)` they keep the whole ones.
+        """
+        for module in self._sharded:
+            module.reshard()
 
     def _average(self, tensor: Tensor) -> Tensor:
         assert self._model is not None

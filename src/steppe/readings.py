@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from steppe.errors import UsageError
+
 Value = Tensor | float
 
 
@@ -56,6 +58,19 @@ class Readings:
     def moved(self) -> Value | None:
         """Mean loss over the passes at perturbed weights."""
         return self._moved.value()
+
+    def to_log(self) -> Value:
+        """The loss at the unperturbed weights, or else the mean over the passes.
+
+        Raises:
+            UsageError: none was noted.
+        """
+        loss = self.moved if self.clean is None else self.clean
+        if loss is None:
+            raise UsageError(
+                "no loss was reported in the last passes; call report(loss) in each."
+            )
+        return loss
 
     def numbers(self) -> dict[str, float]:
         """All readings by name; waits for the device once per number."""

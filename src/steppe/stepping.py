@@ -6,6 +6,7 @@ at the current weights. The driver runs it inside the caller's loop::
     for _ in opt.passes():
         loss = loss_fn(model(x), y)
         loss.backward()
+        opt.report(loss)  # for `opt.loss`, the loss to log: the last one is uphill
     opt.step()
 
 **Invariant.** When the loop ends, the weights are bit for bit what they were and
@@ -16,10 +17,9 @@ clean too. `step()` without a finished loop raises.
 
 from __future__ import annotations
 
-import inspect
-import weakref
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Unpack, overload
 
@@ -31,7 +31,7 @@ from steppe.errors import UsageError
 from steppe.facade import Facade, joint_state
 from steppe.gates import LookingGate
 from steppe.group_settings import Bounds
-from steppe.keeping import Aside, LossScale
+from steppe.keeping import Aside, Loop, LossScale, OpenLoop
 from steppe.memory import Memory
 from steppe.parameters import forget_derived
 from steppe.perturb import joint_norm
@@ -40,11 +40,10 @@ from steppe.registry import OptimizerSpec, Registry
 from steppe.saving import check_method, resume_draws
 from steppe.schedules import Schedule
 from steppe.shares import Outside, ShareSum
-from steppe.weights import FINAL, AfterStep, Plan, Request, Weights
+from steppe.weights import AfterStep, Plan, Request, Weights, advance, plain_step
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", OptimizerSpec)
 STATE_FORMAT = 1  # of the "steppe" entry of a state_dict
-Loop = Generator[int, None, None]
 
 
 class AbstractOptimizer(Facade):
@@ -95,7 +94,7 @@ class AbstractOptimizer(Facade):
 
     def _idle(self) -> None:
         """Set what belongs to a running loop or an unfinished step."""
-        self._open: weakref.ref[Loop] | None = None
+        self._open = OpenLoop()
         self._ready = False  # p.grad is the gradient of finished passes
         self._stepping = False
         self._outside = Outside()
@@ -122,12 +121,19 @@ class AbstractOptimizer(Facade):
                 before the first of them.
 
         Raises:
-            UsageError: inside another loop of this optimizer, which ends with that.
+            UsageError: inside another loop of this optimizer, which ends with that; or
+                where it would drop a gradient that no step has used.
         """
-        if self._close():
+        if self._open.close():
             raise UsageError(
                 "another passes() loop of this optimizer was still open; finish it "
                 "before the next one (it has been closed, and the weights are clean)."
+            )
+        if not accumulate and self.unused_gradient():
+            raise UsageError(
+                "passes() would drop the gradient of the last loop, which no step() "
+                "has used; to add up micro-batches take passes(accumulate=True) for "
+                "each, to drop it call zero_grad()."
             )
         if accumulate and not self.accumulates:
             raise UsageError(
@@ -136,7 +142,7 @@ class AbstractOptimizer(Facade):
             )
         self._ready = False
         loop = self._passes(accumulate)
-        self._open = weakref.ref(loop)
+        self._open = OpenLoop(loop)
         return loop
 
     @overload
@@ -155,7 +161,7 @@ class AbstractOptimizer(Facade):
             never evaluates there, the mean loss over its passes.
         """
         loss = None if closure is None else self._evaluate(closure)
-        self._close()
+        self._open.close()
         if not self._ready:
             raise UsageError(
                 "step() needs the gradient of a finished passes() loop; run "
@@ -167,12 +173,23 @@ class AbstractOptimizer(Facade):
             for base in self.bases:
                 base.step()
             for plan in self._waiting:
-                _advance(plan)
+                advance(plan)
         finally:
             self._stepping, self._waiting = False, []
             forget_derived()
         self.steps += 1
         return loss
+
+    def unused_gradient(self) -> bool:
+        """Whether `p.grad` holds the gradient of finished passes that no step used.
+
+        One that is not finite does not count: a `GradScaler` skips its step. Looks at
+        the gradient, for which a device waits, only between passes and their step.
+        """
+        if not self._ready:
+            return False
+        norm = joint_norm(list(self._weights.gradients().values()))
+        return 0.0 < norm.item() < math.inf
 
     def take(self, *batch: Any) -> Any:
         """The share of a batch that this pass is about.
@@ -198,11 +215,24 @@ class AbstractOptimizer(Facade):
             super().zero_grad(set_to_none)
 
     def report(self, loss: Tensor | float) -> None:
-        """Tell the loss of this pass, for `metrics()`; a closure's is told already."""
+        """Tell the loss of this pass, for `loss` and `metrics()`; closures do so."""
         if self._sum is None:
             raise UsageError("report() belongs inside a passes() loop.")
         clean = self._weights.depth == 0
         self._weights.readings.loss(loss, clean=clean, weight=self._sum.weight)
+
+    @property
+    def loss(self) -> Tensor | float:
+        """The loss of the last step to log, of those that `report` was given.
+
+        It is the one at the unperturbed weights, or the mean over the passes of a
+        method that never evaluates there; no device waits for it. A variable of the
+        loop would hold the loss of the last pass, which is taken uphill.
+
+        Raises:
+            UsageError: no loss was reported.
+        """
+        return self._weights.readings.to_log()
 
     def metrics(self) -> dict[str, float]:
         """What the last step told about itself, by name.
@@ -217,9 +247,6 @@ class AbstractOptimizer(Facade):
         group = self._settings.of(self.param_groups[0])
         settings = {name: float(group[name]) for name in self.bounds}
         return settings | self._weights.readings.numbers()
-
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
 
     def _passes(self, accumulate: bool) -> Loop:
         groups = self.param_groups
@@ -252,7 +279,7 @@ class AbstractOptimizer(Facade):
         finished = False
         index = 0
         try:
-            while isinstance(request := _advance(plan), Request):
+            while isinstance(request := advance(plan), Request):
                 if not total.holds(request):
                     continue
                 total.begin(request)
@@ -294,7 +321,7 @@ class AbstractOptimizer(Facade):
         """The method's own plan, or the base's gradient where a gate is closed."""
         gate = self._policy.gate
         closed = gate is not None and not gate.opens(self.steps)
-        return _plain() if closed else self.plan(self._weights)
+        return plain_step() if closed else self.plan(self._weights)
 
     def _stays_open(self, scale: LossScale) -> bool:
         """Whether a gate that looks at the first gradient lets the method go on."""
@@ -317,29 +344,14 @@ class AbstractOptimizer(Facade):
                     "manual optimization, see steppe.integrations.lightning.step."
                 )
             self.report(loss)
-        readings = self._weights.readings
-        clean = readings.clean
-        return readings.moved if clean is None else clean  # type: ignore[return-value]
-
-    def _close(self) -> bool:
-        """Close a loop that is still open; tells whether there was one."""
-        loop, self._open = self._running_loop(), None
-        if loop is not None:
-            loop.close()
-        return loop is not None
-
-    def _running_loop(self) -> Loop | None:
-        loop = self._open() if self._open is not None else None
-        if loop is None or inspect.getgeneratorstate(loop) == inspect.GEN_CLOSED:
-            return None
-        return loop
+        return self.loss  # type: ignore[return-value]
 
     def check_base_step(self) -> None:
         """Refuse a base that is stepped where only this optimizer may."""
         if self._stepping:
             return
         name = type(self).__name__
-        if self._running_loop() is not None:
+        if self._open.get() is not None:
             raise UsageError(
                 f"the base of {name} was stepped inside a passes() loop, at weights "
                 "that may be perturbed; finish the loop and call step() of the wrapper."
@@ -364,7 +376,7 @@ class AbstractOptimizer(Facade):
         }
 
     def _load_own(self, own: Mapping[str, Any] | None) -> None:
-        self._close()
+        self._open.close()
         if own is None:
             self._memory.forget()
         else:
@@ -386,13 +398,3 @@ class AbstractOptimizer(Facade):
         super().__setstate__(state)
         self._idle()
         self._guard_bases()
-
-
-def _plain() -> Plan:
-    yield FINAL
-
-
-def _advance(plan: Plan) -> Request | AfterStep | None:
-    """Run the method up to its next request; None when it is done."""
-    with torch.no_grad():
-        return next(plan, None)

@@ -48,6 +48,17 @@ AFTER_STEP = AfterStep()
 Plan = Generator[Request | AfterStep, None, None]
 
 
+def plain_step() -> Plan:
+    """The gradient of the base alone."""
+    yield FINAL
+
+
+def advance(plan: Plan) -> Request | AfterStep | None:
+    """Run a method up to its next request; None when it is done."""
+    with torch.no_grad():
+        return next(plan, None)
+
+
 @dataclass
 class Position:
     """Parameters held by a method: they may be moved, and will come back."""

@@ -234,6 +234,19 @@ def test_a_gradient_scaler_skips_a_step_whose_passes_overflow(fatal):
     two_calls(optimizer, model, x, y)
 
 
+def test_a_first_step_that_would_drop_a_finished_gradient_is_refused():
+    model = make_model()
+    optimizer, (x, y) = make(model), one_batch()
+    backward(model, x, y)
+    optimizer.first_step(zero_grad=True)
+    backward(model, x, y)
+    optimizer.finish()
+    backward(model, x, y)
+    with pytest.raises(UsageError, match=r"finish\(\) left .* step\(\) has used"):
+        optimizer.first_step(zero_grad=True)
+    optimizer.step()  # nothing has been changed
+
+
 def test_clipping_between_the_passes_and_the_step_bounds_what_is_stepped_with():
     model = make_model()
     optimizer = SAM(model.parameters(), torch.optim.SGD, lr=1.0)

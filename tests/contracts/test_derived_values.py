@@ -1,4 +1,4 @@
-"""Tensors that torch computes from the weights and keeps: never those of old weights."""
+"""Tensors that torch computes from the weights and keeps are never of old weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
@@ -159,6 +162,26 @@ def test_estimating_statistics_without_gradients_leaves_the_next_pass_its_own(ki
         reestimate(model, [x])
         F.cross_entropy(model(x), y).backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def sharded_step(*, keeps: bool) -> list[Tensor]:
+    """The weights after a step of a sharded model, which may keep what it gathered."""
+    x, y = batches(1)[0]
+    model = fully_shard(loops.make_model().float(), mesh=init_device_mesh("cpu", (1,)))
+    model.set_reshard_after_backward(not keeps)
+    opt = steppe.SAM(loops.momentum(model), rho=1.0, model=model)
+    loops.loop_step(opt, model, x, y)
+    model.reshard()
+    return [p.to_local() for p in loops.values(model)]
+
+
+def test_a_sharded_model_that_keeps_whole_parameters_gathers_the_moved_ones():
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        expected, kept = sharded_step(keeps=False), sharded_step(keeps=True)
+    finally:
+        dist.destroy_process_group()
+    assert loops.identical(kept, expected)
 
 
 class Casting(nn.Module):

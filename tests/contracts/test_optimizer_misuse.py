@@ -241,6 +241,7 @@ def test_fresh_random_state_gives_passes_masks_of_their_own(entry):
         for _ in opt.passes():
             seen.append(model(one_batch()[0]))
             F.cross_entropy(seen[-1], one_batch()[1]).backward()
+        opt.zero_grad()
     assert not any(torch.equal(seen[0], other) for other in seen[1:])
 
 
@@ -839,3 +840,61 @@ def test_a_refusal_shows_no_weights(make_it):
         make_it(nn.Linear(40, 30))
     assert len(str(refused.value)) < 200
     assert "\n" not in str(refused.value)
+
+
+def passes_once(opt: Any, model: nn.Module) -> None:
+    x, y = one_batch()
+    for _ in opt.passes():
+        xs, ys = opt.take(x, y)
+        F.cross_entropy(model(xs), ys).backward()
+
+
+@EVERY
+def test_a_loop_that_would_drop_a_gradient_nobody_stepped_with_is_refused(entry):
+    model = make_model()
+    opt = make(entry, loops.base_for(entry, model))
+    passes_once(opt, model)
+    grads = [p.grad.clone() for p in model.parameters()]
+    with pytest.raises(UsageError, match=r"passes\(accumulate=True\).*zero_grad\(\)"):
+        opt.passes()
+    assert loops.identical([p.grad for p in model.parameters()], grads)
+    opt.step()  # nothing has been changed
+    assert opt.steps == 1
+
+
+def dropped_by_the_optimizer(opt: Any, model: nn.Module) -> None:
+    opt.zero_grad()
+
+
+def dropped_by_the_model(opt: Any, model: nn.Module) -> None:
+    model.zero_grad()
+
+
+def zeroed(opt: Any, model: nn.Module) -> None:
+    model.zero_grad(set_to_none=False)
+
+
+def overflowed(opt: Any, model: nn.Module) -> None:
+    """As a `GradScaler` leaves it that skips the step."""
+    next(model.parameters()).grad[0] = float("inf")
+
+
+@pytest.mark.parametrize(
+    "drop", [dropped_by_the_optimizer, dropped_by_the_model, zeroed, overflowed]
+)
+def test_a_gradient_that_was_dropped_on_purpose_does_not_stop_the_next_loop(drop):
+    model = make_model()
+    opt = steppe.SAM(loops.momentum(model))
+    passes_once(opt, model)
+    drop(opt, model)
+    passes_once(opt, model)
+    opt.step()
+    assert opt.steps == 1
+
+
+def test_a_closure_that_would_drop_the_gradient_of_finished_passes_is_refused():
+    model = make_model()
+    opt = steppe.SAM(loops.momentum(model))
+    passes_once(opt, model)
+    with pytest.raises(UsageError, match="would drop the gradient"):
+        loops.closure_step(opt, model, *one_batch())

@@ -194,6 +194,7 @@ def test_an_exception_in_any_pass_leaves_the_weights_clean(entry, more):
     opt = make(entry, loops.base_for(entry, model), **more)
     x, y = next(loops.batches(1))
     count = len(list(_passes(opt, model, x, y)))
+    opt.zero_grad()
     for fatal in range(count):
         before = values(model)
         with pytest.raises(MemoryError):
@@ -270,6 +271,7 @@ def test_a_non_finite_gradient_in_any_pass_leaves_the_weights_clean(
             scale = poison if index == fatal else 1.0
             (F.cross_entropy(model(x), y) * scale).backward()
         assert loops.identical(values(model), before)
+        opt.zero_grad()
 
 
 @EVERY_CASE
@@ -741,3 +743,45 @@ def test_drawing_random_numbers_is_declared(entry):
     if not entry.spec.random:
         with pytest.raises(SettingError, match="draws no random numbers"):
             make(entry, loops.base_for(entry, make_model()), seed=1)
+
+
+def reported(opt: Any, model: Any, x: torch.Tensor, y: torch.Tensor) -> None:
+    for _ in opt.passes():
+        xs, ys = opt.take(x, y)
+        loss = F.cross_entropy(model(xs), ys)
+        loss.backward()
+        opt.report(loss)
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in ENTRIES if e.make.looks_first], ids=lambda entry: entry.name
+)
+def test_the_loss_to_log_is_that_at_the_unperturbed_weights(entry):
+    model = make_model()
+    opt = make(entry, loops.base_for(entry, model))
+    x, y = next(loops.batches(1))
+    expected = F.cross_entropy(model(x), y)
+    reported(opt, model, x, y)
+    assert opt.loss == expected
+    opt.step()
+    assert opt.loss == expected
+
+
+def test_the_loss_of_a_method_that_looks_at_noisy_weights_alone_is_their_mean():
+    model = make_model()
+    opt = steppe.LPFSGD(loops.momentum(model), gamma=0.1, micro_batches=2)
+    (x, y), losses = next(loops.batches(1)), []
+    for _ in opt.passes():
+        losses.append(F.cross_entropy(model(x), y))
+        losses[-1].backward()
+        opt.report(losses[-1])
+    torch.testing.assert_close(opt.loss, sum(losses).detach() / 2)
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_was_never_reported_is_asked_for_in_a_sentence():
+    model = make_model()
+    opt = steppe.SAM(loops.momentum(model))
+    loop_step(opt, model, *next(loops.batches(1)))
+    with pytest.raises(UsageError, match=r"call report\(loss\) in each"):
+        _ = opt.loss

@@ -15,8 +15,7 @@ saved state holds all of the base's.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -25,6 +24,7 @@ from torch.optim import Optimizer
 
 from steppe.compat.front import Front
 from steppe.errors import CheckpointError, SettingError, UsageError
+from steppe.keeping import Loop, is_over
 from steppe.optimizers import asam, sam
 from steppe.stepping import AbstractOptimizer
 
@@ -48,7 +48,7 @@ class TwoCall(Front):
     """
 
     of_one_step: ClassVar = frozenset({"_loop", "_only", "_finished"})
-    _loop: Generator[int, None, None] | None = None  # waits for the second gradient
+    _loop: Loop | None = None  # waits for the second gradient
     _only: Grads | None = None  # of a step that needs no second gradient
     _finished: bool = False  # p.grad is the gradient to step with
 
@@ -68,7 +68,8 @@ class TwoCall(Front):
 
         Raises:
             UsageError: without a gradient, or after a `first_step` that no
-                `second_step` followed. The weights are clean then.
+                `second_step` followed, or a `finish` that no `step` did. The weights
+                are clean then.
         """
         if self._waits():
             self.abandon()
@@ -77,11 +78,17 @@ class TwoCall(Front):
                 "were taken at perturbed weights; the weights are back where they were "
                 "and the gradients cleared: run the first backward pass again."
             )
+        if self._finished and self.optimizer.unused_gradient():
+            raise UsageError(
+                "first_step() would drop the gradient that finish() left and no step() "
+                "has used; call step(), or zero_grad() to drop it, before the next "
+                "first backward pass."
+            )
         self._forget()
         params = self._params()
         first: Grads = [p.grad for p in params]
         left: Grads = [None if zero_grad or g is None else g.clone() for g in first]
-        loop = cast(Generator[int, None, None], self.optimizer.passes())
+        loop = cast(Loop, self.optimizer.passes())
         next(loop)
         _give(params, first)
         wanted = next(loop, None) is not None
@@ -117,7 +124,7 @@ class TwoCall(Front):
         self._forget()
         if only is not None:
             _give(self._params(), only)
-        elif loop is None or _closed(loop):
+        elif loop is None or is_over(loop):
             raise UsageError(
                 "second_step() and finish() need a first_step() of the same step; "
                 "call backward() and first_step() before them."
@@ -168,6 +175,8 @@ class TwoCall(Front):
         """As in torch; what `finish()` left is no longer there to step with."""
         self._finished = False
         super().zero_grad(set_to_none)
+        if not self._waits():
+            self.optimizer.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
         """The steppe optimizer's state, which that loads too: all of the base's."""
@@ -207,7 +216,7 @@ class TwoCall(Front):
 
     def _waits(self) -> bool:
         """Whether a `first_step` has not been answered."""
-        open_loop = self._loop is not None and not _closed(self._loop)
+        open_loop = self._loop is not None and not is_over(self._loop)
         return open_loop or self._only is not None
 
     def _forget(self) -> None:
@@ -284,7 +293,3 @@ def _check_adaptive(state_dict: Mapping[str, Any], adaptive: bool) -> None:
 def _give(params: list[Tensor], grads: Grads) -> None:
     for p, grad in zip(params, grads, strict=True):
         p.grad = grad
-
-
-def _closed(loop: Generator[int, None, None]) -> bool:
-    return inspect.getgeneratorstate(loop) == inspect.GEN_CLOSED

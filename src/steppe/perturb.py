@@ -190,7 +190,10 @@ def joint_norm(tensors: list[Tensor]) -> Tensor:
 
 
 def joint_dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Inner product over all entries, shape (), summed in float32 or more."""
+    """Inner product over all entries, shape (), summed in float32 or more.
+
+    A complex entry counts as two real ones, as it does in `joint_norm`.
+    """
     if not left:
         return torch.zeros(())
     parts = [_dot(a, b) for a, b in zip(left, right, strict=True)]
@@ -198,6 +201,8 @@ def joint_dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
+    if one.is_complex():
+        one, other = (torch.view_as_real(t.resolve_conj()) for t in (one, other))
     wide = torch.promote_types(one.dtype, torch.float32)
     flat = one.is_contiguous() and other.is_contiguous()
     if flat and one.dtype == wide and not hasattr(one, "to_local"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import loops
@@ -785,3 +786,24 @@ def test_a_loss_that_was_never_reported_is_asked_for_in_a_sentence():
     loop_step(opt, model, *next(loops.batches(1)))
     with pytest.raises(UsageError, match=r"call report\(loss\) in each"):
         _ = opt.loss
+
+
+@EVERY_CASE
+def test_a_complex_parameter_left_out_steps_as_its_two_real_parts_do(entry, more):
+    ends = []
+    for as_complex in (True, False):
+        rest = torch.tensor([0.5, -1.0, 2.0, 0.25], dtype=torch.float64)
+        kept = nn.Parameter(torch.view_as_complex(rest.view(2, 2).clone()))
+        kept = kept if as_complex else nn.Parameter(rest.view(2, 2).clone())
+        w = nn.Parameter(torch.tensor([1.0, -0.5, 0.3], dtype=torch.float64))
+        groups = [{"params": [w]}, {"params": [kept], "perturb": False}]
+        opt = make(entry, loops.sgd_for(entry, groups), monitor=True, **more)
+        for _ in range(3):
+            for _ in opt.passes():
+                parts = torch.view_as_real(kept) if as_complex else kept
+                (w.square().sum() * (1 + parts.square().sum())).backward()
+            opt.step()
+        real = torch.view_as_real(kept) if as_complex else kept
+        ends.append([w.detach(), real.detach(), *opt.metrics().values()])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)

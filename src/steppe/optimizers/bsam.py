@@ -128,20 +128,21 @@ class BSAM(AbstractOptimizer):
         """Leave m / s in `p.grad`, and remember the new m and s."""
         owners, noisy, uphill = aligned(weights, first)
         precision = self._kept_precision(weights, owners)
-        renewed = self._renewed(weights, owners, noisy, precision)
-        delta = weights.setting("delta", owners)
-        torch._foreach_add_(uphill, torch._foreach_mul(owners, delta))
+        renewed = self._renewed(weights, owners, _real(noisy), precision)
+        delta, uphill = weights.setting("delta", owners), _real(uphill)
+        torch._foreach_add_(uphill, torch._foreach_mul(_real(owners), delta))
         torch._foreach_mul_(uphill, 1 - self.beta1)
-        mean = torch._foreach_mul(weights.memory.get("mean", owners), self.beta1)
+        mean = _real(weights.memory.get("mean", owners))
+        mean = list(torch._foreach_mul(mean, self.beta1))
         torch._foreach_add_(mean, uphill)
         copy_(uphill, torch._foreach_div(mean, precision))
-        weights.memory.put("mean", owners, list(mean))
-        weights.memory.put("precision", owners, renewed)
+        weights.memory.put("mean", owners, _as_given(mean, owners))
+        weights.memory.put("precision", owners, _as_given(renewed, owners))
 
     def _kept_precision(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
         """The precision of each parameter: its first value where none is remembered."""
         kept = weights.memory.get("precision", params)
-        return [torch.where(s > 0, s, self.precision) for s in kept]
+        return [torch.where(s > 0, s, self.precision) for s in _real(kept)]
 
     def _draw(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
         """Noise with the variance 1 / (N s)."""
@@ -199,3 +200,14 @@ class BSAM(AbstractOptimizer):
                     "weight_decay=0 and maximize=False, got "
                     f"{type(base).__name__} with {given}."
                 )
+
+
+def _real(tensors: list[Tensor]) -> list[Tensor]:
+    """The same memory, with a complex entry, which only rests, as two real ones."""
+    return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+
+
+def _as_given(tensors: list[Tensor], owners: list[Tensor]) -> list[Tensor]:
+    """Complex again, where the parameters are."""
+    pairs = zip(tensors, owners, strict=True)
+    return [torch.view_as_complex(t) if p.is_complex() else t for t, p in pairs]

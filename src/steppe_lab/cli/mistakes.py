@@ -43,6 +43,9 @@ def reported(run: Callable[[], int], *, resumes: bool) -> int:
         return 0
     except OSError as error:
         return say(refusal(error))
+    except (SystemExit, GeneratorExit) as error:  # nothing of ours raises them
+        kind = type(error).__name__
+        return say(f"code of yours ended the program ({kind}); let it raise an error.")
     except MemoryError:
         return say("memory is full; ask for less, such as a smaller --model.")
 

@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import secrets
+import shutil
 import socket
 import time
 from dataclasses import dataclass
@@ -84,10 +85,12 @@ def is_stale(path: Path, stale_after: float) -> bool:
         return False
     holder = _read(path)
     # Without a pid the file is being written or was cut off: only its age speaks.
-    here = holder.get("host") == host() and isinstance(holder.get("pid"), int)
+    here = holder.get("host") == host() and type(holder.get("pid")) is int
     if here and not is_alive(holder["pid"], holder.get("started")):
         return True
-    return _clock(path.parent) - beat > stale_after
+    # A holder that lives beats every second, by the same clock: a heartbeat far in the
+    # future is of one that is gone, and the clock has been set back since.
+    return abs(_clock(path.parent) - beat) > stale_after
 
 
 def break_stale(path: Path, stale_after: float) -> bool:
@@ -121,8 +124,10 @@ def take_away(path: Path, token: str | None) -> bool:
     same = holder.get("token") == token
     if not same:
         _create(path, holder)
-    with contextlib.suppress(OSError):
+    try:
         taken.unlink()
+    except OSError:  # somebody made a folder of that name
+        shutil.rmtree(taken, ignore_errors=True)
     return same
 
 
@@ -148,11 +153,13 @@ def is_alive(pid: int, start: int | None) -> bool:
         pid: its number; numbers are used again.
         start: what `started` said of it; None compares the number alone.
     """
+    if pid < 1:  # names groups of processes, and none is a holder
+        return False
     if os.name != "posix":  # signal 0 does not ask there, it kills
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # it is somebody else's
         pass
@@ -194,7 +201,9 @@ def _create(path: Path, holder: dict[str, Any]) -> bool:
     except OSError as error:
         raise cannot("write", path, error) from error
     try:
-        os.write(descriptor, json.dumps(holder).encode())
+        text = memoryview(json.dumps(holder).encode())
+        while text:
+            text = text[os.write(descriptor, text) :]
     except OSError as error:
         path.unlink(missing_ok=True)
         raise cannot("write", path, error) from error
@@ -206,6 +215,6 @@ def _create(path: Path, holder: dict[str, Any]) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     try:
         holder = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}

@@ -196,13 +196,18 @@ class _Study:
 
     def _count_false_start(self, how: str) -> None:
         self.false_starts += 1
+        killed = how.startswith("signal")
         somebody = any(worker.ready for worker in self.crew)
-        if not somebody or self.false_starts >= _FALSE_STARTS:
-            raise UsageError(
-                f"worker processes end before they begin ({how}): a script that "
-                "runs a study must do so below if __name__ == '__main__':, and "
-                "memory must suffice for every worker."
-            )
+        if self.false_starts < _FALSE_STARTS and (killed or somebody):
+            return  # another one is started
+        why = (
+            "something kills them, such as a system that is short of memory; take "
+            "fewer workers, or make room"
+            if killed
+            else "a script that runs a study must do so below if __name__ == "
+            "'__main__':, and memory must suffice for every worker"
+        )
+        raise UsageError(f"worker processes end before they begin ({how}): {why}.")
 
     def _look_elsewhere(self) -> None:
         if time.monotonic() - self.looked < _LOOK_AGAIN:

@@ -13,6 +13,7 @@ There is no index and no server: tables are derived.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -234,7 +235,8 @@ class Store:
             lease.release()
             return None
         for crumb in folder.rglob(f".*{TEMPORARY}"):  # of a writer that was killed
-            crumb.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                crumb.unlink()
         return lease
 
     def free(self, run: str) -> bool:

@@ -105,9 +105,10 @@ def find_work(name: str) -> Work:
     module, colon, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # importing runs code of the user
         raise UsageError(
-            f"work must be an importable module:function, got '{name}' ({error})."
+            f"work must be an importable module:function, got '{name}' "
+            f"({one_line(error)})."
         ) from error
     if not colon or not callable(found):
         raise UsageError(f"work must be an importable module:function, got '{name}'.")
@@ -198,7 +199,7 @@ def _carry_out(store: Store, run: str, work: Work, talk: _Talk) -> Event:
         if not isinstance(result, dict):
             raise UsageError(f"work must return a dict, got {type(result).__name__}.")
         store.finish(run, result)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # Ctrl-C does not reach us: it is the work's own
         reason = _one_line(error)
         with contextlib.suppress(StoreError):
             text = "".join(traceback.format_exception(error))

@@ -35,6 +35,7 @@ CHOICES: dict[str, Registry[Any]] = {
     "track": TRACKERS,
 }
 BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
+WRAP = "an optimizer is made by a class or function of (base, *, model, settings...)"
 _MANY = 10**9  # samples, more than any data has
 
 
@@ -208,9 +209,16 @@ class Recipe(PlainSettings):
             "max_lr": self.base.settings["lr"],
             "seed": self.seed,
         }
-        made: Optimizer = OPTIMIZERS.build(
-            self.optimizer, base, known=known, model=model, **seed
-        )
+        try:
+            made: Optimizer = OPTIMIZERS.build(
+                self.optimizer, base, known=known, model=model, **seed
+            )
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SteppeError) or not is_code(self.optimizer.name):
+                raise
+            raise SettingError(
+                f"optimizer {self.optimizer.name} failed ({one_line(error)}); {WRAP}."
+            ) from error
         return made
 
     def make_average(self, model: nn.Module) -> AbstractAverage | None:

@@ -1,4 +1,14 @@
-"""What steppe raises on purpose: one sentence with the rule, the value and the fix."""
+"""Errors that steppe raises on purpose, and the checks of single settings.
+
+Each is one sentence with the rule, the value and the fix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
 
 
 class SteppeError(Exception):
@@ -61,3 +71,65 @@ def install(extra: str) -> str:
     """
     # A clone: no package index has steppe, so a name alone would find nothing there.
     return f"run pip install '.[{extra}]' in a clone of steppe"
+
+
+def check_range(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Refuse what is no finite number in [low, high]."""
+    rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    rule = rule if low > -math.inf else "finite"
+    check_number(name, value, rule)
+    if not (low <= value <= high and math.isfinite(value)):
+        raise SettingError(f"{name} must be {rule}, got {value}.")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is no finite number > 0."""
+    check_number(name, value, "> 0")
+    if not (value > 0 and math.isfinite(value)):
+        raise SettingError(f"{name} must be > 0, got {value}.")
+
+
+def check_count(name: str, value: Any, low: int) -> None:
+    """Refuse what is no whole number >= low."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        rule = f"a whole number >= {low}"
+        raise SettingError(f"{name} must be {rule}, got {brief(value)}.")
+    check_range(name, value, low=low)
+
+
+def check_callable(name: str, value: Any, does: str) -> None:
+    """Refuse what cannot be called; the sentence says what it is called for."""
+    if not callable(value):
+        raise SettingError(
+            f"{name} must be a function that {does}, got {brief(value)}."
+        )
+
+
+def check_integer(name: str, value: Any) -> None:
+    """Refuse what is no whole number, such as a seed that is a text."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise SettingError(f"{name} must be a whole number, got {brief(value)}.")
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse values that are no finite numbers, None and tuples aside."""
+    for name, value in settings.items():
+        if not isinstance(value, tuple | None):
+            check_range(name, value)
+
+
+def check_number(name: str, value: Any, rule: str) -> None:
+    """Refuse what is no real number; the rule of its range is part of the sentence."""
+    if type(value) is not float and not _is_number(value):
+        raise SettingError(f"{name} must be a number {rule}, got {brief(value)}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a real number, of numpy or torch too, but no truth value."""
+    kind = str(getattr(value, "dtype", ""))
+    if isinstance(value, bool) or "bool" in kind or "complex" in kind:
+        return False
+    scalar = hasattr(value, "__float__") and getattr(value, "ndim", 1) == 0
+    return isinstance(value, Real) or scalar

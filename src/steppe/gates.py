@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from steppe.errors import SettingError
-from steppe.group_settings import check_count, check_range
+from steppe.errors import SettingError, check_count, check_range
 from steppe.parts import read_as
 from steppe.registry import Registry, Spec
 

@@ -8,12 +8,10 @@ the user's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_range
 from steppe.schedules import GroupSchedule, Schedule
 
 OWN = "steppe_own"  # key in a group: names of the settings its user gave it
@@ -115,21 +113,3 @@ def _end(given: float | Schedule, end: int) -> Any:
     if callable(given):
         return given(end * getattr(given, "steps", 0))
     return given
-
-
-def check_range(
-    name: str, value: Any, low: float = -math.inf, high: float = math.inf
-) -> None:
-    """Refuse what is no finite number in [low, high]."""
-    rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-    if isinstance(value, str | bool) or not hasattr(value, "__float__"):
-        raise SettingError(f"{name} must be a number {rule}, got {value!r}.")
-    if not (low <= value <= high and math.isfinite(value)):
-        raise SettingError(f"{name} must be {rule}, got {value}.")
-
-
-def check_count(name: str, value: Any, low: int) -> None:
-    """Refuse what is no whole number >= low."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise SettingError(f"{name} must be a whole number >= {low}, got {value!r}.")
-    check_range(name, value, low=low)

@@ -1,6 +1,6 @@
 """What a loss setting means: a loss of batches, and the likelihood it stands for.
 
-Shape letters: B batch.
+Shape letters: B batch, C classes.
 """
 
 from __future__ import annotations
@@ -14,35 +14,53 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steppe.errors import DataError, SettingError
+from steppe.errors import DataError, SettingError, SteppeError, brief
+from steppe.registry import one_line
 
 BatchLoss = Callable[[nn.Module, Any], Tensor]
+PairLoss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, unreduced
 
 IGNORED = -100  # the target that torch's functions leave out by default
+OWN_LOSS = "give a function loss(model, batch) that returns one loss for each sample"
+FAILURES = (RuntimeError, TypeError, ValueError, IndexError)  # of data that do not fit
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """Distribution of a target whose -log density is a loss term, up to a constant.
 
-    "logits" and "log_probabilities" of classes, which lie along dimension 1, "log_odds"
-    of a yes, or "means" of a Gaussian, one for each value of a row. Targets that are
-    smoothed or soft have the distribution of hard ones.
+    "logits" and "log_probabilities" of classes, which lie along the dimension that
+    `class_dimension` says, "log_odds" of a yes, or "means" of a Gaussian, one for each
+    value of a sample; a loss term is the mean over them. Targets that are smoothed or
+    soft have the distribution of hard ones.
     """
 
     outputs: Literal["logits", "log_probabilities", "log_odds", "means"]
     ignored: int | None = None  # the target that is no loss term
 
 
-def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared error, averaged over the outputs of each sample."""
-    if outputs.shape != targets.shape:
+def class_dimension(outputs: torch.Size, targets: torch.Size) -> int:
+    """Dimension of the outputs that classes lie along: 1, as in torch, or the last.
+
+    It is the last for logits (B, T, C) of sequences with targets (B, T).
+
+    Raises:
+        DataError: shapes that can be read both ways.
+    """
+    first, last = outputs[:1] + outputs[2:] == targets, outputs[:-1] == targets
+    if first and last and len(outputs) > 2:
         raise DataError(
-            "the loss 'mse' needs targets of the shape of the outputs "
-            f"{tuple(outputs.shape)}, got {tuple(targets.shape)}; reshape the targets."
+            f"outputs of shape {tuple(outputs)} with targets {tuple(targets)} may have "
+            "their classes along dimension 1 or along the last one; give a function "
+            "loss(model, batch), for the last one F.cross_entropy(model(x).flatten(0, "
+            "1), y.flatten(), reduction='none')."
         )
-    squared = (outputs - targets).square()
-    return squared if squared.dim() < 2 else squared.flatten(1).mean(1)
+    return len(outputs) - 1 if last and not first else 1
+
+
+def mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared errors, shaped like the outputs."""
+    return (outputs - targets).square()
 
 
 def named_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
@@ -57,6 +75,7 @@ def named_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
                 f"loss must be one of {', '.join(LOSSES)} or a callable, got {loss!r}."
             )
         return loss, LOSSES[loss]
+    _check_callable(loss)
     if isinstance(loss, nn.Module):
         kind = type(loss).__name__
         if getattr(loss, "reduction", "none") != "none":
@@ -71,13 +90,28 @@ def named_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
                 f"{kind} has class weights, but all loss terms weigh alike here; give "
                 "a callable of (model, batch) that weighs its terms."
             )
-        return kind, _on_pairs(loss, getattr(loss, "ignore_index", None))
+        return kind, _on_pairs(kind, loss, getattr(loss, "ignore_index", None), loss)
     name = getattr(loss, "__name__", type(loss).__name__)
     if getattr(loss, "__module__", "") == F.__name__:
         functional: Callable[..., Tensor] = loss
         ignored = IGNORED if functional in (F.cross_entropy, F.nll_loss) else None
-        return name, _on_pairs(partial(functional, reduction="none"), ignored)
+        unreduced = partial(functional, reduction="none")
+        return name, _on_pairs(name, unreduced, ignored, loss)
     return name, _on_batches(loss)
+
+
+def _check_callable(loss: Any) -> None:
+    if isinstance(loss, type):
+        settings = "reduction='none'" if issubclass(loss, nn.Module) else ""
+        raise SettingError(
+            f"loss must be made first, as {loss.__name__}({settings}), got the class "
+            f"{loss.__name__} itself."
+        )
+    if not callable(loss):
+        raise SettingError(
+            f"loss must be one of {', '.join(LOSSES)} or a callable, got {brief(loss)};"
+            " data of several tensors are one tuple (inputs, targets)."
+        )
 
 
 def likelihood(loss: str | BatchLoss) -> Likelihood | None:
@@ -92,21 +126,152 @@ def likelihood(loss: str | BatchLoss) -> Likelihood | None:
     return LIKELIHOODS.get(loss)
 
 
+def is_per_value(loss: str | BatchLoss) -> bool:
+    """Whether a loss has a value for each output, whose mean over a sample is a term.
+
+    The mean over samples is then what torch gives for reduction="mean".
+    """
+    return (type(loss) if isinstance(loss, nn.Module) else loss) in PER_VALUE
+
+
 def _on_pairs(
-    loss: Callable[[Tensor, Tensor], Tensor], ignored: int | None = None
+    name: str, loss: PairLoss, ignored: int | None, given: str | BatchLoss
 ) -> BatchLoss:
+    per_value = is_per_value(given)
+
+    def terms(outputs: Tensor, targets: Tensor) -> Tensor:
+        if per_value:
+            _check_shapes(name, outputs, targets)
+            values = loss(outputs, targets)
+            return values if values.dim() < 2 else values.flatten(1).mean(1)
+        if ignored is None:
+            return loss(outputs, targets)
+        classes = class_dimension(outputs.shape, targets.shape)
+        # Moved only where it has to be: a view is one more node of the graph.
+        ordered = outputs if classes == 1 else outputs.movedim(classes, 1)
+        return _kept(loss(ordered, targets), targets, ignored)
+
     def batch_loss(model: nn.Module, batch: Any) -> Tensor:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
+        inputs, targets = _pair(name, batch)
+        try:
+            outputs = model(inputs)
+        except FAILURES as error:
+            if _is_no_mistake(error):
+                raise
             raise DataError(
-                "batches must be pairs (inputs, targets) for this loss, got "
-                f"{type(batch).__name__}; give a tuple (X, y) and not a list [X, y], "
-                "or a loss callable of (model, batch)."
-            )
-        inputs, targets = batch
-        losses = loss(model(inputs), targets)
-        return losses if ignored is None else _kept(losses, targets, ignored)
+                f"the model failed on inputs {_show(inputs)} with "
+                f"'{one_line(error)}'; give data of the shape and dtype that it takes."
+            ) from error
+        _check_outputs(name, outputs)
+        try:
+            return terms(outputs, targets)
+        except FAILURES as error:
+            if _is_no_mistake(error):
+                raise
+            why = _why_not(name, outputs, targets, error)
+            if ignored is not None:
+                why = _why_no_classes(outputs, targets, ignored) or why
+            raise DataError(why) from error
 
     return batch_loss
+
+
+def _pair(name: str, batch: Any) -> tuple[Any, Tensor]:
+    if isinstance(batch, Tensor):
+        raise DataError(
+            "batches must be pairs (inputs, targets) for this loss, got Tensor; give a "
+            "tuple (X, y) and not a list [X, y], or a loss callable of (model, batch)."
+        )
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        parts = f"{len(batch)} parts" if isinstance(batch, tuple | list) else ""
+        raise DataError(
+            f"batches must be pairs (inputs, targets) for the loss '{name}', got "
+            f"{parts or type(batch).__name__}; {OWN_LOSS}, "
+            "such as lambda model, batch: ..."
+        )
+    inputs, targets = batch
+    if not isinstance(targets, Tensor):
+        raise DataError(
+            f"targets must be a torch tensor for the loss '{name}', got "
+            f"{type(targets).__name__}; convert them with torch.as_tensor, or "
+            f"{OWN_LOSS}."
+        )
+    return inputs, targets
+
+
+def _check_outputs(name: str, outputs: Any) -> None:
+    if not isinstance(outputs, Tensor):
+        raise DataError(
+            f"the loss '{name}' needs a model that gives one tensor, got "
+            f"{type(outputs).__name__}; {OWN_LOSS}."
+        )
+
+
+def _check_shapes(name: str, outputs: Tensor, targets: Tensor) -> None:
+    # Torch would stretch one of them over the other, which is another loss.
+    if outputs.shape != targets.shape:
+        raise DataError(
+            f"the loss '{name}' needs targets of the shape of the outputs "
+            f"{tuple(outputs.shape)}, got {tuple(targets.shape)}; reshape the targets."
+        )
+
+
+def _is_no_mistake(error: Exception) -> bool:
+    """Whether an error says nothing of the data: let it pass as it is."""
+    accelerator: Any = getattr(torch, "AcceleratorError", SteppeError)
+    kinds = (SteppeError, torch.OutOfMemoryError, accelerator)
+    # Transforms of functions refuse models for reasons of their own.
+    return isinstance(error, kinds) or torch._C._are_functorch_transforms_active()
+
+
+def _why_no_classes(outputs: Tensor, targets: Tensor, ignored: int) -> str | None:
+    """What is wrong with targets that are to be classes."""
+    shape = tuple(outputs.shape)
+    if targets.shape == outputs.shape and targets.is_floating_point():
+        return None  # probabilities
+    if targets.dtype != torch.int64:
+        return (
+            f"classes must be integers of torch.int64, got {targets.dtype}; give "
+            "targets.long(), or loss='mse' for targets that are numbers."
+        )
+    classes = class_dimension(outputs.shape, targets.shape)
+    wanted = shape[:classes] + shape[classes + 1 :]
+    if tuple(targets.shape) != wanted or len(shape) < 2:
+        return (
+            f"targets must be one class for each row, of shape {wanted} for outputs "
+            f"{shape}, got {tuple(targets.shape)}; reshape the targets, or the outputs "
+            "in the model."
+        )
+    kept = targets[targets != ignored]
+    highest = shape[classes] - 1
+    wrong = kept[(kept < 0) | (kept > highest)]
+    if not len(wrong):
+        return None
+    return (
+        f"classes must be from 0 to {highest}, got {int(wrong[0])}, as the model has "
+        f"{highest + 1} outputs for each row; number the classes from 0, or give the "
+        "model more outputs."
+    )
+
+
+def _why_not(name: str, outputs: Tensor, targets: Tensor, error: Exception) -> str:
+    if outputs.is_floating_point() and not targets.is_floating_point():
+        return (
+            f"the loss '{name}' failed on targets {_show(targets)} with "
+            f"'{one_line(error)}'; give floating ones: targets.float()."
+        )
+    return (
+        f"the loss '{name}' failed on outputs {_show(outputs)} and targets "
+        f"{_show(targets)} with '{one_line(error)}'; give what it takes, or a "
+        "function loss(model, batch)."
+    )
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Tensor):
+        layout = "" if value.layout == torch.strided else f", {value.layout}"
+        return f"of shape {tuple(value.shape)} ({value.dtype}{layout})"
+    return f"of type {type(value).__name__}"
 
 
 def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:
@@ -137,10 +302,6 @@ def _on_batches(loss: BatchLoss) -> BatchLoss:
     return batch_loss
 
 
-LOSSES: dict[str, BatchLoss] = {
-    "cross_entropy": _on_pairs(partial(F.cross_entropy, reduction="none"), IGNORED),
-    "mse": _on_pairs(mse),
-}
 _CLASSES = Likelihood("logits", IGNORED)
 _LOG_CLASSES = Likelihood("log_probabilities", IGNORED)
 LIKELIHOODS: dict[Any, Likelihood] = {
@@ -154,4 +315,21 @@ LIKELIHOODS: dict[Any, Likelihood] = {
     "mse": Likelihood("means"),
     nn.MSELoss: Likelihood("means"),
     F.mse_loss: Likelihood("means"),
+}
+PER_VALUE: frozenset[Any] = frozenset(
+    {
+        "mse",
+        *(nn.MSELoss, F.mse_loss, nn.L1Loss, F.l1_loss),
+        *(nn.SmoothL1Loss, F.smooth_l1_loss, nn.HuberLoss, F.huber_loss),
+        *(nn.BCELoss, F.binary_cross_entropy),
+        *(nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits),
+        *(nn.PoissonNLLLoss, F.poisson_nll_loss),
+        *(nn.SoftMarginLoss, F.soft_margin_loss),
+        *(nn.HingeEmbeddingLoss, F.hinge_embedding_loss),
+    }
+)
+_UNREDUCED = partial(F.cross_entropy, reduction="none")
+LOSSES: dict[str, BatchLoss] = {
+    "cross_entropy": _on_pairs("cross_entropy", _UNREDUCED, IGNORED, "cross_entropy"),
+    "mse": _on_pairs("mse", mse, None, "mse"),
 }

@@ -10,21 +10,46 @@ Shape letters: N loss terms, B batch, P parameter tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from steppe.errors import DataError, SettingError, UsageError
-from steppe.losses import BatchLoss, Likelihood, likelihood, named_loss
+from steppe.errors import (
+    DataError,
+    SettingError,
+    UsageError,
+    brief,
+    check_count,
+    check_integer,
+)
+from steppe.losses import BatchLoss, Likelihood, is_per_value, likelihood, named_loss
 from steppe.parameters import preserved, trainable
 from steppe.results import Cost, Estimate
 
 Shared = TypeVar("Shared")
+ARRAYS = (Tensor, np.ndarray)
+MOST_BATCHES = 20_000  # that a stream without a length may have
+MOST_BYTES = 2**33
+
+
+def check_objective(objective: Any, what: str) -> None:
+    """Refuse what is no objective, such as a model.
+
+    Args:
+        objective: what was given.
+        what: the function or class it was given to.
+    """
+    if not isinstance(objective, Objective):
+        raise SettingError(
+            f"{what} needs a steppe.Objective, got {type(objective).__name__}; make "
+            "one of the model and its data: steppe.Objective(model, (x, y))."
+        )
 
 
 class Objective:
@@ -38,8 +63,11 @@ class Objective:
         loss: "cross_entropy" or "mse" for batches `(inputs, targets)`; a torch loss
             module with `reduction="none"` or a function of `torch.nn.functional` for
             the same; any other callable is called as `loss(model, batch)` and returns
-            one loss per sample or token. Targets of torch's `ignore_index` are no loss
-            terms.
+            one loss per sample or token. Losses that torch gives for each value, such
+            as squared errors, are averaged over the values of a sample. Classes lie
+            along dimension 1 of the outputs, or along the last one: logits (B, T, C)
+            with targets (B, T) are a term for each token. Targets of torch's
+            `ignore_index` are no loss terms.
         mode: "eval" measures the network as it predicts (batch norm is then an affine
             layer); "train" uses batch statistics and dropout, the same masks in every
             pass.
@@ -72,20 +100,21 @@ class Objective:
         seed: int = 0,
     ) -> None:
         if mode not in ("eval", "train"):
-            raise SettingError(f"mode must be 'eval' or 'train', got {mode!r}.")
-        if batch_size < 1:
-            raise SettingError(f"batch_size must be >= 1, got {batch_size}.")
+            raise SettingError(f"mode must be 'eval' or 'train', got {brief(mode)}.")
+        check_count("batch_size", batch_size, 1)
+        check_integer("seed", seed)
         self.model = model
         self.mode = mode
         self.seed = seed
         self.cost = Cost()
         named = trainable(model)
+        self.loss_name, self._loss = named_loss(loss)
+        self.likelihood: Likelihood | None = likelihood(loss)  # None: not known
+        self._per_value = is_per_value(loss)
         self.names: tuple[str, ...] = tuple(named)
         self.params: tuple[nn.Parameter, ...] = tuple(named.values())
         with torch.inference_mode(False), _forked(model):
             self.batches: Sequence[Any] = _batches(data, batch_size)
-        self.loss_name, self._loss = named_loss(loss)
-        self.likelihood: Likelihood | None = likelihood(loss)  # None: not known
         self._count: int | None = None
         self._shared: dict[Any, Any] | None = None
 
@@ -102,8 +131,10 @@ class Objective:
     @property
     def details(self) -> dict[str, Any]:
         """What a number measured on this objective is a function of."""
+        averaged = {"reduction": "mean over the values of a sample"}
         return {
             "loss": self.loss_name,
+            **(averaged if self._per_value else {}),
             "mode": self.mode,
             "terms": self.count(),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -139,10 +170,16 @@ class Objective:
         """Loss terms of a batch on the device, shape (terms,); inside `measuring()`."""
         losses = self._loss(self.model, batch)
         if not isinstance(losses, Tensor) or losses.dim() != 1:
-            shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses)
             raise DataError(
-                "the loss must return one value per sample, shape (B,); got "
-                f"{shape}; use reduction='none' and average over other dimensions."
+                "the loss must return one value per sample, shape (B,), got "
+                f"{_shape(losses)}; take the mean or sum over other dimensions in a "
+                "function loss(model, batch), and with reduction='none' none over the "
+                "samples."
+            )
+        if not losses.is_floating_point():
+            raise DataError(
+                "the loss must return floating numbers that depend on the parameters, "
+                f"got {losses.dtype}."
             )
         return losses
 
@@ -265,23 +302,73 @@ def _forked(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def _batches(data: Any, batch_size: int) -> Sequence[Any]:
-    if isinstance(data, tuple) and data and all(isinstance(t, Tensor) for t in data):
-        lengths = {len(t) for t in data}
-        if len(lengths) != 1:
-            raise DataError(
-                f"inputs and targets must have one length, got {sorted(lengths)}."
-            )
-        rows = range(0, lengths.pop(), batch_size)
-        batches = [tuple(t[i : i + batch_size] for t in data) for i in rows]
+    if isinstance(data, tuple) and any(isinstance(t, ARRAYS) for t in data):
+        batches = _rows(data, batch_size)
     elif isinstance(data, torch.utils.data.Dataset):
-        batches = list(torch.utils.data.DataLoader(data, batch_size=batch_size))
-    elif isinstance(data, Iterable) and not isinstance(data, Tensor | dict | str):
-        batches = list(data)
+        batches = _read(torch.utils.data.DataLoader(data, batch_size=batch_size))
+    elif isinstance(data, Iterable) and not isinstance(data, (*ARRAYS, Mapping, str)):
+        batches = _read(data)
     else:
         raise DataError(
             "data must be a tuple (inputs, targets), a DataLoader or a list of "
             f"batches, got {type(data).__name__}."
         )
     if not batches:
-        raise DataError("the data is empty; give at least one sample.")
+        again = "; an iterator can be read once" if isinstance(data, Iterator) else ""
+        raise DataError(f"the data is empty; give at least one sample{again}.")
     return batches
+
+
+def _rows(data: tuple[Any, ...], batch_size: int) -> list[Any]:
+    """Batches of tensors that have the samples along dimension 0."""
+    for t in data:
+        if not isinstance(t, Tensor):
+            raise DataError(
+                "a tuple (inputs, targets) must hold torch tensors, got "
+                f"{type(t).__name__}; convert it with torch.from_numpy or "
+                "torch.as_tensor."
+            )
+        if t.layout != torch.strided:
+            raise DataError(
+                f"tensors must be dense to be cut into batches, got {t.layout}; give "
+                "them as t.to_dense(), or a list of batches."
+            )
+        if not t.dim():
+            raise DataError(
+                "tensors must have the samples along dimension 0, got one of no "
+                "dimension; give a single sample as x.unsqueeze(0)."
+            )
+    lengths = {len(t) for t in data}
+    if len(lengths) != 1:
+        raise DataError(
+            f"inputs and targets must have one length, got {sorted(lengths)}."
+        )
+    rows = range(0, lengths.pop(), batch_size)
+    return [tuple(t[i : i + batch_size] for t in data) for i in rows]
+
+
+def _read(data: Iterable[Any]) -> list[Any]:
+    """All batches; a stream of no length is refused where it seems to have no end."""
+    try:
+        len(data)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        pass
+    else:
+        return list(data)
+    batches, size = [], 0
+    for batch in data:
+        batches.append(batch)
+        size += sum(t.nbytes for t in tree_leaves(batch) if isinstance(t, Tensor))
+        if len(batches) > MOST_BATCHES or size > MOST_BYTES:
+            raise DataError(
+                f"the data has no length and no end after {len(batches)} batches of "
+                f"{size / 2**20:.3g} MiB; give a list of those to measure on, such as "
+                "list(itertools.islice(data, 100))."
+            )
+    return batches
+
+
+def _shape(losses: Any) -> str:
+    if isinstance(losses, Tensor):
+        return str(tuple(losses.shape))
+    return f"an object of type {type(losses).__name__}"

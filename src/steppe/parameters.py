@@ -12,19 +12,45 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
+
+
+def check_model(model: Any, name: str = "model") -> None:
+    """Refuse what is no module."""
+    if not isinstance(model, nn.Module):
+        raise SettingError(
+            f"{name} must be a torch.nn.Module, the network itself, got {brief(model)}."
+        )
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that require a gradient, by name; a shared one counts once."""
+    """Parameters that require a gradient, by name; a shared one counts once.
+
+    Raises:
+        SettingError: no module, or none of its parameters requires a gradient or has
+            values.
+    """
+    check_model(model)
     found = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not found:
         raise SettingError(
             "the model has no parameter that requires a gradient; "
             "set requires_grad on those to measure."
         )
+    for name, p in found.items():
+        if isinstance(p, UninitializedParameter):
+            raise SettingError(
+                f"the parameter {name} has no shape yet; run the model once on a batch,"
+                " which makes its lazy layers."
+            )
+        if p.is_meta:
+            raise SettingError(
+                f"the parameter {name} has no values, as it is on the device 'meta'; "
+                "use model.to_empty(device='cpu') and load its weights."
+            )
     return found
 
 
@@ -43,6 +69,10 @@ def matching(
     """
     if patterns is None:
         return tuple(names)
+    if not isinstance(patterns, str | Iterable):
+        raise SettingError(
+            f"params must be names or patterns such as 'layer1.*', got {patterns!r}."
+        )
     wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     # A name may hold brackets of its own.
     found = tuple(n for n in names if any(n == p or fnmatchcase(n, p) for p in wanted))

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError, brief
+from steppe.errors import SettingError, brief, check_integer
 from steppe.gates import Gate, LookingGate
 from steppe.parallel import Processes, Sync
 from steppe.parameters import metrics_in, named, norm_parameters
@@ -102,6 +102,12 @@ class Policy:
         if not isinstance(self.model, nn.Module | None):
             raise SettingError(
                 f"model must be a torch.nn.Module, got {brief(self.model)}."
+            )
+        if self.seed is not None:
+            check_integer("seed", self.seed)
+        if not isinstance(self.generator, torch.Generator | None):
+            raise SettingError(
+                f"generator must be a torch.Generator, got {brief(self.generator)}."
             )
         if self.scaler is not None and not hasattr(self.scaler, "is_enabled"):
             raise SettingError(

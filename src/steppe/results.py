@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_count, check_positive, check_range
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,14 @@ class Estimate:
     converged: bool = True  # False when a budget ended before the asked accuracy
     cost: Cost = Cost()
     details: Mapping[str, Any] = field(default_factory=dict)  # what it is a function of
+    refusal: str = ""  # why it could not be measured; the value is NaN then
 
     def __float__(self) -> float:
         return self.value
 
     def __str__(self) -> str:
+        if self.refusal:
+            return f"not measured: {self.refusal}"
         error = f" ± {self.stderr:.2g}" if self.stderr else ""
         return f"{self.value:.6g}{error}" + ("" if self.converged else " (unconverged)")
 
@@ -184,8 +187,7 @@ class Spectrum:
         if alpha is None:
             largest = float(self.nodes.max())
             alpha = RELATIVE * largest if largest > 0 else 1.0
-        if not alpha > 0:
-            raise SettingError(f"alpha must be > 0, got {alpha}.")
+        check_positive("alpha", alpha)
         found = self._summed(lambda v: v.clamp(min=0) / (v.clamp(min=0) + alpha))
         return replace(found, details={"alpha": alpha})
 
@@ -198,6 +200,7 @@ class Spectrum:
         Raises:
             SettingError: H + shift I is not positive.
         """
+        check_range("shift", shift)
         low = float(self.nodes.min())
         if not low + shift > 0:
             raise SettingError(
@@ -233,8 +236,7 @@ class Spectrum:
         """
         low, high = float(self.nodes.min()), float(self.nodes.max())
         width = self.width(sigma)
-        if points < 2:
-            raise SettingError(f"points must be >= 2, got {points}.")
+        check_count("points", points, 2)
         margin = max(3 * width, 2 * (high - low) / points)
         low, high = low - margin, high + margin
         grid = torch.linspace(low, high, points, dtype=torch.float64)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_numbers
 from steppe.parts import read_as
 from steppe.registry import Registry, Spec
 
@@ -75,6 +75,7 @@ class Linear:
     warmup_start: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         _check_length(self.steps, self.warmup)
 
     def __call__(self, step: int) -> float:
@@ -108,6 +109,7 @@ class Cosine:
     warmup_start: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         _check_length(self.steps, self.warmup)
 
     def __call__(self, step: int) -> float:
@@ -136,6 +138,7 @@ class CosineIncrease:
     steps: int
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         _check_length(self.steps, 0)
 
     def __call__(self, step: int) -> float:
@@ -163,6 +166,7 @@ class MultiStep:
     warmup_start: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         if list(self.milestones) != sorted(self.milestones):
             raise SettingError(f"milestones must ascend, got {self.milestones}.")
 
@@ -194,6 +198,7 @@ class Scoping:
     maximum: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         if not (self.start > 0 and self.rate >= 0):
             raise SettingError(
                 "a scoping needs start > 0 and rate >= 0, "
@@ -244,6 +249,7 @@ class Poly:
     warmup_start: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         _check_length(self.steps, self.warmup)
         if not self.order <= 0:
             raise SettingError(f"order must be <= 0, got {self.order}.")
@@ -285,12 +291,12 @@ class Proportional:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         for name in ("value", "lr"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if not low <= high:
-                raise SettingError(
-                    f"min_{name} must be <= max_{name}, got {low} and {high}."
-                )
+                rule = f"min_{name} must be <= max_{name}"
+                raise SettingError(f"{rule}, got {low} and {high}.")
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.combination import aligned, mix_
-from steppe.errors import SettingError
-from steppe.group_settings import Bounds, check_count
+from steppe.errors import SettingError, check_count
+from steppe.group_settings import Bounds
 from steppe.policies import RandomPolicies
 from steppe.schedules import Schedule
 from steppe.stepping import AbstractOptimizer

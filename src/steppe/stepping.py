@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import UsageError
+from steppe.errors import UsageError, check_callable
 from steppe.facade import Facade, joint_state
 from steppe.gates import LookingGate
 from steppe.group_settings import Bounds
@@ -333,6 +333,7 @@ class AbstractOptimizer(Facade):
         return gate.opens_for(squared, self.steps, self._memory.numbers)
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
+        check_callable("closure", closure, "computes the loss, calls backward()")
         self._outside.begin(self._params())
         for _ in self.passes():
             with torch.enable_grad():
@@ -366,12 +367,11 @@ class AbstractOptimizer(Facade):
     # ---- saving ------------------------------------------------------------------
 
     def _own_state(self) -> dict[str, Any]:
-        generator = self.generator
         return {
             "format": STATE_FORMAT,
             "method": type(self).__name__,
             "steps": self.steps,
-            "generator": None if generator is None else generator.get_state(),
+            "generator": self.generator and self.generator.get_state(),
             "memory": self._memory.state(self._params()),
         }
 

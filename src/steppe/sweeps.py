@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_callable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,7 @@ def sweep(
         >>> found.best, found.at_edge
         (0.1, None)
     """
+    check_callable("train", train, "takes a value, returns a score")
     if better not in ("smaller", "larger"):
         raise SettingError(f"better must be 'smaller' or 'larger', got {better!r}.")
     if isinstance(seeds, int):

@@ -143,8 +143,8 @@ def test_ignored_targets_have_no_part_in_it(samples):
 
 
 def test_positions_of_a_sequence_are_rows_of_their_own():
-    x, _ = problems.vectors(shape=(4, 3))
-    y = torch.randint(3, (7, 3), generator=problems.generator())
+    x, _ = problems.vectors(shape=(4, 2))
+    y = torch.randint(3, (7, 2), generator=problems.generator())
     model = problems.drawn(nn.Conv1d(4, 3, 1))
     objective = problems.objective(model, (x, y))
     torch.testing.assert_close(

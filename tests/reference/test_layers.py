@@ -372,8 +372,8 @@ class Tokens(nn.Module):
 
 def test_draws_of_targets_serve_outputs_that_are_sequences():
     model = problems.drawn(Tokens())
-    x, _ = problems.vectors(5, (3, 4))
-    y = torch.zeros(5, 3, dtype=torch.long)
+    x, _ = problems.vectors(5, (2, 4))
+    y = torch.zeros(5, 2, dtype=torch.long)
     objective = Objective(model, (x, y), loss=F.cross_entropy, batch_size=2)
     drawn = layer_traces(objective, samples=600)
     total = torch.zeros(0)
@@ -387,7 +387,7 @@ def test_draws_of_targets_serve_outputs_that_are_sequences():
             J = torch.stack([torch.cat([g.flatten() for g in r]) for r in rows])
             p = token.detach().softmax(0)
             total = total.sum() + (p @ J.square() - (p @ J).square()).sum()
-    assert abs(drawn.total - float(total) / 15) < 4 * drawn.stderr
+    assert abs(drawn.total - float(total) / 10) < 4 * drawn.stderr
     assert drawn.stderr < 0.1 * drawn.total
 
 

@@ -330,13 +330,3 @@ class AbstractAverage(ABC):
                 "its count is 1 or more."
             )
         return mean
-
-
-def check_at_least(name: str, value: int, low: int) -> None:
-    """Refuse a count that is too small.
-
-    Raises:
-        SettingError: with the name, the rule and the value.
-    """
-    if value < low:
-        raise SettingError(f"{name} must be >= {low}, got {value}.")

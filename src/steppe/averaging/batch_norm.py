@@ -21,7 +21,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._pytree import tree_map
 
 from steppe.errors import DataError, SettingError
-from steppe.parameters import BufferSnapshot, forget_derived
+from steppe.parameters import BufferSnapshot, check_model, forget_derived
 
 Forward = Callable[[nn.Module, Any], object]
 
@@ -57,10 +57,11 @@ def reestimate(
 
     Raises:
         DataError: no batch, or one that needs `forward`.
-        SettingError: a layer with running statistics but without a momentum.
+        SettingError: no model, or a layer with running statistics and no momentum.
 
     Any exception leaves the statistics as they were.
     """
+    check_model(model)
     layers = _layers_that_train(model)
     if not layers:
         return 0

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean, check_at_least
-from steppe.errors import SettingError
+from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
+from steppe.errors import SettingError, check_count, check_number
 
 
 @AVERAGES.add(
@@ -66,9 +66,10 @@ class EMA(AbstractAverage):
         buffers: Literal["copy", "average"] = "average",
         dtype: torch.dtype | None = None,
     ) -> None:
+        check_number("decay", decay, ">= 0 and <= 1")
         if not 0 <= decay <= 1:
             raise SettingError(f"decay must be >= 0 and <= 1, got {decay}.")
-        check_at_least("every", every, 1)
+        check_count("every", every, 1)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.decay = decay
         self.warmup = warmup

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean, check_at_least
+from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
+from steppe.errors import check_count
 
 
 @AVERAGES.add(
@@ -52,8 +53,8 @@ class LAWA(AbstractAverage):
         buffers: Literal["copy", "average"] = "copy",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_at_least("k", k, 1)
-        check_at_least("every", every, 1)
+        check_count("k", k, 1)
+        check_count("every", every, 1)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.k = k
         self.every = every

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean, check_at_least
+from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
+from steppe.errors import check_count
 
 
 @AVERAGES.add(
@@ -49,8 +50,8 @@ class SWA(AbstractAverage):
         buffers: Literal["copy", "average"] = "copy",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_at_least("start", start, 0)
-        check_at_least("every", every, 1)
+        check_count("start", start, 0)
+        check_count("every", every, 1)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.start = start
         self.every = every

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean, check_at_least
-from steppe.errors import SettingError, UsageError
+from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
+from steppe.errors import SettingError, UsageError, check_count, check_number
 
 
 @AVERAGES.add(
@@ -72,8 +72,9 @@ class SWAD(AbstractAverage):
         buffers: Literal["copy", "average"] = "copy",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_at_least("n_converge", n_converge, 1)
-        check_at_least("n_tolerance", n_tolerance, 1)
+        check_count("n_converge", n_converge, 1)
+        check_count("n_tolerance", n_tolerance, 1)
+        check_number("tolerance_ratio", tolerance_ratio, ">= 0")
         if not 0 <= tolerance_ratio < math.inf:
             raise SettingError(
                 f"tolerance_ratio must be >= 0 and finite, got {tolerance_ratio}."

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import CheckpointError, SettingError
-from steppe.group_settings import check_range
+from steppe.errors import CheckpointError, SettingError, check_range
 
 Group = Mapping[str, Any]
 

@@ -24,8 +24,7 @@ from steppe.bases.abstract import (
     check_betas,
     check_switch,
 )
-from steppe.errors import SettingError
-from steppe.group_settings import check_range
+from steppe.errors import SettingError, check_range
 
 
 class AdaBound(AbstractBase):

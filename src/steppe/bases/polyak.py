@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from steppe.bases.abstract import AbstractBase, Bucket, Group, check_choice
-from steppe.group_settings import check_range
+from steppe.errors import check_range
 
 STATE_OF_FORM = {"polyak": "displacement", "torch": "momentum_buffer"}
 

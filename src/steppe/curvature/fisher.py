@@ -20,15 +20,16 @@ from steppe.curvature.graphs import Metric
 from steppe.curvature.operators import Settings
 from steppe.curvature.outputs import (
     Outputs,
+    classes_along,
     cut,
     kept_rows,
     known_likelihood,
     outputs_on,
     sampled_gradients,
 )
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_integer
 from steppe.losses import Likelihood
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 
 
 class Fisher(AbstractGaussNewton):
@@ -66,8 +67,11 @@ class Fisher(AbstractGaussNewton):
         seed: int = 0,
         **settings: Unpack[Settings],
     ) -> None:
+        check_objective(objective, "Fisher")
+        check_integer("samples", 1 if samples is None else samples)
         if samples is not None and samples < 1:
             raise SettingError(f"samples must be >= 1 or None, got {samples}.")
+        check_integer("seed", seed)
         self._likelihood = known_likelihood(objective)
         self.samples = samples
         self.seed = seed
@@ -103,7 +107,8 @@ class Fisher(AbstractGaussNewton):
             "log_odds": (),
             "means": tuple(range(2, outputs.z.dim() + 1)),
         }
-        return torch.stack(draws), rows.get(self._likelihood.outputs, (2,))
+        classes = 1 + classes_along(self.objective, outputs)  # after the draws
+        return torch.stack(draws), rows.get(self._likelihood.outputs, (classes,))
 
 
 class EmpiricalFisher(AbstractGaussNewton):
@@ -142,22 +147,24 @@ def _exact_metric(
 ) -> Metric:
     """Products with the Fisher matrix of the distribution of each row's target."""
     z, kept = outputs.z.detach(), kept_rows(objective, outputs)
+    classes = classes_along(objective, outputs)
+    share = z.numel() / outputs.losses.numel()  # values of a loss term
     match likelihood.outputs:
         case "logits":
-            p = torch.softmax(z, 1)
+            p = torch.softmax(z, classes)
         case "log_probabilities":
             p = z.exp()
         case "log_odds":
-            p = torch.sigmoid(z) * torch.sigmoid(-z)
+            p = torch.sigmoid(z) * torch.sigmoid(-z) / share
         case "means":
-            p = torch.full_like(z, 2 * outputs.losses.numel() / z.numel())
+            p = torch.full_like(z, 2 / share)
     if kept is not None:
         p = p * kept
 
     def times(u: Tensor) -> Tensor:
         weighed = p * u
         if likelihood.outputs == "logits":
-            weighed = weighed - p * weighed.sum(1, keepdim=True)
+            weighed = weighed - p * weighed.sum(classes, keepdim=True)
         return weighed
 
     return times

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from steppe.curvature.outputs import (
     Outputs,
+    classes_along,
     cut,
     kept_rows,
     loss_factors,
@@ -35,8 +36,9 @@ from steppe.curvature.per_sample import AbstractGradients, Layout, Room, total
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.structure import Structure, Use, operation, structure
 from steppe.curvature.uses import find_layouts, folded, gradients_at, gradients_of
-from steppe.errors import DataError, SettingError, UsageError
-from steppe.objective import Objective
+from steppe.errors import DataError, UsageError, check_count
+from steppe.linalg.operator import seeded
+from steppe.objective import Objective, check_objective
 from steppe.parameters import flatten, matching
 from steppe.results import Cost
 
@@ -93,8 +95,9 @@ def layer_traces(
         >>> round(traces.by_tensor["weight"], 6), traces.exact_hessian
         (2.0, True)
     """
-    if samples is not None and samples < 1:
-        raise SettingError(f"samples must be >= 1, got {samples}.")
+    check_objective(objective, "layer_traces")
+    if samples is not None:
+        check_count("samples", samples, 1)
     before = objective.cost
     sweep = _Sweep(objective, matching(objective.names, params), samples, generator)
     found = sweep.traces()
@@ -138,6 +141,7 @@ def exact_diagonal(
             piecewise linear on every batch.
         DataError: as of `layer_traces`.
     """
+    check_objective(objective, "exact_diagonal")
     sweep = _Sweep(objective, matching(objective.names, params))
     found = sweep.diagonals()
     if hessian and sweep.curved:
@@ -172,7 +176,7 @@ class _Sweep:
         self.objective = objective
         self.names = names
         self.samples = samples
-        self.generator = generator or torch.Generator().manual_seed(0)
+        self.generator = seeded(generator)
         self.fold = fold
         self.network: Structure | None = None
         self.curved: set[str] = set()
@@ -306,18 +310,19 @@ class _Sweep:
         soft = classes and batch[1].is_floating_point()
         if classes and not soft:
             kept = kept_rows(self.objective, outputs)
-            p = z.softmax(1) if kept is None else z.softmax(1) * kept
-            return partial(self._of_classes, p)
+            along = classes_along(self.objective, outputs)
+            p = z.softmax(along) if kept is None else z.softmax(along) * kept
+            return partial(self._of_classes, p, along)
         if z.dim() > 2:
             return partial(
                 sampled_gradients, self.objective, outputs, generator=self.generator
             )
         return partial(self._combined, loss_factors(self.objective, outputs))
 
-    def _of_classes(self, p: Tensor) -> Tensor:
+    def _of_classes(self, p: Tensor, along: int) -> Tensor:
         """Sum of the columns sqrt(p_c) (e_c - p) with random signs, without them."""
         signed = p.sqrt() * self._signs(p)
-        return signed - p * signed.sum(1, keepdim=True)
+        return signed - p * signed.sum(along, keepdim=True)
 
     def _combined(self, factors: Tensor) -> Tensor:
         """Sum of the factors of each row with random signs."""

@@ -26,8 +26,8 @@ from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.programs import Solution, Term, descend, solve
 from steppe.curvature.structure import FIXED, Structure, Use, structure
 from steppe.curvature.uses import shift
-from steppe.errors import SettingError, UsageError
-from steppe.objective import Objective
+from steppe.errors import SettingError, UsageError, check_count, check_positive
+from steppe.objective import Objective, check_objective
 from steppe.results import Cost, Estimate
 
 Solver = Literal["newton", "reference"]
@@ -79,8 +79,9 @@ def minimum_sharpness(
         DataError: the loss of a sample is not convex in the outputs.
     """
     _check(solver, batch_norm, lr, epochs)
-    if samples is not None and samples < 1:
-        raise SettingError(f"samples must be >= 1, got {samples}.")
+    check_objective(objective, "minimum_sharpness")
+    if samples is not None:
+        check_count("samples", samples, 1)
     before = objective.cost
     _check_network(network_structure(objective)[0])
     _check_rescaling(objective)
@@ -120,10 +121,8 @@ def _check(solver: str, batch_norm: str, lr: float, epochs: int) -> None:
             "batch_norm='ignored' must go with solver='reference', got 'newton': the "
             "sum without traces of batch norm has no minimum; use batch_norm='affine'."
         )
-    if not lr > 0:
-        raise SettingError(f"lr must be > 0, got {lr}.")
-    if epochs < 1:
-        raise SettingError(f"epochs must be >= 1, got {epochs}.")
+    check_positive("lr", lr)
+    check_count("epochs", epochs, 1)
 
 
 def _check_network(network: Structure) -> None:

@@ -6,7 +6,6 @@ Shape letters: N loss terms, D parameters in all, K columns, P parameter tensors
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -21,9 +20,9 @@ from steppe.curvature.functional import Functional, Run, check_unrandom
 from steppe.curvature.graphs import AbstractPart, RetainedGraphs
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.ranks import Ranks
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError, UsageError, check_count, check_range
 from steppe.linalg.algebra import AbstractOperator
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 from steppe.parameters import matching, unflatten
 from steppe.results import Cost, Diagonal, Estimate
 
@@ -107,6 +106,7 @@ class AbstractCurvature(AbstractOperator):
         group: Any = None,
         check: bool = True,
     ) -> None:
+        check_objective(objective, type(self).__name__)
         _check_settings(budget, backend, chunk, compile, weight_decay)
         self.objective = objective
         self.budget = budget
@@ -304,14 +304,11 @@ def _apart(first: Tensor, second: Tensor, dtype: torch.dtype) -> bool:
 def _check_settings(
     budget: int, backend: str, chunk: int, compile: bool, weight_decay: float
 ) -> None:
-    if budget < 0:
-        raise SettingError(f"budget must be >= 0 bytes, got {budget}.")
+    check_range("budget", budget, 0)
     if backend not in get_args(Backend):
         known = ", ".join(map(repr, get_args(Backend)))
         raise SettingError(f"backend must be one of {known}, got {backend!r}.")
-    if chunk < 1:
-        raise SettingError(f"chunk must be >= 1, got {chunk}.")
+    check_count("chunk", chunk, 1)
     if compile and backend != "func":
         raise SettingError(f"compile needs backend='func', got {backend!r}.")
-    if not math.isfinite(weight_decay):
-        raise SettingError(f"weight_decay must be finite, got {weight_decay}.")
+    check_range("weight_decay", weight_decay)

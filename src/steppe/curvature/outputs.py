@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from steppe.curvature.differentiation import check_differentiable, differentiate
 from steppe.errors import DataError, UsageError
-from steppe.losses import Likelihood
+from steppe.losses import Likelihood, class_dimension
 from steppe.objective import Objective
 
 WRAPPED = (
@@ -160,7 +160,8 @@ def sampled_gradients(
     """
     likelihood = known_likelihood(objective)
     z = outputs.z.detach()
-    drawn = _draw(likelihood, z, outputs.losses.numel(), generator)
+    classes = classes_along(objective, outputs)
+    drawn = _draw(likelihood, z, outputs.losses.numel(), classes, generator)
     kept = kept_rows(objective, outputs)
     return drawn if kept is None else drawn * kept
 
@@ -193,8 +194,18 @@ def kept_rows(objective: Objective, outputs: Outputs) -> Tensor | None:
     kept = targets != likelihood.ignored
     if bool(kept.all()):
         return None
-    mask: Tensor = kept.unsqueeze(1).to(outputs.z.dtype)
+    classes = classes_along(objective, outputs)
+    mask: Tensor = kept.unsqueeze(classes).to(outputs.z.dtype)
     return mask
+
+
+def classes_along(objective: Objective, outputs: Outputs) -> int:
+    """Dimension of z that classes lie along, for a likelihood of classes."""
+    likelihood = objective.likelihood
+    if likelihood is None or likelihood.ignored is None:
+        return 1
+    targets: Tensor = objective.batches[outputs.index][1]
+    return class_dimension(outputs.z.shape, targets.shape)
 
 
 def _soft(objective: Objective, outputs: Outputs) -> bool:
@@ -207,33 +218,40 @@ def _soft(objective: Objective, outputs: Outputs) -> bool:
 
 
 def _draw(
-    likelihood: Likelihood, z: Tensor, terms: int, generator: torch.Generator
+    likelihood: Likelihood,
+    z: Tensor,
+    terms: int,
+    classes: int,
+    generator: torch.Generator,
 ) -> Tensor:
     if likelihood.outputs == "logits":
-        p = torch.softmax(z, 1)
-        return p - _one_hot(p, generator)
+        p = torch.softmax(z, classes)
+        return p - _one_hot(p, classes, generator)
     if likelihood.outputs == "log_probabilities":
-        return -_one_hot(z.exp(), generator)
+        return -_one_hot(z.exp(), classes, generator)
+    share = z.numel() / terms
     if likelihood.outputs == "log_odds":
         p = torch.sigmoid(z)
-        return p - (_uniform(z.shape, generator).to(z.device) < p).to(z.dtype)
+        drawn = (_uniform(z.shape, generator).to(z.device) < p).to(z.dtype)
+        # Each of d answers weighs 1 / d in a loss term, and so in the second moment.
+        weighed: Tensor = (p - drawn) * share**-0.5
+        return weighed
     # A loss term is the mean of d squares: a Gaussian of the variance d / 2.
-    share = z.numel() / terms
     noise: Tensor = torch.randn(
         z.shape, generator=generator, device=generator.device, dtype=torch.float64
     )
     return noise.to(z).mul_(-((2 / share) ** 0.5))
 
 
-def _one_hot(p: Tensor, generator: torch.Generator) -> Tensor:
-    """Classes drawn with probabilities `p` along dimension 1, as 0 and 1."""
-    cumulative = p.movedim(1, -1).double().cumsum(-1)
+def _one_hot(p: Tensor, along: int, generator: torch.Generator) -> Tensor:
+    """Classes drawn with probabilities `p` along a dimension, as 0 and 1."""
+    cumulative = p.movedim(along, -1).double().cumsum(-1)
     # Drawn where the generator lives, so that a CPU seed means the same on a GPU.
     level = _uniform(cumulative.shape[:-1], generator).to(p.device).unsqueeze(-1)
     level = level * cumulative[..., -1:]
     classes = torch.searchsorted(cumulative, level, right=True)
-    classes = classes.squeeze(-1).clamp(max=p.shape[1] - 1)
-    drawn: Tensor = F.one_hot(classes, p.shape[1]).movedim(-1, 1).to(p.dtype)
+    classes = classes.squeeze(-1).clamp(max=p.shape[along] - 1)
+    drawn: Tensor = F.one_hot(classes, p.shape[along]).movedim(-1, along).to(p.dtype)
     return drawn
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steppe.curvature.decomposition import FACTORS, decomposed
 from steppe.curvature.hessian import Hessian
@@ -31,11 +31,11 @@ from steppe.curvature.histories import (
     write_vectors,
 )
 from steppe.curvature.operators import AbstractCurvature
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError, UsageError, check_count, check_positive
 from steppe.linalg.lanczos import eigsh
 from steppe.linalg.operator import seeded
 from steppe.linalg.subspaces import alignment, overlap
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 from steppe.parameters import flatten
 from steppe.results import Eigenpairs
 
@@ -129,6 +129,8 @@ class SpectrumTracker:
         steps: bool = False,
         writer: Writer | None = None,
     ) -> None:
+        if isinstance(objective, nn.Module) or not callable(objective):
+            check_objective(objective, "SpectrumTracker")
         _check(k, every, unit, tol)
         self.k = k
         self.every = every
@@ -377,11 +379,8 @@ class SpectrumTracker:
 
 
 def _check(k: int, every: int, unit: str, tol: float) -> None:
-    if k < 1:
-        raise SettingError(f"k must be >= 1, got {k}.")
-    if every < 1:
-        raise SettingError(f"every must be >= 1, got {every}.")
+    check_count("k", k, 1)
+    check_count("every", every, 1)
     if unit not in ("epoch", "step"):
         raise SettingError(f"unit must be 'epoch' or 'step', got {unit!r}.")
-    if not tol > 0:
-        raise SettingError(f"tol must be > 0, got {tol}.")
+    check_positive("tol", tol)

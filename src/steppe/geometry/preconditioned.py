@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steppe.errors import UsageError
+from steppe.errors import UsageError, check_range
 from steppe.geometry.abstract import GEOMETRIES, Geometry
-from steppe.group_settings import check_range
 from steppe.perturb import joint_norm, scaled_
 from steppe.weights import Weights
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
 from steppe.landscapes.buffers import (
     BatchNorm,
     buffers_of,
@@ -26,7 +26,7 @@ from steppe.landscapes.buffers import (
     shapes,
 )
 from steppe.landscapes.subspaces import Line
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 from steppe.parameters import copy_, displace_, overwrite_, restored
 from steppe.results import Cost, Surface
 
@@ -68,6 +68,12 @@ def landscape(
             integer, an unknown mode, or a line through another model.
         DataError: no loss terms.
     """
+    check_objective(objective, "landscape")
+    if not isinstance(subspace, Line):
+        raise SettingError(
+            "landscape() needs a steppe.Line such as Line.random(model), got "
+            f"{brief(subspace)}."
+        )
     coordinates = _coordinates(x)
     mode = mode_of(batch_norm, moving=subspace.end_buffers is not None)
     wanted = dict(zip(subspace.names, subspace.base, strict=True))
@@ -180,6 +186,17 @@ def _in_order_of(
 
 
 def _coordinates(x: Any) -> tuple[float, ...]:
+    try:
+        return _numbers(x)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(
+            f"x must be (start, stop, count) or a list of coordinates, got {brief(x)}."
+        ) from error
+
+
+def _numbers(x: Any) -> tuple[float, ...]:
     triple = isinstance(x, tuple) and len(x) == 3
     if triple and isinstance(x[2], numbers.Integral):
         start, stop, count = float(x[0]), float(x[1]), int(x[2])

@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_integer
 from steppe.landscapes.buffers import between, buffers_of, check_same, shapes
-from steppe.parameters import trainable
+from steppe.parameters import check_model, trainable
 from steppe.perturb import filter_scales
 
 Norm = Literal["filter", "layer", "none"]
@@ -61,6 +61,7 @@ class Line:
         Raises:
             SettingError: an unknown norm or ignore.
         """
+        check_integer("seed", seed)
         _check("norm", norm, get_args(Norm))
         _check("ignore", ignore, get_args(Ignore))
         named = trainable(model)
@@ -101,6 +102,8 @@ class Line:
             SettingError: the models differ in the names or shapes of parameters or
                 buffers, or in the values of a parameter that is frozen in `model_a`.
         """
+        check_model(model_a, "model_a")
+        check_model(model_b, "model_b")
         a, b = trainable(model_a), dict(model_b.named_parameters())
         own = dict(model_a.named_parameters())
         check_same(shapes(own), shapes(b), "parameters")

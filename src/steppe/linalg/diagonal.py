@@ -13,7 +13,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.operator import (
     LinearOperator,
     agreed,
@@ -60,8 +60,10 @@ def diagonal(
         >>> diagonal(torch.diag(torch.tensor([3.0, 1.0]))).values.tolist()
         [3.0, 1.0]
     """
-    if not rtol > 0:
-        raise SettingError(f"rtol must be > 0, got {rtol}.")
+    dimension(H)
+    check_positive("rtol", rtol)
+    check_count("min_samples", min_samples, 1)
+    check_count("max_samples", max_samples, 1)
     if not 2 <= min_samples <= max_samples:
         raise SettingError(
             "min_samples must be >= 2 and at most max_samples, got "

@@ -17,10 +17,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_count, check_integer, check_positive
 from steppe.linalg.krylov import Krylov
 from steppe.linalg.operator import (
     LinearOperator,
+    check_tensor,
     described,
     dimension,
     gaussian,
@@ -93,6 +94,7 @@ def eigsh(
     """
     size = dimension(H)
     H = widened(H)
+    check_integer("k", k)
     budget = max(200, 20 * k) if max_products is None else max_products
     _check(size, k, which, tol, budget, max_basis)
     generator = seeded(generator)
@@ -137,6 +139,7 @@ def checked_start(H: LinearOperator, start: Tensor) -> Tensor:
         SettingError: another shape, or columns that are zero or not finite.
     """
     size = dimension(H)
+    check_tensor("start", start)
     if start.dim() not in (1, 2) or start.shape[0] != size or not start.numel():
         raise SettingError(
             f"start must have the shape ({size},) or ({size}, K), "
@@ -273,10 +276,12 @@ def _check(
         raise SettingError(f"k must be from 1 to {size} (the size of H), got {k}.")
     if which not in get_args(Which):
         raise SettingError(f"which must be 'LA', 'SA', 'LM' or 'BE', got {which!r}.")
-    if not tol > 0:
-        raise SettingError(f"tol must be > 0, got {tol}.")
+    check_positive("tol", tol)
+    check_integer("max_products", budget)
     if budget < k:
         raise SettingError(f"max_products must be >= k = {k}, got {budget}.")
+    if max_basis is not None:
+        check_count("max_basis", max_basis, 1)
     if max_basis is not None and max_basis < 2 * k + 10:
         raise SettingError(
             f"max_basis must be >= 2 k + 10 = {2 * k + 10}, got {max_basis}."

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
 from steppe.linalg.precision import full_float32
 
 
@@ -43,8 +43,15 @@ def dimension(H: LinearOperator) -> int:
     """Number D of rows of a square operator.
 
     Raises:
-        SettingError: the operator is not square, or not of a floating dtype.
+        SettingError: no operator, or one not square or not of a floating dtype.
     """
+    parts = (getattr(H, name, None) for name in ("dtype", "device", "shape"))
+    if not isinstance(next(parts), torch.dtype) or None in parts:
+        raise SettingError(
+            "an operator is needed, with shape, dtype, device and @, such as "
+            "steppe.Hessian(steppe.Objective(model, data)) or a dense tensor, got "
+            f"{brief(H)}."
+        )
     if not H.dtype.is_floating_point:
         raise SettingError(f"an operator must have a floating dtype, got {H.dtype}.")
     shape = tuple(H.shape)
@@ -126,7 +133,27 @@ def described(H: LinearOperator) -> dict[str, Any]:
 
 def seeded(generator: torch.Generator | None) -> torch.Generator:
     """The generator given, or a fresh one on the CPU with seed 0."""
-    return torch.Generator().manual_seed(0) if generator is None else generator
+    if generator is None:
+        return torch.Generator().manual_seed(0)
+    check_generator(generator)
+    return generator
+
+
+def check_generator(generator: Any) -> None:
+    """Refuse what is no generator, such as a seed."""
+    if not isinstance(generator, torch.Generator):
+        raise SettingError(
+            f"generator must be a torch.Generator, got {brief(generator)}; make one "
+            "with torch.Generator().manual_seed(0)."
+        )
+
+
+def check_tensor(name: str, value: Any) -> None:
+    """Refuse what is no tensor of real numbers."""
+    if not isinstance(value, Tensor) or value.is_complex():
+        raise SettingError(
+            f"{name} must be a torch tensor of real numbers, got {brief(value)}."
+        )
 
 
 def gaussian(H: LinearOperator, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import Draws
 from steppe.linalg.krylov import Krylov
 from steppe.linalg.operator import (
@@ -84,6 +84,7 @@ def spectrum(
         (10.0, 4.0)
     """
     size = dimension(H)
+    check_count("steps", steps, 2)
     k = min(5, steps, size) if k is None else k
     _check(size, steps, probes, draws, k, tol)
     H, generator = widened(H), seeded(generator)
@@ -167,11 +168,9 @@ def _check(size: int, steps: int, probes: int, draws: int, k: int, tol: float) -
         ("draws", draws, 2),
         ("k", k, 0),
     ):
-        if value < low:
-            raise SettingError(f"{name} must be >= {low}, got {value}.")
+        check_count(name, value, low)
     if k > min(steps, size):
         raise SettingError(
             f"k must be at most the number of steps, {min(steps, size)}, got {k}."
         )
-    if not tol > 0:
-        raise SettingError(f"tol must be > 0, got {tol}.")
+    check_positive("tol", tol)

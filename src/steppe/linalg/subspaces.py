@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
-from steppe.linalg.operator import LinearOperator, dimension, product, uncast
+from steppe.linalg.operator import (
+    LinearOperator,
+    check_tensor,
+    dimension,
+    product,
+    uncast,
+)
 
 
 def alignment(vector: Tensor, directions: Tensor) -> Tensor:
@@ -33,6 +39,8 @@ def alignment(vector: Tensor, directions: Tensor) -> Tensor:
         >>> alignment(torch.tensor([3.0, 4.0]), torch.eye(2)).tolist()
         [0.6, 0.8]
     """
+    check_tensor("vector", vector)
+    check_tensor("directions", directions)
     if vector.dim() != 1 or directions.dim() != 2 or len(vector) != len(directions):
         raise SettingError(
             "alignment needs a vector (D,) and directions (D, K), got "
@@ -62,6 +70,8 @@ def overlap(first: Tensor, second: Tensor) -> float:
         >>> round(overlap(torch.eye(3)[:, :2], torch.eye(3)[:, 1:]), 6)
         0.5
     """
+    check_tensor("first", first)
+    check_tensor("second", second)
     if first.dim() != 2 or second.dim() != 2 or len(first) != len(second):
         raise SettingError(
             "overlap needs two blocks of vectors (D, K) and (D, L), got "
@@ -89,6 +99,7 @@ def directional(H: LinearOperator, directions: Tensor) -> Tensor:
         >>> directional(torch.diag(torch.tensor([4.0, 2.0])), torch.ones(2)).item()
         3.0
     """
+    check_tensor("directions", directions)
     if directions.dim() not in (1, 2) or len(directions) != dimension(H):
         raise SettingError(
             f"directions must have the shape ({dimension(H)},) or "

@@ -16,9 +16,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import STEPS, Draws, named_parts, space
-from steppe.linalg.operator import LinearOperator, described, seeded, told, widened
+from steppe.linalg.operator import (
+    LinearOperator,
+    described,
+    dimension,
+    seeded,
+    told,
+    widened,
+)
 from steppe.linalg.sampling import Sample, draw, judged, rooted
 from steppe.results import Cost, Estimate
 
@@ -65,6 +72,7 @@ def trace(
         6.0
     """
     _check(rtol, method, min_samples, max_samples)
+    dimension(H)
     if method in ("auto", "exact"):
         exact: Estimate | None = told(H, "exact_trace")
         if exact is not None:
@@ -130,6 +138,7 @@ def frobenius(
         5.0
     """
     _check(rtol, "auto", min_samples, max_samples)
+    dimension(H)
     H, generator = widened(H), seeded(generator)
     draws = Draws(H, generator, [slice(None)], space(H, generator))
     inside = torch.tensor([draws.inside_square], dtype=torch.float64)
@@ -147,13 +156,12 @@ def frobenius(
 
 
 def _check(rtol: float, method: str, min_samples: int, max_samples: int) -> None:
-    if not rtol > 0:
-        raise SettingError(f"rtol must be > 0, got {rtol}.")
+    check_positive("rtol", rtol)
     if method not in get_args(Method):
         known = ", ".join(get_args(Method))
         raise SettingError(f"method must be one of {known}, got {method!r}.")
-    if min_samples < 2:
-        raise SettingError(f"min_samples must be >= 2, got {min_samples}.")
+    check_count("min_samples", min_samples, 2)
+    check_count("max_samples", max_samples, 1)
     if max_samples < min_samples:
         raise SettingError(
             f"max_samples must be >= min_samples = {min_samples}, got {max_samples}."

@@ -7,18 +7,25 @@ then `steppe.measures.<Class>`, and its name works in `measure`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, SteppeError, brief, check_integer
+from steppe.linalg.operator import check_generator
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective
-from steppe.registry import Choice, discover
+from steppe.objective import Objective, check_objective
+from steppe.registry import Choice, discover, one_line
 from steppe.results import Estimate
 
-__all__ = ["MEASURES", "AbstractMeasure", "measure"]
+__all__ = ["MEASURES", "AbstractMeasure", "build", "measure", "refused"]
+
+OF_THE_USER = (
+    "code of yours is module:Class of a steppe.measures.AbstractMeasure, or a function "
+    "that returns one"
+)
 
 discover(__name__)
 _CLASSES: dict[str, Any] = {entry.make.__name__: entry.make for entry in MEASURES}
@@ -44,44 +51,102 @@ def measure(
 
     Returns:
         An estimate for each, in the order given; the key is the text given, or
-        `name:setting=value,...` for a measure.
+        `name:setting=value,...` for a measure. One that this network or its memory
+        does not allow has the value NaN, and its `refusal` says why.
 
     Raises:
         UnknownNameError: no measure of that name.
         SettingError: a setting of the wrong name, type or range, or a measure that is
             asked for twice.
+        SteppeError: the first refusal, where nothing could be measured.
     """
-    if not isinstance(objective, Objective):
-        raise SettingError(
-            f"measure() needs a steppe.Objective, got {type(objective).__name__}; make "
-            "one of the model and its data: steppe.Objective(model, (x, y))."
-        )
+    check_objective(objective, "measure()")
+    check_integer("seed", seed)
     if generator is not None:
+        check_generator(generator)
         drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
         seed = int(drawn)
     wanted: dict[str, AbstractMeasure] = {}
-    for given in [measures] if isinstance(measures, str) else measures:
-        key, built = _build(given)
+    for given in _listed(measures):
+        key, built = _keyed(given)
         if key in wanted:
             raise SettingError(f"'{key}' is asked for twice; give each measure once.")
         wanted[key] = built
+    estimates: dict[str, Estimate] = {}
+    errors: list[Exception] = []
     with objective.sharing():
-        return {
-            key: built(objective, generator=_own(built, seed))
-            for key, built in wanted.items()
-        }
+        for key, built in wanted.items():
+            try:
+                estimates[key] = built(objective, generator=_own(built, seed))
+            except (SteppeError, torch.OutOfMemoryError) as error:
+                # What is finished, and what comes after, is worth having without it.
+                errors.append(error)
+                estimates[key] = refused(built, error)
+    if errors and len(errors) == len(estimates):
+        raise errors[0]
+    return estimates
 
 
-def _build(given: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]:
+def build(given: str | Choice) -> AbstractMeasure:
+    """The measure that a text or a choice says.
+
+    Raises:
+        UnknownNameError: no measure of that name.
+        SettingError: a setting of the wrong name, type or range, or code of the user
+            that makes no measure.
+    """
+    try:
+        built = MEASURES.build(given)
+    except SteppeError:
+        raise
+    except Exception as error:  # code of the user
+        raise SettingError(
+            f"measure '{given}' cannot be made ({one_line(error)}); {OF_THE_USER}."
+        ) from error
+    if not isinstance(built, AbstractMeasure):
+        raise SettingError(
+            f"measure '{given}' must be a steppe.measures.AbstractMeasure, got "
+            f"{brief(built)}; {OF_THE_USER}."
+        )
+    return built
+
+
+def refused(measure: AbstractMeasure, error: Exception) -> Estimate:
+    """The estimate of a measure that an error ended: NaN, and the reason."""
+    return Estimate(
+        value=math.nan,
+        stderr=math.nan,
+        converged=False,
+        details=measure.settings(),
+        refusal=str(error) if isinstance(error, SteppeError) else one_line(error),
+    )
+
+
+def _listed(measures: Any) -> list[Any]:
+    if isinstance(measures, str | Choice | AbstractMeasure):
+        return [measures]
+    if not isinstance(measures, Iterable):
+        raise SettingError(
+            "measures must be a list of names or measures, such as ['trace', 'lpf'], "
+            f"got {brief(measures)}."
+        )
+    return list(measures)
+
+
+def _keyed(given: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]:
     if isinstance(given, AbstractMeasure):
         return str(given.choice()), given
+    if isinstance(given, type):
+        raise SettingError(
+            "a measure is given by name or as an object, got the class "
+            f"{given.__name__}; write {given.__name__}()."
+        )
     if not isinstance(given, str | Choice):
         raise SettingError(
             "a measure is given by name or as an object such as LPF(sigma=0.02), "
-            f"got {given!r}."
+            f"got {brief(given)}."
         )
-    built: AbstractMeasure = MEASURES.build(given)
-    return str(given), built
+    return str(given), build(given)
 
 
 def _own(built: AbstractMeasure, seed: int) -> torch.Generator:

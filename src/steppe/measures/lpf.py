@@ -9,17 +9,16 @@ Shape letters: M random draws.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.operator import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 from steppe.parameters import displace_, overwrite_, restored
 from steppe.perturb import filter_noise, gaussian_noise
 from steppe.results import Cost, Estimate
@@ -76,10 +75,8 @@ class LPF(AbstractMeasure):
     scale: Literal["filter", "raw"] = "filter"
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < math.inf:
-            raise SettingError(f"sigma must be > 0, got {self.sigma}.")
-        if self.samples < 2:
-            raise SettingError(f"samples must be >= 2, got {self.samples}.")
+        check_positive("sigma", self.sigma)
+        check_count("samples", self.samples, 2)
         if self.scale not in NOISES:
             raise SettingError(f"scale must be 'filter' or 'raw', got {self.scale!r}.")
 
@@ -87,6 +84,7 @@ class LPF(AbstractMeasure):
         self, objective: Objective, *, generator: torch.Generator | None = None
     ) -> Estimate:
         """Draw, evaluate, average; the standard error is over the draws."""
+        check_objective(objective, type(self).__name__)
         before = objective.cost
         base, losses = smoothed_losses(
             objective, self.sigma, self.samples, self.scale, seeded(generator)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from steppe.curvature.minimum_sharpness import minimum_sharpness
-from steppe.errors import SettingError
+from steppe.errors import check_count
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective
 from steppe.results import Estimate
@@ -40,8 +40,7 @@ class MinimumSharpness(AbstractMeasure):
     samples: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise SettingError(f"samples must be >= 0, got {self.samples}.")
+        check_count("samples", self.samples, 0)
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None

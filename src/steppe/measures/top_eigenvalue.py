@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from steppe.curvature.hessian import Hessian
-from steppe.errors import SettingError
+from steppe.errors import check_count, check_positive
 from steppe.linalg.lanczos import eigsh
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 from steppe.results import Estimate
 
 
@@ -39,15 +39,14 @@ class TopEigenvalue(AbstractMeasure):
     max_products: int = 200
 
     def __post_init__(self) -> None:
-        if not self.tol > 0:
-            raise SettingError(f"tol must be > 0, got {self.tol}.")
-        if self.max_products < 1:
-            raise SettingError(f"max_products must be >= 1, got {self.max_products}.")
+        check_positive("tol", self.tol)
+        check_count("max_products", self.max_products, 1)
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None
     ) -> Estimate:
         """Run Lanczos; nothing is sampled, so the doubt is the residual."""
+        check_objective(objective, type(self).__name__)
         before = objective.cost
         pairs = eigsh(
             objective.share(Hessian),

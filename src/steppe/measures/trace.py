@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from steppe.curvature.hessian import Hessian
-from steppe.errors import SettingError
+from steppe.errors import check_count, check_positive
 from steppe.linalg import trace as hutchinson
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective
+from steppe.objective import Objective, check_objective
 from steppe.results import Estimate
 
 MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
@@ -43,17 +43,14 @@ class Trace(AbstractMeasure):
     max_samples: int = 200
 
     def __post_init__(self) -> None:
-        if not self.rtol > 0:
-            raise SettingError(f"rtol must be > 0, got {self.rtol}.")
-        if self.max_samples < MIN_SAMPLES:
-            raise SettingError(
-                f"max_samples must be >= {MIN_SAMPLES}, got {self.max_samples}."
-            )
+        check_positive("rtol", self.rtol)
+        check_count("max_samples", self.max_samples, MIN_SAMPLES)
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None
     ) -> Estimate:
         """Ask the Hessian, or draw random signs until the error is met."""
+        check_objective(objective, type(self).__name__)
         before = objective.cost
         found = hutchinson.trace(
             objective.share(Hessian),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.group_settings import check_range
+from steppe.errors import check_range
 from steppe.perturb import filter_noise
 from steppe.policies import RandomPolicies
 from steppe.registry import Limit

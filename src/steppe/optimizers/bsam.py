@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from steppe.combination import aligned
-from steppe.errors import SettingError
-from steppe.group_settings import check_range
+from steppe.errors import SettingError, check_range
 from steppe.parameters import copy_
 from steppe.perturb import gaussian_noise, joint_norm
 from steppe.policies import RandomPolicies

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.combination import add_
+from steppe.errors import check_count, check_range
 from steppe.facade import check_minimizes
-from steppe.group_settings import check_count, check_range
 from steppe.perturb import gaussian_noise, joint_norm
 from steppe.policies import RandomPolicies
 from steppe.registry import Limit

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from steppe.ascent import AbstractAscent
 from steppe.combination import aligned, nonzero, overlap, times_
+from steppe.errors import check_count
 from steppe.geometry import Geometry
-from steppe.group_settings import check_count
 from steppe.perturb import joint_norm
 from steppe.policies import Policies
 from steppe.registry import Limit

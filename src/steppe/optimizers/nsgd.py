@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError, UsageError
-from steppe.group_settings import check_count
+from steppe.errors import SettingError, UsageError, check_count
 from steppe.parameters import unflatten
 from steppe.perturb import joint_dot, joint_norm
 from steppe.policies import Policies

@@ -17,8 +17,8 @@ from typing import Unpack
 from torch.optim import Optimizer
 
 from steppe.ascent import AbstractAscent
+from steppe.errors import check_count
 from steppe.geometry import Geometry
-from steppe.group_settings import check_count
 from steppe.policies import Policies
 from steppe.registry import Limit
 from steppe.schedules import Schedule

@@ -110,8 +110,14 @@ def test_all_pictures_are_drawn(visit, tmp_path):
 def test_a_phone_never_scrolls_sideways(visit, tmp_path, scheme):
     page = visit(360, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    inner = page.eval_on_selector(".scroll", "box => box.scrollWidth > box.clientWidth")
-    assert inner, "the wide table scrolls inside its own box"
+    boxes = page.eval_on_selector_all(
+        ".scroll",
+        "all => all.map(box => [box.scrollWidth > box.clientWidth, "
+        "box.getBoundingClientRect().right, getComputedStyle(box).overflowX])",
+    )
+    assert any(wide for wide, *_ in boxes), "a wide table scrolls inside its own box"
+    assert all(right <= 360 for _, right, _ in boxes)
+    assert {overflow for *_, overflow in boxes} == {"auto"}
     page.screenshot(path=tmp_path / f"phone-{scheme}.png", full_page=True)
 
 

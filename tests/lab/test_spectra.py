@@ -111,6 +111,9 @@ def test_the_page_tells_the_numbers_and_needs_nothing_else(steppe, checkpoint):
     largest = json.loads((path.parent / "spectrum.json").read_text())["top"]["values"]
     assert f"{largest[0]:.4f}"[:5] in page
     assert f"steppe spectrum {checkpoint} --k 2 --steps 20" in page
+    assert "each counts as one eigenvalue exactly" in page
+    assert "± standard error, 1 probe" in page
+    assert "One start cannot tell an eigenvalue from several equal ones" in page
     assert "layer 1 (Linear)" in page or "layer 3 (Linear)" in page
 
 
@@ -134,6 +137,7 @@ def test_as_many_steps_as_parameters_leave_nothing_to_draw(steppe, checkpoint):
     assert "of all eigenvalues, so the trace" in page
     assert "as many steps as there are eigenvalues give all of them" in page
     assert "random vectors" not in page
+    assert "counts as one eigenvalue" not in page
     assert "over the positive ones of 160 eigenvalues λ, α = " in page
     assert "a hundredth of the largest; exact" in page
     assert "tensor by tensor" not in out

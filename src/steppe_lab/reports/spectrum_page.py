@@ -12,6 +12,7 @@ from steppe_lab.reports.sections import cited
 from steppe_lab.reports.spectrum_words import (
     answer,
     by_layer,
+    counting,
     doubts,
     end_rows,
     ends,
@@ -56,6 +57,7 @@ def render(found: NetworkSpectrum, *, command: str, versions: Mapping[str, str])
         layers_note=layers_note(found.layers),
         starts=_starts(found.settings.probes),
         complete=is_complete(found),
+        counting=counting(found),
         matrix=matrix_of(found),
         settings=_settings(found.settings),
         found=found,
@@ -123,6 +125,10 @@ def _starts(probes: int) -> str:
 def _settings(settings: SpectrumSettings) -> list[tuple[str, str, str]]:
     fields = type(settings).model_fields
     return [
-        (name, str(getattr(settings, name)), str(field.default))
+        (name, _shown(getattr(settings, name)), _shown(field.default))
         for name, field in fields.items()
     ]
+
+
+def _shown(value: object) -> str:
+    return "by the largest eigenvalue" if value is None else str(value)

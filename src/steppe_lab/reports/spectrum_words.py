@@ -91,9 +91,30 @@ def sums(found: NetworkSpectrum) -> list[Sum]:
             number(whole.ritz_sum),
             "of all eigenvalues, so the trace"
             if is_complete(found)
-            else f"of {steps} steps; published as a trace, which it is not",
+            else f"of {steps} steps, on whose number it depends; published as a "
+            "trace, which it is not",
         ),
     ]
+
+
+def counting(found: NetworkSpectrum) -> list[str]:
+    """How eigenvalues are counted where not all of them are known."""
+    if is_complete(found):
+        return []
+    single = int(found.spectrum.single[0].sum())
+    told = [
+        "The share of the eigenvalues that a node stands for is drawn with the random "
+        f"start. Of the nodes, {single} have converged, apart from their neighbours "
+        "and from 0: each counts as one eigenvalue exactly. The other shares are "
+        "estimated, in agreement with the trace; the standard error holds what is "
+        "random in them and what the last quarter of the steps has changed."
+    ]
+    if found.settings.probes == 1:
+        told.append(
+            "One start cannot tell an eigenvalue from several equal ones; two can "
+            "(--probes 2)."
+        )
+    return told
 
 
 def answer(found: NetworkSpectrum) -> list[str]:

@@ -25,11 +25,14 @@ from integrations.harness import (
 from integrations.trainers import (
     Classifier,
     CountingClassifier,
+    FlatTrainer,
     MicroFlatTrainer,
     Trainer,
+    TrainingArguments,
+    WrappingTrainer,
     fit,
 )
-from steppe.errors import UsageError
+from steppe.errors import SettingError, UsageError
 from steppe.integrations.transformers import MicroBatchSteppeTrainer
 
 
@@ -140,6 +143,53 @@ def test_batch_norm_and_counts_are_those_of_one_pass(tmp_path):
     batches = list(loops.batches(4))
     fit(model, sam, batches, tmp_path, gradient_accumulation_steps=2)
     assert model.net[1].num_batches_tracked == 4
+
+
+def test_the_trainers_own_optimizer_may_be_wrapped(tmp_path):
+    batches = list(loops.batches(3))
+    more = {"learning_rate": 0.01, "weight_decay": 0.1}
+    more |= {"lr_scheduler_type": "constant", "trainer": WrappingTrainer}
+    model, plain = Classifier(loops.make_model()), loops.make_model()
+    fit(model, None, batches, tmp_path, **more)
+    names = dict(plain.named_parameters())
+    groups = [
+        {"params": [p for n, p in names.items() if "bias" not in n]},
+        {"params": [p for n, p in names.items() if "bias" in n], "weight_decay": 0.0},
+    ]
+    opt = steppe.SAM(torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1), rho=0.3)
+    for x, y in batches:
+        for _ in opt.passes():
+            F.cross_entropy(plain(x), y).backward()
+        opt.step()
+    assert_same(model.net, plain)
+
+
+@pytest.mark.parametrize("trainer", [FlatTrainer, MicroFlatTrainer])
+def test_a_trainer_that_chose_its_optimizer_by_itself_says_so(trainer, tmp_path):
+    model = Classifier(loops.make_model())
+    with pytest.warns(UserWarning, match="made AdamW by itself and takes its ordinary"):
+        fit(model, None, list(loops.batches(2)), tmp_path, trainer=trainer)
+
+
+def test_the_class_of_an_optimizer_is_refused_without_its_weights(tmp_path):
+    model = Classifier(loops.make_model())
+    more = {"optimizer_cls_and_kwargs": (steppe.SAM, {"rho": 0.1})}
+    args = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+    trainer = FlatTrainer(model=model, args=args, **more)
+    with pytest.raises(SettingError, match=r"got a list of dict\.$"):
+        trainer.create_optimizer()
+
+
+def test_the_last_window_of_an_epoch_may_be_short(tmp_path):
+    (x, y), (u, v), last = loops.batches(3)
+    model, plain = Classifier(loops.make_model()), loops.make_model()
+    fit(model, sam, [(x, y), (u, v), last], tmp_path, gradient_accumulation_steps=2)
+    opt = sam(plain)
+    for inputs, targets in [(torch.cat([x, u]), torch.cat([y, v])), last]:
+        for _ in opt.passes():
+            F.cross_entropy(plain(inputs), targets).backward()
+        opt.step()
+    assert_same(model.net, plain)
 
 
 class Interruption(TrainerCallback):

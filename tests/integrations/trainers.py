@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import loops
+import steppe
 from integrations import harness
 from steppe.integrations.transformers import MicroBatchSteppeTrainer, SteppeTrainer
 
@@ -49,13 +50,23 @@ class FlatTrainer(SteppeTrainer, Trainer):
     pass
 
 
+class WrappingTrainer(FlatTrainer):
+    """Wraps the optimizer that the arguments ask for."""
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        if self.optimizer is None:
+            base = super().create_optimizer(*args, **kwargs)
+            self.optimizer = steppe.SAM(base, rho=0.3)
+        return self.optimizer
+
+
 class MicroFlatTrainer(MicroBatchSteppeTrainer, Trainer):
     pass
 
 
 def fit(
     model: nn.Module,
-    make: harness.Make,
+    make: harness.Make | None,
     batches: list[tuple[Tensor, Tensor]],
     folder: Path,
     *,
@@ -80,8 +91,10 @@ def fit(
         "dataloader_pin_memory": False,
         **more,
     }
-    opt = make(model)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(opt, decay)
+    opt = schedule = None
+    if make is not None:
+        opt = make(model)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(opt, decay)
     rows = [
         {inputs: row, "labels": label}
         for x, y in batches

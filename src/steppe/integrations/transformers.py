@@ -8,10 +8,20 @@
 
     opt = steppe.SAM(torch.optim.AdamW(model.parameters(), lr=5e-5), rho=0.05)
     FlatTrainer(model=model, args=args, ..., optimizers=(opt, None)).train()
+
+or, around the optimizer that the arguments ask for, `create_optimizer`::
+
+    class FlatTrainer(SteppeTrainer, Trainer):
+        def create_optimizer(self, *args, **kwargs):
+            if self.optimizer is None:
+                base = super().create_optimizer(*args, **kwargs)
+                self.optimizer = steppe.SAM(base, rho=0.05)
+            return self.optimizer
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,20 +31,48 @@ from torch import Tensor, nn
 from steppe.errors import UsageError
 from steppe.integrations.accelerate import synchronised, weighted
 from steppe.integrations.window import pieces, steppe_optimizer
+from steppe.stepping import AbstractOptimizer
 
 MicroBatch = tuple[dict[str, Any], Any]  # inputs, and num_items_in_batch
 
 
-class SteppeTrainer:
+class AbstractSteppeTrainer:
+    """Knows which optimizer a Trainer trains with, and who chose it."""
+
+    optimizer: Any  # these two are the Trainer's
+    accelerator: Any
+    _by_default = False
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """As in the Trainer, which makes one where none was given."""
+        self._by_default = self.optimizer is None
+        trainer: Any = super()
+        return trainer.create_optimizer(*args, **kwargs)
+
+    def _steppe(self) -> AbstractOptimizer | None:
+        """The steppe optimizer; warns once if there is none and nobody said so."""
+        opt = steppe_optimizer(self.optimizer)
+        if opt is None and self._by_default:
+            inner = getattr(self.optimizer, "optimizer", self.optimizer)
+            warnings.warn(
+                f"this trainer made {type(inner).__name__} by itself and takes its "
+                "ordinary steps; give it optimizers=(steppe.SAM(base), None), or wrap "
+                "its own optimizer in create_optimizer.",
+                stacklevel=3,
+            )
+        self._by_default = False
+        return opt
+
+
+class SteppeTrainer(AbstractSteppeTrainer):
     """Makes a `transformers.Trainer` run all passes; write it before the trainer.
 
     With gradient accumulation every pass is over all micro-batches of the step and all
     processes: the step is that of the large batch. The loss in the logs is that of the
-    first pass. Other optimizers are left alone.
+    first pass. Other optimizers are left alone; one that the trainer has chosen by
+    itself is warned of.
     """
 
-    optimizer: Any  # these two are the Trainer's
-    accelerator: Any
     _window: tuple[MicroBatch, ...] = ()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +86,7 @@ class SteppeTrainer:
     ) -> Tensor:
         """Keep the micro-batch; with the last one, run the passes over all of them."""
         trainer: Any = super()
-        opt = steppe_optimizer(self.optimizer)
+        opt = self._steppe()
         if opt is None:
             loss: Tensor = trainer.training_step(model, inputs, num_items_in_batch)
             return loss
@@ -60,15 +98,12 @@ class SteppeTrainer:
         return _run(trainer, self.accelerator, model, opt, opt.passes(), window)
 
 
-class MicroBatchSteppeTrainer:
+class MicroBatchSteppeTrainer(AbstractSteppeTrainer):
     """As `SteppeTrainer`, but every micro-batch has a perturbation of its own.
 
     That is m-sharpness, with m the size of a micro-batch; the gradients of all
     micro-batches of a step are added. For one process only.
     """
-
-    optimizer: Any
-    accelerator: Any
 
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None
@@ -79,7 +114,7 @@ class MicroBatchSteppeTrainer:
             UsageError: in several processes, which would step apart.
         """
         trainer: Any = super()
-        opt = steppe_optimizer(self.optimizer)
+        opt = self._steppe()
         if opt is None:
             loss: Tensor = trainer.training_step(model, inputs, num_items_in_batch)
             return loss

@@ -376,6 +376,7 @@ class Row:
         name: of the surrounding.
         run: trains with a method in a form, and gives the network.
         forms: that it has.
+        methods: that it is for.
         expected: what `by_hand` is told.
         refused: part of the sentence, by method or form, where it must be refused.
         atol: largest difference of a weight.
@@ -384,6 +385,7 @@ class Row:
     name: str
     run: Callable[[Method, str], nn.Module]
     forms: Sequence[str] = ("loop",)
+    methods: Sequence[str] = tuple(METHODS)
     expected: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     atol: float = 5e-7  # a few roundings of weights near 1, in float32
@@ -402,7 +404,7 @@ def cells(rows: Sequence[Row], *, refused: bool) -> list[Any]:
         )
         for row in rows
         for form in row.forms
-        for name in (["gsam"] if form == "set_closure" else METHODS)
+        for name in (["gsam"] if form == "set_closure" else row.methods)
         if (f"{form}/{name}" in row.refused) is refused
     ]
 

@@ -44,12 +44,16 @@ class Training:
         self.model, self.optimizer, self.schedule = prepared
 
     def run(
-        self, batches: list[tuple[Tensor, Tensor]], *, clip: float | None = None
+        self,
+        batches: list[tuple[Tensor, Tensor]],
+        *,
+        clip: float | None = None,
+        rows: int = loops.ROWS,
     ) -> Training:
         """Train on batches, in their order."""
         accelerator = self.accelerator
-        rows = TensorDataset(*(torch.cat(c) for c in zip(*batches, strict=True)))
-        loader = accelerator.prepare(DataLoader(rows, batch_size=loops.ROWS))
+        data = TensorDataset(*(torch.cat(c) for c in zip(*batches, strict=True)))
+        loader = accelerator.prepare(DataLoader(data, batch_size=rows))
         window = Window(accelerator, self.model, self.optimizer)
         for x, y in loader:
             with accelerator.accumulate(self.model):
@@ -60,6 +64,26 @@ class Training:
                 self.optimizer.step()
                 self.schedule.step()
                 self.optimizer.zero_grad()
+        return self
+
+    def run_closures(
+        self, batches: list[tuple[Tensor, Tensor]], *, rows: int = loops.ROWS
+    ) -> Training:
+        """Train by a closure for every micro-batch, as for any optimizer."""
+        for x, y in [
+            micro
+            for xs, ys in batches
+            for micro in zip(xs.split(rows), ys.split(rows), strict=True)
+        ]:
+            with self.accelerator.accumulate(self.model):
+
+                def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+                    xs, ys = self.optimizer.optimizer.take(x, y)
+                    loss = F.cross_entropy(self.model(xs), ys)
+                    self.accelerator.backward(loss)
+                    return loss
+
+                self.optimizer.step(closure)
         return self
 
 

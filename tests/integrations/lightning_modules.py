@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of packages that Lightning imports
     from lightning.fabric import Fabric as Fabric
     from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import callbacks as callbacks
     from lightning.pytorch.callbacks import ModelCheckpoint as ModelCheckpoint
     from lightning.pytorch.callbacks import (
         StochasticWeightAveraging as StochasticWeightAveraging,
@@ -115,3 +116,18 @@ def fit(module: LightningModule, batches: Any, folder: Any, **more: Any) -> Trai
     loader = None if batches is None else DataLoader(batches, batch_size=None)
     trainer.fit(module, loader, ckpt_path=checkpoint)
     return trainer
+
+
+class SearchOfRates(callbacks.LearningRateFinder):
+    """Tries learning rates out before the training, and leaves the module's own."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.lr = 0.1  # Lightning asks for it, used or not
+        super().on_fit_start(trainer, pl_module)
+
+
+class Watching(callbacks.EMAWeightAveraging):
+    """Keeps an average beside the training, and leaves the trained weights in place."""
+
+    def on_train_end(self, *_: Any) -> None:
+        return None

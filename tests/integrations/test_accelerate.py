@@ -142,29 +142,15 @@ def test_an_average_attached_to_what_was_prepared_counts_optimizer_steps(make):
     assert average.steps == 3
 
 
-def closure_steps(training: Training, batches: list) -> None:
-    """A closure per micro-batch, as for any optimizer."""
-    for x, y in batches:
-        with training.accelerator.accumulate(training.model):
-
-            def closure(x=x, y=y):
-                loss = F.cross_entropy(training.model(x), y)
-                training.accelerator.backward(loss)
-                return loss
-
-            training.optimizer.step(closure)
-
-
 def test_a_closure_without_the_adapter_equals_the_plain_loop():
     batches = list(loops.batches(3))
-    training = Training(sam)
-    closure_steps(training, batches)
+    training = Training(sam).run_closures(batches)
     assert_same(training.net, plain_loop(sam, batches))
 
 
 def test_a_closure_without_the_adapter_is_refused_with_accumulated_batches():
     with pytest.raises(UsageError, match=r"gather them with steppe.integrations"):
-        closure_steps(Training(sam, window=2), list(loops.batches(2)))
+        Training(sam, window=2).run_closures(list(loops.batches(2)))
 
 
 def test_accelerate_that_accumulates_elsewhere_leaves_closures_alone():

@@ -7,11 +7,18 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 # Where pip finds torch, for example: make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Files are what they were when the tests ran with them, or they are refused.
+LOCKED := $(PIP) --require-hashes --no-deps
+# What `make lock` runs, and what it leaves out: torch, and packages for CUDA alone.
+UV ?= uv==0.13.9
+LOCK := $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" -c requirements/torch.txt --group build $(LOCK_ARGS)
+UNLOCKED := ^(torch|torchvision|triton)==|^(nvidia|cuda)-
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check format docs bench clean
+.PHONY: demo test test-slow check format docs bench lock clean
 
 demo: $(VENV)/.lab
 	$(BIN)/steppe compare sgd sam lpf_sgd
@@ -39,20 +46,34 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
+# Newer versions: make lock LOCK_ARGS=--upgrade, or LOCK_ARGS="--upgrade-package numpy".
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(LOCK) pyproject.toml peers.txt --extra dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra lab -c requirements/dev.txt -o requirements/lab.txt
+	for file in dev lab; do awk '/^[^ ]/ {left_out = /$(UNLOCKED)/} !left_out' requirements/$$file.txt > $(VENV)-lock/$$file.txt; done
+	mv $(VENV)-lock/dev.txt $(VENV)-lock/lab.txt requirements/
+	rm -rf $(VENV)-lock
+
 clean:
 	rm -rf $(VENV)
 
-$(VENV)/.torch: constraints.txt
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "steppe needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch numpy
+
+# Torch comes after what it needs, which is locked; steppe itself is built by the backend that is locked too.
+define install
+	$(LOCKED) $(PIP_ARGS) -r requirements/$(1).txt
+	$(PIP) $(PIP_ARGS) -r requirements/torch.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+endef
+
+$(VENV)/.lab: requirements/lab.txt requirements/torch.txt pyproject.toml | $(BIN)/python
+	$(call install,lab)
 	touch $@
 
-$(VENV)/.lab: $(VENV)/.torch pyproject.toml
-	$(PIP) -e '.[lab]'
-	touch $@
-
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml peers.txt
-	$(PIP) -e '.[dev]'
-	$(PIP) --no-deps -r peers.txt
+$(VENV)/.dev: requirements/dev.txt requirements/torch.txt pyproject.toml | $(BIN)/python
+	$(call install,dev)
 	touch $@ $(VENV)/.lab

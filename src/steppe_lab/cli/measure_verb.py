@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import use_data_dir
+from steppe_lab.cli.options import OUT, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
 
@@ -19,7 +19,8 @@ class Args(Arguments):
     """Arguments of `steppe measure`."""
 
     checkpoint: Positional[Path]
-    """A model.safetensors that steppe wrote."""
+    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
+    run, which for a store other than steppe-runs is STORE/ID."""
     measures: Positional[tuple[str, ...]] = ("top_eigenvalue", "trace", "lpf")
     """Measures, such as lpf:sigma=0.02; see `steppe list`."""
     samples: int = Field(default=2000, ge=1)
@@ -44,12 +45,13 @@ def run(args: Args, results: TextIO) -> int:
     """Measure and print."""
     from steppe.measures import MEASURES
     from steppe_lab.studies.files import json_line, write_json
+    from steppe_lab.studies.places import checkpoint_at
     from steppe_lab.studies.single import measure_one
     from steppe_lab.studies.trials import estimate_record
 
     use_data_dir(args.data_dir)
     found = measure_one(
-        args.checkpoint,
+        checkpoint_at(args.checkpoint, OUT),
         args.measures,
         part=args.part,
         samples=args.samples,

@@ -19,7 +19,8 @@ class Args(Arguments, SpectrumSettings):
     """Arguments of `steppe spectrum`."""
 
     checkpoint: Positional[Path]
-    """A model.safetensors that steppe wrote."""
+    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
+    run, which for a store other than steppe-runs is STORE/ID."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     device: str | None = None
@@ -42,6 +43,7 @@ def run(args: Args, results: TextIO) -> int:
     )
     from steppe_lab.reports.spectrum_words import answer, doubts, layers_note
     from steppe_lab.studies.files import json_line
+    from steppe_lab.studies.places import checkpoint_at
     from steppe_lab.studies.spectra import (
         open_network,
         products,
@@ -54,7 +56,10 @@ def run(args: Args, results: TextIO) -> int:
     settings = SpectrumSettings(**{name: getattr(args, name) for name in names})
     with progress() as tell:
         network = open_network(
-            args.checkpoint, settings, device=args.device, trust=args.trust
+            checkpoint_at(args.checkpoint, OUT),
+            settings,
+            device=args.device,
+            trust=args.trust,
         )
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from steppe.errors import CheckpointError, SettingError, SteppeError, TrustError
 from steppe.registry import reading
+from steppe_lab.training.foreign import complaint
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
 FORMAT = 2  # in format 1 the checksum was of the weights alone
@@ -158,7 +160,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"there is no checkpoint {path}; give a model.safetensors that "
             "`steppe train` or `steppe compare` wrote."
@@ -168,10 +170,7 @@ def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable checkpoint ({error}); it may be cut off, "
-            "so copy it again or train again."
-        ) from None
+        raise CheckpointError(complaint(path, str(error))) from None
     if "steppe" not in metadata:
         raise CheckpointError(
             f"{path} holds weights without a recipe, so steppe cannot tell which "

@@ -66,7 +66,7 @@ $(BIN)/python:
 # Torch comes after what it needs, which is locked; steppe itself is built by the backend that is locked too.
 define install
 	$(LOCKED) $(PIP_ARGS) -r requirements/$(1).txt
-	$(PIP) $(PIP_ARGS) -r requirements/torch.txt
+	$(PIP) --no-warn-conflicts $(PIP_ARGS) -r requirements/torch.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 endef
 

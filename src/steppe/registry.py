@@ -218,8 +218,9 @@ class Registry(Generic[SpecT]):
     def parse(self, text: str, defaults: Iterable[Choice] = ()) -> Choice:
         """Read `name` or `name:setting=value,setting=value`.
 
-        The name may be `module:function` or `module:Class`, code of the user. Every
-        setting the method has is filled in, so that the result says all of it.
+        The name may be `module:function` or `module:Class`, code of the user; hyphens
+        are read as underscores. Every setting the method has is filled in, so that the
+        result says all of it.
 
         Args:
             text: what to read.
@@ -231,6 +232,8 @@ class Registry(Generic[SpecT]):
             SettingError: a setting unknown or of the wrong type.
         """
         name, _, rest = text.partition(":")
+        if name not in self._entries and name.replace("-", "_") in self._entries:
+            name = name.replace("-", "_")
         function, colon, more = rest.partition(":")
         if name not in self._entries and function.isidentifier():
             name, rest = f"{name}:{function}", more
@@ -338,8 +341,10 @@ def _imported(kind: str, name: str) -> Callable[..., Any]:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """One sentence that names the nearest known name and lists them all."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    alike = (name, name.lower(), name.lower().replace("-", "_"))
+    near = [difflib.get_close_matches(each, names, n=1, cutoff=0.5) for each in alike]
+    best = next(filter(None, near), None)
+    hint = f"did you mean '{best[0]}'? " if best else ""
     listed = ", ".join(names) or "nothing"
     return UnknownNameError(f"unknown {kind} '{name}': {hint}there is {listed}.")
 

@@ -28,7 +28,7 @@ class Args(Arguments, CompareSettings):
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     out: Path = OUT
     """Folder for runs and reports; finished runs in it are not run again."""
-    workers: int = Field(default_factory=cores, ge=1)
+    workers: int = Field(default_factory=cores, ge=1, le=1024)
     """Processes, one thread each."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object per network instead of tables."""

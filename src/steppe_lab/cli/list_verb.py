@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Annotated, Any, Literal, TextIO
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TextIO, get_args
 
 import tyro
 from rich.table import Table
@@ -29,6 +30,11 @@ Kind = Literal[
 class Args(Arguments):
     """Arguments of `steppe list`."""
 
+    spellings: ClassVar[Mapping[str, str]] = {
+        **{kind.removesuffix("s"): kind for kind in get_args(Kind)},
+        **dict.fromkeys(("optimiser", "optimisers"), "optimizers"),
+        **dict.fromkeys(("dataset", "datasets", "data-sets", "data_sets"), "data"),
+    }
     kind: Positional[Kind] = "all"
     """What to list."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, use_data_dir
+from steppe_lab.cli.options import OUT, check_place, trusted, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
 
@@ -50,6 +50,8 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.studies.trials import estimate_record
 
     use_data_dir(args.data_dir)
+    if args.out is not None:
+        check_place(args.out)
     found = measure_one(
         checkpoint_at(args.checkpoint, OUT),
         args.measures,
@@ -57,7 +59,7 @@ def run(args: Args, results: TextIO) -> int:
         samples=args.samples,
         seed=args.seed,
         device=args.device,
-        trust=args.trust,
+        trust=trusted(args.trust),
     )
     records = {name: estimate_record(estimate) for name, estimate in found.items()}
     if args.out is not None:

@@ -78,7 +78,9 @@ def sentence(error: ValidationError) -> str:
 def say(text: str) -> int:
     """Write one line to stderr, where that can be written, and give the exit code."""
     whole = _LONG.sub(lambda word: f"{word[0][:60]}...{word[0][-20:]}", text)
+    # Names of files may hold bytes that are no letters.
+    line = " ".join(whole.split()).encode(errors="backslashreplace").decode()
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"steppe: {' '.join(whole.split())}\n")
+        sys.stderr.write(f"steppe: {line}\n")
         sys.stderr.flush()
     return MISTAKE

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from steppe.errors import SettingError
 
 if TYPE_CHECKING:
     from steppe_lab.studies.store import Store
@@ -18,6 +22,39 @@ def use_data_dir(data_dir: Path | None) -> None:
 
     if data_dir is not None:
         os.environ[DATA_DIR] = str(data_dir.resolve())
+
+
+def check_place(path: Path) -> None:
+    """Refuse a file that cannot be written, before there is anything to write.
+
+    Raises:
+        StoreError: a folder is there, or the system refuses.
+    """
+    from steppe_lab.studies.files import cannot
+
+    folder = path.parent
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot("write", path, error) from error
+
+
+def trusted(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names after --trust, each of which must be able to name code.
+
+    Raises:
+        SettingError: one that is no module:function.
+    """
+    for name in names:
+        module, _, function = name.partition(":")
+        if not module or not function.isidentifier():
+            raise SettingError(f"--trust takes module:function, got '{name}'.")
+    return names
 
 
 def open_store(out: Path) -> Store:

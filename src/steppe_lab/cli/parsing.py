@@ -6,7 +6,9 @@ import contextlib
 import difflib
 import io
 import re
-from typing import Any, TextIO, TypeVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TextIO, TypeVar, get_args
 
 import tyro
 from pydantic import BaseModel, ValidationError, model_validator
@@ -16,6 +18,8 @@ from steppe_lab.cli.mistakes import ParseError, sentence
 
 class Arguments(BaseModel):
     """Arguments of a verb; what is wrong with them is one sentence."""
+
+    spellings: ClassVar[Mapping[str, str]] = {}  # other words for arguments
 
     @model_validator(mode="wrap")
     @classmethod
@@ -27,6 +31,10 @@ class Arguments(BaseModel):
 
 
 Record = TypeVar("Record", bound=Arguments)
+
+_OPTION = re.compile(r"--?[A-Za-z]")  # a number may be negative
+(_PLACED,) = get_args(tyro.conf.Positional[int])[1:]  # marks arguments without a name
+_PATHS = (Path, Path | None)
 
 
 def parse(
@@ -49,7 +57,7 @@ def parse(
                 record,
                 prog=f"steppe {verb}",
                 description=about[0].upper() + about[1:] + ".",
-                args=arguments,
+                args=[record.spellings.get(each, each) for each in arguments],
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
@@ -59,17 +67,37 @@ def parse(
 
 
 def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:
-    """Refuse an option that does not exist, and name the nearest one."""
-    names = [field.removeprefix("as_") for field in record.model_fields]
-    known = {"--help", *(f"--{name.replace('_', '-')}" for name in names)}
-    for argument in arguments:
-        given = argument.partition("=")[0].replace("_", "-")
-        if given.startswith("--") and given not in known:
+    """Refuse options that do not exist, come twice, or lack or do not take a value."""
+    known: dict[str, Any] = {"--help": None} | {
+        f"--{name.removeprefix('as_').replace('_', '-')}": field.annotation
+        for name, field in record.model_fields.items()
+        if _PLACED not in field.metadata
+    }
+    lists = f"`steppe {verb} --help` lists the options."
+    seen = set()
+    for argument, after in zip(arguments, [*arguments[1:], "--end"], strict=True):
+        option, equals, value = argument.partition("=")
+        given = option.replace("_", "-")
+        if not _OPTION.match(option) or given in ("--help", "-h"):
+            continue
+        if given not in known:
             near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ParseError(
-                f"unknown option {given}: {hint}`steppe {verb} --help` lists them."
-            )
+            raise ParseError(f"unknown option {given}: {hint}{lists}")
+        if given in seen:
+            raise ParseError(f"{given} is given twice; give it once.")
+        seen.add(given)
+        _check_value(given, known[given], value if equals else after, equals != "")
+
+
+def _check_value(option: str, kind: Any, value: str, joined: bool) -> None:
+    if kind is bool:
+        if joined:
+            raise ParseError(f"{option} takes no value, got '{value}'; leave it out.")
+    elif not joined and _OPTION.match(value):
+        raise ParseError(f"{option} needs a value; write it after {option}.")
+    elif kind in _PATHS and not value:
+        raise ParseError(f"{option} must name a place, got ''; leave it out.")
 
 
 def _complaint(box: str, verb: str) -> str:
@@ -84,7 +112,11 @@ def _complaint(box: str, verb: str) -> str:
             break
         if not _is_rule(line):
             told.append(line)
-    text = " ".join(told).rstrip(".")
+    text = " ".join(told).rstrip(". ")
+    if wrong := re.search(r"invalid choice '(.*?)'.*?one of \((.*?)\)", text):
+        choices = re.findall(r"'(.*?)'", wrong[2])
+        near = difflib.get_close_matches(wrong[1], choices, n=1, cutoff=0.5)
+        text += f"; did you mean '{near[0]}'?" if near else ""
     return f"{text[:1].lower()}{text[1:]}; `steppe {verb} --help` lists the options."
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, open_store
+from steppe_lab.cli.options import OUT, open_store, trusted
 from steppe_lab.cli.parsing import Arguments
 
 
@@ -33,7 +33,7 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.studies.files import json_line
 
     store = open_store(args.out)
-    comparison = stored_study(store, args.name, trust=args.trust).collect()
+    comparison = stored_study(store, args.name, trust=trusted(args.trust)).collect()
     report = publish(comparison, args.out / "reports", again=True)
     if args.as_json:
         for row in rows(comparison):

@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, use_data_dir
+from steppe_lab.cli.options import OUT, trusted, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import in_tenths, progress
 from steppe_lab.cli.streams import console
@@ -59,7 +59,7 @@ def run(args: Args, results: TextIO) -> int:
             checkpoint_at(args.checkpoint, OUT),
             settings,
             device=args.device,
-            trust=args.trust,
+            trust=trusted(args.trust),
         )
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)

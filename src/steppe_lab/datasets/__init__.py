@@ -28,7 +28,7 @@ def load(which: Choice | str, data_dir: Path | None = None) -> Dataset:
             of the user that does not give a data set.
     """
     if isinstance(which, str):
-        which = DATASETS.parse(which.replace("-", "_"))
+        which = DATASETS.parse(which)
     try:
         dataset = DATASETS.build(which, data_dir=data_dir)
     except (Exception, SystemExit) as error:

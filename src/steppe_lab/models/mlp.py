@@ -10,7 +10,9 @@ import math
 
 from torch import nn
 
-from steppe_lab.models.model_registry import MODELS, at_least
+from steppe_lab.models.model_registry import MODELS, at_least, at_most
+
+DEEPEST = 1000  # layers; each is an object of its own
 
 
 @MODELS.add("mlp", source="Rumelhart et al., 1986")
@@ -35,6 +37,7 @@ def mlp(
         SettingError: a setting out of range.
     """
     at_least(1, classes=classes, hidden=hidden, depth=depth)
+    at_most(DEEPEST, depth=depth)
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(in_shape)
     for _ in range(depth):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 
-from steppe.errors import SettingError
-from steppe.registry import Registry, Spec
+import torch
+from torch import nn
+
+from steppe.errors import SettingError, SteppeError
+from steppe.registry import Choice, Registry, Spec, is_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,50 @@ def at_least(least: int, **settings: int) -> None:
     for name, value in settings.items():
         if value < least:
             raise SettingError(f"{name} must be >= {least}, got {value}.")
+
+
+def at_most(most: int, **settings: int) -> None:
+    """Refuse settings above a bound.
+
+    Raises:
+        SettingError: names the setting, the bound and the value.
+    """
+    for name, value in settings.items():
+        if value > most:
+            raise SettingError(f"{name} must be <= {most}, got {value}.")
+
+
+def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:
+    """Refuse a network of ours that the memory here cannot hold, before it is filled.
+
+    Raises:
+        SettingError: there is no room for its weights and their gradients.
+    """
+    if is_code(choice.name):
+        return
+    try:
+        with torch.device("meta"):  # shapes alone
+            model: nn.Module = MODELS.build(choice, in_shape, classes)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if isinstance(error, SteppeError):
+            raise
+        raise SettingError(
+            f"{choice} has more weights than memory can hold; choose smaller settings."
+        ) from error
+    size = 2 * sum(p.numel() * p.element_size() for p in model.parameters())
+    if size > _memory():
+        raise SettingError(
+            f"{choice} needs {size / 2**30:,.0f} GiB of memory for its weights and "
+            f"gradients, there are {_memory() / 2**30:,.0f}; choose smaller settings."
+        )
+
+
+def _memory() -> float:
+    """Bytes of this computer; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def image_shape(

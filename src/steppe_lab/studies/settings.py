@@ -52,11 +52,11 @@ class SpectrumSettings(BaseModel):
 
     k: int = Field(default=5, ge=0)
     """Eigenvalues at each end."""
-    steps: int = Field(default=100, ge=2)
+    steps: int = Field(default=100, ge=2, le=100_000)
     """Krylov steps of each probe: products with the matrix, and vectors in memory."""
-    probes: int = Field(default=1, ge=1)
+    probes: int = Field(default=1, ge=1, le=10_000)
     """Random starts that the density is averaged over."""
-    draws: int = Field(default=10, ge=2)
+    draws: int = Field(default=10, ge=2, le=1_000_000)
     """Random vectors for what is left of the trace and the Frobenius norm."""
     matrix: Literal["hessian", "ggn", "fisher", "empirical_fisher"] = "hessian"
     """The Hessian, the Gauss-Newton matrix, the Fisher matrix of the model's own
@@ -109,7 +109,7 @@ class CompareSettings(TrainingSettings):
     """Optimizers to compare, such as sgd, sam:rho=0.1 or adam, or sgd+ema for the
     average of its weights; see `steppe list`. The first one is what the others are
     compared with."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=1000)
     """Networks per optimizer; seed n gives all of them the same initial weights."""
     sweep: str = ""
     """A setting of one optimizer and its values, rho=0.01,0.1,1 or rho=0.01..1:log7;
@@ -119,7 +119,7 @@ class CompareSettings(TrainingSettings):
     """Measures of flatness, such as lpf:sigma=0.02."""
     measure_samples: int = Field(default=1000, ge=1)
     """Training samples that are measured on, at most."""
-    line_points: int = Field(default=25, ge=3)
+    line_points: int = Field(default=25, ge=3, le=10_001)
     """Points of the loss along a random line."""
     line_radius: float = Field(default=1.0, gt=0.0)
     """The line runs from minus to plus this, relative to the norms of the filters."""
@@ -134,6 +134,11 @@ class CompareSettings(TrainingSettings):
         name, given, values = str(sweep).partition("=")
         if not given:
             return {**data, "held_out": "validation"}
+        if not name.strip():
+            raise SettingError(
+                "a sweep names a setting and its values, as in rho=0.01,0.1,1; "
+                f"got '{sweep}'."
+            )
         optimizers = tuple(data.get("optimizers", ()))
         if len(optimizers) != 1:
             raise SettingError(
@@ -154,6 +159,14 @@ class CompareSettings(TrainingSettings):
             raise ValueError(
                 f"name every optimizer once, and at least one; got {', '.join(value)}."
             )
+        return value
+
+    @field_validator("measures")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [text for text in value if value.count(text) > 1]
+        if twice:
+            raise ValueError(f"name every measure once; got {twice[0]} again.")
         return value
 
     @property

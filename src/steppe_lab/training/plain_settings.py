@@ -44,7 +44,7 @@ class PlainSettings(BaseModel):
     """Samples to judge on: the test set, or unused training samples while tuning."""
     data_seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of the samples drawn and of the label noise."""
-    epochs: int = Field(default=30, ge=1)
+    epochs: int = Field(default=30, ge=1, le=1_000_000)
     """Passes over the training samples."""
     batch_size: int = Field(default=64, ge=1)
     """Samples per step."""

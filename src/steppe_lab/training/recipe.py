@@ -21,6 +21,7 @@ from steppe.registry import Choice, Registry, is_code, one_line, unknown_name
 from steppe.schedules import Cosine, MultiStep, StepSchedule
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
+from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.bases import BASES, Together
 from steppe_lab.training.plain_settings import SEEDS, PlainSettings, parted
 from steppe_lab.training.seeding import seeded
@@ -163,6 +164,7 @@ class Recipe(PlainSettings):
 
     def make_model(self, in_shape: tuple[int, ...], classes: int) -> nn.Module:
         """A network with the initial weights that the seed gives."""
+        check_fits(self.model, in_shape, classes)
         with seeded(self.seed):
             try:
                 model = MODELS.build(self.model, in_shape, classes)
@@ -327,6 +329,7 @@ def read_optimizer(
     average = AVERAGES.parse(averages[0]) if averages else None
     name = text.partition(":")[0]
     chosen = BASES.parse(base)
+    known = [OPTIMIZERS.parse(default) for default in defaults]
     followed = TRACKERS.parse(track) if track else None
     beside = {"average": average, "track": followed}
     if name in BASES:
@@ -335,5 +338,4 @@ def read_optimizer(
         raise unknown_name("optimizer", name, [*BASES.names(), *OPTIMIZERS.names()])
     if name in OPTIMIZERS and is_led(name):
         text, beside["track"] = read_led(text, track)
-    known = [OPTIMIZERS.parse(default) for default in defaults]
     return {"optimizer": OPTIMIZERS.parse(text, known), "base": chosen, **beside}

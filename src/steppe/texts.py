@@ -105,8 +105,14 @@ def pairs(rest: str, text: str) -> dict[str, str]:
             raise SettingError(
                 f"'{piece}' in '{text}' is not a setting; write name:setting=value."
             )
-        found[key.strip()] = value.strip()
+        _add(found, key, value, text)
     return found
+
+
+def _add(settings: dict[str, str], key: str, value: str, text: str) -> None:
+    if key.strip() in settings:
+        raise SettingError(f"'{text}' gives {key.strip()} twice; give it once.")
+    settings[key.strip()] = value.strip()
 
 
 def pieces(text: str) -> list[str]:
@@ -148,7 +154,10 @@ def called(text: str) -> tuple[str, list[str], dict[str, str]]:
     named = [piece.partition("=") for piece in inside if _is_named(piece)]
     if inside[: len(placed)] != [piece for piece in inside if not _is_named(piece)]:
         raise SettingError(f"in '{text}', arguments with a name must come last.")
-    return name.strip(), placed, {key.strip(): v.strip() for key, _, v in named}
+    given: dict[str, str] = {}
+    for key, _, value in named:
+        _add(given, key, value, text)
+    return name.strip(), placed, given
 
 
 def _is_named(piece: str) -> bool:

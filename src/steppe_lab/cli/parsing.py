@@ -7,6 +7,7 @@ import difflib
 import io
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, TextIO, TypeVar, get_args
 
@@ -75,7 +76,7 @@ def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> N
     }
     lists = f"`steppe {verb} --help` lists the options."
     seen = set()
-    for argument, after in zip(arguments, [*arguments[1:], "--end"], strict=True):
+    for argument, after in pairwise([*arguments, "--end"]):
         option, equals, value = argument.partition("=")
         given = option.replace("_", "-")
         if not _OPTION.match(option) or given in ("--help", "-h"):

@@ -47,7 +47,7 @@ def complaint(path: Path, reason: str) -> str:
     if head.startswith(b"PK"):
         return f"{path} is a zip archive, no checkpoint; {TRAIN}."
     if _is_text(head):
-        return f"{path} is not a checkpoint but a text; {TRAIN}."
+        return f"{path} is not a readable checkpoint but a text; {TRAIN}."
     return (
         f"{path} is not a readable checkpoint ({reason}); it may be cut off, "
         "so copy it again or train again."

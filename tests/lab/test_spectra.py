@@ -57,6 +57,11 @@ def test_numbers_are_those_of_the_dense_hessian(steppe, checkpoint, dense):
     assert found["bottom"]["values"] == pytest.approx(bottom, abs=1e-5 * scale)
     assert found["trace"]["value"] == pytest.approx(float(values.sum()), rel=1e-4)
     assert found["frobenius"]["value"] == pytest.approx(float(values.norm()), rel=1e-4)
+    positive = values.clamp(min=0)
+    dimension = found["effective_dimension"]
+    assert dimension["details"]["alpha"] == pytest.approx(0.01 * top[0], rel=1e-4)
+    expected = float((positive / (positive + 0.01 * top[0])).sum())
+    assert dimension["value"] == pytest.approx(expected, rel=1e-3)
     layers = found["layers"]
     assert (layers["matrix"], layers["exact"], layers["why"]) == ("hessian", True, "")
     told = {name: part["value"] for name, part in layers["by_tensor"].items()}

@@ -178,6 +178,20 @@ def test_one_eigenvalue_of_many_stands_above_the_floor():
     assert height > 3 * min(axes.lines[0].get_ydata())
 
 
+@pytest.mark.parametrize(
+    ("sigma", "highest"),
+    [
+        (1e-6, lambda step: 1 / step),  # all of it in one cell of the grid
+        (0.02, lambda step: 1 / (0.02 * math.sqrt(2 * math.pi))),
+    ],
+)
+def test_the_floor_is_a_tenth_of_one_eigenvalue_however_narrow_it_is(sigma, highest):
+    found = spectrum(*torch.linspace(0, 9, 10).tolist())
+    curve, *_ = lines_of(plots.density(found, sigma=sigma))
+    step = curve.get_xdata()[1] - curve.get_xdata()[0]
+    assert min(curve.get_ydata()) == pytest.approx(highest(step) / 10 / 10, rel=1e-3)
+
+
 def test_bars_are_as_long_as_their_values_and_stand_in_order():
     (axes,) = plots.bars({"a": 3.0, "b": -1.0}, xlabel="trace").axes
     assert [bar.get_width() for bar in axes.patches] == [3.0, -1.0]

@@ -96,7 +96,9 @@ class Line:
         It moves the parameters that require a gradient in `model_a`, and buffers of
         floating-point numbers, such as the running statistics of batch norm, with them:
         both ends are the two models bit for bit (see `landscape` for other ways). All
-        other buffers are those of `model_a`, at 1 and beyond those of `model_b`.
+        other buffers are those of `model_a`, at 1 and beyond those of `model_b`. The
+        vectors of a spectral norm move like statistics, though between the ends they
+        are not those of the weights: its networks are true at the ends alone.
 
         Raises:
             SettingError: the models differ in the names or shapes of parameters or

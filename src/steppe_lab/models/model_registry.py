@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from steppe.errors import SettingError, SteppeError
 from steppe.registry import Choice, Registry, Spec, is_code
@@ -52,7 +54,7 @@ def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:
     if is_code(choice.name):
         return
     try:
-        with torch.device("meta"):  # shapes alone
+        with torch.device("meta"), _NoValues():  # shapes alone
             model: nn.Module = MODELS.build(choice, in_shape, classes)
     except (RuntimeError, TypeError, OverflowError) as error:
         if isinstance(error, SteppeError):
@@ -66,6 +68,19 @@ def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:
             f"{choice} needs {size / 2**30:,.0f} GiB of memory for its weights and "
             f"gradients, there are {_memory() / 2**30:,.0f}; choose smaller settings."
         )
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves parameters as they are where they would get their initial values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        # On shapes alone these would import seconds of torch to compute nothing.
+        if func.__name__ in ("normal_", "uniform_", "zero_", "fill_"):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _memory() -> float:

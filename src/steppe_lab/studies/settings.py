@@ -17,6 +17,8 @@ from steppe.errors import SettingError
 from steppe.sweeps import log_spaced
 from steppe_lab.training.plain_settings import SEEDS, PlainSettings, parted
 
+MOST_VALUES = 10_000  # of a sweep
+
 
 class TrainingSettings(PlainSettings):
     """How networks are trained, whatever the optimizer and the seed."""
@@ -197,6 +199,10 @@ def swept(text: str) -> tuple[float, ...]:
     low, dots, high = span.partition("..")
     try:
         if spaced or dots:
+            if int(count) > MOST_VALUES:
+                raise SettingError(
+                    f"a sweep must have at most {MOST_VALUES:,} values, got {count}."
+                )
             return log_spaced(float(low), float(high), int(count))
         values = tuple(sorted(float(piece) for piece in text.split(",")))
     except ValueError as error:

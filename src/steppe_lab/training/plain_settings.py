@@ -13,6 +13,7 @@ from pydantic import (
     model_serializer,
 )
 
+MOST = 10**9  # of what is counted, more than anybody waits for
 SEEDS = 2**32  # seeds are below, as numpy wants them
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")  # not that of 1e+3
 
@@ -36,7 +37,7 @@ class PlainSettings(BaseModel):
     # were any of these settings are as they were.
     unsaid: ClassVar[frozenset[str]] = frozenset({"evaluate_every"})
 
-    train_samples: int | None = Field(default=None, ge=1)
+    train_samples: int | None = Field(default=None, ge=1, le=MOST)
     """Training samples to draw; digits draws 1000, others take all they have."""
     label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of training labels exchanged for a wrong class."""
@@ -46,16 +47,16 @@ class PlainSettings(BaseModel):
     """Seed of the samples drawn and of the label noise."""
     epochs: int = Field(default=30, ge=1, le=1_000_000)
     """Passes over the training samples."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=MOST)
     """Samples per step."""
     lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
     """The learning rate over the steps: cosine falls to 0, step falls tenfold at 1/2
     and at 3/4, constant stays."""
-    warmup_epochs: float = Field(default=0.0, ge=0.0)
+    warmup_epochs: float = Field(default=0.0, ge=0.0, le=MOST)
     """Linear warm-up of the learning rate."""
     device: str = "cpu"
     """A torch device to train and measure on."""
-    evaluate_every: int = Field(default=1, ge=1)
+    evaluate_every: int = Field(default=1, ge=1, le=MOST)
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""
 

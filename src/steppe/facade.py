@@ -7,7 +7,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from types import FrameType
 from typing import Any, Self
 
 from torch import Tensor
@@ -220,10 +219,12 @@ def check_all_batches_come() -> None:
     """
     if "accelerate.optimizer" not in sys.modules:
         return
-    frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_globals.get("__name__") != "accelerate.optimizer":
+    caller, frame = None, sys._getframe(1).f_back
+    while frame and caller is None:
+        if frame.f_globals.get("__name__") == "accelerate.optimizer":
+            caller = frame.f_locals.get("self")  # None in what it puts before `step`
         frame = frame.f_back
-    if frame is not None and frame.f_locals["self"].gradient_state.num_steps > 1:
+    if caller is not None and caller.gradient_state.num_steps > 1:
         raise UsageError(
             "Accelerate calls step(closure) for the last micro-batch of each step "
             "only and the others would be lost; gather them with "

@@ -148,6 +148,20 @@ def test_a_closure_without_the_adapter_equals_the_plain_loop():
     assert_same(training.net, plain_loop(sam, batches))
 
 
+def test_a_closure_is_refused_through_what_a_scaler_puts_before_the_step_too():
+    training = Training(sam, window=2, scaler=torch.amp.GradScaler("cpu"))
+    x, y = next(loops.batches(1))
+
+    def closure() -> torch.Tensor:
+        loss = F.cross_entropy(training.model(x), y)
+        training.accelerator.backward(loss)
+        return loss
+
+    closure()  # a scaler asks for some gradient before the step
+    with pytest.raises(UsageError, match="gather them with"):
+        training.optimizer.step(closure)
+
+
 def test_a_closure_without_the_adapter_is_refused_with_accumulated_batches():
     with pytest.raises(UsageError, match=r"gather them with steppe.integrations"):
         Training(sam, window=2).run_closures(list(loops.batches(2)))

@@ -7,6 +7,7 @@ in every pass; nothing is left to decide there.
 
 from __future__ import annotations
 
+import gc
 from typing import Any, Literal
 
 import torch
@@ -28,15 +29,17 @@ class Processes:
 
     Args:
         model: as it is called in the loop; one process unless it is a
-            `DistributedDataParallel`.
+            `DistributedDataParallel`, or one around it, as of `torch.compile`.
         sync: None for "local" where there is a choice.
     """
 
     def __init__(self, model: nn.Module | None, sync: Sync | None) -> None:
         if sync not in (None, "local", "global"):
             raise SettingError(f"sync must be 'local' or 'global', got {sync!r}.")
-        parallel = isinstance(model, DistributedDataParallel)
-        self._model = model if isinstance(model, DistributedDataParallel) else None
+        self._model = None if model is None else _parallel_in(model)
+        parallel = self._model is not None
+        if model is not None and sync is None and not parallel:
+            _refuse_the_inside(model)
         if sync == "local" and not parallel:
             raise SettingError(
                 "sync='local' needs model=, the DistributedDataParallel module that "
@@ -139,3 +142,34 @@ class Processes:
         group = self._model.process_group
         dist.all_reduce(tensor, group=group)
         return tensor.div_(dist.get_world_size(group))
+
+
+def _parallel_in(model: nn.Module) -> DistributedDataParallel | None:
+    """The model itself or, inside a shell such as `torch.compile`'s, all of it."""
+    for module in model.modules():
+        if isinstance(module, DistributedDataParallel):
+            return (
+                module if set(module.parameters()) == set(model.parameters()) else None
+            )
+    return None
+
+
+def _refuse_the_inside(model: nn.Module) -> None:
+    """Refuse a model whose gradients somebody averages that it does not show.
+
+    Lightning wraps the module that it trains, and its adapter wants joint gradients.
+    """
+    if not (
+        dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    ):
+        return
+    ours = set(model.parameters())
+    # `isinstance` would wake up whatever objects there are.
+    wrappers = [o for o in gc.get_objects() if type(o) is DistributedDataParallel]
+    by_hand = [each for each in wrappers if not hasattr(each.module, "_trainer")]
+    if any(not ours.isdisjoint(wrapper.parameters()) for wrapper in by_hand):
+        raise SettingError(
+            "model is the module inside a DistributedDataParallel, which would average "
+            "every pass; give model= the DistributedDataParallel itself, or "
+            "sync='global' if that is meant."
+        )

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 import loops
 import steppe
@@ -898,3 +900,39 @@ def test_a_closure_that_would_drop_the_gradient_of_finished_passes_is_refused():
     passes_once(opt, model)
     with pytest.raises(UsageError, match="would drop the gradient"):
         loops.closure_step(opt, model, *one_batch())
+
+
+@pytest.fixture
+def parallel(monkeypatch):
+    """A model as two processes wrap it, in a group of one that says it is two."""
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    wrapped = DistributedDataParallel(make_model())
+    monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
+    yield wrapped
+    monkeypatch.undo()
+    dist.destroy_process_group()
+
+
+def test_the_module_inside_a_parallel_one_is_refused_as_the_model(parallel):
+    inner = parallel.module
+    with pytest.raises(SettingError, match=r"give model= the DistributedDataParallel"):
+        steppe.SAM(loops.momentum(inner), model=inner)
+    joint = steppe.SAM(loops.momentum(inner), model=inner, sync="global")
+    assert not joint._processes.local
+
+
+def test_a_model_that_nobody_wraps_is_taken_in_a_group_of_processes(parallel):
+    alone = make_model()
+    assert not steppe.SAM(loops.momentum(alone), model=alone)._processes.local
+
+
+def test_a_compiled_parallel_model_is_known_as_the_parallel_one(parallel):
+    compiled = torch.compile(parallel, backend="eager")
+    opt = steppe.SAM(loops.momentum(parallel), model=compiled)
+    passes = []
+    x, y = one_batch()
+    for _ in opt.passes():
+        passes.append(parallel.require_backward_grad_sync)
+        with parallel.no_sync():
+            F.cross_entropy(parallel(x), y).backward()
+    assert passes == [False, True]

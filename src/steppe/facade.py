@@ -14,7 +14,7 @@ from torch.optim import LBFGS, Optimizer
 
 from steppe.errors import SettingError, UsageError, brief
 from steppe.group_settings import Bounds, GroupSettings
-from steppe.saving import joined_state, parted_state
+from steppe.saving import joined_state, parted_state, reading
 from steppe.schedules import Schedule
 
 
@@ -147,19 +147,32 @@ class Facade(Shown, ABC):
 
         Raises:
             CheckpointError: the state of another method, of other groups or of a newer
-                version; nothing has been loaded then.
+                version, or a damaged one.
+            SettingError: a setting in it that is out of its range.
+
+        Nothing has been loaded then.
         """
+        kept = [(base, base.state, base.param_groups) for base in self.bases]
+        try:
+            with reading(type(self).__name__):
+                self._load(state_dict)
+        except BaseException:
+            # torch puts new objects in the place of these, so the old ones are as ever.
+            for base, old, groups in kept:
+                base.state, base.param_groups = old, groups
+            raise
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
         state = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, state)
             state = state if changed is None else changed
         own = state.get("steppe")
-        parts = parted_state(state, self.bases)
-        self._load_own(own)
-        for base, part in parts:
+        for base, part in parted_state(state, self.bases):
             previous = [dict(group) for group in base.param_groups]
             base.load_state_dict(part)
             self._settings.adopt(base.param_groups, previous)
+        self._load_own(own)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 

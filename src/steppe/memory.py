@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -97,18 +98,25 @@ class Memory:
         }
         return {"tensors": numbered, "numbers": dict(self.numbers)}
 
-    def load(self, state: Mapping[str, Any], params: Sequence[Tensor]) -> None:
-        """Take a state over, onto the devices and dtypes of the parameters.
+    def read(
+        self, state: Mapping[str, Any], params: Sequence[Tensor]
+    ) -> tuple[dict[str, dict[Tensor, Tensor]], dict[str, float]]:
+        """A saved state for `adopt`, as the parameters are in device and dtype.
 
         Raises:
             CheckpointError: tensors of other shapes or of parameters that there are
-                not; nothing has been loaded then.
+                not, or what is no finite number.
         """
+        numbers = dict(state["numbers"])
+        if not all(map(math.isfinite, numbers.values())):
+            raise CheckpointError(
+                "the state remembers a number that is not finite; take an earlier one."
+            )
         loaded: dict[str, dict[Tensor, Tensor]] = {}
         for name, numbered in state["tensors"].items():
             loaded[name] = {}
             for i, tensor in numbered.items():
-                if i >= len(params):
+                if not 0 <= i < len(params):
                     raise CheckpointError(
                         f"the state remembers a {name} for parameter {i}, but there "
                         f"are {len(params)}; make the optimizer over the same "
@@ -121,9 +129,19 @@ class Memory:
                         "optimizer over the same parameters."
                     )
                 p = params[i]
+                if not tensor.isfinite().all():
+                    raise CheckpointError(
+                        f"the state remembers a {name} that is not finite; take an "
+                        "earlier one."
+                    )
                 loaded[name][p] = tensor.detach().to(p.device, p.dtype, copy=True)
-        self._tensors, self.numbers = loaded, dict(state["numbers"])
-        self._new = {}
+        return loaded, numbers
+
+    def adopt(
+        self, tensors: dict[str, dict[Tensor, Tensor]], numbers: dict[str, float]
+    ) -> None:
+        """Continue from what `read` gave."""
+        self._tensors, self.numbers, self._new = tensors, numbers, {}
 
 
 def _either(first: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import UnionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import CheckpointError
+from steppe.errors import CheckpointError, SteppeError, brief
+from steppe.registry import one_line
+
+
+@contextmanager
+def reading(owner: str) -> Iterator[None]:
+    """Say in one sentence that a state is damaged, whatever reading it raises.
+
+    Raises:
+        CheckpointError: in the place of any error that is none of steppe's.
+    """
+    try:
+        yield
+    except SteppeError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"the state of {owner} is damaged ({one_line(error)}); nothing has been "
+            "loaded, give what state_dict() returned."
+        ) from error
+
+
+def check_entries(
+    state: Any, kinds: Mapping[str, type | UnionType], owner: str
+) -> None:
+    """Refuse a state that is no dict, or has entries of other types or none at all.
+
+    Counts, which are whole numbers, must not be negative.
+    """
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"the state of {owner} must be a dict, got {type(state).__name__}; give "
+            "what state_dict() returned."
+        )
+    for name, kind in kinds.items():
+        value: Any = state.get(name)
+        wrong = name not in state or not isinstance(value, kind)
+        wrong |= isinstance(value, bool) and kind is not bool
+        wrong |= isinstance(value, float) and not math.isfinite(value)
+        if wrong or (kind is int and value < 0):
+            got = brief(value) if name in state else "nothing"
+            raise CheckpointError(
+                f"the state of {owner} has no sound '{name}', got {got}; give what "
+                "state_dict() returned."
+            )
 
 
 def joined_state(bases: Sequence[Optimizer]) -> dict[str, Any]:
@@ -57,8 +104,8 @@ def _without_copies(joined: Mapping[str, Any]) -> dict[str, Any]:
     """A two-call SAM's state: copies of the weights, but nothing of its base."""
     warnings.warn(
         "this state is of a two-call SAM (it holds 'old_p'), which does not save the "
-        "momentum or moments of its base: the base's settings are loaded, its state "
-        "starts afresh, and the method keeps the settings it was given.",
+        "momentum or moments of its base: settings of the base are loaded, its state "
+        "starts afresh.",
         stacklevel=4,
     )
     left = {
@@ -70,7 +117,8 @@ def _without_copies(joined: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_method(own: Mapping[str, Any], method: str, newest: int) -> None:
-    """Refuse the state of another method, or in a form from the future."""
+    """Refuse the state of another method, in a form from the future, or damaged."""
+    check_entries(own, {"format": int, "method": str}, method)
     if own["format"] > newest:
         raise CheckpointError(
             f"the state has format {own['format']}, this steppe reads up to "
@@ -81,6 +129,8 @@ def check_method(own: Mapping[str, Any], method: str, newest: int) -> None:
             f"the state is of {own['method']}, not of {method}; "
             f"make a {own['method']} to continue it."
         )
+    kinds = {"steps": int, "generator": Tensor | None, "memory": Mapping}
+    check_entries(own, kinds, method)
 
 
 def resume_draws(generator: torch.Generator, saved: Tensor) -> None:

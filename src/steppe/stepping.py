@@ -381,10 +381,10 @@ class AbstractOptimizer(Facade):
             self._memory.forget()
         else:
             check_method(own, type(self).__name__, STATE_FORMAT)
-            if "memory" in own:
-                self._memory.load(own["memory"], self._params())
+            memory = self._memory.read(own["memory"], self._params())
             if self.generator is not None:
                 resume_draws(self.generator, own["generator"])
+            self._memory.adopt(*memory)
         self._ready, self._waiting = False, []
         self.steps = 0 if own is None else own["steps"]
 

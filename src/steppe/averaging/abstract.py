@@ -30,6 +30,7 @@ from steppe.averaging.places import Places, first_difference, is_number
 from steppe.errors import CheckpointError, SettingError, UsageError, brief
 from steppe.parameters import BufferSnapshot, forget_derived, overwrite_, restored
 from steppe.registry import Registry, Spec
+from steppe.saving import check_entries, reading
 
 STATE_FORMAT = 1  # of a state_dict
 
@@ -281,8 +282,17 @@ class AbstractAverage(ABC):
 
         Raises:
             CheckpointError: the state of another method, of another model or of a
-                newer version; nothing has been loaded then.
+                newer version, or a damaged one; nothing has been loaded then.
         """
+        kept = self.copies(), self.numbers()
+        try:
+            with reading(type(self).__name__):
+                self._load(state_dict)
+        except BaseException:
+            self.restore(list(kept[0]), kept[1])
+            raise
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
         method = type(self).__name__
         missing = {"format", "method", "steps", "copies", "numbers"} - set(state_dict)
         if missing:
@@ -290,6 +300,8 @@ class AbstractAverage(ABC):
                 f"the state of an average has an entry '{min(missing)}', this one has "
                 "not; give what state_dict() returned."
             )
+        kinds = {"format": int, "method": str, "steps": int, "numbers": Mapping}
+        check_entries(state_dict, kinds, method)
         if state_dict["format"] > STATE_FORMAT:
             raise CheckpointError(
                 f"the state has format {state_dict['format']}, this steppe reads up to "
@@ -302,6 +314,11 @@ class AbstractAverage(ABC):
             )
         self._places.check_names()
         for saved in state_dict["copies"]:
+            check_entries(saved, {"count": int, "tensors": Mapping}, method)
+            if not all(t.isfinite().all() for t in saved["tensors"].values()):
+                raise CheckpointError(
+                    "the state has an average that is not finite; take an earlier one."
+                )
             wrong = first_difference(saved["tensors"], self._places.shapes)
             if wrong:
                 raise CheckpointError(

@@ -23,6 +23,7 @@ from torch import nn
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
 from steppe.errors import SettingError, UsageError, check_count, check_number
+from steppe.saving import check_entries
 
 
 @AVERAGES.add(
@@ -181,6 +182,9 @@ class SWAD(AbstractAverage):
 
     def restore(self, copies: list[Mean], numbers: Mapping[str, Any]) -> None:
         """Take the saved means and the search over."""
+        known = {"start": int, "end": int | None, "threshold": float | None}
+        kinds = {**known, "losses": list, "settled": bool}
+        check_entries(numbers, kinds, type(self).__name__)
         parts = deque(copies)
         self.start, self.end = numbers["start"], numbers["end"]
         self.threshold = numbers["threshold"]

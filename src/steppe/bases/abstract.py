@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import CheckpointError, SettingError, check_range
+from steppe.saving import reading
 
 Group = Mapping[str, Any]
 
@@ -103,15 +104,31 @@ class AbstractBase(Optimizer, ABC):
         """Continue from a saved state, bit for bit.
 
         Raises:
-            CheckpointError: the state of another optimizer; nothing has been loaded.
+            CheckpointError: the state of another optimizer, or a damaged one.
+            SettingError: a setting in it that is out of its range.
+
+        Nothing has been loaded then.
         """
+        kept = self.state, self.param_groups
+        try:
+            with reading(type(self).__name__):
+                self._load(state_dict)
+        except BaseException:
+            self.state, self.param_groups = kept
+            raise
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
         for group in state_dict["param_groups"]:
             if missing := sorted(self.defaults.keys() - group.keys()):
                 raise CheckpointError(
                     f"the state is not of {type(self).__name__}: its groups have no "
                     f"{missing[0]}; load it into the optimizer that saved it."
                 )
+            self._settled(group)
         super().load_state_dict(dict(state_dict))
+        for group in self.param_groups:
+            for param in group["params"]:
+                self._check_state(param, group)
 
     def _refuse(self, group: Group) -> None:
         for param in group["params"]:

@@ -28,6 +28,7 @@ from steppe.compat.gsam_schedulers import Scheduler
 from steppe.errors import SettingError, UsageError
 from steppe.geometry import Adaptive
 from steppe.optimizers import gsam
+from steppe.saving import reading
 
 
 class GSAM(Front):
@@ -154,11 +155,17 @@ class GSAM(Front):
             CheckpointError: the state of another method or of other groups; nothing
                 has been loaded then.
         """
-        if any("old_g" in kept for kept in state_dict["state"].values()):
-            state_dict = _without_gradients(state_dict)
-        self.optimizer.load_state_dict(state_dict)
-        if "rho_scheduler" in state_dict:
-            self.rho_scheduler.load_state_dict(state_dict["rho_scheduler"])
+        with reading(type(self).__name__):
+            if any("old_g" in kept for kept in state_dict["state"].values()):
+                state_dict = _without_gradients(state_dict)
+            before = self.rho_scheduler.state_dict()
+            try:
+                if "rho_scheduler" in state_dict:
+                    self.rho_scheduler.load_state_dict(state_dict["rho_scheduler"])
+                self.optimizer.load_state_dict(state_dict)
+            except BaseException:
+                self.rho_scheduler.load_state_dict(before)
+                raise
 
 
 @dataclass(frozen=True)

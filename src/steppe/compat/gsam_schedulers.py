@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError
+from steppe.saving import check_entries
 from steppe.schedules import Cosine, Linear, Poly, Proportional, StepSchedule
 
 
@@ -68,6 +69,7 @@ class CountedScheduler:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state; the optimizer's learning rate is in its own."""
+        check_entries(state_dict, {"t": int}, type(self).__name__)
         self.t = state_dict["t"]
 
     def _apply(self) -> None:

@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.compat.front import Front
-from steppe.errors import CheckpointError, SettingError, UsageError
+from steppe.errors import CheckpointError, SettingError, UsageError, check_range
 from steppe.keeping import Loop, is_over
 from steppe.optimizers import asam, sam
+from steppe.saving import reading
 from steppe.stepping import AbstractOptimizer
 
 Grads = list[Tensor | None]
@@ -192,9 +193,13 @@ class TwoCall(Front):
             CheckpointError: the state of another method or of other groups; nothing
                 has been loaded then.
         """
-        foreign = "steppe" not in state_dict
-        if foreign:
-            _check_adaptive(state_dict, isinstance(self.optimizer, asam.ASAM))
+        with reading(type(self).__name__):
+            foreign = "steppe" not in state_dict
+            if foreign:
+                _check_adaptive(state_dict, isinstance(self.optimizer, asam.ASAM))
+                for group in state_dict["param_groups"]:
+                    for name, (low, high) in self.optimizer.bounds.items():
+                        check_range(name, group.get(name, low), low, high)
         self.optimizer.load_state_dict(state_dict)
         self._forget()
         if foreign:

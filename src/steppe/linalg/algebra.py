@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, UsageError
-from steppe.linalg.operator import LinearOperator, agreed, dimension
+from steppe.linalg.operator import LinearOperator, agreed, asymmetry, dimension
 
 
 class AbstractOperator(ABC):
@@ -175,6 +175,13 @@ class Combination(AbstractOperator):
     def device(self) -> torch.device:
         """Of the vectors it takes and gives."""
         return self.terms[0][1].device
+
+    @property
+    def asymmetry(self) -> float:
+        """How far products may be from symmetric; infinite where terms may cancel."""
+        if any(factor < 0 for factor, _ in self.terms) and len(self.terms) > 1:
+            return math.inf
+        return max(asymmetry(term) for _, term in self.terms)
 
     def agreed(self, values: Tensor) -> Tensor:
         """The same values in every process that works on one of the terms."""

@@ -18,6 +18,7 @@ from steppe.linalg.krylov import Krylov
 from steppe.linalg.operator import (
     LinearOperator,
     agreed,
+    check_drawn,
     dimension,
     gaussian,
     lengths,
@@ -84,6 +85,8 @@ class Draws:
                 wide = signs.to(basis.dtype)
                 signs = (wide - basis.mT @ (basis @ wide)).to(signs.dtype)
             image = product(self._H, signs)
+        if self._krylov is None and not self.products:
+            self._check(signs, image)
         self.products += columns
         # Without a space, signs change no digit: all rounding is that of the product.
         both = signs * image
@@ -91,6 +94,10 @@ class Draws:
         squares = lengths(image).square()
         found = agreed(self._H, torch.cat([torch.stack(sums), squares[None]])).cpu()
         return found[:-1], found[-1]
+
+    def _check(self, signs: Tensor, image: Tensor) -> None:
+        """Compare z' H y with y' H z for draws next to each other, if any are."""
+        check_drawn(self._H, signs[:, :-1], image[:, :-1], signs[:, 1:], image[:, 1:])
 
 
 def named_parts(H: LinearOperator) -> Mapping[str, slice]:

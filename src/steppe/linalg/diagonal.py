@@ -17,6 +17,7 @@ from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.operator import (
     LinearOperator,
     agreed,
+    check_drawn,
     described,
     dimension,
     product,
@@ -77,8 +78,13 @@ def diagonal(
     shape = (dimension(H),)
     mean = torch.zeros(shape, dtype=torch.float64, device=H.device)
     spread = torch.zeros_like(mean)  # sum of squares about the mean
+    before: tuple[Tensor, Tensor] | None = None
     for count in range(1, max_samples + 1):
-        found = _draw(H, generator)
+        signs, image = _draw(H, generator)
+        if count == 2 and before is not None:
+            check_drawn(H, *before, signs, image)
+        before = (signs, image) if count == 1 else None
+        found = (signs * image).double()
         change = found - mean
         mean += change / count
         spread += change * (found - mean)
@@ -100,8 +106,9 @@ def diagonal(
     )
 
 
-def _draw(H: LinearOperator, generator: torch.Generator) -> Tensor:
+def _draw(H: LinearOperator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random signs z, and H z."""
     signs = rademacher(H, 1, generator)[:, 0]
     with uncast(H):
         image = product(H, signs)
-    return (signs * image).double()
+    return signs, image

@@ -23,6 +23,7 @@ from torch import Tensor
 from steppe.linalg.operator import (
     LinearOperator,
     agreed,
+    check_symmetry,
     dimension,
     gaussian,
     lengths,
@@ -109,7 +110,7 @@ class Krylov:
         if self._filled >= self.size:
             return False
         vector = vector.to(self._rows.dtype)
-        rest, after = self._against_all(vector)
+        rest, after, _ = self._against_all(vector)
         if not after > 1e-5 * float(lengths(vector)):
             return False
         self._append(rest, after)
@@ -133,9 +134,11 @@ class Krylov:
         known = self._pending[0]  # of the image, along the vectors of V
         along = agreed(self._H, self._rows[m : m + p] @ image).double().cpu()
         rest = image - self._combined(torch.cat([known, along]))
-        # The others are orthogonal to the image in exact arithmetic only.
-        rest, beta = self._against_all(rest)
+        # The others are orthogonal to the image in exact arithmetic only, and where
+        # the operator is symmetric: what is left along them tells.
+        rest, beta, left = self._against_all(rest)
         self._reach = max(self._reach, float(known.norm() + along.norm()) + beta)
+        check_symmetry(self._H, left, self._reach)
         self._project(known, along)
         if beta > 10 * self.epsilon and self._filled < self.size:
             self._append(rest, beta)
@@ -248,17 +251,18 @@ class Krylov:
         combined: Tensor = coefficients.to(rows.device, rows.dtype) @ rows
         return combined
 
-    def _against_all(self, vector: Tensor) -> tuple[Tensor, float]:
-        """What is orthogonal to the basis, and its norm.
+    def _against_all(self, vector: Tensor) -> tuple[Tensor, float, float]:
+        """What is orthogonal to the basis, its norm and that of the rest.
 
         A pass that takes out much leaves rounding errors of that size behind, and is
         repeated; one that finds little has done its work.
         """
         basis = self._rows[: self._filled]
-        rest = vector - (basis @ vector) @ basis
-        norms = torch.stack([lengths(vector), lengths(rest)])
-        before, after = agreed(self._H, norms).tolist()
+        inside = basis @ vector
+        rest = vector - inside @ basis
+        norms = torch.stack([lengths(vector), lengths(rest), lengths(inside)])
+        before, after, within = agreed(self._H, norms).tolist()
         if after < 0.7 * before:
             rest -= (basis @ rest) @ basis
             after = float(agreed(self._H, lengths(rest)))
-        return rest, after
+        return rest, after, within

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError, brief
+from steppe.errors import SettingError, UsageError, brief
 from steppe.linalg.precision import full_float32
 
 
@@ -93,6 +93,56 @@ def product(H: LinearOperator, vectors: Tensor) -> Tensor:
             "is finite at these parameters, or use a wider dtype such as float64."
         )
     return found
+
+
+def asymmetry(H: LinearOperator) -> float:
+    """How far products may be from symmetric by rounding, as a share of their size.
+
+    Infinite for an operator that is not to be checked.
+    """
+    own: float | None = getattr(H, "asymmetry", None)
+    if own is not None:
+        return own
+    precision: float = torch.finfo(H.dtype).eps ** 0.5
+    return precision
+
+
+def check_symmetry(H: LinearOperator, apart: float, size: float) -> None:
+    """Refuse an operator whose products are not those of a symmetric matrix.
+
+    Args:
+        H: the operator.
+        apart: difference of two entries, or of two rows, that should be the same.
+        size: of the operator, in the same units.
+
+    Raises:
+        UsageError: they differ by more than rounding.
+    """
+    if apart > asymmetry(H) * size:
+        raise UsageError(
+            "the operator is not symmetric: what should be the same differs by "
+            f"{apart:.2g}, where products have the length {size:.2g}; look for an "
+            "operation whose derivative is none, such as a custom backward pass that "
+            "detaches or rounds, or use another backend."
+        )
+
+
+def check_drawn(
+    H: LinearOperator, z: Tensor, Hz: Tensor, y: Tensor, Hy: Tensor
+) -> None:
+    """Compare z' H y with y' H z for random signs, in one column or several.
+
+    Their difference is about as large as that of all entries together.
+
+    Raises:
+        UsageError: they differ by more than rounding.
+    """
+    if not z.numel():
+        return
+    apart = (z * Hy).sum(0, dtype=torch.float64) - (y * Hz).sum(0, dtype=torch.float64)
+    size = torch.maximum(lengths(Hz), lengths(Hy))
+    # Products have the same bits in all processes that work on H.
+    check_symmetry(H, *torch.stack([apart.abs().max(), size.max()]).tolist())
 
 
 def lengths(vectors: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from itertools import chain
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -29,7 +28,8 @@ from steppe.errors import (
     check_integer,
 )
 from steppe.losses import BatchLoss, Likelihood, is_per_value, likelihood, named_loss
-from steppe.parameters import preserved, trainable
+from steppe.measuring import apart, forked, measured, unwritten
+from steppe.parameters import trainable, unfollowed
 from steppe.results import Cost, Estimate
 
 Shared = TypeVar("Shared")
@@ -63,8 +63,9 @@ class Objective:
         loss: "cross_entropy" or "mse" for batches `(inputs, targets)`; a torch loss
             module with `reduction="none"` or a function of `torch.nn.functional` for
             the same; any other callable is called as `loss(model, batch)` and returns
-            one loss per sample or token. Losses that torch gives for each value, such
-            as squared errors, are averaged over the values of a sample. Classes lie
+            one loss per sample or token; it may differentiate the model itself. Losses
+            that torch gives for each value, such as squared errors, are averaged over
+            the values of a sample. Classes lie
             along dimension 1 of the outputs, or along the last one: logits (B, T, C)
             with targets (B, T) are a term for each token. Targets of torch's
             `ignore_index` are no loss terms.
@@ -79,7 +80,8 @@ class Objective:
             that averages or weighs its terms.
         DataError: no samples, or data of another form; also when measuring.
         UsageError: when measuring, a parameter was replaced or frozen since, or made
-            under `torch.inference_mode`.
+            under `torch.inference_mode`; a model that writes to its parameters, or
+            calls `backward()` inside.
 
     Example:
         >>> model = torch.nn.Linear(2, 1, bias=False)
@@ -113,9 +115,11 @@ class Objective:
         self._per_value = is_per_value(loss)
         self.names: tuple[str, ...] = tuple(named)
         self.params: tuple[nn.Parameter, ...] = tuple(named.values())
-        with torch.inference_mode(False), _forked(model):
+        with torch.inference_mode(False), forked(model):
             self.batches: Sequence[Any] = _batches(data, batch_size)
         self._count: int | None = None
+        self._differentiates = False  # the loss takes derivatives itself
+        self._writes_nothing = self._repeats = False  # neither is known yet
         self._shared: dict[Any, Any] | None = None
 
     @property
@@ -142,22 +146,28 @@ class Objective:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Switch the mode; put everything but the parameters back at the end.
-
-        Inside, autocast and inference mode are off, whatever surrounds it.
-        """
-        self._check_model()
-        # A cache would hand a model's own autocast the weights of an earlier point.
-        plain = torch.autocast(self.device.type, enabled=False, cache_enabled=False)
-        grads = torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.set_grad_enabled(grads), plain:
-            with preserved(self.model):
-                self.model.train(self.mode == "train")
-                yield
+        """Switch the mode; put everything but the parameters back; see `measured`."""
+        variables = dict(zip(self.names, self.params, strict=True))
+        with measured(self.model, variables, training=self.mode == "train"):
+            yield
 
     def batch_losses(self, index: int) -> Tensor:
         """Loss terms of one batch, shape (terms,); call it inside `measuring()`."""
         return self.losses_on(self.batch(index))
+
+    def batch_values(self, index: int) -> Tensor:
+        """The same without a graph to the parameters; inside `measuring()`."""
+        if not self._differentiates:
+            try:
+                with torch.no_grad():
+                    return self.batch_losses(index)
+            except RuntimeError as error:
+                if "require grad" not in str(error):
+                    raise
+                # The loss takes derivatives itself, such as those by its inputs.
+                self._differentiates = True
+        with unfollowed(self.model.parameters()):
+            return self.batch_losses(index).detach()
 
     def batch(self, index: int) -> Any:
         """One batch on the device, and random state for its masks in mode "train"."""
@@ -192,16 +202,20 @@ class Objective:
 
     def losses(self) -> Tensor:
         """All loss terms in the order of the data, shape (N,)."""
-        with self.measuring(), torch.no_grad():
-            found = [self.batch_losses(i) for i in range(len(self.batches))]
+        with self.measuring(), self._unwritten():
+            found = [self.batch_values(i) for i in range(len(self.batches))]
         self.cost += Cost(forwards=1)
         joined = torch.cat(found)
         self._note(joined.numel())
         return joined
 
     def mean_loss(self) -> Tensor:
-        """Mean loss, shape (), float64, on the device; inside `measuring()`."""
-        batches = [self.batch_losses(i) for i in range(len(self.batches))]
+        """Mean loss, shape (), float64, on the device; inside `measuring()`.
+
+        It has no graph to the parameters.
+        """
+        with self._unwritten():
+            batches = [self.batch_values(i) for i in range(len(self.batches))]
         terms = self._note(sum(losses.numel() for losses in batches))
         total = torch.stack([losses.double().sum() for losses in batches]).sum()
         return total / terms
@@ -226,7 +240,7 @@ class Objective:
     def gradient(self) -> list[Tensor]:
         """Gradient of the mean loss, P tensors in the order of `params`."""
         terms = 0
-        with self.measuring(), torch.enable_grad():
+        with self.measuring(), self._unwritten(), torch.enable_grad():
             total = [torch.zeros_like(p) for p in self.params]
             for index in range(len(self.batches)):
                 losses = self.batch_losses(index)
@@ -240,6 +254,27 @@ class Objective:
         self.cost += Cost(gradients=1)
         torch._foreach_div_(total, float(self._note(terms)))
         return total
+
+    def check_repeatable(self) -> None:
+        """Refuse a loss that is random; the first batch is run twice, once for all.
+
+        Whatever is measured in several passes, or is said to be exact, asks for this.
+
+        Raises:
+            UsageError: the two passes differ, or they change a parameter.
+        """
+        if self._repeats:
+            return
+        with self.measuring(), self._unwritten():
+            first, second = (self.batch_values(0).double() for _ in range(2))
+        self.cost += Cost(forwards=2 / len(self.batches))
+        if apart(first, second, self.dtype):
+            raise UsageError(
+                "the loss is not deterministic: two passes over the first batch differ;"
+                " freeze what is random in the loss or the model, or measure in "
+                "mode='train', where every pass draws the same."
+            )
+        self._repeats = True
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
@@ -270,22 +305,15 @@ class Objective:
         self._count = terms
         return terms
 
-    def _check_model(self) -> None:
-        """Refuse a model that is no longer the one that was given."""
-        present = dict(self.model.named_parameters())
-        for name, p in zip(self.names, self.params, strict=True):
-            if present.get(name) is not p or not p.requires_grad:
-                change = "frozen" if present.get(name) is p else "replaced"
-                raise UsageError(
-                    f"the parameter {name} was {change} since the objective was made; "
-                    "make a new Objective."
-                )
-        for name, tensor in chain(present.items(), self.model.named_buffers()):
-            if tensor.is_inference():
-                raise UsageError(
-                    f"{name} was made under torch.inference_mode and cannot be "
-                    "measured; make or load the model outside of it."
-                )
+    @contextmanager
+    def _unwritten(self) -> Iterator[None]:
+        """Once, see to it that passes leave parameters alone; inside `measuring()`."""
+        if self._writes_nothing:
+            yield
+            return
+        with unwritten(self.model):
+            yield
+        self._writes_nothing = True
 
     def _to_device(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -293,12 +321,6 @@ class Objective:
         moved = leaf.to(self.device, non_blocking=True)
         # Autograd cannot save a tensor that was made under inference mode.
         return moved.clone() if moved.is_inference() else moved
-
-
-def _forked(model: nn.Module) -> AbstractContextManager[None]:
-    """Random state as before at the end, also on the model's devices."""
-    devices = {p.device.index for p in model.parameters() if p.is_cuda}
-    return torch.random.fork_rng(devices=sorted(devices))
 
 
 def _batches(data: Any, batch_size: int) -> Sequence[Any]:

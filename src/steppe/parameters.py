@@ -261,6 +261,22 @@ def _state_copies(place: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
+def unfollowed(params: Iterable[Tensor]) -> Iterator[None]:
+    """Let no graph lead to the parameters, with gradients on for what else has one."""
+    flagged = [p for p in params if p.requires_grad]
+    forget_derived()
+    for p in flagged:
+        p.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for p in flagged:
+            p.requires_grad_(True)
+        forget_derived()  # what was computed without a graph has no gradient later
+
+
+@contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Put modes, buffers, metrics, gradients and random state back, in any case.
 

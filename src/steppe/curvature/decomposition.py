@@ -75,6 +75,7 @@ def _losses(objective: Objective, steps: Iterable[Tensor]) -> list[float]:
     """Mean loss after each of the steps from the present parameters."""
     params: list[Tensor] = list(objective.params)
     found = []
+    objective.check_repeatable()
     with objective.measuring(), restored(params) as base, torch.no_grad():
         for step in steps:
             overwrite_(params, base)

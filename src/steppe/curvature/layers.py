@@ -116,8 +116,8 @@ def folded_traces(
     """
     sweep = _Sweep(objective, objective.names, samples, generator, fold=True)
     found = sweep.traces()
-    assert sweep.network is not None
-    return found, sweep.network
+    # No batch was read where no parameter has an influence.
+    return found, sweep.network or network_structure(objective)[0]
 
 
 def exact_diagonal(
@@ -232,6 +232,7 @@ class _Sweep:
         add: Callable[[int, str, Tensor], None],
     ) -> None:
         objective = self.objective
+        objective.check_repeatable()
         self._terms()
         with objective.measuring(), twice_differentiable(objective.model):
             for index in range(len(objective.batches)):

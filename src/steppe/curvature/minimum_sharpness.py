@@ -83,6 +83,7 @@ def minimum_sharpness(
     if samples is not None:
         check_count("samples", samples, 1)
     before = objective.cost
+    objective.check_repeatable()
     _check_network(network_structure(objective)[0])
     _check_rescaling(objective)
     draws, network = folded_traces(objective, samples, generator)
@@ -149,6 +150,8 @@ def _check_rescaling(objective: Objective) -> None:
     """
     with objective.measuring(), twice_differentiable(objective.model):
         z = cut(objective, 0).z
+        if not z.requires_grad:  # no parameter has an influence
+            return
         source = torch.Generator().manual_seed(0)
         seed = torch.randn(z.shape, generator=source, dtype=torch.float64).to(z)
         network = structure(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steppe.curvature.differentiation import check_differentiable, differentiate
-from steppe.errors import DataError, UsageError
+from steppe.errors import DataError, SteppeError, UsageError
 from steppe.losses import Likelihood, class_dimension
 from steppe.objective import Objective
 
@@ -29,6 +29,9 @@ WRAPPED = (
     "wrap the model in a module that calls it and gives its outputs as one tensor, "
     "and compute the loss from that outside of the module"
 )
+
+# What torch says where a loss looks for derivatives that a cut has taken away.
+UNLINKED = ("used in the graph", "not require grad")
 
 
 class Outputs:
@@ -330,6 +333,14 @@ def _with_hook(
     handle = objective.model.register_forward_hook(checked)
     try:
         losses = objective.losses_on(batch)
+    except RuntimeError as error:
+        if isinstance(error, SteppeError) or not any(s in str(error) for s in UNLINKED):
+            raise
+        raise UsageError(
+            "the Gauss-Newton and Fisher matrices need a loss that is a function of "
+            "the outputs of the model alone, but here it differentiates the model "
+            "itself; use Hessian or EmpiricalFisher, which take any loss."
+        ) from error
     finally:
         handle.remove()
     if not calls:

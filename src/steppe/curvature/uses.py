@@ -44,6 +44,8 @@ def gradients_at(z: Tensor, nodes: Sequence[Node], seed: Tensor) -> list[Tensor 
         nodes: the operations.
         seed: gradient by z, shaped like it.
     """
+    if not nodes:
+        return []
     edges = [GradientEdge(node, 0) for node in nodes]
     found = torch.autograd.grad(z, edges, seed, retain_graph=True, allow_unused=True)
     return list(found)

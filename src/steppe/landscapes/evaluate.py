@@ -106,6 +106,7 @@ def _moments(
     points, batches, terms = len(coordinates), len(objective.batches), 0
     shape = (3, points)
     modes = {module: module.training for module in objective.model.modules()}
+    objective.check_repeatable()
     with objective.measuring(), restored(params), torch.no_grad():
         base = _in_order_of(objective, line.names, line.base)
         toward = _in_order_of(objective, line.names, line.direction)
@@ -126,7 +127,7 @@ def _moments(
             for i, coordinate in enumerate(coordinates):
                 move(coordinate)
                 _write(objective, buffers[i])
-                losses = objective.batch_losses(index).double()
+                losses = objective.batch_values(index).double()
                 if not terms and len(losses):  # squares about a mean do not cancel
                     moments[0, i] = losses.mean()
                 moments[1, i] += losses.sum()

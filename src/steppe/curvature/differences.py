@@ -10,39 +10,58 @@ Shape letters: P parameter tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from steppe.curvature.corrections import constant_padding
 from steppe.curvature.differentiation import differentiate
 from steppe.curvature.graphs import AbstractProducts, Metric
-from steppe.parameters import displace_, restored
+from steppe.parameters import displace_, restored, unfollowed
 
 Value = TypeVar("Value")
 
 
-class GradientDifferences(AbstractProducts):
+class AbstractDifferences(AbstractProducts):
+    """A part that moves the parameters a step along a vector, forwards and back.
+
+    Args:
+        run: gives what is differentiated of one batch, at the present parameters.
+        params: P tensors to differentiate by.
+        padded: those of them that are embeddings with a row for padding.
+    """
+
+    share = 1.0  # of the usual step
+
+    def __init__(
+        self,
+        run: Callable[[], Tensor],
+        params: Sequence[torch.nn.Parameter],
+        padded: Collection[Tensor],
+    ) -> None:
+        super().__init__(params)
+        self._run = run
+        self._padded = padded
+
+
+class GradientDifferences(AbstractDifferences):
     """Second derivatives of a sum of losses, as differences of its gradients.
 
     Args:
         run: gives the loss terms of one batch at the present parameters.
         params: P tensors to differentiate by.
+        padded: those of them that are embeddings with a row for padding.
     """
 
-    def __init__(
-        self, run: Callable[[], Tensor], params: Sequence[torch.nn.Parameter]
-    ) -> None:
-        super().__init__(params)
-        self._run = run
-
     def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
-        step = _step(pieces)
+        step = self.share * _step(pieces)
         if not step:
             return None
-        up, down = _ends(self._params, pieces, step, self._gradient)
+        padded = self._padded
+        up, down = _ends(self._params, pieces, step, padded, self._gradient)
         return [(u - d) / (2 * step) for u, d in zip(up, down, strict=True)]
 
     def _gradient(self) -> list[Tensor]:
@@ -52,13 +71,14 @@ class GradientDifferences(AbstractProducts):
         return differentiate((loss,), self._params, (torch.ones_like(loss),))
 
 
-class JacobianDifferences(AbstractProducts):
+class JacobianDifferences(AbstractDifferences):
     """J' M J where the derivative along a vector is a difference of outputs.
 
     Args:
         metric: gives M w, shaped like the outputs, for w of that shape.
         run: gives the outputs of one batch at the present parameters.
         params: P tensors to differentiate by.
+        padded: those of them that are embeddings with a row for padding.
     """
 
     def __init__(
@@ -66,18 +86,18 @@ class JacobianDifferences(AbstractProducts):
         metric: Metric,
         run: Callable[[], Tensor],
         params: Sequence[torch.nn.Parameter],
+        padded: Collection[Tensor],
     ) -> None:
-        super().__init__(params)
+        super().__init__(run, params, padded)
         self._metric = metric
-        self._run = run
 
     def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
-        step = _step(pieces)
+        step = self.share * _step(pieces)
         if not step:
             return None
-        with torch.no_grad():
-            up, down = _ends(self._params, pieces, step, self._run)
-        along = (up - down) / (2 * step)
+        with unfollowed(self._params):  # a loss may differentiate by something else
+            up, down = _ends(self._params, pieces, step, self._padded, self._run)
+        along = (up - down).detach() / (2 * step)
         z = self._run()  # moving the parameters has spoilt every older graph
         if not z.requires_grad:
             return None
@@ -95,19 +115,25 @@ def _ends(
     params: Sequence[Tensor],
     pieces: Sequence[Tensor],
     step: float,
+    padded: Collection[Tensor],
     evaluate: Callable[[], Value],
 ) -> tuple[Value, Value]:
-    """What is found a step forwards and a step backwards along the pieces."""
-    with _moved(params, pieces, step):
+    """Values a step forwards and a step backwards along the pieces."""
+    with _moved(params, pieces, step, padded):
         up = evaluate()
-    with _moved(params, pieces, -step):
+    with _moved(params, pieces, -step, padded):
         return up, evaluate()
 
 
 @contextmanager
 def _moved(
-    params: Sequence[Tensor], pieces: Sequence[Tensor], factor: float
+    params: Sequence[Tensor],
+    pieces: Sequence[Tensor],
+    factor: float,
+    padded: Collection[Tensor],
 ) -> Iterator[None]:
-    with restored(params):
+    with restored(params) as here:
         displace_(params, pieces, factor)
-        yield
+        pairs = zip(params, here, strict=True)
+        with constant_padding([(p, old) for p, old in pairs if p in padded]):
+            yield

@@ -69,16 +69,30 @@ def check_differentiable(tensors: Sequence[Tensor]) -> None:
     Raises:
         UsageError: there is one; its name.
     """
-    todo = [t.grad_fn for t in tensors if t.grad_fn is not None]
-    seen = set(todo)
-    while todo:
-        fresh = {n for n, _ in todo.pop().next_functions if n is not None} - seen
-        seen |= fresh
-        todo.extend(fresh)
+    seen = _graph(tensors)
     if any(node.name() == "torch::autograd::Error" for node in seen):
         names = sorted({_marked(node) for node in seen} - {""})
         functions = ", ".join(names) or "a function"
         raise _not_twice(f"{functions} is marked with @once_differentiable")
+
+
+def custom_functions(tensors: Sequence[Tensor]) -> list[str]:
+    """Names of functions in a graph whose backward pass is neither torch's nor ours."""
+    classes = (getattr(type(n), "_forward_cls", None) for n in _graph(tensors))
+    known = ("torch.", "steppe.")
+    return sorted(
+        {c.__name__ for c in classes if c and not c.__module__.startswith(known)}
+    )
+
+
+def _graph(tensors: Sequence[Tensor]) -> set[Any]:
+    todo = [t.grad_fn for t in tensors if t.grad_fn is not None]
+    seen: set[Any] = set(todo)
+    while todo:
+        fresh = {n for n, _ in todo.pop().next_functions if n is not None} - seen
+        seen |= fresh
+        todo.extend(fresh)
+    return seen
 
 
 def _marked(node: Any) -> str:

@@ -18,9 +18,15 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
+from steppe.curvature.corrections import (
+    Corrections,
+    constant_padding,
+    padded_tables,
+)
 from steppe.curvature.graphs import AbstractPart, Metric
 from steppe.errors import SteppeError, UsageError
 from steppe.objective import Objective
+from steppe.parameters import forget_derived
 
 Run = Callable[[Any], Tensor]  # what is differentiated, of a batch
 Fetch = Callable[[], Any]
@@ -52,6 +58,11 @@ class Functional(nn.Module):
         self._run = run
         self._chunk = chunk
         self._compile = compile
+        self._places = _places(model, params)
+        padded = padded_tables(model)
+        self._tables = [
+            (f"model.{name}", p) for name, p in params.items() if p in padded
+        ]
         self.curved = self._ready(self._curved)
         self.along = self._ready(self._along)
         self.pulled = self._ready(self._pulled)
@@ -81,17 +92,21 @@ class Functional(nn.Module):
         like = self._variables.values()
         pieces = torch.split(rows, [p.numel() for p in like], dim=1)
         return {
-            f"model.{name}": piece.reshape(-1, *p.shape).to(p.dtype)
+            f"model.{name}": piece.reshape(len(rows), *p.shape).to(p.dtype)
             for (name, p), piece in zip(self._variables.items(), pieces, strict=True)
         }
 
     def joined(self, values: Values, columns: int) -> Tensor:
         """Values of the variables as vectors, shape (columns, D)."""
-        parts = [values[f"model.{name}"].flatten(1) for name in self._variables]
+        found = ((values[f"model.{name}"], p) for name, p in self._variables.items())
+        parts = [value.reshape(len(value), p.numel()) for value, p in found]
         return torch.cat(parts, dim=1)[:columns]
 
     def _call(self, values: Values, batch: Any) -> Tensor:
-        found: Tensor = functional_call(self, values, (batch,))
+        tables = [(values[name], table) for name, table in self._tables]
+        given = {place: values[name] for place, name in self._places.items()}
+        with Corrections(), constant_padding(tables):
+            found: Tensor = functional_call(self, given, (batch,), tie_weights=False)
         return found
 
     def _curved(self, values: Values, tangents: Values, batch: Any) -> Values:
@@ -131,6 +146,21 @@ class Functional(nn.Module):
                 return made(*inputs)
 
         return call
+
+
+def _places(model: nn.Module, params: dict[str, nn.Parameter]) -> dict[str, str]:
+    """Names of all places of the variables, each with that of the variable.
+
+    A module has its place once, whatever number of names it has: torch would replace
+    its parameter twice, and put back what it had replaced it by.
+    """
+    names = {p: f"model.{name}" for name, p in params.items()}
+    return {
+        ".".join(("model", path, attribute) if path else ("model", attribute)): names[p]
+        for path, module in model.named_modules()
+        for attribute, p in module._parameters.items()
+        if p is not None and p in names
+    }
 
 
 class GradientMap(AbstractPart):
@@ -183,10 +213,10 @@ def check_unrandom(objective: Objective) -> None:
         UsageError: the first batch draws random numbers.
     """
     device = objective.device
-    with torch.no_grad():
-        batch = objective.batch(0)
-        before = _random_state(device)
-        objective.losses_on(batch)
+    objective.batch(0)  # sets the random state
+    before = _random_state(device)
+    objective.batch_values(0)
+    forget_derived()  # what was computed without a graph has no gradient later
     if not torch.equal(before, _random_state(device)):
         raise UsageError(
             "backend='func' cannot repeat the random masks of mode='train'; use "
@@ -226,10 +256,12 @@ def _statistics_aside(model: nn.Module) -> Iterator[None]:
 def _told(setting: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            # torch scripts its own rules of forward derivatives at their first use.
+            # torch scripts its own rules of forward derivatives at their first use,
+            # and says where it loops over columns.
             warnings.filterwarnings(
                 "ignore", r".*torch\.jit\.script", DeprecationWarning
             )
+            warnings.filterwarnings("ignore", "There is a performance drop")
             yield
     except (SteppeError, torch.OutOfMemoryError):
         raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from steppe.curvature.corrections import padded_tables
 from steppe.curvature.differences import JacobianDifferences
 from steppe.curvature.functional import JacobianMap
 from steppe.curvature.graphs import AbstractPart, JacobianGraph, Metric
@@ -34,7 +35,8 @@ class AbstractGaussNewton(AbstractCurvature):
         if self.backend == "finite_difference":
             _, metric = self._linearised(index)
             run = partial(self._rerun, index)
-            return JacobianDifferences(metric, run, self.params)
+            padded = padded_tables(self.objective.model)
+            return JacobianDifferences(metric, run, self.params, padded)
         return self._graphs.get(
             index, lambda: JacobianGraph(*self._linearised(index), self.params)
         )

@@ -18,7 +18,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
-from steppe.curvature.differentiation import check_differentiable, differentiate
+from steppe.curvature.differentiation import (
+    check_differentiable,
+    custom_functions,
+    differentiate,
+)
 from steppe.curvature.passes import identity
 from steppe.curvature.shortcuts import Shortcuts
 from steppe.objective import Objective
@@ -46,6 +50,11 @@ class AbstractProducts(AbstractPart):
 
     def __init__(self, params: Sequence[nn.Parameter]) -> None:
         self._params = params
+
+    @property
+    def params(self) -> Sequence[nn.Parameter]:
+        """P tensors to differentiate by."""
+        return self._params
 
     @abstractmethod
     def _times(self, pieces: Sequence[Tensor]) -> list[Tensor] | None:
@@ -133,6 +142,7 @@ class RetainedGraphs:
     def __init__(self, objective: Objective, budget: int | None) -> None:
         self._objective = objective
         self._budget = budget
+        self.custom: list[str] = []  # names of custom functions in the graphs
         self.clear()
 
     def clear(self) -> None:
@@ -151,8 +161,16 @@ class RetainedGraphs:
         if self._full:
             return self._build(build)
         held = _Held(self._foreign(index))
-        with saved_tensors_hooks(held.pack, identity):
+        try:
+            with saved_tensors_hooks(held.pack, identity):
+                graph = self._build(build)
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            # Transforms of `torch.func` in a loss forbid hooks: what the graph keeps
+            # cannot be counted, and fits no budget.
             graph = self._build(build)
+            held.bytes = 0 if self._budget is None else self._budget + 1
         for tensor in graph.tensors:
             held.pack(tensor)
         if self._budget is None or self.bytes + held.bytes <= self._budget:
@@ -178,6 +196,7 @@ class RetainedGraphs:
             graph = build()
         if not self._checked:
             check_differentiable(graph.tensors)
+            self.custom = custom_functions(graph.tensors)
             self._checked = True
         return graph
 
@@ -197,8 +216,12 @@ class _Held:
         self._known = known
 
     def pack(self, tensor: Tensor) -> Tensor:
-        if _pointer(tensor) not in self._known:
-            self._known.add(_pointer(tensor))
+        try:
+            place = _pointer(tensor)
+        except RuntimeError:  # without memory, such as the zeros of forward derivatives
+            return tensor
+        if place not in self._known:
+            self._known.add(place)
             self.bytes += tensor.untyped_storage().nbytes()
         return tensor
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from steppe.curvature.corrections import padded_tables
 from steppe.curvature.differences import GradientDifferences
 from steppe.curvature.functional import GradientMap
 from steppe.curvature.graphs import AbstractPart, GradientGraph
@@ -41,7 +42,8 @@ class Hessian(AbstractCurvature):
             return GradientMap(functional, partial(objective.batch, index))
         if self.backend == "finite_difference":
             run = partial(objective.batch_losses, index)
-            return GradientDifferences(run, self.params)
+            padded = padded_tables(objective.model)
+            return GradientDifferences(run, self.params, padded)
         return self._graphs.get(
             index, lambda: GradientGraph(objective.batch_losses(index), self.params)
         )

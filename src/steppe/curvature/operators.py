@@ -6,6 +6,7 @@ Shape letters: N loss terms, D parameters in all, K columns, P parameter tensors
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -14,13 +15,15 @@ from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from steppe.curvature.differentiation import check_dense
+from steppe.curvature.differences import AbstractDifferences
+from steppe.curvature.differentiation import check_dense, custom_functions
+from steppe.curvature.doubts import check_products
 from steppe.curvature.exact import known_diagonal, known_trace
 from steppe.curvature.functional import Functional, Run, check_unrandom
 from steppe.curvature.graphs import AbstractPart, RetainedGraphs
 from steppe.curvature.precision import twice_differentiable
 from steppe.curvature.ranks import Ranks
-from steppe.errors import SettingError, UsageError, check_count, check_range
+from steppe.errors import SettingError, check_count, check_range
 from steppe.linalg.algebra import AbstractOperator
 from steppe.objective import Objective, check_objective
 from steppe.parameters import matching, unflatten
@@ -75,7 +78,8 @@ class AbstractCurvature(AbstractOperator):
             data, the same bits in all processes. All of them must make the same
             products in the same order.
         check: run the first batch twice before the first product, without gradients,
-            and refuse a loss that differs.
+            and refuse a loss that differs; refuse also products that are not those of a
+            symmetric matrix, where an algorithm sees it without further ones.
 
     Raises:
         SettingError: a setting out of range, or patterns that match no parameter.
@@ -136,6 +140,18 @@ class AbstractCurvature(AbstractOperator):
     def device(self) -> torch.device:
         """Of the products: where the parameters are."""
         return self.objective.device
+
+    @property
+    def asymmetry(self) -> float:
+        """How far products may be from symmetric by rounding, as a share of their size.
+
+        Infinite with `check=False`, where a loss may be random.
+        """
+        if not self.check:
+            return math.inf
+        power = 1 / 3 if self.backend == "finite_difference" else 1 / 2
+        share: float = torch.finfo(self.dtype).eps ** power
+        return share
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -203,6 +219,8 @@ class AbstractCurvature(AbstractOperator):
         matrix = self._diagonal_of()
         if matrix is None or self.ranks.spread:
             return None
+        if self.check:
+            self.objective.check_repeatable()
         return tell(
             self.objective,
             self.names,
@@ -265,9 +283,12 @@ class AbstractCurvature(AbstractOperator):
             with twice_differentiable(objective.model):
                 if not self._sound:
                     self._check()
-                    self._sound = True
                 for index in range(len(objective.batches)):
-                    self._part(index).add_products(columns, total)
+                    part = self._part(index)
+                    if self.check and not self._sound:
+                        part = self._examined(part)
+                    self._sound = True
+                    part.add_products(columns, total)
             self.ranks.add(total)
             total.div_(terms)
             if self.weight_decay:
@@ -277,28 +298,36 @@ class AbstractCurvature(AbstractOperator):
         return total.T
 
     def _check(self) -> None:
-        """Refuse layers with sparse gradients and losses that are not repeatable."""
+        """Refuse layers whose gradients do not suit, and losses that cannot be run."""
         objective = self.objective
         check_dense(objective.model)
+        if self.check:
+            objective.check_repeatable()
         if self.backend == "func":
             check_unrandom(objective)
-        if not self.check:
-            return
-        with torch.no_grad():
-            first, second = (objective.batch_losses(0).double() for _ in range(2))
-        objective.cost += Cost(forwards=2 / len(objective.batches))
-        if first.shape != second.shape or _apart(first, second, self.dtype):
-            raise UsageError(
-                "the loss is not deterministic: two passes over the first batch differ;"
-                " freeze what is random in the loss or the model, or measure in "
-                "mode='train', where every pass draws the same."
-            )
 
+    def _examined(self, part: AbstractPart) -> AbstractPart:
+        """The part of the first batch, if custom functions in it are differentiated."""
+        objective = self.objective
+        custom = self._graphs.custom
+        if self.backend == "func":
+            custom = custom_functions([objective.batch_losses(0)])
+            objective.cost += Cost(forwards=1 / len(objective.batches))
+        if not custom or self.backend == "finite_difference":
+            return part
+        self._compare(custom[0])
+        return self._part(0)
 
-def _apart(first: Tensor, second: Tensor, dtype: torch.dtype) -> bool:
-    """Whether finite losses differ by more than rounding."""
-    allowed = torch.finfo(dtype).eps ** 0.5 * first.abs().sum()
-    return bool((first - second).abs().sum() > allowed)
+    def _compare(self, name: str) -> None:
+        """Refuse products that differ from differences of gradients."""
+        self.close()  # differences spoil graphs
+        other = copy.copy(self)
+        other.backend = "finite_difference"
+        differences = other._part(0)
+        assert isinstance(differences, AbstractDifferences)
+        check_products(lambda: self._part(0), differences, name)
+        passes = 4 / len(self.objective.batches)
+        self.objective.cost += Cost(gradients=passes)
 
 
 def _check_settings(

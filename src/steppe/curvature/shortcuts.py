@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 from steppe.curvature import bilinear, elementwise, layer_norm
+from steppe.curvature.corrections import corrected
 
 # A rule takes what torch's function takes, and leaves a call to it by None.
 RULES = {**bilinear.RULES, **elementwise.RULES, **layer_norm.RULES}
@@ -21,11 +22,11 @@ HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 class Shortcuts(TorchFunctionMode):
     """While it is entered, layers that have a rule get its second derivatives.
 
-    What is out of the ordinary is left to torch: autocast, compiled parts, transforms
-    of `torch.func`, forward derivatives, tensor subclasses, complex numbers, mixed
-    dtypes, empty inputs, calls that another mode is to see; also what checkpointing
-    would compute again, during a backward pass that this does not reach. Before torch
-    2.8 everything is left to torch.
+    Those that torch gets wrong are always corrected. Of the others, what is out of the
+    ordinary is left to torch: autocast, compiled parts, transforms of `torch.func`,
+    forward derivatives, tensor subclasses, complex numbers, mixed dtypes, empty inputs,
+    calls that another mode is to see; also what checkpointing would compute again,
+    during a backward pass that this does not reach. Before torch 2.8 it is everything.
     """
 
     def __enter__(self) -> Self:
@@ -45,7 +46,8 @@ class Shortcuts(TorchFunctionMode):
             found = rule(*args, **kwargs)
             if found is not None:
                 return found
-        return func(*args, **kwargs)
+        found = corrected(func, args, kwargs)
+        return func(*args, **kwargs) if found is None else found
 
     def _reaches(self) -> bool:
         """Whether nobody else takes over a call or what is saved for its backward."""

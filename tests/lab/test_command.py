@@ -152,6 +152,8 @@ def test_train_prints_scores_and_a_checkpoint_that_measure_reads(steppe):
     assert code == 0
     found = json.loads(out)
     assert found["last"]["epoch"] == 1
+    result = json.loads(Path(found["checkpoint"]).with_name("result.json").read_text())
+    assert found["wrong"] == len(result["wrong"])
     code, out, _ = steppe("train", "--optimizer", "sam", *TINY)
     assert code == 0
     assert "Checkpoint: " in out

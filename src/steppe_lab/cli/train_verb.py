@@ -43,6 +43,7 @@ def run(args: Args, results: TextIO) -> int:
         )
     if args.as_json:
         found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
+        found["wrong"] = len(done.result["wrong"])  # which ones: result.json
         print(json_line(found), file=results)
         return 0
     table = Table("epoch", "train loss", "train error", "test loss", "test error")

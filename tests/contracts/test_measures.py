@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import problems
 from steppe.errors import DataError, SettingError, UnknownNameError, UsageError
 from steppe.measures import LPF, MEASURES, AbstractMeasure, TopEigenvalue, measure
 from steppe.objective import Objective
-from steppe.results import Estimate
+from steppe.results import Cost, Estimate
 
 ENTRIES = list(MEASURES)
 NAMES = MEASURES.names()
@@ -272,3 +273,53 @@ def test_an_unfinished_eigenvalue_says_so():
 def test_a_model_in_the_place_of_the_objective_is_refused():
     with pytest.raises(SettingError, match=r"steppe\.Objective\(model, \(x, y\)\)"):
         measure(nn.Linear(2, 2), ["trace"])
+
+
+def test_a_refused_measure_leaves_the_others_and_says_why():
+    model, data = problems.mlp(nn.Tanh), problems.vectors()
+    objective = problems.objective(model, data)
+    names = ["minimum_sharpness", "lpf:samples=3"]
+    refused, given = measure(objective, names).values()
+    assert math.isnan(refused.value)
+    assert math.isnan(refused.stderr)
+    assert not refused.converged
+    assert "positively homogeneous network" in refused.refusal
+    assert str(refused) == f"not measured: {refused.refusal}"
+    assert not given.refusal
+    alone = measure(objective, names[1:])[names[1]]
+    assert (given.value, given.stderr) == (alone.value, alone.stderr)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Greedy(AbstractMeasure):
+    def __call__(self, objective, *, generator=None):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_measure_without_memory_is_refused_and_a_bug_is_a_bug():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Buggy(AbstractMeasure):
+        def __call__(self, objective, *, generator=None):
+            raise ZeroDivisionError
+
+    objective = problems.objective(*relu_net())
+    found = measure(objective, [Greedy(), "lpf:samples=2"])
+    assert found["Greedy"].refusal == "OutOfMemoryError: CUDA out of memory"
+    with pytest.raises(torch.OutOfMemoryError):
+        measure(objective, [Greedy()])
+    with pytest.raises(ZeroDivisionError):
+        measure(objective, ["lpf:samples=2", Buggy()])
+
+
+def test_where_nothing_can_be_measured_the_first_refusal_is_raised():
+    model, data = problems.mlp(nn.Tanh), problems.vectors()
+    objective = problems.objective(model, data)
+    with pytest.raises(UsageError, match="positively homogeneous"):
+        measure(objective, ["minimum_sharpness", "minimum_sharpness:samples=3"])
+
+
+def test_an_unknown_measure_is_refused_before_any_work():
+    objective = problems.objective(*relu_net())
+    with pytest.raises(UnknownNameError):
+        measure(objective, ["lpf", "trase"])
+    assert objective.cost == Cost()

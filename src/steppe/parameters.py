@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import parametrize
 
 from steppe.errors import SettingError, brief
@@ -41,17 +41,22 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
             "set requires_grad on those to measure."
         )
     for name, p in found.items():
-        if isinstance(p, UninitializedParameter):
-            raise SettingError(
-                f"the parameter {name} has no shape yet; run the model once on a batch,"
-                " which makes its lazy layers."
-            )
-        if p.is_meta:
-            raise SettingError(
-                f"the parameter {name} has no values, as it is on the device 'meta'; "
-                "use model.to_empty(device='cpu') and load its weights."
-            )
+        check_made(name, p)
     return found
+
+
+def check_made(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor of a model that has no shape or no values yet."""
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        raise SettingError(
+            f"{name} has no shape yet; run the model once on a batch, which makes its "
+            "lazy layers."
+        )
+    if tensor.is_meta:
+        raise SettingError(
+            f"{name} has no values, as it is on the device 'meta'; use "
+            "model.to_empty(device='cpu') and load its weights."
+        )
 
 
 def named(model: nn.Module) -> dict[Tensor, str]:

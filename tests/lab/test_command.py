@@ -267,6 +267,34 @@ def test_compare_with_failed_runs_prints_the_rest_and_exits_with_1(steppe):
     assert steppe("train", "--optimizer", "sgd:lr=1e30", *TINY)[0] == 2
 
 
+SMOOTH = """
+from torch import nn
+
+def build(in_shape, classes):
+    first, last = nn.Linear(64, 8), nn.Linear(8, classes)
+    return nn.Sequential(nn.Flatten(), first, nn.Tanh(), last)
+"""
+
+
+def test_a_measure_that_a_network_does_not_allow_leaves_the_others(steppe):
+    Path("smooth.py").write_text(SMOOTH)
+    measures = ["minimum_sharpness", "lpf:samples=3"]
+    small = [*TINY[:4], "--model", "smooth:build", "--seeds", "1"]
+    code, out, _ = steppe("compare", "sgd", *small, "--measures", *measures, "--json")
+    (row,) = map(json.loads, out.splitlines())
+    assert code == 0
+    assert row["lpf"] > 0
+    assert row["minimum_sharpness"] is None
+    assert "positively homogeneous network" in row["minimum_sharpness_refusal"]
+    (checkpoint,) = Path().glob("steppe-runs/runs/*/model.safetensors")
+    asked = ["measure", str(checkpoint), *measures, "--trust", "smooth:build"]
+    code, out, err = steppe(*asked, "--out", "m.json")
+    assert code == 1
+    assert "lpf:samples=3" in out
+    assert "minimum_sharpness was not measured: minimum sharpness needs" in err
+    assert json.loads(Path("m.json").read_text())["minimum_sharpness"]["value"] is None
+
+
 def test_a_second_call_reads_no_data_and_is_quick(steppe):
     small = [*TINY, "--seeds", "1", "--measures", "lpf:samples=3", "--json"]
     assert steppe("compare", "sgd", *small)[0] == 0

@@ -245,6 +245,14 @@ def test_unconverged_and_missing_estimates_are_named():
     assert "trace of sam, seed 0 is not finite and left out" in text
 
 
+def test_refused_measures_are_counted_by_their_reason():
+    refused = {"value": None, "converged": False, "refusal": "it needs ReLU."}
+    rows = row("sgd", trace=refused), row("sam", trace=refused)
+    text = told(comparison(*rows))
+    assert "trace was not measured for 2 networks: it needs ReLU." in text
+    assert "not finite" not in text
+
+
 def test_failed_runs_are_named_and_left_out():
     rows = three_seeds({"error": [0.1] * 3}, {"error": [0.04, 0.03, 0.02]})[:5]
     text = told(comparison(*rows, failures=("sam, seed 2: out of memory",)))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError, UsageError
+from steppe.parameters import check_made
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Places:
                         continue
                     seen.add(id(tensor))
                     name = f"{prefix}.{key}" if prefix else key
+                    check_made(name, tensor)
                     yield name, self._place(table, key, tensor)
 
     def _place(self, table: dict[str, Any], key: str, tensor: Tensor) -> _Place:
@@ -114,7 +116,8 @@ class Places:
 
 
 def _present(name: str, place: _Place) -> Tensor:
-    tensor = place.table.get(place.key)
+    there = place.key in place.table  # tables of TorchScript have no `get`
+    tensor = place.table[place.key] if there else None
     if tensor is None or tensor.shape != place.shape:
         now = "gone" if tensor is None else f"of shape {tuple(tensor.shape)}"
         raise UsageError(

@@ -254,6 +254,8 @@ class _Sweep:
         uses = self._uses(network, outputs, count)
         every = (each.use.operation for many in uses.values() for each in many)
         nodes = list(dict.fromkeys(every))
+        if not nodes:  # no parameter has an influence
+            return
         for column, seed in enumerate(seeds):
             grads = dict(zip(nodes, gradients_at(outputs.z, nodes, seed), strict=True))
             for name, many in uses.items():
@@ -276,6 +278,8 @@ class _Sweep:
     ) -> dict[str, list[AbstractGradients]]:
         params = dict(zip(self.objective.names, self.objective.params, strict=True))
         wanted = [use for use in network.uses if use.name in self.names]
+        if not wanted:  # no parameter has an influence
+            return {}
         places = self._found_layouts(wanted, outputs.z)
         room = Room()
         found: dict[str, list[AbstractGradients]] = {}

@@ -330,7 +330,13 @@ def _with_hook(
             )
         return hook(output)
 
-    handle = objective.model.register_forward_hook(checked)
+    try:
+        handle = objective.model.register_forward_hook(checked)
+    except RuntimeError as error:  # of TorchScript
+        raise UsageError(
+            "the Gauss-Newton and Fisher matrices look at the outputs of the model, "
+            f"which a scripted model does not allow; {WRAPPED}."
+        ) from error
     try:
         losses = objective.losses_on(batch)
     except RuntimeError as error:

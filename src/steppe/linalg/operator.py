@@ -53,7 +53,10 @@ def dimension(H: LinearOperator) -> int:
             f"{brief(H)}."
         )
     if not H.dtype.is_floating_point:
-        raise SettingError(f"an operator must have a floating dtype, got {H.dtype}.")
+        raise SettingError(
+            f"an operator must have a floating dtype, got {H.dtype}; keep the real and "
+            "imaginary parts of a complex parameter as two."
+        )
     shape = tuple(H.shape)
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise SettingError(

@@ -23,8 +23,8 @@ from steppe.results import Estimate
 __all__ = ["MEASURES", "AbstractMeasure", "build", "measure", "refused"]
 
 OF_THE_USER = (
-    "code of yours is module:Class of a steppe.measures.AbstractMeasure, or a function "
-    "that returns one"
+    "give module:Class of a steppe.measures.AbstractMeasure, or a function that returns"
+    " one"
 )
 
 discover(__name__)
@@ -99,13 +99,14 @@ def build(given: str | Choice) -> AbstractMeasure:
         built = MEASURES.build(given)
     except SteppeError:
         raise
-    except Exception as error:  # code of the user
+    except (Exception, SystemExit) as error:  # code of the user
         raise SettingError(
-            f"measure '{given}' cannot be made ({one_line(error)}); {OF_THE_USER}."
+            f"measure {given} failed ({one_line(error)}); mend that code; "
+            f"{OF_THE_USER}."
         ) from error
     if not isinstance(built, AbstractMeasure):
         raise SettingError(
-            f"measure '{given}' must be a steppe.measures.AbstractMeasure, got "
+            f"measure {given} must be a steppe.measures.AbstractMeasure, got "
             f"{brief(built)}; {OF_THE_USER}."
         )
     return built

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import tyro
 from pydantic import Field
 from rich.table import Table
 from tyro.conf import Positional
 
+from steppe_lab.cli.mistakes import say
 from steppe_lab.cli.options import OUT, check_place, trusted, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
+
+if TYPE_CHECKING:
+    from steppe.results import Estimate
 
 
 class Args(Arguments):
@@ -42,8 +47,7 @@ class Args(Arguments):
 
 
 def run(args: Args, results: TextIO) -> int:
-    """Measure and print."""
-    from steppe.measures import MEASURES
+    """Measure and print; what a network does not allow is said, and exits with 1."""
     from steppe_lab.studies.files import json_line, write_json
     from steppe_lab.studies.places import checkpoint_at
     from steppe_lab.studies.single import measure_one
@@ -64,19 +68,29 @@ def run(args: Args, results: TextIO) -> int:
     records = {name: estimate_record(estimate) for name, estimate in found.items()}
     if args.out is not None:
         write_json(args.out, records)
+    lacks = {name: e.refusal for name, e in found.items() if e.refusal}
     if args.as_json:
         print(json_line(records), file=results)
-        return 0
+    else:
+        _show(args, found, results)
+    for name, refusal in lacks.items():
+        say(f"{name} was not measured: {refusal}")
+    return 1 if lacks else 0
+
+
+def _show(args: Args, found: Mapping[str, Estimate], results: TextIO) -> None:
+    from steppe.measures import MEASURES
+
     table = Table("measure", "value", "standard error", "unit", "draws")
-    for name, estimate in found.items():
+    given = {name: e for name, e in found.items() if not e.refusal}
+    for name, estimate in given.items():
         value = f"{estimate.value:.5g}" + ("" if estimate.converged else " (?)")
         error = f"{estimate.stderr:.2g}" if estimate.samples else "none drawn"
         unit = MEASURES[MEASURES.parse(name).name].spec.units
         table.add_row(name, value, error, unit, str(estimate.samples))
     page = console(results)
     page.print(table)
-    terms = next(iter(found.values())).details["terms"]
+    terms = next(iter(given.values())).details["terms"]
     page.print(f"On {terms} {args.part} samples.", markup=False)
-    if not all(estimate.converged for estimate in found.values()):
+    if not all(estimate.converged for estimate in given.values()):
         page.print("(?) did not reach its accuracy; raise its budget.", markup=False)
-    return 0

@@ -67,6 +67,12 @@ def read(quantity: Quantity, row: Row) -> Value:
     return _READERS[place](row, name)
 
 
+def refusal_of(quantity: Quantity, row: Row) -> str:
+    """Why a network could not be measured so, without the full stop; "" if it could."""
+    name = quantity.key.partition(":")[2]
+    return str(row.measures.get(name, {}).get("refusal", "")).rstrip(".")
+
+
 def spec_of(measure: str) -> MeasureSpec | None:
     """Facts about a measure given as `name` or `name:setting=value`, where known."""
     name = measure.partition(":")[0]

@@ -20,8 +20,8 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
     on, as `test_error`; `best_...` are at the epoch that was best on those. A measure
     has four keys: its name (with its settings if it is measured with several), and that
     with `_stderr`, `_samples` and `_converged`; one that contains the loss itself also
-    has `_minus_loss`. A sweep, judged on validation samples, has `test_error` too. What
-    a network lacks is None.
+    has `_minus_loss`, and one that a network does not allow `_refusal`. A sweep, judged
+    on validation samples, has `test_error` too. What a network lacks is None.
     """
     flat = [_flat(comparison, row) for row in comparison.rows]
     keys = dict.fromkeys(key for row in flat for key in row)
@@ -65,6 +65,8 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
         flat[name] = found.get("value")
         for part in ("stderr", "samples", "converged"):
             flat[f"{name}_{part}"] = found.get(part)
+        if found.get("refusal"):
+            flat[f"{name}_refusal"] = found["refusal"]
         base, value = found.get("details", {}).get(BASE_LOSS), found.get("value")
         if base is not None and value is not None:
             flat[f"{name}_minus_loss"] = value - base

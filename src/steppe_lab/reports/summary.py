@@ -6,12 +6,13 @@ Everything that reports a comparison in words, in a table or on a page starts he
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
-from steppe_lab.reports.numbers import listed
+from steppe_lab.reports.numbers import listed, one_or_more
 from steppe_lab.reports.quantities import (
     TRAIN_ERROR,
     TRAIN_LOSS,
@@ -19,6 +20,7 @@ from steppe_lab.reports.quantities import (
     Value,
     quantities,
     read,
+    refusal_of,
 )
 from steppe_lab.statistics.holm import holm
 from steppe_lab.statistics.intervals import (
@@ -248,17 +250,32 @@ def _versus(line: Line, first: Line, changes: Mapping[str, Change]) -> Versus:
 
 
 def _doubts(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
-    told = []
+    told = _refusals(comparison, found)
     for row in comparison.rows:
         for quantity in found:
             if quantity.key.startswith("excess:"):
                 continue  # told of the measure it comes from
             value, who = read(quantity, row), f"{row.optimizer}, seed {row.seed}"
+            if quantity.measured and refusal_of(quantity, row):
+                continue
             if not math.isfinite(value.value):
                 told.append(f"{quantity.title} of {who} is not finite and left out")
             elif not value.converged:
                 told.append(f"{quantity.title} of {who} did not converge")
     return told
+
+
+def _refusals(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
+    """Measures that networks do not allow; the networks of one reason are counted."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for quantity in found:
+        if quantity.key.startswith("measure:"):
+            reasons = (refusal_of(quantity, row) for row in comparison.rows)
+            counts.update((quantity.title, reason) for reason in reasons if reason)
+    return [
+        f"{title} was not measured for {one_or_more(count, 'network')}: {reason}"
+        for (title, reason), count in counts.items()
+    ]
 
 
 def _unlike(comparison: Comparison) -> list[str]:

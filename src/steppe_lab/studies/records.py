@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from steppe.errors import SettingError, SteppeError
-from steppe.measures import MEASURES
-from steppe.registry import Choice, is_code, one_line
+from steppe.measures import MEASURES, build
+from steppe.registry import Choice, is_code
 from steppe_lab.training.plain_settings import SEEDS
 from steppe_lab.training.recipe import Recipe, code_of
 
@@ -61,14 +60,7 @@ def read_measure(given: Any) -> Choice:
         choice = given
     else:
         choice = MEASURES.choose(given["name"], given["settings"])
-    try:
-        MEASURES.build(choice)  # a bad setting shows before any work
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SteppeError) or not is_code(choice.name):
-            raise
-        raise SettingError(
-            f"measure {choice.name} failed ({one_line(error)}); mend that code."
-        ) from error
+    build(choice)  # a bad setting shows before any work
     return choice
 
 

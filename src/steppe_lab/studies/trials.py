@@ -23,13 +23,14 @@ from steppe.errors import (
     CheckpointError,
     DataError,
     SettingError,
+    SteppeError,
     StoreError,
 )
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.subspaces import Line
-from steppe.measures import measure
+from steppe.measures import build, measure, refused
 from steppe.objective import Objective
-from steppe.registry import is_code, one_line
+from steppe.registry import Choice, is_code, one_line
 from steppe.results import Estimate, Surface
 from steppe_lab import datasets
 from steppe_lab.datasets import Split
@@ -300,7 +301,7 @@ def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str
             report(done / steps, f"measuring {choice.name}")
             kept = folder / "measures" / f"{done}-{choice.name}.json"
             if not _is_whole_record(kept):
-                estimate = measure(objective, [choice], seed=analysis.seed)[str(choice)]
+                estimate = _estimate(objective, choice, analysis.seed)
                 write_record(kept, estimate_record(estimate))
             found[keys[done]] = read_record(kept)
     result: dict[str, Any] = {"measures": found}
@@ -308,6 +309,14 @@ def _analyse(settings: dict[str, Any], folder: Path, report: Report) -> dict[str
         report(len(analysis.measures) / steps, "walking a random line")
         result["line"] = surface_record(_line(objective, analysis))
     return result
+
+
+def _estimate(objective: Objective, choice: Choice, seed: int) -> Estimate:
+    """A measurement; one that the network does not allow says why."""
+    try:
+        return measure(objective, [choice], seed=seed)[str(choice)]
+    except SteppeError as error:
+        return refused(build(choice), error)
 
 
 def _score(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:

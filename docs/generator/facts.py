@@ -98,7 +98,8 @@ def _of_an_optimizer(entry: Entry[Any]) -> Facts:
     first = make.running_statistics == "first"
     passing, most = memory(entry)
     found = {
-        "Gradients per step": f"{spec.grad_evals:g}, of the whole batch",
+        "Gradients per step": f"{spec.grad_evals:g}, of the whole batch"
+        + (f", and {spec.beside}" if spec.beside else ""),
         "Memory beyond the base": "none by default"
         if _is_its_base(spec)
         else f"in copies of the parameters: {passing} during backward passes, "

@@ -7,7 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
@@ -61,6 +61,18 @@ class Facade(Shown, ABC):
                 "the two-call SAM runs with `from steppe.compat import SAM`."
             )
         return super().__new__(cls)
+
+    if not TYPE_CHECKING:  # which would take any name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            """Say where the calls of the two-call form are."""
+            kind = type(self).__name__
+            if name in ("first_step", "second_step"):
+                raise AttributeError(
+                    f"{kind} has no {name}(): loop over passes(), or take the two "
+                    "calls from steppe.compat: SAM, or TwoCall(optimizer)."
+                )
+            raise AttributeError(f"'{kind}' object has no attribute '{name}'")
 
     def __init__(
         self,

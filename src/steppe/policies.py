@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError, brief, check_integer
+from steppe.errors import SettingError, UnknownNameError, brief, check_integer
 from steppe.gates import Gate, LookingGate
 from steppe.parallel import Processes, Sync
 from steppe.parameters import metrics_in, named, norm_parameters
@@ -154,6 +154,12 @@ class Policy:
         named = {p.name for p in own if p.kind is p.KEYWORD_ONLY}
         known = {field.name for field in fields(cls)}
         for name in given:
+            if name == "adaptive":
+                raise UnknownNameError(
+                    f"{method.__name__} has no setting adaptive: the adaptive SAM is "
+                    "steppe.ASAM, and others climb in its ball with "
+                    "geometry=steppe.geometry.Adaptive()."
+                )
             if name not in known:
                 kind = f"setting of {method.__name__}"
                 raise unknown_name(kind, name, named | known)

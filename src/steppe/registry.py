@@ -51,6 +51,7 @@ class OptimizerSpec(Spec):
     """Facts about an optimizer."""
 
     grad_evals: float = math.nan  # whole-batch gradients per step; counted by a test
+    beside: str = ""  # what its user pays on top of them, in words
     limits: tuple[Limit, ...] = ()
     example: Mapping[str, Any] = field(default_factory=dict)
     random: bool = False  # draws random numbers, so its state holds a generator

@@ -8,6 +8,7 @@ text follows from the annotation of the setting.
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -112,6 +113,11 @@ def pairs(rest: str, text: str) -> dict[str, str]:
 def _add(settings: dict[str, str], key: str, value: str, text: str) -> None:
     if key.strip() in settings:
         raise SettingError(f"'{text}' gives {key.strip()} twice; give it once.")
+    if second := re.search(r"^[^()]*\s([A-Za-z_]\w*)\s*=", value):
+        raise SettingError(
+            f"a comma is missing before {second[1]} in '{text}'; settings are parted "
+            "by commas, as in name:setting=value,setting=value."
+        )
     settings[key.strip()] = value.strip()
 
 

@@ -936,3 +936,22 @@ def test_a_compiled_parallel_model_is_known_as_the_parallel_one(parallel):
         with parallel.no_sync():
             F.cross_entropy(parallel(x), y).backward()
     assert passes == [False, True]
+
+
+def test_the_adaptive_flag_of_other_libraries_names_what_it_is_here():
+    with pytest.raises(UnknownNameError, match=r"steppe\.ASAM"):
+        steppe.SAM(loops.momentum(make_model()), adaptive=True)
+
+
+@pytest.mark.parametrize("name", ["first_step", "second_step"])
+def test_the_calls_of_the_two_call_form_say_where_they_are(name):
+    opt = steppe.SAM(loops.momentum(make_model()))
+    assert not hasattr(opt, name)
+    with pytest.raises(AttributeError, match=r"steppe\.compat"):
+        getattr(opt, name)
+
+
+@pytest.mark.parametrize("text", ["sam:rho=0.1 gate=every(5)", "sam:rho=0.1  k = 2"])
+def test_a_text_without_its_comma_names_the_place(text):
+    with pytest.raises(SettingError, match=r"a comma is missing before (gate|k) in"):
+        OPTIMIZERS.parse(text)

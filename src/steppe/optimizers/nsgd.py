@@ -38,6 +38,7 @@ COUNT, TAKEN = "directions", "directions_taken"  # numbers that are remembered
     "nsgd",
     source="Jastrzebski et al., 2019, arXiv:1807.05031",
     grad_evals=1,
+    beside="what finding the directions costs, each time they are asked for",
     limits=(Limit(settings={}), Limit(settings={"gamma": 1.0})),
     example={"gamma": 0.1},
 )

@@ -85,6 +85,26 @@ def test_batch_norm_without_a_weight_keeps_its_bias(backend):
     torch.testing.assert_close(columns(H), columns(truth), **close)
 
 
+class Hooked(nn.Module):
+    """A network whose saved tensors somebody else looks after."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        with torch.autograd.graph.saved_tensors_hooks(torch.clone, torch.clone):
+            return self.inner(x)
+
+
+@pytest.mark.parametrize("make", [shifted, lambda: normed(old_weight_norm)])
+def test_corrections_hold_where_tensors_are_saved_by_others(make):
+    data = problems.vectors()
+    H = Hessian(problems.objective(Hooked(make()), data))
+    truth = dense(make, data).hessian
+    torch.testing.assert_close(columns(H), columns(truth), **CLOSE)
+
+
 class Words(nn.Module):
     """Words in; out by a layer, or by the table itself."""
 

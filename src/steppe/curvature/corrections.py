@@ -1,8 +1,8 @@
 """Layers whose second derivatives torch gets wrong, from operations it gets right.
 
 Weight norm: on a CPU, torch's fused operation has a backward pass that is not the
-derivative of its own. Batch norm in evaluation mode with a bias and no weight: the
-second derivatives leave out the bias.
+derivative of its own. Batch norm in evaluation mode with a bias and no weight: its
+double backward fails.
 
 Where derivatives are not found by a backward pass alone, the row of an embedding that
 stands for padding moves like the others, though its gradient is zero by definition:

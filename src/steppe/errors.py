@@ -122,7 +122,8 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
 
 def check_number(name: str, value: Any, rule: str) -> None:
     """Refuse what is no real number; the rule of its range is part of the sentence."""
-    if type(value) is not float and not _is_number(value):
+    # Optimizers ask in every step: the usual types first.
+    if type(value) not in (float, int) and not _is_number(value):
         raise SettingError(f"{name} must be a number {rule}, got {brief(value)}.")
 
 

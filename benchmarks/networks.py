@@ -116,10 +116,10 @@ def trained(name: str, data_dir: Path | None, steps: int = STEPS) -> Problem:
 def _images(data_dir: Path | None) -> tuple[Tensor, Tensor]:
     if data_dir is None:
         data = DATASETS.build("digits")
-        x = F.interpolate(data.train_inputs, size=(32, 32), mode="bilinear")
-        return x.expand(-1, 3, -1, -1)[:POOL], data.train_targets[:POOL]
+        x = F.interpolate(data.train.inputs, size=(32, 32), mode="bilinear")
+        return x.expand(-1, 3, -1, -1)[:POOL], data.train.targets[:POOL]
     data = DATASETS.build("cifar10", data_dir=data_dir)
-    return data.train_inputs[:POOL], data.train_targets[:POOL]
+    return data.train.inputs[:POOL], data.train.targets[:POOL]
 
 
 def _text() -> tuple[Tensor, Tensor]:

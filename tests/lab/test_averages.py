@@ -23,6 +23,7 @@ from steppe_lab.studies.records import training_config
 from steppe_lab.studies.settings import CompareSettings
 from steppe_lab.studies.store import run_id
 from steppe_lab.studies.trials import check_ready
+from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import train
@@ -159,16 +160,16 @@ def test_scores_and_network_are_those_of_the_average_by_hand(digits):
     for row_, mean in zip(done.history, means[4::4], strict=True):
         for p, m in zip(model.parameters(), mean, strict=True):
             p.data.copy_(m)
-        loss = evaluate(model, *split.test).loss
+        loss = evaluate(model, split.test, Classification()).loss
         assert row_["average_test_loss"] == pytest.approx(loss, rel=1e-5)
         assert row_["test_loss"] != pytest.approx(loss, rel=1e-4)
     for p, m in zip(done.model.parameters(), means[-1], strict=True):
         torch.testing.assert_close(p.detach().double(), m, rtol=0, atol=1e-6)
-    found = evaluate(done.model, *split.test)
+    found = evaluate(done.model, split.test, Classification())
     last = done.history[-1]
     assert (last["average_test_loss"], last["average_test_error"]) == (
         found.loss,
-        found.error,
+        found.metrics["error"],
     )
 
 
@@ -196,12 +197,12 @@ def test_running_statistics_of_the_average_are_those_of_all_training_samples(dig
     made = recipe("sgd+swa:start=5", model=NORMS)
     split = made.selection.apply(digits)
     done = train(made, split)
-    ours, data = first_statistics(done.model, split.train[0])
+    ours, data = first_statistics(done.model, split.train.inputs)
     torch.testing.assert_close(ours, data, rtol=1e-5, atol=1e-6)
-    score = evaluate(done.model, *split.test)
+    score = evaluate(done.model, split.test, Classification())
     assert done.history[-1]["average_test_loss"] == score.loss
     kept = train(recipe("sgd+swa:start=5,buffers=average", model=NORMS), split)
-    ours, data = first_statistics(kept.model, split.train[0])
+    ours, data = first_statistics(kept.model, split.train.inputs)
     assert not torch.allclose(ours, data, rtol=1e-3, atol=1e-4)
 
 
@@ -227,7 +228,7 @@ def test_what_chooses_by_a_loss_gets_that_on_validation_samples(digits, monkeypa
     made = recipe("sgd+swad", held_out="validation", evaluate_every=2)
     split = made.selection.apply(digits)
     done = train(made, split)
-    assert len(split.test[1]) == 1197  # what is left of the training pool
+    assert len(split.test) == 1197  # what is left of the training pool
     assert told == [r["test_loss"] for r in done.history if "test_loss" in r]
     assert len(told) == 2
 

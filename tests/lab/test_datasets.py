@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steppe.errors import DataError, UnknownNameError
-from steppe_lab.datasets import DATASETS, Dataset, load
+from steppe_lab.datasets import DATASETS, Dataset, TensorSamples, load
 
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -108,18 +108,25 @@ def test_a_hyphen_in_a_name_is_read_as_an_underscore(tmp_path):
     assert load("fashion-mnist", tmp_path).name == "fashion_mnist"
 
 
+def moments(data):
+    """Mean and standard deviation that the training pool is standardised with."""
+    standardisation = data.train.standardisation
+    return standardisation.mean, standardisation.std
+
+
 def made_up(**change):
     parts = {
         "train_inputs": torch.zeros(3, 1, 2, 2),
         "train_targets": torch.arange(3) % 2,
         "test_inputs": torch.zeros(1, 1, 2, 2),
         "test_targets": torch.zeros(1, dtype=torch.int64),
+        **change,
     }
     return Dataset(
         name="mine",
         classes=("a", "b"),
-        standardised_with=((0.0,), (1.0,)),
-        **{**parts, **change},
+        train=TensorSamples(parts["train_inputs"], parts["train_targets"]),
+        test=TensorSamples(parts["test_inputs"], parts["test_targets"]),
     )
 
 
@@ -143,28 +150,28 @@ def test_parts_that_contradict_each_other_are_refused(change, sentence):
 
 def test_digits_need_no_files_and_have_1297_and_500_images():
     data = load("digits")
-    assert data.train_inputs.shape == (1297, 1, 8, 8)
-    assert data.test_inputs.shape == (500, 1, 8, 8)
-    assert data.train_inputs.dtype == torch.float32
-    assert data.train_targets.dtype == torch.int64
+    assert data.train.inputs.shape == (1297, 1, 8, 8)
+    assert data.test.inputs.shape == (500, 1, 8, 8)
+    assert data.train.inputs.dtype == torch.float32
+    assert data.train.targets.dtype == torch.int64
     assert DATASETS["digits"].spec.train_samples == 1000
 
 
 def test_the_digits_pool_is_standardised_by_its_own_mean_and_spread():
     data = load("digits")
-    assert data.train_inputs.mean().item() == pytest.approx(0, abs=1e-6)
-    assert data.train_inputs.std().item() == pytest.approx(1, abs=1e-6)
-    (mean,), (std,) = data.standardised_with
-    grey = data.test_inputs * std + mean
+    assert data.train.inputs.mean().item() == pytest.approx(0, abs=1e-6)
+    assert data.train.inputs.std().item() == pytest.approx(1, abs=1e-6)
+    (mean,), (std,) = moments(data)
+    grey = data.test.inputs * std + mean
     assert torch.allclose(grey * 16, (grey * 16).round(), atol=1e-4)
 
 
 def test_the_digits_split_stays_the_same_for_good():
     data = load("digits")
-    assert data.train_targets.bincount().tolist() == [
+    assert data.train.targets.bincount().tolist() == [
         *(124, 132, 116, 127, 130, 131, 137, 124, 132, 144),
     ]
-    assert data.train_targets[:8].tolist() == [3, 9, 7, 8, 4, 6, 0, 8]
+    assert data.train.targets[:8].tolist() == [3, 9, 7, 8, 4, 6, 0, 8]
 
 
 # ---- idx files ----------------------------------------------------------------------
@@ -183,17 +190,17 @@ def test_the_digits_split_stays_the_same_for_good():
 def test_idx_files_are_found_in_each_layout(name, folder, compress, tmp_path):
     write_idx(tmp_path / folder, compress=compress)
     data = load(name, tmp_path)
-    assert data.train_inputs.shape == (6, 1, 28, 28)
-    assert data.test_targets.tolist() == [0, 1, 2, 3]
+    assert data.train.inputs.shape == (6, 1, 28, 28)
+    assert data.test.targets.tolist() == [0, 1, 2, 3]
     assert len(data.classes) == 10
 
 
 def test_pixels_are_scaled_to_one_then_standardised(tmp_path):
     data = load("mnist", write_idx(tmp_path))
-    image = data.train_inputs[0, 0]
+    image = data.train.inputs[0, 0]
     assert image[0, 0].item() == pytest.approx((1 - 0.1307) / 0.3081, rel=1e-6)
     assert image[1, 1].item() == pytest.approx(-0.1307 / 0.3081, rel=1e-6)
-    assert data.standardised_with == ((0.1307,), (0.3081,))
+    assert moments(data) == ((0.1307,), (0.3081,))
 
 
 def test_a_subset_of_the_official_files_leaves_a_note(tmp_path):
@@ -207,7 +214,7 @@ def test_files_of_two_folders_are_never_mixed(tmp_path):
     write_idx(tmp_path, train=7)
     write_idx(tmp_path / "mnist", train=6)
     (tmp_path / "mnist" / TRAIN_LABELS).unlink()
-    assert len(load("mnist", tmp_path).train_targets) == 7
+    assert len(load("mnist", tmp_path).train.targets) == 7
 
 
 def test_missing_files_are_named_with_places_source_and_target(tmp_path):
@@ -310,15 +317,15 @@ def test_one_data_set_is_not_taken_for_another(asked, first, found, tmp_path):
 def test_cifar_pickles_are_found_in_each_layout(folder, protocol, tmp_path):
     write_cifar(tmp_path / folder, protocol=protocol)
     data = load("cifar10", tmp_path)
-    assert data.train_inputs.shape == (5, 3, 32, 32)
-    assert data.test_targets.tolist() == [0, 1, 2]
+    assert data.train.inputs.shape == (5, 3, 32, 32)
+    assert data.test.targets.tolist() == [0, 1, 2]
 
 
 def test_cifar_files_are_read_in_order_and_those_lacking_are_noted(tmp_path):
     write_cifar(tmp_path, batches=(5, 2))
     data = load("cifar10", tmp_path)
     first = [(2 / 255 - 0.4914) / 0.2470, (5 / 255 - 0.4914) / 0.2470]
-    assert data.train_inputs[::5, 0, 0, 0].tolist() == pytest.approx(first, rel=1e-5)
+    assert data.train.inputs[::5, 0, 0, 0].tolist() == pytest.approx(first, rel=1e-5)
     assert data.notes[0] == "2 of 5 official training files, 10 images"
 
 
@@ -327,7 +334,7 @@ def test_planes_of_a_row_are_red_then_green_then_blue(tmp_path):
     held = batch(1)
     held["data"] = (np.arange(3072) // 1024).astype(np.uint8)[None] * 50
     (tmp_path / "test_batch").write_bytes(pickle.dumps(held))
-    image = load("cifar10", tmp_path).test_inputs[0]
+    image = load("cifar10", tmp_path).test.inputs[0]
     mean, std = (
         torch.tensor([0.4914, 0.4822, 0.4465]),
         torch.tensor([0.2470, 0.2435, 0.2616]),
@@ -352,8 +359,8 @@ def test_a_pickle_as_python_2_wrote_it_is_read(tmp_path):
     pixels = (np.arange(2 * 3072) % 256).astype(np.uint8).reshape(2, 3072)
     (tmp_path / "test_batch").write_bytes(as_python_2_wrote_it(pixels, [8, 3]))
     data = load("cifar10", tmp_path)
-    assert data.test_targets.tolist() == [8, 3]
-    red = data.test_inputs[1, 0].flatten() * 0.2470 + 0.4914
+    assert data.test.targets.tolist() == [8, 3]
+    red = data.test.inputs[1, 0].flatten() * 0.2470 + 0.4914
     assert (red * 255).round().to(torch.uint8).tolist() == pixels[1, :1024].tolist()
 
 
@@ -445,7 +452,7 @@ def test_keys_in_bytes_are_read_too(tmp_path):
     write_cifar(tmp_path)
     held = {key.encode(): value for key, value in batch(5).items()}
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(held, 2))
-    assert len(load("cifar10", tmp_path).train_targets) == 5
+    assert len(load("cifar10", tmp_path).train.targets) == 5
 
 
 def test_cifar_without_training_files_or_without_test_file_names_one(tmp_path):
@@ -465,10 +472,10 @@ def test_cifar_without_training_files_or_without_test_file_names_one(tmp_path):
 @pytest.mark.real_data
 def test_mnist_is_the_published_one(data_dir):
     data = load("mnist", data_dir)
-    assert data.train_inputs.shape == (60_000, 1, 28, 28)
-    assert data.test_inputs.shape == (10_000, 1, 28, 28)
-    assert data.train_targets[:5].tolist() == [5, 0, 4, 1, 9]
-    pixels = data.train_inputs.mul_(0.3081).add_(0.1307)
+    assert data.train.inputs.shape == (60_000, 1, 28, 28)
+    assert data.test.inputs.shape == (10_000, 1, 28, 28)
+    assert data.train.targets[:5].tolist() == [5, 0, 4, 1, 9]
+    pixels = data.train.inputs.mul_(0.3081).add_(0.1307)
     assert pixels.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert pixels.std().item() == pytest.approx(0.3081, abs=5e-5)
     assert data.notes == ()
@@ -482,18 +489,18 @@ def test_the_folder_of_mnist_is_not_taken_for_fashion_mnist(data_dir):
 @pytest.mark.real_data
 def test_fashion_mnist_has_the_images_its_folder_holds(data_dir):
     data = load("fashion_mnist", data_dir)
-    assert data.train_targets[:5].tolist() == [9, 0, 0, 3, 0]
+    assert data.train.targets[:5].tolist() == [9, 0, 0, 3, 0]
     for part, targets, official in (
-        ("training", data.train_targets, 60_000),
-        ("test", data.test_targets, 10_000),
+        ("training", data.train.targets, 60_000),
+        ("test", data.test.targets, 10_000),
     ):
         complete = len(targets) == official
         note = f"{len(targets):,} of {official:,} official {part} images"
         assert (note in data.notes) is not complete
-    assert data.train_targets[:8000].bincount().tolist() == [
+    assert data.train.targets[:8000].bincount().tolist() == [
         *(747, 860, 809, 807, 763, 795, 807, 818, 792, 802),
     ]
-    assert data.test_targets[:4000].bincount().tolist() == [
+    assert data.test.targets[:4000].bincount().tolist() == [
         *(406, 395, 413, 396, 414, 384, 388, 414, 416, 374),
     ]
 
@@ -501,26 +508,27 @@ def test_fashion_mnist_has_the_images_its_folder_holds(data_dir):
 @pytest.mark.real_data
 def test_cifar10_has_the_classes_of_its_first_files(data_dir):
     data = load("cifar10", data_dir)
-    assert data.train_targets[:10_000].bincount().tolist() == [
+    assert data.train.targets[:10_000].bincount().tolist() == [
         *(1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981),
     ]
-    assert data.test_targets[:1000].bincount().tolist() == [
+    assert data.test.targets[:1000].bincount().tolist() == [
         *(103, 89, 100, 103, 90, 86, 112, 102, 106, 109),
     ]
-    assert data.train_inputs.mean().item() == pytest.approx(0, abs=0.02)
-    assert data.train_inputs.std().item() == pytest.approx(1, abs=0.02)
+    assert data.train.inputs.mean().item() == pytest.approx(0, abs=0.02)
+    assert data.train.inputs.std().item() == pytest.approx(1, abs=0.02)
 
 
 def test_settings_of_data_of_the_user_reach_it(tmp_path, monkeypatch):
     code = """
 from dataclasses import replace
-from steppe_lab.datasets import load as read
+from steppe_lab.datasets import TensorSamples, load as read
 
 def load(*, data_dir, scale: float = 1.0):
     digits = read("digits")
-    return replace(digits, train_inputs=scale * digits.train_inputs)
+    train = TensorSamples(scale * digits.train.inputs, digits.train.targets)
+    return replace(digits, train=train)
 """
     (tmp_path / "scaled.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     plain, scaled = load("digits"), load(DATASETS.parse("scaled:load:scale=2"))
-    assert torch.equal(scaled.train_inputs, 2 * plain.train_inputs)
+    assert torch.equal(scaled.train.inputs, 2 * plain.train.inputs)

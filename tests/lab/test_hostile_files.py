@@ -145,7 +145,7 @@ def test_arrays_come_back_as_any_protocol_writes_them(order, protocol, tmp_path)
     for name in ("data_batch_1", "test_batch"):
         (tmp_path / name).write_bytes(pickle.dumps(batch, protocol))
     data = load("cifar10", tmp_path)
-    red = data.train_inputs[1, 0].flatten() * 0.2470 + 0.4914
+    red = data.train.inputs[1, 0].flatten() * 0.2470 + 0.4914
     assert (red * 255).round().int().tolist() == pixels[1, :1024].tolist()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steppe.errors import SettingError
-from steppe_lab.datasets import Dataset, Selection, load
+from steppe_lab.datasets import Dataset, Selection, TensorSamples, load
 
 POOL, TEST, CLASSES = 6000, 50, 4
 
@@ -16,25 +16,28 @@ def dataset():
     """Each input is its own position, so that samples can be told apart."""
     return Dataset(
         name="numbers",
-        train_inputs=torch.arange(float(POOL)).view(-1, 1, 1, 1),
-        train_targets=torch.arange(POOL) % CLASSES,
-        test_inputs=-torch.ones(TEST, 1, 1, 1),
-        test_targets=torch.arange(TEST) % CLASSES,
+        train=TensorSamples(
+            torch.arange(float(POOL)).view(-1, 1, 1, 1), torch.arange(POOL) % CLASSES
+        ),
+        test=TensorSamples(-torch.ones(TEST, 1, 1, 1), torch.arange(TEST) % CLASSES),
         classes=tuple("abcd"),
-        standardised_with=((0.0,), (1.0,)),
         notes=("made up",),
     )
 
 
+def minus(part):
+    return TensorSamples(-part.inputs, part.targets)
+
+
 def numbers(part):
-    return part[0].flatten().long()
+    return part.inputs.flatten().long()
 
 
 def test_the_whole_pool_is_taken_when_nothing_is_said(dataset):
     split = Selection().apply(dataset)
-    assert torch.equal(split.train[0], dataset.train_inputs)
-    assert torch.equal(split.train[1], dataset.train_targets)
-    assert torch.equal(split.test[0], dataset.test_inputs)
+    assert torch.equal(split.train.inputs, dataset.train.inputs)
+    assert torch.equal(split.train.targets, dataset.train.targets)
+    assert torch.equal(split.test.inputs, dataset.test.inputs)
     assert split.notes == ("made up",)
     assert split.classes == dataset.classes
     assert split.in_shape == (1, 1, 1)
@@ -42,8 +45,8 @@ def test_the_whole_pool_is_taken_when_nothing_is_said(dataset):
 
 def test_a_registered_set_takes_as_many_as_it_recommends():
     split = Selection().apply(load("digits"))
-    assert len(split.train[1]) == 1000
-    assert len(split.test[1]) == 500
+    assert len(split.train.targets) == 1000
+    assert len(split.test.targets) == 500
 
 
 def test_samples_are_drawn_without_repetition_and_keep_their_labels(dataset):
@@ -51,7 +54,7 @@ def test_samples_are_drawn_without_repetition_and_keep_their_labels(dataset):
     drawn = numbers(split.train)
     assert len(drawn.unique()) == 100
     assert torch.equal(drawn, split.positions)
-    assert torch.equal(split.train[1], drawn % CLASSES)
+    assert torch.equal(split.train.targets, drawn % CLASSES)
 
 
 def test_one_seed_draws_the_same_samples_and_another_seed_others(dataset):
@@ -80,7 +83,7 @@ def test_validation_samples_are_unused_ones_of_the_pool(dataset):
     used, judged = set(numbers(split.train).tolist()), numbers(split.test)
     assert len(judged) == 200
     assert used.isdisjoint(judged.tolist())
-    assert torch.equal(split.test[1], judged % CLASSES)
+    assert torch.equal(split.test.targets, judged % CLASSES)
     assert split.notes[-1] == (
         "judged on 200 unused training samples, not on the test set"
     )
@@ -106,31 +109,31 @@ def test_validation_without_unused_samples_is_refused(dataset):
 @pytest.mark.parametrize("samples", [7, 1000])
 def test_label_noise_exchanges_exactly_the_rounded_share(noise, samples, dataset):
     split = Selection(train_samples=samples, label_noise=noise).apply(dataset)
-    changed = split.train[1] != split.true_targets
+    changed = split.train.targets != split.true_targets
     assert int(changed.sum()) == round(noise * samples)
     assert torch.equal(split.true_targets, numbers(split.train) % CLASSES)
-    assert split.train[1].min() >= 0
-    assert split.train[1].max() < CLASSES
+    assert split.train.targets.min() >= 0
+    assert split.train.targets.max() < CLASSES
 
 
 def test_label_noise_leaves_samples_test_labels_and_the_data_set_alone(dataset):
     clean = Selection(train_samples=500).apply(dataset)
     noisy = Selection(train_samples=500, label_noise=0.4).apply(dataset)
-    assert torch.equal(clean.train[0], noisy.train[0])
-    assert torch.equal(clean.test[1], noisy.test[1])
-    assert torch.equal(dataset.train_targets, torch.arange(POOL) % CLASSES)
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    assert torch.equal(clean.test.targets, noisy.test.targets)
+    assert torch.equal(dataset.train.targets, torch.arange(POOL) % CLASSES)
 
 
 def test_labels_flipped_at_low_noise_stay_flipped_at_high_noise(dataset):
     low = Selection(label_noise=0.1).apply(dataset)
     high = Selection(label_noise=0.6).apply(dataset)
-    flipped = low.train[1] != low.true_targets
-    assert torch.equal(low.train[1][flipped], high.train[1][flipped])
+    flipped = low.train.targets != low.true_targets
+    assert torch.equal(low.train.targets[flipped], high.train.targets[flipped])
 
 
 def test_new_labels_are_uniform_among_the_other_classes(dataset):
     split = Selection(label_noise=1.0).apply(dataset)
-    shift = (split.train[1] - split.true_targets) % CLASSES
+    shift = (split.train.targets - split.true_targets) % CLASSES
     counts = shift.bincount(minlength=CLASSES)
     assert counts[0] == 0
     # Standard deviation of each count: sqrt(6000 * 1/3 * 2/3) = 37; four of them.
@@ -160,29 +163,29 @@ def test_settings_out_of_range_are_sentences(settings, sentence):
 def test_some_samples_are_drawn_by_the_seed_alone(dataset):
     split = Selection().apply(dataset)
     first, again = (split.some("train", 100, seed=3) for _ in range(2))
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], numbers(first) % CLASSES)
+    assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.targets, numbers(first) % CLASSES)
     assert len(set(numbers(first).tolist())) == 100
-    assert not torch.equal(first[0], split.train[0][:100])
-    assert not torch.equal(first[0], split.some("train", 100, seed=4)[0])
-    assert len(split.some("test", 20, seed=3)[1]) == 20
+    assert not torch.equal(first.inputs, split.train.inputs[:100])
+    assert not torch.equal(first.inputs, split.some("train", 100, seed=4).inputs)
+    assert len(split.some("test", 20, seed=3).targets) == 20
 
 
 def test_all_samples_are_taken_when_fewer_are_there(dataset):
     split = Selection(train_samples=50).apply(dataset)
-    assert split.some("train", 100, seed=3)[0] is split.train[0]
+    assert split.some("train", 100, seed=3) is split.train
 
 
 def test_equal_splits_have_one_fingerprint_and_every_change_another(dataset):
     split = Selection(train_samples=50).apply(dataset)
-    inputs, targets = split.train
+    inputs, targets = split.train.inputs, split.train.targets
     others = [
         Selection(train_samples=50, label_noise=0.1).apply(dataset),
         Selection(train_samples=50, seed=1).apply(dataset),
         Selection(train_samples=51).apply(dataset),
-        dataclasses.replace(split, train=(inputs.double(), targets)),
-        dataclasses.replace(split, train=(inputs.flatten(), targets)),
-        dataclasses.replace(split, test=(-split.test[0], split.test[1])),
+        dataclasses.replace(split, train=TensorSamples(inputs.double(), targets)),
+        dataclasses.replace(split, train=TensorSamples(inputs.flatten(), targets)),
+        dataclasses.replace(split, test=minus(split.test)),
     ]
     same = Selection(train_samples=50).apply(dataset)
     assert same.fingerprint == split.fingerprint

@@ -19,6 +19,7 @@ from steppe_lab.studies.settings import CompareSettings
 from steppe_lab.studies.store import Store
 from steppe_lab.studies.sweep import with_validation
 from steppe_lab.studies.trials import load_split
+from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate
 
@@ -95,9 +96,9 @@ def test_every_value_has_its_validation_and_test_error(finished):
         path = store.artefact(rows[0].training, "model.safetensors")
         loaded = checkpoints.load(path)
         test = load_split(loaded.recipe.model_copy(update={"held_out": "test"})).test
-        assert len(test[1]) == 500
-        score = evaluate(loaded.model, *test)
-        assert comparison.tested[rows[0].training] == score.error
+        assert len(test) == 500
+        score = evaluate(loaded.model, test, Classification())
+        assert comparison.tested[rows[0].training] == score.metrics["error"]
     assert Study(settings, store).left == 0
     assert stored_study(store).collect() == comparison
 

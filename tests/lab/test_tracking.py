@@ -58,7 +58,9 @@ def test_following_changes_no_bit_of_the_training(split, tmp_path):
 
 def test_eigenvalues_are_those_of_the_dense_hessian_at_the_end(split, tmp_path):
     trained = train(recipe(track="spectrum:k=3,tol=0.001"), split, folder=tmp_path)
-    expected = torch.linalg.eigvalsh(dense_hessian(trained.model, *split.train))
+    expected = torch.linalg.eigvalsh(
+        dense_hessian(trained.model, split.train.inputs, split.train.targets)
+    )
     with np.load(tmp_path / "lanczos.npz") as kept:
         assert kept["top_K_e"].shape == (3, 3)
         assert kept["epoch"].tolist() == [0, 1, 2]

@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameError
 from steppe.registry import Choice
 from steppe_lab import datasets
+from steppe_lab.datasets import TensorSamples
 from steppe_lab.studies.trials import check_ready
+from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints, states
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import TrainingFailedError, train
@@ -187,10 +189,9 @@ def test_scores_weigh_samples_alike_and_leave_modes_alone(digits):
     split = made.selection.apply(digits)
     model = made.make_model(split.in_shape, 10)
     model[0].train(False)
-    x, y = split.test
-    whole = evaluate(model, x, y, batch_size=1000)
-    parts = evaluate(model, x, y, batch_size=7)
-    assert parts.error == whole.error
+    whole = evaluate(model, split.test, Classification(), batch_size=1000)
+    parts = evaluate(model, split.test, Classification(), batch_size=7)
+    assert parts.metrics == whole.metrics
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
     assert model.training
     assert not model[0].training
@@ -472,8 +473,10 @@ def test_a_last_batch_of_one_is_refused_for_batch_norm_alone():
 def test_an_infinite_test_loss_is_a_finding_and_no_failure(digits):
     made = recipe("sgd", epochs=1)
     split = made.selection.apply(digits)
-    bad = torch.full_like(split.test[0], math.inf)
-    done = train(made, dataclasses.replace(split, test=(bad, split.test[1])))
+    bad = torch.full_like(split.test.inputs, math.inf)
+    done = train(
+        made, dataclasses.replace(split, test=TensorSamples(bad, split.test.targets))
+    )
     assert math.isnan(done.history[0]["test_loss"])
 
 

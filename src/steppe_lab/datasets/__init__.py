@@ -5,9 +5,24 @@ from pathlib import Path
 from steppe.errors import DataError, SteppeError
 from steppe.registry import Choice, discover, is_code, one_line
 from steppe_lab.datasets.dataset import DATASETS, Dataset, DataSpec
+from steppe_lab.datasets.samples import (
+    AbstractSamples,
+    Standardisation,
+    TensorSamples,
+)
 from steppe_lab.datasets.selection import Selection, Split
 
-__all__ = ["DATASETS", "DataSpec", "Dataset", "Selection", "Split", "load"]
+__all__ = [
+    "DATASETS",
+    "AbstractSamples",
+    "DataSpec",
+    "Dataset",
+    "Selection",
+    "Split",
+    "Standardisation",
+    "TensorSamples",
+    "load",
+]
 
 LOAD = "data is read by load(*, data_dir, settings...) -> steppe_lab.datasets.Dataset"
 

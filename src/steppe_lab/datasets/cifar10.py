@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, cat
+from torch import Tensor, cat, from_numpy
 
 from steppe.errors import DataError
 from steppe_lab.datasets.dataset import (
@@ -19,10 +19,10 @@ from steppe_lab.datasets.dataset import (
     Dataset,
     check_labels,
     note_if_fewer,
-    standardised,
 )
 from steppe_lab.datasets.files import Published, folder_of
 from steppe_lab.datasets.pickles import read_pickled_dict
+from steppe_lab.datasets.samples import Standardisation, TensorSamples
 
 PUBLISHED = Published(
     title="CIFAR-10",
@@ -31,8 +31,9 @@ PUBLISHED = Published(
     put_into="cifar10",
     unpack=True,
 )
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2470, 0.2435, 0.2616)
+STANDARDISATION = Standardisation(
+    mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), scale=255
+)
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 OFFICIAL_TEST = 10_000  # images
 PIXELS = 3 * 32 * 32
@@ -72,14 +73,16 @@ def cifar10(*, data_dir: Path | None = None) -> Dataset:
         notes = (f"{found}, {len(train_pixels):,} images", *notes)
     return Dataset(
         name="cifar10",
-        train_inputs=standardised(train_pixels, MEAN, STD),
-        train_targets=cat([targets for _, targets in train]),
-        test_inputs=standardised(test_pixels, MEAN, STD),
-        test_targets=test_targets,
+        train=_images(train_pixels, cat([targets for _, targets in train])),
+        test=_images(test_pixels, test_targets),
         classes=CLASSES,
-        standardised_with=(MEAN, STD),
         notes=notes,
     )
+
+
+def _images(pixels: NDArray[np.uint8], targets: Tensor) -> TensorSamples:
+    """Images with their standardisation beside them."""
+    return TensorSamples(from_numpy(pixels), targets, STANDARDISATION)
 
 
 def _read(path: Path) -> tuple[NDArray[np.uint8], Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steppe.errors import DataError
 from steppe.registry import Registry, Spec
+from steppe_lab.datasets.samples import AbstractSamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,41 +29,49 @@ DATASETS = Registry("data set", DataSpec)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Training pool and test set of a classification problem, in memory.
+    """Training pool and test set of a data set, in memory.
+
+    Args:
+        name: in tables and messages.
+        train: the training pool.
+        test: the test set.
+        classes: names of the classes, which targets are positions in.
+        task: name of the task that is learnt on it.
+        notes: facts that a reader of results must know of the data.
 
     Raises:
         DataError: counts, classes or shapes that contradict each other.
     """
 
     name: str
-    train_inputs: Tensor  # (N, C, H, W) float32, standardised
-    train_targets: Tensor  # (N,) int64
-    test_inputs: Tensor  # (M, C, H, W)
-    test_targets: Tensor  # (M,)
+    train: AbstractSamples
+    test: AbstractSamples
     classes: tuple[str, ...]
-    standardised_with: tuple[tuple[float, ...], tuple[float, ...]]  # mean, std; (C,)
-    notes: tuple[str, ...] = ()  # what a reader of results must know of the data
+    task: str = "classification"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        train, test = tuple(self.train_inputs.shape), tuple(self.test_inputs.shape)
-        if train[1:] != test[1:]:
+        train, test = self.train.in_shape, self.test.in_shape
+        if train != test:
             raise DataError(
                 f"{self.name}: training and test inputs must have one shape, "
-                f"got {train[1:]} and {test[1:]}."
+                f"got {train} and {test}."
             )
-        for part, inputs, targets in (
-            ("training labels", train, self.train_targets),
-            ("test labels", test, self.test_targets),
-        ):
-            where = f"{self.name}: the {part}"
-            if targets.dtype != torch.int64:
-                raise DataError(f"{where} must be int64, got {targets.dtype}.")
-            check_labels(targets, len(self.classes), samples=inputs[0], where=where)
+        for part, samples in (("training", self.train), ("test", self.test)):
+            where = f"{self.name}: the {part} labels"
+            if samples.targets.dtype != torch.int64:
+                raise DataError(f"{where} must be int64, got {samples.targets.dtype}.")
+            check_labels(
+                samples.targets,
+                len(self.classes),
+                samples=samples.count(),
+                where=where,
+            )
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input, (C, H, W)."""
-        return tuple(self.train_inputs.shape[1:])
+        """Shape of one input, (C, H, W) for images."""
+        return self.train.in_shape
 
 
 def check_labels(
@@ -105,17 +114,6 @@ def check_labels(
             f"position {position:,}; use the unchanged official file."
         )
     return labels
-
-
-def standardised(
-    pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
-    """Pixels (N, C, H, W) of 0 to 255 as (x / 255 - mean) / std, in float32."""
-    inputs = torch.from_numpy(pixels).to(torch.float32)
-    shape = (1, len(mean), 1, 1)
-    centre, spread = torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
-    # In place: CIFAR-10 is 600 MB in float32, and one copy is enough.
-    return inputs.div_(255).sub_(centre).div_(spread)
 
 
 def note_if_fewer(part: str, found: int, official: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import torch
 
 from steppe.errors import DataError, install
 from steppe_lab.datasets.dataset import DATASETS, Dataset
+from steppe_lab.datasets.samples import Standardisation, TensorSamples
 
 SPLIT_SEED = 1797
 POOL = 1297  # images for training; the other 500 are the test set
@@ -42,21 +43,19 @@ def digits(*, data_dir: Path | None = None) -> Dataset:
             f"digits ships with scikit-learn, which is not installed; {install('lab')}."
         ) from error
     images, labels = load_digits(return_X_y=True)
-    inputs = torch.from_numpy(images).to(torch.float32) / GREY_LEVELS
-    inputs = inputs.view(-1, 1, 8, 8)
+    pixels = torch.from_numpy(images).to(torch.uint8).view(-1, 1, 8, 8)
     targets = torch.from_numpy(labels).to(torch.int64)
 
     generator = torch.Generator().manual_seed(SPLIT_SEED)
-    order = torch.randperm(len(inputs), generator=generator)
+    order = torch.randperm(len(pixels), generator=generator)
     pool, rest = order[:POOL], order[POOL:]
-    mean, std = inputs[pool].mean().item(), inputs[pool].std().item()
-    inputs = (inputs - mean) / std
+    grey = pixels[pool].to(torch.float32) / GREY_LEVELS
+    standardisation = Standardisation(
+        mean=(grey.mean().item(),), std=(grey.std().item(),), scale=GREY_LEVELS
+    )
     return Dataset(
         name="digits",
-        train_inputs=inputs[pool],
-        train_targets=targets[pool],
-        test_inputs=inputs[rest],
-        test_targets=targets[rest],
+        train=TensorSamples(pixels[pool], targets[pool], standardisation),
+        test=TensorSamples(pixels[rest], targets[rest], standardisation),
         classes=tuple("0123456789"),
-        standardised_with=((mean,), (std,)),
     )

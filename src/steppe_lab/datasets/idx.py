@@ -13,16 +13,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from steppe.errors import DataError
 from steppe_lab.datasets.dataset import (
     Dataset,
     check_labels,
     note_if_fewer,
-    standardised,
 )
 from steppe_lab.datasets.files import Published, folder_of, read_start
+from steppe_lab.datasets.samples import Standardisation, TensorSamples
 
 MAGIC = {"images": 0x00000803, "labels": 0x00000801}  # unsigned bytes; 3 axes, 1 axis
 PARTS = ("train", "t10k")
@@ -111,14 +111,12 @@ def read_grey_images(
     train, train_targets = read_part(folder, "train", published, len(classes))
     _refuse_another_set(train_targets, folder, published)
     test, test_targets = read_part(folder, "t10k", published, len(classes))
+    standardisation = Standardisation(mean=(mean,), std=(std,), scale=255)
     return Dataset(
         name=name,
-        train_inputs=standardised(train, (mean,), (std,)),
-        train_targets=train_targets,
-        test_inputs=standardised(test, (mean,), (std,)),
-        test_targets=test_targets,
+        train=TensorSamples(from_numpy(train), train_targets, standardisation),
+        test=TensorSamples(from_numpy(test), test_targets, standardisation),
         classes=classes,
-        standardised_with=((mean,), (std,)),
         notes=note_if_fewer("training", len(train), OFFICIAL["training"])
         + note_if_fewer("test", len(test), OFFICIAL["test"]),
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe_lab.datasets.dataset import DATASETS, Dataset
+from steppe_lab.datasets.samples import AbstractSamples
 
 HeldOut = Literal["test", "validation"]
 MAX_VALIDATION = 5000  # samples
@@ -21,37 +22,38 @@ MAX_VALIDATION = 5000  # samples
 class Split:
     """Samples to train on and samples to judge on."""
 
-    train: tuple[Tensor, Tensor]  # (N, C, H, W) inputs, (N,) labels trained on
-    test: tuple[Tensor, Tensor]  # (M, C, H, W) inputs, (M,) labels, never noisy
+    train: AbstractSamples  # N, with the labels trained on
+    test: AbstractSamples  # M, their labels never noisy
     true_targets: Tensor  # (N,) training labels before label noise
     positions: Tensor  # (N,) places of the training samples in the training pool
     classes: tuple[str, ...]
+    task: str  # its name
     notes: tuple[str, ...] = ()
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input, (C, H, W)."""
-        return tuple(self.train[0].shape[1:])
+        """Shape of one input, (C, H, W) for images."""
+        return self.train.in_shape
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all inputs and labels, their shapes and types; 64 digits."""
         total = hashlib.sha256()
-        for tensor in (*self.train, *self.test):
-            total.update(f"{tuple(tensor.shape)} {tensor.dtype} ".encode())
-            total.update(tensor.detach().cpu().contiguous().numpy().data)
+        for header, pieces in (*self.train.arrays(), *self.test.arrays()):
+            total.update(header.encode())
+            for tensor in pieces:
+                total.update(tensor.detach().cpu().contiguous().numpy().data)
         return total.hexdigest()
 
     def some(
         self, part: Literal["train", "test"], samples: int, *, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Inputs and labels of at most so many samples of a part, drawn by a seed."""
-        inputs, targets = self.train if part == "train" else self.test
-        if samples >= len(targets):
-            return inputs, targets
+    ) -> AbstractSamples:
+        """At most so many samples of a part, drawn by a seed."""
+        pool = self.train if part == "train" else self.test
+        if samples >= len(pool):
+            return pool
         generator = _generator(f"some of {part}", seed)
-        rows = torch.randperm(len(targets), generator=generator)[:samples]
-        return inputs[rows], targets[rows]
+        return pool.chosen(torch.randperm(len(pool), generator=generator)[:samples])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,27 +100,27 @@ class Selection:
         Raises:
             SettingError: more samples than there are, or none left to judge on.
         """
-        pool = len(dataset.train_targets)
+        pool = len(dataset.train)
         samples = self._samples(dataset.name, pool)
         order = torch.randperm(pool, generator=_generator("samples", self.seed))
-        inputs, targets, positions = (
-            dataset.train_inputs,
-            dataset.train_targets,
-            torch.arange(pool),
-        )
+        train, positions = dataset.train, torch.arange(pool)
         if samples < pool:  # the whole pool keeps its order, and costs no copy
             positions = order[:samples]
-            inputs, targets = inputs[positions], targets[positions]
+            train = train.chosen(positions)
         noisy = exchange_labels(
-            targets, len(dataset.classes), fraction=self.label_noise, seed=self.seed
+            train.targets,
+            len(dataset.classes),
+            fraction=self.label_noise,
+            seed=self.seed,
         )
         test, notes = self._judged_on(dataset, order, samples)
         return Split(
-            train=(inputs, noisy),
+            train=train.with_targets(noisy),
             test=test,
-            true_targets=targets,
+            true_targets=train.targets,
             positions=positions,
             classes=dataset.classes,
+            task=dataset.task,
             notes=dataset.notes + notes,
         )
 
@@ -134,9 +136,9 @@ class Selection:
 
     def _judged_on(
         self, dataset: Dataset, order: Tensor, samples: int
-    ) -> tuple[tuple[Tensor, Tensor], tuple[str, ...]]:
+    ) -> tuple[AbstractSamples, tuple[str, ...]]:
         if self.held_out == "test":
-            return (dataset.test_inputs, dataset.test_targets), ()
+            return dataset.test, ()
         # From the end, so that training sets of all sizes are judged on the same.
         left = order[max(samples, len(order) - MAX_VALIDATION) :]
         if not len(left):
@@ -146,7 +148,7 @@ class Selection:
                 f"below {len(order):,}."
             )
         note = f"judged on {len(left):,} unused training samples, not on the test set"
-        return (dataset.train_inputs[left], dataset.train_targets[left]), (note,)
+        return dataset.train.chosen(left), (note,)
 
 
 def exchange_labels(

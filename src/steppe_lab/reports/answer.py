@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe_lab.reports.numbers import listed, percent, points
-from steppe_lab.reports.quantities import BEST, HEADLINE, TRAIN_ERROR, Quantity
+from steppe_lab.reports.quantities import BEST, HEADLINE, TRAIN_HEADLINE, Quantity
 from steppe_lab.reports.summary import Summary, Versus
 
 
@@ -39,7 +39,7 @@ def verdict(summary: Summary, versus: Versus) -> Verdict:
 def unlearnt(summary: Summary, optimizer: str) -> str:
     """That an optimizer has hardly learnt, after its name; empty if it has."""
     line = summary.line(optimizer)
-    error = line.cells[TRAIN_ERROR].mean
+    error = line.cells[TRAIN_HEADLINE].mean
     if line.learnt or error is None:
         return ""
     return f"has hardly learnt (train error {percent(error.mean)})"

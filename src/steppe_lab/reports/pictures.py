@@ -14,7 +14,7 @@ from steppe import plots
 from steppe.results import Surface
 from steppe_lab.reports.numbers import listed, mean_of, number, percent
 from steppe_lab.reports.picture import Picture, pictured
-from steppe_lab.reports.quantities import HEADLINE, Quantity
+from steppe_lab.reports.quantities import HEADLINE, Quantity, metric_of
 from steppe_lab.reports.summary import Cell, Summary
 from steppe_lab.reports.sweep import SweepReport, sweep_of
 from steppe_lab.reports.sweep_plot import sweep_plot
@@ -35,8 +35,12 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
         made.append(_lines(comparison))
     held_out = comparison.settings.held_out
     if any(len(_scored(row, "train_loss", 1.0)) > 1 for row in comparison.rows):
-        made.append(_curves(comparison, "test_error", f"{held_out} error"))
-        made.append(_curves(comparison, "train_loss", "train loss"))
+        metric = metric_of(comparison)
+        label = f"{held_out} {metric.title}"
+        made.append(
+            _curves(comparison, f"test_{metric.name}", label, share=metric.share)
+        )
+        made.append(_curves(comparison, "train_loss", "train loss", share=False))
     return made
 
 
@@ -101,8 +105,7 @@ def _lines(comparison: Comparison) -> Picture:
     )
 
 
-def _curves(comparison: Comparison, key: str, label: str) -> Picture:
-    share = key.endswith("_error")
+def _curves(comparison: Comparison, key: str, label: str, *, share: bool) -> Picture:
     runs = {
         name: [_scored(row, key, 100.0 if share else 1.0) for row in found]
         for name in comparison.settings.optimizers

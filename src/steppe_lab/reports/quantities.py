@@ -11,11 +11,13 @@ from typing import Any, Literal
 from steppe.measures import MEASURES
 from steppe.registry import MeasureSpec
 from steppe_lab.studies.compare import Comparison, Row
+from steppe_lab.tasks import TASKS, AbstractTask, Metric
 
-HEADLINE = "last:test_error"
-BEST = "best:test_error"
+# Keys of the task's headline metric, whatever its name.
+HEADLINE = "last:test_headline"
+BEST = "best:test_headline"
+TRAIN_HEADLINE = "last:train_headline"
 TRAIN_LOSS = "last:train_loss"
-TRAIN_ERROR = "last:train_error"
 BASE_LOSS = "base_loss"  # detail of a measure that contains the loss itself
 
 
@@ -58,7 +60,13 @@ def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
         for name, found in row.measures.items():
             names.setdefault(name, found)
     measured = [q for name, found in names.items() for q in _measured(name, found)]
-    return (*_scores(comparison.settings.held_out), *measured)
+    return (*_scores(comparison), *measured)
+
+
+def metric_of(comparison: Comparison) -> Metric:
+    """The metric that networks of a comparison are judged by."""
+    task: AbstractTask = TASKS.build(comparison.task)
+    return task.headline
 
 
 def read(quantity: Quantity, row: Row) -> Value:
@@ -79,34 +87,39 @@ def spec_of(measure: str) -> MeasureSpec | None:
     return MEASURES[name].spec if name in MEASURES else None
 
 
-def _scores(held_out: Literal["test", "validation"]) -> list[Quantity]:
+def _scores(comparison: Comparison) -> list[Quantity]:
+    held_out = comparison.settings.held_out
+    metric = metric_of(comparison)
     on = {"test": "the test set", "validation": "validation samples"}[held_out]
-    error, loss = "share of samples", "loss"
+
+    def judged(key: str, part: str, note: str = "") -> Quantity:
+        title = f"{part} {metric.title}"
+        return Quantity(
+            key=key,
+            title=title,
+            phrase=title,
+            units=metric.units,
+            share=metric.share,
+            better=metric.better,
+            ranked=key != BEST,
+            note=note,
+        )
+
+    def loss(key: str, part: str) -> Quantity:
+        title = f"{part} loss"
+        return Quantity(key=key, title=title, phrase=title, units="loss")
+
     return [
-        _score(HEADLINE, f"{held_out} error", error, f"after the last epoch, on {on}"),
-        _score("last:test_loss", f"{held_out} loss", loss),
-        _score(TRAIN_LOSS, "train loss", loss),
-        _score(TRAIN_ERROR, "train error", error),
-        _score(
+        judged(HEADLINE, held_out, f"after the last epoch, on {on}"),
+        loss("last:test_loss", held_out),
+        loss(TRAIN_LOSS, "train"),
+        judged(TRAIN_HEADLINE, "train"),
+        judged(
             BEST,
-            f"best-epoch {held_out} error",
-            error,
+            f"best-epoch {held_out}",
             f"picked on {on}, so it flatters; interval over seeds alone",
         ),
     ]
-
-
-def _score(key: str, title: str, units: str, note: str = "") -> Quantity:
-    share = key.endswith("_error")
-    return Quantity(
-        key=key,
-        title=title,
-        phrase=title,
-        units=units,
-        share=share,
-        ranked=key != BEST,
-        note=note,
-    )
 
 
 def _measured(name: str, found: Mapping[str, Any]) -> list[Quantity]:
@@ -166,8 +179,13 @@ def _of_excess(row: Row, name: str) -> Value:
     return Value(whole.value - base, whole.stderr, whole.converged)
 
 
+def _score(row: Row, scores: Mapping[str, float], name: str) -> float:
+    """A score by name, where "headline" stands for that of the task."""
+    return _number(scores.get(name.replace("headline", row.headline)))
+
+
 def _of_last(row: Row, name: str) -> Value:
-    value = _number(row.last.get(name))
+    value = _score(row, row.last, name)
     if f"last:{name}" != HEADLINE or row.wrong is None:
         return Value(value)
     return Value(value, wrong=frozenset(row.wrong), samples=row.test_samples)
@@ -175,7 +193,7 @@ def _of_last(row: Row, name: str) -> Value:
 
 _READERS: dict[str, Callable[[Row, str], Value]] = {
     "last": _of_last,
-    "best": lambda row, name: Value(_number(row.best.get(name))),
+    "best": lambda row, name: Value(_score(row, row.best, name)),
     "measure": _of_measure,
     "excess": _of_excess,
 }

@@ -23,7 +23,7 @@ from steppe_lab.reports.numbers import (
 from steppe_lab.reports.quantities import (
     BEST,
     HEADLINE,
-    TRAIN_ERROR,
+    TRAIN_HEADLINE,
     TRAIN_LOSS,
     Quantity,
 )
@@ -202,7 +202,7 @@ def _unmatched(summary: Summary) -> list[str]:
 
 def _apart(versus: Versus) -> str:
     """Train errors that are too far apart."""
-    error = versus.changes.get(TRAIN_ERROR)
+    error = versus.changes.get(TRAIN_HEADLINE)
     gap = error.interval.mean if error is not None else 0.0
     if abs(gap) <= APART:
         return ""

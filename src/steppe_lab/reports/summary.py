@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from steppe_lab.reports.numbers import listed, one_or_more
 from steppe_lab.reports.quantities import (
-    TRAIN_ERROR,
+    TRAIN_HEADLINE,
     TRAIN_LOSS,
     Quantity,
     Value,
@@ -89,7 +89,7 @@ class Line:
     @property
     def learnt(self) -> bool:
         """Whether at most half of the training samples are wrong, in the mean."""
-        error = self.cells[TRAIN_ERROR].mean
+        error = self.cells[TRAIN_HEADLINE].mean
         return error is None or error.mean <= LEARNT
 
 
@@ -105,7 +105,7 @@ class Versus:
     @property
     def matched(self) -> bool:
         """Whether train losses are surely within a factor of 1.5, errors 5 points."""
-        loss, error = map(self.changes.get, (TRAIN_LOSS, TRAIN_ERROR))
+        loss, error = map(self.changes.get, (TRAIN_LOSS, TRAIN_HEADLINE))
         if loss is None or error is None or loss.scale != "ratio" or not self.learnt:
             return False
         found = loss.interval

@@ -7,6 +7,7 @@ from typing import Any
 
 from steppe.sweeps import Sweep
 from steppe_lab.reports.numbers import listed, mean_of, one_or_more
+from steppe_lab.reports.quantities import metric_of
 from steppe_lab.statistics.intervals import Interval, error_difference, mean_interval
 from steppe_lab.studies.compare import Comparison, Row
 
@@ -63,12 +64,12 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
     found = Sweep(
         values=tuple(sorted(by_value)),
         scores=tuple(
-            tuple(row.last["test_error"] for row in by_value[value])
+            tuple(row.last[f"test_{row.headline}"] for row in by_value[value])
             for value in sorted(by_value)
         ),
         failures=(),
         runs=comparison.settings.seeds,
-        better="smaller",
+        better=metric_of(comparison).better,
     )
     answer = _answer(comparison, found, lines)
     if found.best is not None:
@@ -99,7 +100,7 @@ def _differ(rows: list[Row], others: list[Row]) -> bool:
 
 
 def _line(comparison: Comparison, value: float, rows: list[Row]) -> SweepLine:
-    validation = mean_interval([row.last["test_error"] for row in rows])
+    validation = mean_interval([row.last[f"test_{row.headline}"] for row in rows])
     tested = comparison.tested
     known = [tested[row.training] for row in rows if row.training in tested]
     test = mean_interval(known) if known else None

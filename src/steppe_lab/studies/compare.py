@@ -7,7 +7,7 @@ seed, then every network is analysed with the same measures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -37,9 +37,11 @@ from steppe_lab.studies.trials import (
     load_split,
 )
 from steppe_lab.studies.worker import Event
+from steppe_lab.tasks import TASKS
 from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import Recipe, read_optimizer
 
+CLASSIFICATION = "classification"
 _STUDIES = "studies"  # folder of the settings of comparisons
 WORK = "steppe_lab.studies.trials:work"
 
@@ -85,6 +87,7 @@ class Row(BaseModel):
     gradients: float  # of the whole batch per step, counted in training
     last: dict[str, float]  # scores after the last epoch
     best: dict[str, float]  # at the epoch best on the samples judged on
+    headline: str = "error"  # name of the metric that networks are judged by
     wrong: tuple[int, ...] | None = None  # test samples misclassified at the end
     test_samples: int = 0
     history: list[dict[str, float]]
@@ -104,7 +107,8 @@ class Comparison(BaseModel):
     parameters: int = 0
     train_samples: int = 0
     test_samples: int = 0
-    tested: dict[str, float] = {}  # of a sweep: test errors by training run
+    task: str = CLASSIFICATION  # its name
+    tested: dict[str, float] = {}  # of a sweep: test headlines by training run
 
     def of(self, optimizer: str) -> list[Row]:
         """Rows of one optimizer, by seed."""
@@ -193,7 +197,7 @@ class Study:
             for each in self._recipes.values():
                 if each.seed == recipe.seed:
                     model = each.make_model(split.in_shape, len(split.classes))
-                    each.check(len(split.train[1]), model)
+                    each.check(len(split.train), model)
         elif recipe.reads_files:
             present = load_split(recipe).fingerprint
         self._check_data(present)
@@ -240,7 +244,7 @@ class Study:
                 why = "values of another kind"
                 raise self.store.damaged(run, "result.json", why) from error
             result = self.store.result(run)
-            facts = {name: result[name] for name in _FACTS}
+            facts = {name: result[name] for name in _FACTS} | {"task": _task(result)}
             if self.settings.sweep:
                 tested |= self._tested(run)
         return Comparison(
@@ -255,7 +259,8 @@ class Study:
         run = run_id(self._followers(training)["scoring"])
         if not self.store.is_finished(run):
             return {}
-        return {training: _result(self.store, run, ("error",))["error"]}
+        name = TASKS.build(_task(self.store.result(training))).headline.name
+        return {training: _result(self.store, run, (name,))[name]}
 
     def _why_not(self, run: str) -> str:
         failure = self.store.failure(run)
@@ -357,6 +362,11 @@ class _Watch:
 _FACTS = ("notes", "parameters", "train_samples", "test_samples")
 
 
+def _task(result: Mapping[str, Any]) -> str:
+    """The task of a training; results from before there were others name none."""
+    return str(result.get("task", CLASSIFICATION))
+
+
 def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
     needed = ("last", "best", "wrong", "test_samples", *_FACTS)
     result, config = _result(store, run, needed), store.config(run)
@@ -374,6 +384,7 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
         gradients=result.get("gradients", declared),
         last=_scores(result["last"]),
         best=_scores(result["best"]),
+        headline=TASKS.build(_task(result)).headline.name,
         wrong=result["wrong"],
         test_samples=result["test_samples"],
         history=[

@@ -22,6 +22,6 @@ def with_validation(settings: CompareSettings) -> CompareSettings:
     if settings.train_samples is not None or known is not None:
         return settings
     split = load_split(recipe.model_copy(update={"held_out": "test"}))
-    pool = len(split.train[1])
+    pool = len(split.train)
     kept = pool - min(MAX_VALIDATION, pool // SHARE)
     return settings.model_copy(update={"train_samples": kept})

@@ -34,6 +34,7 @@ from steppe.registry import Choice, is_code, one_line
 from steppe.results import Estimate, Surface
 from steppe_lab import datasets
 from steppe_lab.datasets import Split
+from steppe_lab.datasets.samples import on_device
 from steppe_lab.studies.files import (
     cannot,
     exists,
@@ -44,6 +45,7 @@ from steppe_lab.studies.files import (
 )
 from steppe_lab.studies.records import Analysis, Scoring, training_config
 from steppe_lab.studies.store import Store, run_id
+from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
@@ -61,6 +63,7 @@ HISTORY = "history.json"
 TRACK = "track"  # folder of what was followed along training
 EIGENVALUES = "eigenvalues.png"
 _STATE = "training.pt"
+ROWS = 256  # of a batch that is measured on
 
 
 def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
@@ -97,13 +100,16 @@ def check_ready(recipe: Recipe) -> Split:
     recipe.check()
     split = load_split(recipe)
     classes = len(split.classes)
+    task: AbstractTask = TASKS.build(split.task)
+    rows = min(2, len(split.train))
     model = recipe.make_model(split.in_shape, classes)
     name = f"model {recipe.model.name}"
     if not any(True for _ in model.parameters()):
         raise SettingError(f"{name} has no parameters to train; {BUILD}.")
     try:
         with torch.no_grad():
-            shape = tuple(model.eval()(split.train[0][:2].to(recipe.device)).shape)
+            inputs, _ = on_device(split.train.batch(slice(0, rows)), recipe.device)
+            outputs = model.eval()(inputs)
     except (Exception, SystemExit) as error:
         if not is_code(recipe.model.name):
             raise
@@ -111,14 +117,11 @@ def check_ready(recipe: Recipe) -> Split:
             f"{name} cannot be called with inputs of shape {split.in_shape} "
             f"({one_line(error)}); {BUILD}."
         ) from error
-    rows = min(2, len(split.train[1]))
-    if shape != (rows, classes):
-        raise SettingError(
-            f"{name} must give one number per class, shape {(rows, classes)} for "
-            f"{rows} inputs, got {shape}; {BUILD}."
-        )
-    _check_last_batch(recipe, model, len(split.train[1]))
-    recipe.check(len(split.train[1]), model)
+    wrong = task.check_outputs(outputs, rows, classes)
+    if wrong:
+        raise SettingError(f"{name} {wrong}; {BUILD}.")
+    _check_last_batch(recipe, model, len(split.train))
+    recipe.check(len(split.train), model)
     return split
 
 
@@ -178,8 +181,10 @@ def objective_on(
     seed: int,
     mode: Literal["eval", "train"] = "eval",
 ) -> Objective:
-    """Mean cross-entropy on some samples of one part of a split, drawn by a seed."""
-    return Objective(model, split.some(part, samples, seed=seed), mode=mode)
+    """Mean loss of the task on some samples of one part of a split, drawn by a seed."""
+    task: AbstractTask = TASKS.build(split.task)
+    batches = split.some(part, samples, seed=seed).batches(ROWS)
+    return Objective(model, batches, task.loss_name, mode=mode)
 
 
 def estimate_record(estimate: Estimate) -> dict[str, Any]:
@@ -219,19 +224,24 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
     write_atomically(folder / CHECKPOINT, contents)
     write_record(folder / HISTORY, {"epochs": trained.history})
     state.unlink(missing_ok=True)
-    scored = [scores_of_trained(r) for r in trained.history if "test_error" in r]
-    best = min(scored, key=lambda row: (row["test_error"], row["epoch"]))
+    task: AbstractTask = TASKS.build(split.task)
+    headline = f"test_{task.headline.name}"
+    sign = 1 if task.headline.better == "smaller" else -1
+    scored = [scores_of_trained(row) for row in trained.history if headline in row]
+    best = min(scored, key=lambda row: (sign * row[headline], row["epoch"]))
+    wrong = evaluate(trained.model, split.test, task).wrong
     parameters = sum(p.numel() for p in trained.model.parameters())
     return {
         "last": scored[-1],
         "best": best,
         "gradients": trained.gradients,
-        "wrong": list(evaluate(trained.model, *split.test).wrong),
+        "wrong": None if wrong is None else list(wrong),
         "parameters": parameters,
-        "train_samples": len(split.train[1]),
-        "test_samples": len(split.test[1]),
+        "train_samples": len(split.train),
+        "test_samples": len(split.test),
         "notes": list(split.notes),
         "data": split.fingerprint,
+        "task": split.task,
         "versions": checkpoints.versions(),
         **tracked,
     }
@@ -327,9 +337,9 @@ def _score(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         load_split(recipe).fingerprint, [checkpoint.data], data=recipe.data.name
     )
     report(0.0, "scoring on the test set")
-    test = load_split(recipe.model_copy(update={"held_out": "test"})).test
-    score = evaluate(checkpoint.model, *test)
-    return {"error": score.error, "samples": score.samples}
+    split = load_split(recipe.model_copy(update={"held_out": "test"}))
+    score = evaluate(checkpoint.model, split.test, TASKS.build(split.task))
+    return {**score.metrics, "samples": score.samples}
 
 
 def _trained(

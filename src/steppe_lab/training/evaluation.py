@@ -7,21 +7,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from steppe_lab.datasets.samples import AbstractSamples, on_device
+from steppe_lab.tasks import AbstractTask
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy, and the samples classified wrongly."""
+    """Mean loss and metrics of a network on some samples."""
 
     loss: float
-    wrong: tuple[int, ...]  # their positions, ascending
+    metrics: Mapping[str, float]  # by name
     samples: int
+    wrong: tuple[int, ...] | None  # positions of 1 in a headline that is a share
 
-    @property
-    def error(self) -> float:
-        """Share of samples classified wrongly, 0 to 1."""
-        return len(self.wrong) / self.samples
+    def row(self, part: str) -> dict[str, float]:
+        """Loss and metrics by name, after "train_" or "test_"."""
+        named = {"loss": self.loss, **self.metrics}
+        return {f"{part}_{name}": value for name, value in named.items()}
 
 
 AVERAGED = "average_"  # before the names of an average's scores
@@ -42,30 +45,39 @@ def scores_of_trained(row: Mapping[str, float]) -> dict[str, float]:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, batch_size: int = 256
+    model: nn.Module,
+    samples: AbstractSamples,
+    task: AbstractTask,
+    *,
+    batch_size: int = 256,
 ) -> Score:
     """Score a network in eval mode; its modes are put back.
 
     Args:
-        model: gives logits, shape (B, C).
-        inputs: shape (N, ...), on any device.
-        targets: class indices, shape (N,).
-        batch_size: rows at a time; the score does not depend on it.
+        model: gives outputs of the kind that the task is about.
+        samples: N of them.
+        task: gives the loss and the metrics.
+        batch_size: samples at a time; the score does not depend on it.
     """
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     loss = 0.0
-    wrong: list[int] = []
+    values: dict[str, list[Tensor]] = {}
     model.eval()
     try:
-        for start in range(0, len(targets), batch_size):
-            x = inputs[start : start + batch_size].to(device)
-            y = targets[start : start + batch_size].to(device)
-            logits = model(x)
-            loss += F.cross_entropy(logits, y, reduction="sum").double().item()
-            missed = (logits.argmax(1) != y).nonzero().flatten() + start
-            wrong += missed.tolist()
+        for start in range(0, len(samples), batch_size):
+            rows = slice(start, start + batch_size)
+            inputs, targets = on_device(samples.batch(rows), device)
+            outputs = model(inputs)
+            loss += task.loss(outputs, targets, reduction="sum").double().item()
+            for name, each in task.metrics(outputs, targets).items():
+                values.setdefault(name, []).append(each.cpu())
     finally:
         for module, mode in modes:
             module.training = mode
-    return Score(loss / len(targets), tuple(wrong), len(targets))
+    joined = {name: torch.cat(parts) for name, parts in values.items()}
+    means = {name: float(each.double().mean()) for name, each in joined.items()}
+    wrong = None
+    if task.headline.share:
+        wrong = tuple(joined[task.headline.name].nonzero().flatten().tolist())
+    return Score(loss / len(samples), means, len(samples), wrong)

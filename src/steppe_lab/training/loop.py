@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from steppe.averaging import AVERAGES, AbstractAverage
 from steppe.errors import SettingError, SteppeError
 from steppe.schedules import StepSchedule
 from steppe.stepping import AbstractOptimizer
-from steppe_lab.datasets import Split
+from steppe_lab.datasets import AbstractSamples, Split
+from steppe_lab.datasets.samples import Batch, on_device
+from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training.evaluation import AVERAGED, evaluate
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.states import opened, sealed
@@ -120,6 +121,7 @@ class _State:
     average: AbstractAverage | None
     schedule: StepSchedule
     data: str  # fingerprint of the samples
+    task: AbstractTask
     steps_per_epoch: int
     epoch: int
     history: list[dict[str, float]]
@@ -132,7 +134,7 @@ class _State:
     @classmethod
     def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> _State:
         model = recipe.make_model(split.in_shape, len(split.classes))
-        samples = len(split.train[1])
+        samples = len(split.train)
         optimizer = recipe.make_optimizer(model, samples)
         average = recipe.make_average(model)
         if average is not None:
@@ -144,6 +146,7 @@ class _State:
             seed = recipe.data_seed
             tracker = TRACKERS.build(recipe.track, model, split, seed, folder)
             following = Following(tracker, optimizer)
+        task: AbstractTask = TASKS.build(split.task)
         return cls(
             recipe,
             model,
@@ -151,7 +154,8 @@ class _State:
             average,
             schedule,
             split.fingerprint,
-            steps,
+            task,
+            steps_per_epoch=steps,
             epoch=0,
             history=[],
             following=following,
@@ -220,13 +224,13 @@ class _State:
         self.average.detach()
         if self.average.count:
             self.average.copy_to(self.model)
-            self.recipe.fit_statistics(self.model, split.train[0])
+            self.recipe.fit_statistics(self.model, split.train)
 
 
 def _train_epoch(state: _State, split: Split) -> dict[str, float]:
-    recipe, model = state.recipe, state.model
-    inputs, targets = split.train
-    order = _order(recipe.seed, state.epoch, len(targets))
+    """Stages of an epoch: order, then fetch, step and observe by batch, then score."""
+    recipe, model, samples = state.recipe, state.model, split.train
+    order = _order(recipe.seed, state.epoch, len(samples))
     model.train()
     total = 0.0
     step = state.epoch * state.steps_per_epoch
@@ -235,16 +239,15 @@ def _train_epoch(state: _State, split: Split) -> dict[str, float]:
         lr = state.schedule(step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        x = inputs[rows].to(recipe.device)
-        y = targets[rows].to(recipe.device)
-        loss, gradients = _step(state.optimizer, model, x, y)
+        batch = on_device(samples.batch(rows), recipe.device)
+        loss, gradients = _step(state, samples, batch)
         total += len(rows) * loss
         state.gradients += gradients
         step += 1
         if state.following is not None:
             with _following(state.epoch + 1):
                 state.following.after_step()
-    epoch, mean = state.epoch + 1, total / len(targets)
+    epoch, mean = state.epoch + 1, total / len(samples)
     _check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean}
@@ -272,7 +275,7 @@ def _gradients(state: _State, split: Split) -> float:
     """
     recipe, found = state.recipe, state.gradients
     if recipe.track is not None and state.following is not None:
-        samples = min(recipe.track.settings["samples"], len(split.train[1]))
+        samples = min(recipe.track.settings["samples"], len(split.train))
         found += 2 * state.following.products * samples / recipe.batch_size
     return found / (recipe.epochs * state.steps_per_epoch)
 
@@ -280,7 +283,7 @@ def _gradients(state: _State, split: Split) -> float:
 def _scores(state: _State, split: Split) -> dict[str, float]:
     """Losses and errors of the network, and of the average if it holds anything."""
     recipe, model, average = state.recipe, state.model, state.average
-    found = _on_both(model, split)
+    found = _on_both(state, split)
     # The test loss is a finding: it may be infinite where training went well.
     _check_finite("final training", found["train_loss"], state.epoch + 1)
     if recipe.average is None or average is None:
@@ -291,19 +294,16 @@ def _scores(state: _State, split: Split) -> dict[str, float]:
     if not average.count:
         return found
     with average.applied():
-        recipe.fit_statistics(model, split.train[0])
-        averaged = _on_both(model, split)
+        recipe.fit_statistics(model, split.train)
+        averaged = _on_both(state, split)
     return found | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
 
 
-def _on_both(model: nn.Module, split: Split) -> dict[str, float]:
-    on_train, on_test = evaluate(model, *split.train), evaluate(model, *split.test)
-    return {
-        "train_loss": on_train.loss,
-        "train_error": on_train.error,
-        "test_loss": on_test.loss,
-        "test_error": on_test.error,
-    }
+def _on_both(state: _State, split: Split) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        row |= evaluate(state.model, samples, state.task).row(part)
+    return row
 
 
 def _check_finite(name: str, loss: float, epoch: int) -> None:
@@ -314,29 +314,31 @@ def _check_finite(name: str, loss: float, epoch: int) -> None:
         )
 
 
-def _step(
-    optimizer: Optimizer, model: nn.Module, x: Tensor, y: Tensor
-) -> tuple[float, float]:
+def _step(state: _State, samples: AbstractSamples, batch: Batch) -> tuple[float, float]:
     """One optimizer step on a batch.
 
     Returns:
         The loss before it, and the gradients it took, those of parts of the batch
         counted as parts.
     """
+    optimizer, size = state.optimizer, len(batch[1])
+    places = torch.arange(size)
     passed = 0  # rows
 
     def closure() -> float:
         nonlocal passed
         optimizer.zero_grad()
-        inputs, targets = x, y
+        inputs, targets = batch
         if isinstance(optimizer, AbstractOptimizer):
-            inputs, targets = optimizer.take(x, y)
+            rows = optimizer.take(places)
+            if len(rows) < size:
+                inputs, targets = samples.part(batch, rows)
         passed += len(targets)
-        loss = F.cross_entropy(model(inputs), targets)
+        loss = state.task.loss(state.model(inputs), targets, reduction="mean")
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()  # type: ignore[return-value]
 
-    return float(optimizer.step(closure)), passed / len(y)
+    return float(optimizer.step(closure)), passed / size
 
 
 def _order(seed: int, epoch: int, samples: int) -> Tensor:

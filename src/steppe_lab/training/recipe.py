@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from steppe.averaging import AVERAGES, AbstractAverage, reestimate
@@ -19,7 +19,8 @@ from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry import Choice, Registry, is_code, one_line, unknown_name
 from steppe.schedules import Cosine, MultiStep, StepSchedule
-from steppe_lab.datasets import DATASETS, Selection
+from steppe_lab.datasets import DATASETS, AbstractSamples, Selection
+from steppe_lab.datasets.samples import on_device
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.bases import BASES, Together
@@ -235,19 +236,20 @@ class Recipe(PlainSettings):
             )
         return made
 
-    def fit_statistics(self, model: nn.Module, inputs: Tensor) -> None:
+    def fit_statistics(self, model: nn.Module, samples: AbstractSamples) -> None:
         """Make running statistics fit a model that holds the average.
 
         Nothing happens where the average says that it needs none, or averages them.
 
         Args:
             model: at the averaged weights.
-            inputs: all training samples, shape (N, ...).
+            samples: all training samples.
         """
         if self.average is None or not AVERAGES[self.average.name].spec.reestimate:
             return
         if self.average.settings.get("buffers") != "average":
-            reestimate(model, torch.split(inputs, self.batch_size))
+            batches = samples.batches(self.batch_size)
+            reestimate(model, (on_device(each, self.device)[0] for each in batches))
 
     def make_lr_schedule(self, samples: int) -> StepSchedule:
         """The learning rate as a function of the step, for a number of samples."""

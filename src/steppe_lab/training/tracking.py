@@ -27,6 +27,7 @@ from steppe.registry import Choice, Registry, Spec, unknown_name
 from steppe.texts import pairs
 from steppe_lab.datasets import Split
 from steppe_lab.models.model_registry import at_least
+from steppe_lab.tasks import TASKS, AbstractTask
 
 # Rows of a batch; what a CPU computes again and again is better small.
 ROWS, ROWS_ON_CPU = 256, 64
@@ -74,12 +75,14 @@ def spectrum(
     at_least(1, k=k, samples=samples)
     count, unit = interval(every)
     budget = round(memory * 2**30)
+    task: AbstractTask = TASKS.build(split.task)
 
     def objective() -> Objective:
         number = len(tracker.rows) if drawn == "anew" else 0
         chosen = split.some("train", samples, seed=seed + number)
         near = next(model.parameters()).device.type == "cpu"
-        return Objective(model, chosen, batch_size=ROWS_ON_CPU if near else ROWS)
+        batches = chosen.batches(ROWS_ON_CPU if near else ROWS)
+        return Objective(model, batches, task.loss_name)
 
     tracker = SpectrumTracker(
         objective,

@@ -1,0 +1,11 @@
+"""Tasks by name: the loss, the metrics and the shape of outputs a network learns.
+
+A task is one module beside this one that adds a class to `TASKS`.
+"""
+
+from steppe.registry import discover
+from steppe_lab.tasks.abstract import TASKS, AbstractTask, Metric
+
+__all__ = ["TASKS", "AbstractTask", "Metric"]
+
+discover(__name__)

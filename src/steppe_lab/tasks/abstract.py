@@ -1,0 +1,54 @@
+"""The interface of tasks, and the registry of them.
+
+Shape letters: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from steppe.registry import Registry, Spec
+
+TASKS: Registry[Spec] = Registry("task", Spec)
+Reduction = Literal["mean", "sum", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number about a network on some samples: the mean of a value of each."""
+
+    name: str  # after "train_" and "test_" in rows
+    title: str  # in tables and sentences, after "test"
+    units: str
+    better: Literal["smaller", "larger"] = "smaller"
+    share: bool = False  # each value is 0 or 1, so that the mean is shown in percent
+
+
+class AbstractTask(ABC):
+    """What is learnt: which loss, and by which numbers networks are judged.
+
+    Attributes:
+        loss_name: the loss as `steppe.Objective` takes it, for batches of inputs and
+            targets.
+        headline: the metric that networks are judged by.
+    """
+
+    loss_name: ClassVar[str]
+    headline: ClassVar[Metric]
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
+        """Loss of a batch; "none" gives that of each sample, shape (B,)."""
+
+    @abstractmethod
+    def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
+        """Values of each sample by the name of the metric, shape (B,) each."""
+
+    @abstractmethod
+    def check_outputs(self, outputs: Any, rows: int, classes: int) -> str | None:
+        """A half sentence on what outputs must be; None where they are that."""

@@ -126,7 +126,7 @@ def one_sentence(folder, name, seconds=10.0, most=2**25):
 def test_the_honest_file_that_the_others_are_made_from_is_read(tmp_path):
     for name in ("data_batch_1", "test_batch"):
         (tmp_path / name).write_bytes(held())
-    assert load("cifar10", tmp_path).train_targets.tolist() == [0]
+    assert load("cifar10", tmp_path).train.targets.tolist() == [0]
 
 
 @pytest.mark.parametrize("case", PICKLES)

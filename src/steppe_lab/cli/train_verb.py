@@ -15,6 +15,8 @@ from steppe_lab.cli.progress import progress
 from steppe_lab.cli.streams import console
 from steppe_lab.studies.settings import TrainSettings
 
+PARTS = ("train", "test")  # of the samples
+
 
 class Args(Arguments, TrainSettings):
     """Arguments of `steppe train`."""
@@ -31,6 +33,7 @@ def run(args: Args, results: TextIO) -> int:
     """Train, print the scores and where the checkpoint is."""
     from steppe_lab.studies.files import json_line
     from steppe_lab.studies.single import train_one
+    from steppe_lab.tasks import TASKS
 
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
@@ -46,11 +49,20 @@ def run(args: Args, results: TextIO) -> int:
         found["wrong"] = len(done.result["wrong"])  # which ones: result.json
         print(json_line(found), file=results)
         return 0
-    table = Table("epoch", "train loss", "train error", "test loss", "test error")
+    metric = TASKS.build(done.result["task"]).headline
+    shown = "{:.2%}" if metric.share else "{:.4g}"
+    headings = [f"{part} {n}" for part in PARTS for n in ("loss", metric.title)]
+    table = Table("epoch", *headings)
     for name in ("last", "best"):
         row = {key: nan if v is None else v for key, v in done.result[name].items()}
-        cells = [f"{row['train_loss']:.4g}", f"{row['train_error']:.2%}"]
-        cells += [f"{row['test_loss']:.4g}", f"{row['test_error']:.2%}"]
+        cells = [
+            text
+            for part in PARTS
+            for text in (
+                f"{row[f'{part}_loss']:.4g}",
+                shown.format(row[f"{part}_{metric.name}"]),
+            )
+        ]
         table.add_row(f"{row['epoch']:.0f} ({name})", *cells)
     page = console(results)
     page.print(table)

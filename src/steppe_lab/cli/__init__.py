@@ -19,6 +19,7 @@ HELP, VERSION = ("-h", "--help", "help"), "--version"
 VERBS = {
     "compare": "train several optimizers, measure flatness, write a report",
     "train": "train one network and keep its checkpoint",
+    "evaluate": "score a checkpoint on its training and test samples",
     "measure": "measure the flatness of a checkpoint",
     "spectrum": "find the spectrum of a checkpoint and draw it",
     "report": "write the report of a finished comparison again",

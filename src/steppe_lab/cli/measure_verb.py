@@ -12,7 +12,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from steppe_lab.cli.mistakes import say
-from steppe_lab.cli.options import OUT, check_place, trusted, use_data_dir
+from steppe_lab.cli.options import OUT, belongs, check_place, trusted, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
 
@@ -32,6 +32,10 @@ class Args(Arguments):
     """Samples to measure on, at most."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
+    model: str | None = None
+    """The network of weights that another program saved, as name:setting=value."""
+    data: str | None = None
+    """The data that such weights were trained on."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -64,6 +68,7 @@ def run(args: Args, results: TextIO) -> int:
         seed=args.seed,
         device=args.device,
         trust=trusted(args.trust),
+        belongs=belongs(args.model, args.data),
     )
     records = {name: estimate_record(estimate) for name, estimate in found.items()}
     if args.out is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from steppe.errors import SettingError
 
 if TYPE_CHECKING:
+    from steppe_lab.studies.single import Belongs
     from steppe_lab.studies.store import Store
 
 OUT = Path("steppe-runs")
@@ -55,6 +56,24 @@ def trusted(names: tuple[str, ...]) -> tuple[str, ...]:
         if not module or not function.isidentifier():
             raise SettingError(f"--trust takes module:function, got '{name}'.")
     return names
+
+
+def belongs(model: str | None, data: str | None) -> Belongs | None:
+    """The network and data that --model and --data name for weights of another program.
+
+    Raises:
+        SettingError: one without the other.
+    """
+    from steppe_lab.studies.single import Belongs
+
+    if model is None and data is None:
+        return None
+    if model is None or data is None:
+        raise SettingError(
+            "--model and --data go together, for weights that another program saved; "
+            "give both, or neither for a checkpoint of steppe."
+        )
+    return Belongs(model, data)
 
 
 def open_store(out: Path) -> Store:

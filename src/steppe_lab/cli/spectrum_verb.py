@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 import tyro
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, trusted, use_data_dir
+from steppe_lab.cli.options import OUT, belongs, trusted, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import in_tenths, progress
 from steppe_lab.cli.streams import console
@@ -21,6 +21,10 @@ class Args(Arguments, SpectrumSettings):
     checkpoint: Positional[Path]
     """A model.safetensors that steppe wrote, the folder of its run, or the id of the
     run, which for a store other than steppe-runs is STORE/ID."""
+    model: str | None = None
+    """The network of weights that another program saved, as name:setting=value."""
+    data: str | None = None
+    """The data that such weights were trained on."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     device: str | None = None
@@ -60,6 +64,7 @@ def run(args: Args, results: TextIO) -> int:
             settings,
             device=args.device,
             trust=trusted(args.trust),
+            belongs=belongs(args.model, args.data),
         )
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)

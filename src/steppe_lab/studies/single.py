@@ -12,6 +12,7 @@ from steppe.errors import StoreError
 from steppe.measures import measure
 from steppe.objective import Objective
 from steppe.results import Estimate
+from steppe_lab.datasets import Split
 from steppe_lab.studies.compare import WORK, recipe_of
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.records import read_measure, training_config
@@ -27,7 +28,10 @@ from steppe_lab.studies.trials import (
     objective_on,
 )
 from steppe_lab.studies.worker import Event
+from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
+from steppe_lab.training.evaluation import evaluate
+from steppe_lab.training.foreign import load_into, weights
 from steppe_lab.training.recipe import Recipe
 
 
@@ -82,6 +86,7 @@ def measure_one(
     seed: int = 0,
     device: str | None = None,
     trust: Collection[str] = (),
+    belongs: Belongs | None = None,
 ) -> dict[str, Estimate]:
     """Measure a checkpoint on the data its recipe names.
 
@@ -93,6 +98,7 @@ def measure_one(
         seed: of the measures' draws.
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoint may name.
+        belongs: of a file of another program; None for one that steppe wrote.
 
     Returns:
         Estimates by the text of the measure, in the order given.
@@ -105,9 +111,92 @@ def measure_one(
     for text in measures:
         read_measure(text)
     network = read_network(
-        checkpoint, part=part, samples=samples, device=device, trust=trust
+        checkpoint,
+        part=part,
+        samples=samples,
+        device=device,
+        trust=trust,
+        belongs=belongs,
     )
     return measure(network.objective, measures, seed=seed)
+
+
+def evaluate_one(
+    checkpoint: Path,
+    *,
+    device: str | None = None,
+    trust: Collection[str] = (),
+    belongs: Belongs | None = None,
+) -> dict[str, float]:
+    """Loss and metrics of a checkpoint on all training and all test samples.
+
+    Args:
+        checkpoint: the file.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoint may name.
+        belongs: of a file of another program; None for one that steppe wrote.
+
+    Returns:
+        Scores by name, such as "test_error", and the numbers of samples.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or of another network.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
+    loaded, split = open_checkpoint(
+        checkpoint, device=device, trust=trust, belongs=belongs
+    )
+    task: AbstractTask = TASKS.build(split.task)
+    row: dict[str, float] = {}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        score = evaluate(loaded.model, samples, task)
+        row |= score.row(part) | {f"{part}_samples": score.samples}
+    return row
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    device: str | None,
+    trust: Collection[str],
+    belongs: Belongs | None,
+) -> tuple[checkpoints.Checkpoint, Split]:
+    """A network, and the samples it was trained and judged on.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or of another network.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
+    if belongs is not None:
+        return _open_foreign(path, belongs, device)
+    loaded = checkpoints.load(path, device=device, trust=trust)
+    split = load_split(loaded.recipe)
+    check_same_data(split.fingerprint, [loaded.data], data=loaded.recipe.data.name)
+    return loaded, split
+
+
+def _open_foreign(
+    path: Path, belongs: Belongs, device: str | None
+) -> tuple[checkpoints.Checkpoint, Split]:
+    state = weights(path)
+    named = {"device": device} if device else {}
+    # The base of a file of another program is not known, and nothing is trained.
+    recipe = Recipe(data=belongs.data, model=belongs.model, base="sgd", **named)
+    split = load_split(recipe)
+    classes = len(split.classes)
+    model = recipe.make_model(split.in_shape, classes)
+    load_into(model, state, path)
+    return checkpoints.Checkpoint(
+        model, recipe, split.in_shape, classes, split.fingerprint, {}
+    ), split
+
+
+@dataclass(frozen=True)
+class Belongs:
+    """The network and the data that weights of another program belong to."""
+
+    model: str  # name with settings, as "gcn:hidden=128"
+    data: str
 
 
 @dataclass(frozen=True)
@@ -129,6 +218,7 @@ def read_network(
     mode: Literal["eval", "train"] = "eval",
     device: str | None = None,
     trust: Collection[str] = (),
+    belongs: Belongs | None = None,
 ) -> Network:
     """Read a checkpoint and the data its recipe names.
 
@@ -139,15 +229,16 @@ def read_network(
         mode: of the network when its loss is evaluated.
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoint may name.
+        belongs: of a file of another program; None for one that steppe wrote.
 
     Raises:
         CheckpointError: a file that is missing, damaged or not steppe's.
         DataError: data that is missing, damaged or not what was trained on.
     """
-    loaded = checkpoints.load(checkpoint, device=device, trust=trust)
+    loaded, split = open_checkpoint(
+        checkpoint, device=device, trust=trust, belongs=belongs
+    )
     recipe = loaded.recipe
-    split = load_split(recipe)
-    check_same_data(split.fingerprint, [loaded.data], data=recipe.data.name)
     objective = objective_on(
         loaded.model,
         split,

@@ -23,7 +23,7 @@ from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import trace
 from steppe.results import Eigenpairs, Estimate, Spectrum
 from steppe_lab.studies.settings import SpectrumSettings
-from steppe_lab.studies.single import Network, read_network
+from steppe_lab.studies.single import Belongs, Network, read_network
 from steppe_lab.studies.trials import estimate_record
 from steppe_lab.training.checkpoints import versions
 
@@ -84,6 +84,7 @@ def open_network(
     *,
     device: str | None = None,
     trust: Collection[str] = (),
+    belongs: Belongs | None = None,
 ) -> Network:
     """Read a checkpoint and its data, fit for the settings.
 
@@ -99,6 +100,7 @@ def open_network(
         mode=settings.mode,
         device=device,
         trust=trust,
+        belongs=belongs,
     )
     objective = network.objective
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -121,6 +121,8 @@ def command_of(found: NetworkSpectrum, data_dir: Path | None = None) -> str:
     """The command that makes the same numbers; DIR stands for data not told of."""
     words = ["steppe", "spectrum", str(found.network.path)]
     words += options_of(found.settings)
+    belongs = found.network.belongs
+    words += ["--model", belongs.model, "--data", belongs.data] if belongs else []
     if found.network.recipe.reads_files or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
     trusted = found.network.recipe.code

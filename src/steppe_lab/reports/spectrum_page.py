@@ -109,7 +109,7 @@ def _facts(found: NetworkSpectrum) -> list[tuple[str, str]]:
         ("data", str(recipe.data)),
         ("model", str(recipe.model)),
         ("parameters", f"{found.spectrum.size:,}"),
-        ("optimizer", recipe.label),
+        ("optimizer", found.network.trained_by),
         ("matrix", matrix_of(found)),
         ("samples", f"{terms:,} {found.settings.part}"),
         ("mode", found.settings.mode),

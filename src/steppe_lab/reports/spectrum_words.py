@@ -31,8 +31,8 @@ class Sum:
 
 def title(found: NetworkSpectrum) -> str:
     """What the report is about."""
-    recipe = found.network.recipe
-    return f"Spectrum of {recipe.model.name} trained by {recipe.label}"
+    network = found.network
+    return f"Spectrum of {network.recipe.model.name} trained by {network.trained_by}"
 
 
 def matrix_of(found: NetworkSpectrum) -> str:

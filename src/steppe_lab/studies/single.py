@@ -150,7 +150,11 @@ def evaluate_one(
     row: dict[str, float] = {}
     for part, samples in (("train", split.train), ("test", split.test)):
         score = evaluate(loaded.model, samples, task)
-        row |= score.row(part) | {f"{part}_samples": score.samples}
+        row |= score.row(part)
+        if score.wrong is not None:
+            right = score.samples - len(score.wrong)
+            row[f"{part}_{task.headline.opposite}"] = right / score.samples
+        row[f"{part}_samples"] = score.samples
     return row
 
 
@@ -208,6 +212,12 @@ class Network:
     recipe: Recipe
     classes: int
     objective: Objective
+    belongs: Belongs | None = None  # of weights that another program saved
+
+    @property
+    def trained_by(self) -> str:
+        """The optimizer, as far as it is known."""
+        return "another program" if self.belongs else self.recipe.label
 
 
 def read_network(
@@ -248,4 +258,4 @@ def read_network(
         mode=mode,
     )
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    return Network(checkpoint, digest, recipe, loaded.classes, objective)
+    return Network(checkpoint, digest, recipe, loaded.classes, objective, belongs)

@@ -72,7 +72,7 @@ class NetworkSpectrum:
 def stem_of(network: Network) -> str:
     """Names of the model and of the optimizer, fit for a file name."""
     recipe = network.recipe
-    parts = [recipe.model.name, recipe.label]
+    parts = [recipe.model.name, network.trained_by]
     parts += [recipe.average.name] if recipe.average else []
     kept = ("".join(c if c.isalnum() else "_" for c in part) for part in parts)
     return "_".join(kept)
@@ -211,9 +211,10 @@ def layers_of(
 def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
     """Every number as JSON, with what it is a function of."""
     network, whole, layers = found.network, found.spectrum, found.layers
+    recipe = None if network.belongs else network.recipe.model_dump(mode="json")
     return {
         "checkpoint": {"path": str(network.path), "sha256": network.digest},
-        "recipe": network.recipe.model_dump(mode="json"),
+        "recipe": None if network.belongs else network.recipe.model_dump(mode="json"),
         "settings": found.settings.model_dump(mode="json"),
         "details": dict(whole.details),
         "parameters": whole.size,

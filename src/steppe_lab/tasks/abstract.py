@@ -27,6 +27,7 @@ class Metric:
     units: str
     better: Literal["smaller", "larger"] = "smaller"
     share: bool = False  # each value is 0 or 1, so that the mean is shown in percent
+    opposite: str = ""  # name of 1 minus a share
 
 
 class AbstractTask(ABC):

@@ -17,7 +17,11 @@ class Classification(AbstractTask):
 
     loss_name: ClassVar[str] = "cross_entropy"
     headline: ClassVar[Metric] = Metric(
-        name="error", title="error", units="share of samples", share=True
+        name="error",
+        title="error",
+        units="share of samples",
+        share=True,
+        opposite="accuracy",
     )
 
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:

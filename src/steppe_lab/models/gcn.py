@@ -1,0 +1,74 @@
+"""Graph network: four graph convolutions, mean over the nodes, two linear layers.
+
+Source: Morris et al., 2019, arXiv:1810.02244, Equation 3 (the convolution); the network
+of the course project on SAM for graphs (CS-439, 2023), which has a fifth convolution
+that it never uses. Difference: none; the unused layer is kept, so that the project's
+weights load, and gets no gradient.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from steppe.errors import SettingError, install
+from steppe_lab.models.model_registry import MODELS, at_least
+
+USED = 4  # of five convolutions
+
+
+class _GraphNetwork(nn.Module):
+    def __init__(self, features: int, classes: int, hidden: int) -> None:
+        super().__init__()
+        layers = _layers()
+        widths = [features, hidden // 2, hidden, hidden, hidden, hidden]
+        for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+            self.add_module(f"conv{number}", layers.GraphConv(inputs, outputs))
+        self.lin1 = nn.Linear(hidden, hidden // 2)
+        self.lin2 = nn.Linear(hidden // 2, classes)
+        self._pool = layers.global_mean_pool
+
+    def forward(self, graphs: Any) -> Tensor:
+        x = graphs.x
+        for number in range(1, USED + 1):
+            x = self.get_submodule(f"conv{number}")(x, graphs.edge_index)
+            if number < USED:
+                x = x.relu()
+        pooled = self._pool(x, graphs.batch, graphs.num_graphs)
+        scores: Tensor = self.lin2(self.lin1(pooled))
+        return scores
+
+
+def _layers() -> Any:
+    try:
+        import torch_geometric.nn
+    except ImportError as error:
+        raise SettingError(
+            f"gcn needs PyTorch Geometric; {install('graphs')}."
+        ) from error
+    return torch_geometric.nn
+
+
+@MODELS.add("gcn", source="Morris et al., 2019, arXiv:1810.02244")
+def gcn(in_shape: tuple[int, ...], classes: int, *, hidden: int = 128) -> nn.Module:
+    """Graph network with 125,442 parameters on Mutagenicity.
+
+    Args:
+        in_shape: (features of a node,).
+        classes: number of outputs.
+        hidden: features of a node after the second convolution; half after the first.
+
+    Raises:
+        SettingError: inputs that are no graphs, a setting out of range, or PyTorch
+            Geometric is not installed.
+    """
+    at_least(1, classes=classes)
+    at_least(2, hidden=hidden)
+    if len(in_shape) != 1:
+        raise SettingError(
+            f"gcn needs graphs, whose nodes have (features,), got inputs of shape "
+            f"{tuple(in_shape)}."
+        )
+    return _GraphNetwork(in_shape[0], classes, hidden)

@@ -214,7 +214,7 @@ def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
     recipe = None if network.belongs else network.recipe.model_dump(mode="json")
     return {
         "checkpoint": {"path": str(network.path), "sha256": network.digest},
-        "recipe": None if network.belongs else network.recipe.model_dump(mode="json"),
+        "recipe": recipe,
         "settings": found.settings.model_dump(mode="json"),
         "details": dict(whole.details),
         "parameters": whole.size,

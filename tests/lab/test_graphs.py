@@ -91,7 +91,9 @@ def test_files_that_contradict_each_other_are_refused(toy, change, sentence):
 
 
 def test_a_missing_collection_says_where_it_comes_from(tmp_path):
-    with pytest.raises(DataError, match=r"TUDataset TOY needs the file TOY_A .*/TOY\.zip"):
+    with pytest.raises(
+        DataError, match=r"TUDataset TOY needs the file TOY_A .*/TOY\.zip"
+    ):
         load(DATASETS.parse(TOY), tmp_path)
     with pytest.raises(SettingError, match="name must be that of a collection"):
         load(DATASETS.parse("tudataset:name=../x"), tmp_path)

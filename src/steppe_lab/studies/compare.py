@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry import reading, unknown_name
 from steppe_lab.studies.files import read_record, write_record
 from steppe_lab.studies.local import run_local
+from steppe_lab.studies.progress import Progress, Watch
 from steppe_lab.studies.records import (
     Analysis,
     Scoring,
@@ -36,7 +36,6 @@ from steppe_lab.studies.trials import (
     is_whole,
     load_split,
 )
-from steppe_lab.studies.worker import Event
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import Recipe, read_optimizer
@@ -116,17 +115,6 @@ class Comparison(BaseModel):
         return sorted(found, key=lambda row: row.seed)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a comparison is."""
-
-    done: float  # of `total`, in runs of all kinds
-    total: int
-    text: str  # what happened last
-    ended: bool  # whether that ended a run
-    finished: int = 0  # runs that have ended
-
-
 class Study:
     """The runs of a comparison in a store.
 
@@ -204,7 +192,7 @@ class Study:
         self._begin()
         followers = {run: self._followers(run) for run in self.trainings}
         total = len(followers) + sum(map(len, followers.values()))
-        watch = _Watch(total, progress or (lambda _: None))
+        watch = Watch(total, progress or (lambda _: None))
         for run, (optimizer, seed) in self.trainings.items():
             watch.names[run] = f"{optimizer}, seed {seed}"
         work = partial(
@@ -332,31 +320,6 @@ def stored_study(
     except (ValidationError, SettingError, UnknownNameError) as error:
         why = reason_of(error)
         raise StoreError(f"{newest} cannot be used ({why}); {fix}.") from error
-
-
-@dataclass
-class _Watch:
-    """Adds up the events of runs to the progress of a comparison."""
-
-    total: int
-    tell: Callable[[Progress], None]
-    names: dict[str, str] = field(default_factory=dict)
-    shares: dict[str, float] = field(default_factory=dict)
-    skipped: int = 0
-    ended: int = 0
-
-    def __call__(self, event: Event) -> None:
-        ended = event.state in ("finished", "failed")
-        self.shares[event.run] = 1.0 if ended else event.fraction
-        text = f"{self.names[event.run]}: {event.text or event.state}"
-        self.ended += ended
-        done = sum(self.shares.values()) + self.skipped
-        finished = self.ended + self.skipped
-        self.tell(Progress(done, self.total, text, ended, finished))
-
-    def skip(self, runs: int) -> None:
-        """Count analyses that cannot be done as done."""
-        self.skipped += runs
 
 
 _FACTS = ("notes", "parameters", "train_samples", "test_samples")

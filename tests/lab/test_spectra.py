@@ -38,7 +38,8 @@ def checkpoint(tmp_path_factory):
 def dense(checkpoint):
     """The Hessian on all training samples, and the network."""
     model = checkpoints.load(checkpoint).model
-    return dense_hessian(model, *load_split(recipe()).train), model
+    train = load_split(recipe()).train
+    return dense_hessian(model, train.inputs, train.targets), model
 
 
 def found_by(steppe, *arguments):

@@ -250,7 +250,7 @@ def test_a_missing_checkpoint_is_one_sentence(tmp_path):
 def test_a_pickle_is_not_loaded(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"w": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+    with pytest.raises(CheckpointError, match="is a torch state_dict, without a rec"):
         checkpoints.load(path)
 
 

@@ -21,7 +21,7 @@ from benchmarks.memory import LiveBytes
 from benchmarks.networks import PIECEWISE, trained
 from benchmarks.problems import Problem, problem
 from benchmarks.timing import Benchmark, ratios
-from steppe.curvature.operators import AbstractCurvature
+from steppe.curvature.operator import AbstractCurvature
 from steppe.linalg.krylov import Krylov
 from steppe.results import Spectrum
 

@@ -28,10 +28,10 @@ from steppe.averaging import AVERAGES
 from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
 from steppe.optimizers import OPTIMIZERS
-from steppe.parts import OF_THE_RUN
-from steppe.policies import Policies, RandomPolicies
-from steppe.registry import Entry, Registry
+from steppe.registry.composed import OF_THE_RUN
+from steppe.registry.registry import Entry, Registry
 from steppe.schedules import SCHEDULES
+from steppe.stepping.options import Policies, RandomPolicies
 from steppe_lab.training.bases import BASES
 
 FOLDER = Path(__file__).resolve().parents[1] / "methods"
@@ -179,9 +179,9 @@ def _notes(made: Any, links: Mapping[str, str]) -> str:
 def _links(up: str) -> dict[str, str]:
     """Pages of the names that docstrings have in backticks."""
     found = {
-        "steppe.policies": up + POLICIES,
-        "steppe.policies.Policies": up + POLICIES,
-        "steppe.policies.RandomPolicies": up + POLICIES,
+        "steppe.stepping.options": up + POLICIES,
+        "steppe.stepping.options.Policies": up + POLICIES,
+        "steppe.stepping.options.RandomPolicies": up + POLICIES,
     }
     for kind in KINDS:
         found[kind.home] = f"{up}README.md#{kind.folder}"

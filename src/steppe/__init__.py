@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from steppe import measures as measures
     from steppe import optimizers as optimizers
     from steppe import plots as plots
-    from steppe import policies as policies
     from steppe import schedules as schedules
     from steppe.averaging.ema import EMA as EMA
     from steppe.averaging.lawa import LAWA as LAWA
@@ -31,20 +30,19 @@ if TYPE_CHECKING:
     from steppe.curvature.fisher import Fisher as Fisher
     from steppe.curvature.ggn import GGN as GGN
     from steppe.curvature.hessian import Hessian as Hessian
-    from steppe.curvature.layers import exact_diagonal as exact_diagonal
-    from steppe.curvature.layers import layer_traces as layer_traces
     from steppe.curvature.minimum_sharpness import (
         minimum_sharpness as minimum_sharpness,
     )
-    from steppe.curvature.tracking import SpectrumTracker as SpectrumTracker
+    from steppe.curvature.per_sample.traces import exact_diagonal as exact_diagonal
+    from steppe.curvature.per_sample.traces import layer_traces as layer_traces
     from steppe.landscapes.evaluate import landscape as landscape
-    from steppe.landscapes.subspaces import Line as Line
+    from steppe.landscapes.line import Line as Line
+    from steppe.linalg.angles import alignment as alignment
+    from steppe.linalg.angles import directional as directional
+    from steppe.linalg.angles import overlap as overlap
     from steppe.linalg.diagonal import diagonal as diagonal
     from steppe.linalg.lanczos import eigsh as eigsh
     from steppe.linalg.spectrum import spectrum as spectrum
-    from steppe.linalg.subspaces import alignment as alignment
-    from steppe.linalg.subspaces import directional as directional
-    from steppe.linalg.subspaces import overlap as overlap
     from steppe.linalg.trace import frobenius as frobenius
     from steppe.linalg.trace import trace as trace
     from steppe.measures import measure as measure
@@ -72,6 +70,7 @@ if TYPE_CHECKING:
     from steppe.results import Spectrum as Spectrum
     from steppe.results import Surface as Surface
     from steppe.sweeps import sweep as sweep
+    from steppe.tracking.tracker import SpectrumTracker as SpectrumTracker
 
 # The same names as above: a test compares the two.
 _HOMES = {
@@ -92,7 +91,7 @@ _HOMES = {
     "Hessian": "steppe.curvature.hessian",
     "LAWA": "steppe.averaging.lawa",
     "LPFSGD": "steppe.optimizers.lpf_sgd",
-    "Line": "steppe.landscapes.subspaces",
+    "Line": "steppe.landscapes.line",
     "LookSAM": "steppe.optimizers.looksam",
     "MSAM": "steppe.optimizers.msam",
     "NSGD": "steppe.optimizers.nsgd",
@@ -104,21 +103,21 @@ _HOMES = {
     "SWAD": "steppe.averaging.swad",
     "SmoothOut": "steppe.optimizers.smoothout",
     "Spectrum": "steppe.results",
-    "SpectrumTracker": "steppe.curvature.tracking",
+    "SpectrumTracker": "steppe.tracking.tracker",
     "Surface": "steppe.results",
     "VaSSO": "steppe.optimizers.vasso",
     "WSAM": "steppe.optimizers.wsam",
-    "alignment": "steppe.linalg.subspaces",
+    "alignment": "steppe.linalg.angles",
     "diagonal": "steppe.linalg.diagonal",
-    "directional": "steppe.linalg.subspaces",
+    "directional": "steppe.linalg.angles",
     "eigsh": "steppe.linalg.lanczos",
-    "exact_diagonal": "steppe.curvature.layers",
+    "exact_diagonal": "steppe.curvature.per_sample.traces",
     "frobenius": "steppe.linalg.trace",
     "landscape": "steppe.landscapes.evaluate",
-    "layer_traces": "steppe.curvature.layers",
+    "layer_traces": "steppe.curvature.per_sample.traces",
     "measure": "steppe.measures",
     "minimum_sharpness": "steppe.curvature.minimum_sharpness",
-    "overlap": "steppe.linalg.subspaces",
+    "overlap": "steppe.linalg.angles",
     "spectrum": "steppe.linalg.spectrum",
     "sweep": "steppe.sweeps",
     "trace": "steppe.linalg.trace",
@@ -134,7 +133,6 @@ _MODULES = (
     "measures",
     "optimizers",
     "plots",
-    "policies",
     "schedules",
 )
 __all__ = [*_HOMES, *_MODULES]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from steppe.errors import SettingError, check_count, check_range
-from steppe.parts import read_as
-from steppe.registry import Registry, Spec
+from steppe.registry.composed import read_as
+from steppe.registry.registry import Registry, Spec
 
 GATES: Registry[Spec] = Registry("gate", Spec)
 

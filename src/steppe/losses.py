@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError, SteppeError, brief
-from steppe.registry import one_line
+from steppe.registry.registry import one_line
 
 BatchLoss = Callable[[nn.Module, Any], Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, unreduced

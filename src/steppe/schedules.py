@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from steppe.errors import SettingError, check_numbers
-from steppe.parts import read_as
-from steppe.registry import Registry, Spec
+from steppe.registry.composed import read_as
+from steppe.registry.registry import Registry, Spec
 
 
 @runtime_checkable

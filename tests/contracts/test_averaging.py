@@ -18,7 +18,7 @@ import steppe
 from loops import base_step, identical, make_model, values
 from steppe.averaging import AVERAGES
 from steppe.errors import CheckpointError, SettingError, UsageError
-from steppe.registry import Entry
+from steppe.registry.registry import Entry
 
 STEPS = 7  # enough for every example to have something, and rings to be full
 

@@ -12,11 +12,11 @@ import problems
 from steppe.curvature.fisher import EmpiricalFisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.layers import exact_diagonal, layer_traces
 from steppe.curvature.minimum_sharpness import minimum_sharpness
+from steppe.curvature.per_sample.traces import exact_diagonal, layer_traces
 from steppe.errors import UsageError
 from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.subspaces import Line
+from steppe.landscapes.line import Line
 from steppe.linalg.diagonal import diagonal
 from steppe.linalg.lanczos import eigsh
 from steppe.linalg.trace import trace

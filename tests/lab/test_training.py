@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameError
-from steppe.registry import Choice
+from steppe.registry.registry import Choice
 from steppe_lab import datasets
 from steppe_lab.datasets import TensorSamples
 from steppe_lab.studies.trials import check_ready

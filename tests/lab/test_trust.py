@@ -10,7 +10,7 @@ import pytest
 from comparisons import comparison, row
 from steppe.errors import StoreError, TrustError
 from steppe.measures import MEASURES
-from steppe.registry import reading
+from steppe.registry.registry import reading
 from steppe_lab.cli import main
 from steppe_lab.reports.page import render
 from steppe_lab.reports.rows import to_csv

@@ -11,8 +11,8 @@ import problems
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
 from steppe.errors import SettingError, UsageError
-from steppe.linalg.algebra import Identity, operator
 from steppe.linalg.lanczos import eigsh
+from steppe.linalg.operators import Identity, operator
 
 A = problems.symmetric([3.0, 1.0, -0.5, 0.25])
 B = problems.symmetric([2.0, 1.5, 1.0, -4.0], seed=1)

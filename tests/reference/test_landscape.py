@@ -11,7 +11,7 @@ from torch import nn
 import problems
 from steppe.errors import DataError, SettingError
 from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.subspaces import Line
+from steppe.landscapes.line import Line
 from steppe.objective import Objective
 from steppe.parameters import flatten
 

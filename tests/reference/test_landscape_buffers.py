@@ -11,7 +11,7 @@ import problems
 from steppe.averaging import reestimate
 from steppe.errors import SettingError
 from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.subspaces import Line
+from steppe.landscapes.line import Line
 
 DATA = problems.vectors()
 

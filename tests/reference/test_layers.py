@@ -12,7 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import problems
-from steppe.curvature.layers import exact_diagonal, layer_traces, network_structure
+from steppe.curvature.per_sample.traces import (
+    exact_diagonal,
+    layer_traces,
+    network_structure,
+)
 from steppe.errors import DataError, SettingError, UsageError
 from steppe.objective import Objective
 
@@ -252,7 +256,9 @@ def test_pieces_of_any_size_give_the_same(name, size, monkeypatch):
     expected = dense_diagonal(objective)
     for module in ("outer_products", "per_sample"):
         monkeypatch.setattr(f"steppe.curvature.{module}.AT_ONCE", size)
-    monkeypatch.setattr("steppe.curvature.per_sample.Room.__init__.__defaults__", (0,))
+    monkeypatch.setattr(
+        "steppe.curvature.per_sample.gradients.Room.__init__.__defaults__", (0,)
+    )
     found = layer_traces(objective).by_tensor
     assert found == pytest.approx(by_tensor(objective, expected), rel=1e-8, abs=1e-12)
     torch.testing.assert_close(exact_diagonal(objective), expected, **CLOSE)

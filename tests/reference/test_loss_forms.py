@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import problems
 import steppe
-from steppe.curvature.layers import layer_traces
+from steppe.curvature.per_sample.traces import layer_traces
 from steppe.errors import DataError
 from steppe.objective import Objective
 

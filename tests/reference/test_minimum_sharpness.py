@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 import problems
 from steppe.curvature.minimum_sharpness import minimum_sharpness
-from steppe.curvature.programs import Term, descend, solve
 from steppe.errors import SettingError, UsageError
+from steppe.linalg.geometric_program import Term, descend, solve
 
 EXACT = {"rel": 1e-10}
 

@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import problems
-from steppe.curvature.outputs import (
+from steppe.curvature.products.context import twice_differentiable
+from steppe.curvature.products.loss_curvature import (
     cut,
     loss_factors,
     loss_hessian_times,
     sampled_gradients,
 )
-from steppe.curvature.precision import twice_differentiable
 from steppe.errors import DataError, UsageError
 from steppe.objective import Objective
 

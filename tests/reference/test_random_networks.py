@@ -10,7 +10,7 @@ import random_networks
 from steppe.curvature.fisher import Fisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.layers import exact_diagonal, layer_traces
+from steppe.curvature.per_sample.traces import exact_diagonal, layer_traces
 from steppe.errors import SteppeError
 from steppe.linalg.diagonal import diagonal
 from steppe.linalg.lanczos import eigsh

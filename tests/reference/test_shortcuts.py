@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import problems
+from steppe.curvature.double_backward.mode import Shortcuts
 from steppe.curvature.ggn import GGN
-from steppe.curvature.graphs import GradientGraph
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.shortcuts import Shortcuts
+from steppe.curvature.products.retained import GradientGraph
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 

@@ -7,7 +7,7 @@ import torch
 
 import problems
 from steppe.errors import SettingError
-from steppe.linalg.subspaces import alignment, directional, overlap
+from steppe.linalg.angles import alignment, directional, overlap
 
 
 def block(columns, seed=0, size=40):

@@ -12,12 +12,12 @@ import problems
 from steppe.curvature.fisher import EmpiricalFisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.layers import exact_diagonal, layer_traces
 from steppe.curvature.minimum_sharpness import minimum_sharpness
+from steppe.curvature.per_sample.traces import exact_diagonal, layer_traces
 from steppe.errors import UsageError
-from steppe.linalg.algebra import Identity, operator
 from steppe.linalg.diagonal import diagonal
 from steppe.linalg.lanczos import eigsh
+from steppe.linalg.operators import Identity, operator
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import frobenius, trace
 from steppe.objective import Objective

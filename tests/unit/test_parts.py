@@ -9,8 +9,9 @@ import pytest
 
 from steppe.errors import SettingError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
-from steppe.parts import part_registries, read_as
-from steppe.registry import Choice, Default, Registry, Spec
+from steppe.registry.composed import part_registries, read_as
+from steppe.registry.registry import Choice, Default, Registry, Spec
+from steppe.registry.settings_text import READERS, convert
 from steppe.schedules import (
     SCHEDULES,
     Cosine,
@@ -19,7 +20,6 @@ from steppe.schedules import (
     Proportional,
     Schedule,
 )
-from steppe.texts import READERS, convert
 
 
 class Door:

@@ -5,7 +5,7 @@ import torch
 
 import problems
 from steppe.errors import SettingError
-from steppe.perturb import (
+from steppe.noise import (
     filter_noise,
     filter_scales,
     gaussian_noise,

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from steppe.errors import SettingError, UnknownNameError
-from steppe.registry import Choice, Limit, MeasureSpec, OptimizerSpec, Registry
+from steppe.registry.registry import Choice, Limit, MeasureSpec, OptimizerSpec, Registry
 
 
 def registry():

@@ -11,7 +11,7 @@ from typing import Any
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, AverageSpec
 from steppe.averaging.batch_norm import reestimate
-from steppe.registry import discover
+from steppe.registry.registry import discover
 
 __all__ = ["AVERAGES", "AbstractAverage", "AverageSpec", "reestimate"]
 

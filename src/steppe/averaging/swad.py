@@ -23,7 +23,7 @@ from torch import nn
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
 from steppe.errors import SettingError, UsageError, check_count, check_number
-from steppe.saving import check_entries
+from steppe.stepping.state_dicts import check_entries
 
 
 @AVERAGES.add(

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import CheckpointError, SettingError, check_range
-from steppe.saving import reading
+from steppe.stepping.state_dicts import reading
 
 Group = Mapping[str, Any]
 

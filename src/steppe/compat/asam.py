@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 
 from steppe.compat.two_call import TwoCall
 from steppe.optimizers import asam, sam
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
 
 
 class _Minimizer:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from steppe.facade import Shown
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.wrapper import Shown
 
 
 class Front(Shown):

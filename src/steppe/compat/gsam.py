@@ -28,7 +28,7 @@ from steppe.compat.gsam_schedulers import Scheduler
 from steppe.errors import SettingError, UsageError
 from steppe.geometry import Adaptive
 from steppe.optimizers import gsam
-from steppe.saving import reading
+from steppe.stepping.state_dicts import reading
 
 
 class GSAM(Front):

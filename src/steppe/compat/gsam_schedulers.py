@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError
-from steppe.saving import check_entries
 from steppe.schedules import Cosine, Linear, Poly, Proportional, StepSchedule
+from steppe.stepping.state_dicts import check_entries
 
 
 @runtime_checkable

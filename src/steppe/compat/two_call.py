@@ -24,10 +24,10 @@ from torch.optim import Optimizer
 
 from steppe.compat.front import Front
 from steppe.errors import CheckpointError, SettingError, UsageError, check_range
-from steppe.keeping import Loop, is_over
 from steppe.optimizers import asam, sam
-from steppe.saving import reading
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.hooks.saved import Loop, is_over
+from steppe.stepping.state_dicts import reading
 
 Grads = list[Tensor | None]
 

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from steppe.curvature.gauss_newton import AbstractGaussNewton
-from steppe.curvature.graphs import Metric
-from steppe.curvature.operators import Settings
-from steppe.curvature.outputs import (
+from steppe.curvature.operator import Settings
+from steppe.curvature.products.loss_curvature import (
     Outputs,
     classes_along,
     cut,
@@ -27,6 +26,7 @@ from steppe.curvature.outputs import (
     outputs_on,
     sampled_gradients,
 )
+from steppe.curvature.products.retained import Metric
 from steppe.errors import SettingError, check_integer
 from steppe.losses import Likelihood
 from steppe.objective import Objective, check_objective

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from steppe.curvature.corrections import padded_tables
-from steppe.curvature.differences import JacobianDifferences
-from steppe.curvature.functional import JacobianMap
-from steppe.curvature.graphs import AbstractPart, JacobianGraph, Metric
-from steppe.curvature.operators import AbstractCurvature
+from steppe.curvature.double_backward.corrections import padded_tables
+from steppe.curvature.operator import AbstractCurvature
+from steppe.curvature.products.finite_differences import JacobianDifferences
+from steppe.curvature.products.functional import JacobianMap
+from steppe.curvature.products.retained import AbstractPart, JacobianGraph, Metric
 
 
 class AbstractGaussNewton(AbstractCurvature):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from steppe.curvature.gauss_newton import AbstractGaussNewton
-from steppe.curvature.graphs import Metric
-from steppe.curvature.outputs import cut, loss_hessian_times, outputs_on
+from steppe.curvature.products.loss_curvature import cut, loss_hessian_times, outputs_on
+from steppe.curvature.products.retained import Metric
 
 
 class GGN(AbstractGaussNewton):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from steppe.curvature.corrections import padded_tables
-from steppe.curvature.differences import GradientDifferences
-from steppe.curvature.functional import GradientMap
-from steppe.curvature.graphs import AbstractPart, GradientGraph
-from steppe.curvature.operators import AbstractCurvature
+from steppe.curvature.double_backward.corrections import padded_tables
+from steppe.curvature.operator import AbstractCurvature
+from steppe.curvature.products.finite_differences import GradientDifferences
+from steppe.curvature.products.functional import GradientMap
+from steppe.curvature.products.retained import AbstractPart, GradientGraph
 
 
 class Hessian(AbstractCurvature):

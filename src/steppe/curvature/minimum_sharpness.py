@@ -20,13 +20,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from steppe.curvature.layers import folded_traces, network_structure
-from steppe.curvature.outputs import cut
-from steppe.curvature.precision import twice_differentiable
-from steppe.curvature.programs import Solution, Term, descend, solve
-from steppe.curvature.structure import FIXED, Structure, Use, structure
-from steppe.curvature.uses import shift
+from steppe.curvature.per_sample.network_graph import FIXED, Structure, Use, structure
+from steppe.curvature.per_sample.rules import shift
+from steppe.curvature.per_sample.traces import folded_traces, network_structure
+from steppe.curvature.products.context import twice_differentiable
+from steppe.curvature.products.loss_curvature import cut
 from steppe.errors import SettingError, UsageError, check_count, check_positive
+from steppe.linalg.geometric_program import Solution, Term, descend, solve
 from steppe.objective import Objective, check_objective
 from steppe.results import Cost, Estimate
 

@@ -15,7 +15,7 @@ from steppe.geometry.largest import LargestEntry
 from steppe.geometry.layer_wise import LayerWise
 from steppe.geometry.preconditioned import Preconditioned
 from steppe.geometry.spectral import Spectral
-from steppe.registry import discover
+from steppe.registry.registry import discover
 
 __all__ = [
     "GEOMETRIES",

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steppe.group_settings import Bounds
-from steppe.parts import read_as
-from steppe.perturb import joint_norm
-from steppe.registry import Registry, Spec
+from steppe.noise import joint_norm
+from steppe.registry.composed import read_as
+from steppe.registry.registry import Registry, Spec
 from steppe.schedules import Schedule
-from steppe.weights import Weights
+from steppe.stepping.context import Weights
+from steppe.stepping.group_settings import Bounds
 
 GEOMETRIES: Registry[Spec] = Registry("geometry", Spec)
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from steppe.errors import SettingError, UsageError
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
-from steppe.group_settings import Bounds
-from steppe.perturb import joint_norm, scaled_
+from steppe.noise import joint_norm, scaled_
 from steppe.schedules import Schedule
-from steppe.weights import Weights
+from steppe.stepping.context import Weights
+from steppe.stepping.group_settings import Bounds
 
 
 @GEOMETRIES.add("adaptive", source="Kwon et al., 2021, arXiv:2102.11600")

@@ -12,8 +12,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from steppe.geometry.abstract import GEOMETRIES, Geometry
-from steppe.perturb import joint_norm, scaled_
-from steppe.weights import Weights
+from steppe.noise import joint_norm, scaled_
+from steppe.stepping.context import Weights
 
 
 @GEOMETRIES.add("l2", source="Foret et al., 2021, arXiv:2010.01412")

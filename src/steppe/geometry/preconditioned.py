@@ -14,8 +14,8 @@ from torch import Tensor
 
 from steppe.errors import UsageError, check_range
 from steppe.geometry.abstract import GEOMETRIES, Geometry
-from steppe.perturb import joint_norm, scaled_
-from steppe.weights import Weights
+from steppe.noise import joint_norm, scaled_
+from steppe.stepping.context import Weights
 
 
 @GEOMETRIES.add("preconditioned", source="Singh et al., 2025, arXiv:2502.02407")

@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 
 from steppe.errors import UsageError
-from steppe.facade import Shown
 from steppe.integrations.window import Piece, pieces, steppe_optimizer
 from steppe.parameters import MetricSnapshot, metrics_in
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.wrapper import Shown
 
 
 def step(optimizer: Any) -> None:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from steppe.errors import UsageError
 from steppe.integrations.accelerate import synchronised, weighted
 from steppe.integrations.window import pieces, steppe_optimizer
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
 
 MicroBatch = tuple[dict[str, Any], Any]  # inputs, and num_items_in_batch
 

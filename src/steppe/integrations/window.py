@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from steppe.landscapes.buffers import (
     mode_of,
     shapes,
 )
-from steppe.landscapes.subspaces import Line
+from steppe.landscapes.line import Line
 from steppe.objective import Objective, check_objective
 from steppe.parameters import copy_, displace_, overwrite_, restored
 from steppe.results import Cost, Surface

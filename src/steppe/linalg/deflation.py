@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steppe.linalg.krylov import Krylov
-from steppe.linalg.operator import (
+from steppe.linalg.protocols import (
     LinearOperator,
     agreed,
     check_drawn,

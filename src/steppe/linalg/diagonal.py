@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_positive
-from steppe.linalg.operator import (
+from steppe.linalg.protocols import (
     LinearOperator,
     agreed,
     check_drawn,

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steppe.linalg.operator import (
+from steppe.linalg.protocols import (
     LinearOperator,
     agreed,
     check_symmetry,

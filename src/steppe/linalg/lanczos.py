@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_integer, check_positive
 from steppe.linalg.krylov import Krylov
-from steppe.linalg.operator import (
+from steppe.linalg.protocols import (
     LinearOperator,
     check_tensor,
     described,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from steppe.linalg.krylov import Krylov
-from steppe.linalg.operator import LinearOperator, agreed
+from steppe.linalg.protocols import LinearOperator, agreed
 from steppe.results import Estimate, Measure, spread
 
 ISOLATED = 0.01  # residual as a share of the gap: the pair blends no neighbours

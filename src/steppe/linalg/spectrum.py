@@ -19,7 +19,7 @@ import torch
 from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import Draws
 from steppe.linalg.krylov import Krylov
-from steppe.linalg.operator import (
+from steppe.linalg.protocols import (
     LinearOperator,
     described,
     dimension,

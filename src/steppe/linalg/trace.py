@@ -18,7 +18,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import STEPS, Draws, named_parts, space
-from steppe.linalg.operator import (
+from steppe.linalg.protocols import (
     LinearOperator,
     described,
     dimension,

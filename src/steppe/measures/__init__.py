@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from steppe.errors import SettingError, SteppeError, brief, check_integer
-from steppe.linalg.operator import check_generator
+from steppe.linalg.protocols import check_generator
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective, check_objective
-from steppe.registry import Choice, discover, one_line
+from steppe.registry.registry import Choice, discover, one_line
 from steppe.results import Estimate
 
 __all__ = ["MEASURES", "AbstractMeasure", "build", "measure", "refused"]

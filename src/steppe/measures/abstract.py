@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from steppe.objective import Objective
-from steppe.registry import Choice, MeasureSpec, Registry
+from steppe.registry.registry import Choice, MeasureSpec, Registry
 from steppe.results import Estimate
 
 MEASURES: Registry[MeasureSpec] = Registry("measure", MeasureSpec)

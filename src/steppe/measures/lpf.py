@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_positive
-from steppe.linalg.operator import seeded
+from steppe.linalg.protocols import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.noise import filter_noise, gaussian_noise
 from steppe.objective import Objective, check_objective
 from steppe.parameters import displace_, overwrite_, restored
-from steppe.perturb import filter_noise, gaussian_noise
 from steppe.results import Cost, Estimate
 
 NOISES = {"filter": filter_noise, "raw": gaussian_noise}

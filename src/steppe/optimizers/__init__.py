@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from steppe.registry import discover
-from steppe.stepping import OPTIMIZERS, AbstractOptimizer
+from steppe.registry.registry import discover
+from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
 
 __all__ = ["OPTIMIZERS", "AbstractOptimizer"]
 

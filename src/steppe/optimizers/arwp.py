@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import check_range
-from steppe.perturb import filter_noise
-from steppe.policies import RandomPolicies
-from steppe.registry import Limit
+from steppe.noise import filter_noise
+from steppe.optimizers.families.noise import AbstractMixture
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.smoothing import AbstractMixture
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import Weights
+from steppe.stepping.context import Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import RandomPolicies
 
 
 def row_sums(grads: Sequence[Tensor]) -> list[Tensor]:
@@ -82,7 +82,7 @@ class ARWP(AbstractMixture):
         beta: what remains of F from step to step, in [0, 1].
         batches: "halves" of the batch for the two gradients, or "whole".
         policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
-            monitor: see `steppe.policies.RandomPolicies`.
+            monitor: see `RandomOptions`.
     """
 
     bounds: ClassVar = {**AbstractMixture.bounds, "eta": (0.0, math.inf)}

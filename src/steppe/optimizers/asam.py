@@ -15,13 +15,13 @@ from typing import Literal, Unpack
 
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
 from steppe.geometry import Adaptive
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 
 @OPTIMIZERS.add(
@@ -48,7 +48,7 @@ class ASAM(AbstractAscent):
             `steppe.geometry.Adaptive`.
         p: "2", or "inf" for rho T sign(g).
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
     """
 
     def __init__(

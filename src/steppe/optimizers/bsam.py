@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from steppe.combination import aligned
 from steppe.errors import SettingError, check_range
+from steppe.noise import gaussian_noise, joint_norm
+from steppe.optimizers.families.gradients import aligned
 from steppe.parameters import copy_
-from steppe.perturb import gaussian_noise, joint_norm
-from steppe.policies import RandomPolicies
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS, AbstractOptimizer
-from steppe.weights import WHOLE, Plan, Weights
+from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
+from steppe.stepping.options import RandomPolicies
 
 
 @OPTIMIZERS.add(
@@ -65,7 +65,7 @@ class BSAM(AbstractOptimizer):
         beta2: what remains of s from step to step, in [0, 1].
         precision: s before the first step, > 0.
         policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
-            monitor: see `steppe.policies.RandomPolicies`; with a `GradScaler`, pass it.
+            monitor: see `RandomOptions`; with a `GradScaler`, pass it.
 
     Raises:
         SettingError: a base that does more than w - lr p.grad.

@@ -20,14 +20,14 @@ from typing import ClassVar, Unpack
 import torch
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import aligned
 from steppe.geometry import Geometry
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import aligned
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import WHOLE, Plan, Weights
+from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 
 @OPTIMIZERS.add(
@@ -60,7 +60,7 @@ class CRSAM(AbstractAscent):
             SAM.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
     """
 
     bounds: ClassVar = {

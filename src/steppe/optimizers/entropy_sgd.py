@@ -29,15 +29,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.combination import add_
 from steppe.errors import check_count, check_range
-from steppe.facade import check_minimizes
-from steppe.perturb import gaussian_noise, joint_norm
-from steppe.policies import RandomPolicies
-from steppe.registry import Limit
+from steppe.noise import gaussian_noise, joint_norm
+from steppe.optimizers.families.gradients import add_
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS, AbstractOptimizer
-from steppe.weights import FINAL, Plan, Position, Request, Weights
+from steppe.stepping.context import FINAL, Plan, Position, Request, Weights
+from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
+from steppe.stepping.options import RandomPolicies
+from steppe.stepping.wrapper import check_minimizes
 
 
 @OPTIMIZERS.add(
@@ -94,7 +94,7 @@ class EntropySGD(AbstractOptimizer):
         momentum_includes_coupling: whether the pull gamma (x - w) enters the inner
             momentum, or is added to it afterwards.
         policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
-            monitor: see `steppe.policies.RandomPolicies`; with a `GradScaler`, pass it.
+            monitor: see `RandomOptions`; with a `GradScaler`, pass it.
             Running statistics are those of all passes unless told otherwise.
     """
 

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import renewed_mean
 from steppe.geometry import Geometry
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import renewed_mean
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 MEAN = "mean_gradient"
 
@@ -58,7 +58,7 @@ class FSAM(AbstractAscent):
             authors use 0.6 to 0.95.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`. Every loop of `accumulate=True` counts
+            `OptimizerOptions`. Every loop of `accumulate=True` counts
             as a step of the mean.
     """
 

@@ -18,15 +18,15 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import add_, aligned, nonzero, overlap, times_
 from steppe.errors import SettingError
 from steppe.geometry import Geometry
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import add_, aligned, nonzero, overlap, times_
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import WHOLE, Plan, Weights
+from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 
 @OPTIMIZERS.add(
@@ -65,7 +65,7 @@ class GSAM(AbstractAscent):
             it an alpha of 0 gives the base.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
     """
 
     bounds: ClassVar = {**AbstractAscent.bounds, "alpha": (0.0, math.inf)}

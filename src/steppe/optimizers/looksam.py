@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import aligned, nonzero, overlap, times_
 from steppe.errors import check_count
 from steppe.geometry import Geometry
-from steppe.perturb import joint_norm
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.noise import joint_norm
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import aligned, nonzero, overlap, times_
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import WHOLE, Plan, Weights
+from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 LOOKED = "looked"  # number of completed steps when SAM's gradient was last taken
 
@@ -59,7 +59,7 @@ class LookSAM(AbstractAscent):
         k: steps from one of SAM's to the next, >= 1. 1 gives SAM.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`. With `accumulate=True` the part of the
+            `OptimizerOptions`. With `accumulate=True` the part of the
             last micro-batch is remembered, with several processes each one's own.
     """
 

@@ -18,13 +18,13 @@ from typing import ClassVar, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.perturb import filter_noise
-from steppe.policies import RandomPolicies
-from steppe.registry import Limit
+from steppe.noise import filter_noise
+from steppe.optimizers.families.noise import AbstractSmoothing
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.smoothing import AbstractSmoothing
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import Weights
+from steppe.stepping.context import Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import RandomPolicies
 
 
 @OPTIMIZERS.add(
@@ -55,7 +55,7 @@ class LPFSGD(AbstractSmoothing):
             schedule of it; the authors raise it along `CosineIncrease`.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
         policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
-            monitor: see `steppe.policies.RandomPolicies`; running statistics are those
+            monitor: see `RandomOptions`; running statistics are those
             of all passes unless told otherwise, as in the authors' code.
     """
 

@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError
-from steppe.perturb import joint_norm, scaled_
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.noise import joint_norm, scaled_
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS, AbstractOptimizer
-from steppe.weights import FINAL, Plan, Weights
+from steppe.stepping.context import FINAL, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
+from steppe.stepping.options import Policies
 
 # What optimizers call their momentum, and what makes it point downhill.
 MOMENTA = {"momentum_buffer": -1.0, "exp_avg": -1.0, "displacement": 1.0}
@@ -54,7 +54,7 @@ class MSAM(AbstractOptimizer):
         rho: radius of the ball, in the units of the parameters (L2 norm over all of
             them together), >= 0, or a schedule of it. 0 gives back the base.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
 
     Raises:
         SettingError: a base whose momentum is 0.

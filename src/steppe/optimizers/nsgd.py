@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError, check_count
+from steppe.noise import joint_dot, joint_norm
 from steppe.parameters import unflatten
-from steppe.perturb import joint_dot, joint_norm
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS, AbstractOptimizer
-from steppe.weights import AFTER_STEP, FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import AFTER_STEP, FINAL, WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
+from steppe.stepping.options import Policies
 
 Directions = Tensor | Sequence[Sequence[Tensor]]
 Provider = Callable[[int], Directions | None]
@@ -69,7 +69,7 @@ class NSGD(AbstractOptimizer):
         type: what is corrected: the "displacement", the "gradient" before the base
             sees it, or "both".
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
     """
 
     bounds: ClassVar = {"gamma": (0.0, math.inf)}

@@ -15,14 +15,14 @@ from typing import ClassVar, Unpack
 
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import aligned, mix_
 from steppe.geometry import Geometry
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import aligned, mix_
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import WHOLE, Plan, Weights
+from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 
 @OPTIMIZERS.add(
@@ -54,7 +54,7 @@ class PGN(AbstractAscent):
             base, 1 gives SAM; above 1 the penalty is larger than SAM's.
         geometry: what uphill means, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
     """
 
     bounds: ClassVar = {**AbstractAscent.bounds, "alpha": (0.0, math.inf)}

@@ -17,13 +17,13 @@ from typing import Literal, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.perturb import filter_noise
-from steppe.policies import RandomPolicies
-from steppe.registry import Limit
+from steppe.noise import filter_noise
+from steppe.optimizers.families.noise import AbstractMixture
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.smoothing import AbstractMixture
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import Weights
+from steppe.stepping.context import Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import RandomPolicies
 
 
 @OPTIMIZERS.add(
@@ -62,7 +62,7 @@ class RWP(AbstractMixture):
             [0, 1], or a schedule of it.
         batches: "halves", or "whole" to take both gradients on the whole batch.
         policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
-            monitor: see `steppe.policies.RandomPolicies`.
+            monitor: see `RandomOptions`.
     """
 
     def __init__(

@@ -16,14 +16,14 @@ from typing import Unpack
 
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
 from steppe.errors import check_count
 from steppe.geometry import Geometry
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 
 @OPTIMIZERS.add(
@@ -47,7 +47,7 @@ class SAM(AbstractAscent):
             uphill, and a step costs n + 1 gradients.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`.
+            `OptimizerOptions`.
 
     Example:
         >>> import torch

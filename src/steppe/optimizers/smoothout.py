@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError
-from steppe.perturb import UniformScale, uniform_noise
-from steppe.policies import RandomPolicies
-from steppe.registry import Limit
+from steppe.noise import UniformScale, uniform_noise
+from steppe.optimizers.families.noise import AbstractSmoothing
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.smoothing import AbstractSmoothing
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import Weights
+from steppe.stepping.context import Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import RandomPolicies
 
 
 @OPTIMIZERS.add(
@@ -62,7 +62,7 @@ class SmoothOut(AbstractSmoothing):
         scale: which noise.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
         policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
-            monitor: see `steppe.policies.RandomPolicies`; running statistics are those
+            monitor: see `RandomOptions`; running statistics are those
             of all passes unless told otherwise. The authors leave normalisation layers
             unblurred by choice: here, put them into a group with `perturb=False`.
     """

@@ -16,14 +16,14 @@ from typing import ClassVar, Unpack
 
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import renewed_mean
 from steppe.geometry import Geometry
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import renewed_mean
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 MEAN = "mean_gradient"
 
@@ -52,7 +52,7 @@ class VaSSO(AbstractAscent):
             of it. 1 gives back SAM; 0 keeps the first direction for good.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`. Every loop of `accumulate=True` counts
+            `OptimizerOptions`. Every loop of `accumulate=True` counts
             as a step of the mean.
     """
 

@@ -15,16 +15,16 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch.optim import Optimizer
 
-from steppe.ascent import AbstractAscent
-from steppe.combination import aligned, mix_
 from steppe.errors import SettingError
 from steppe.geometry import Geometry
-from steppe.perturb import joint_norm
-from steppe.policies import Policies
-from steppe.registry import Limit
+from steppe.noise import joint_norm
+from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.optimizers.families.gradients import aligned, mix_
+from steppe.registry.registry import Limit
 from steppe.schedules import Schedule
-from steppe.stepping import OPTIMIZERS
-from steppe.weights import AFTER_STEP, WHOLE, Plan, Weights
+from steppe.stepping.context import AFTER_STEP, WHOLE, Plan, Weights
+from steppe.stepping.driver import OPTIMIZERS
+from steppe.stepping.options import Policies
 
 
 @OPTIMIZERS.add(
@@ -61,7 +61,7 @@ class WSAM(AbstractAscent):
             For SGD without momentum the two are the same.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
-            `steppe.policies.Policies`. The decoupled form adds gradients to
+            `OptimizerOptions`. The decoupled form adds gradients to
             weights: with a `GradScaler` give it as `scaler`.
     """
 

@@ -89,7 +89,7 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        from steppe.registry import unknown_name
+        from steppe.registry.registry import unknown_name
 
         raise unknown_name("verb", verb, (*VERBS, "--help", VERSION))
     from steppe_lab.cli.parsing import parse

@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe.registry import NOT_GIVEN, Registry
+from steppe.registry.registry import NOT_GIVEN, Registry
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
 
@@ -44,7 +44,7 @@ class Args(Arguments):
 def run(args: Args, results: TextIO) -> int:
     """Print the registries; parts are values of settings: schedules, gates, balls."""
     from steppe.measures import MEASURES
-    from steppe.parts import part_registries
+    from steppe.registry.composed import part_registries
     from steppe_lab.training.recipe import CHOICES
 
     kinds: dict[str, list[Registry[Any]]] = {

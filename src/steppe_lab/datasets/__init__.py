@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from steppe.errors import DataError, SteppeError
-from steppe.registry import Choice, discover, is_code, one_line
+from steppe.registry.registry import Choice, discover, is_code, one_line
 from steppe_lab.datasets.dataset import DATASETS, Dataset, DataSpec
 from steppe_lab.datasets.samples import (
     AbstractSamples,

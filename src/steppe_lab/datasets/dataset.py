@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe.registry import Registry, Spec
+from steppe.registry.registry import Registry, Spec
 from steppe_lab.datasets.samples import AbstractSamples
 
 

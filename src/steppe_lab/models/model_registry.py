@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from steppe.errors import SettingError, SteppeError
-from steppe.registry import Choice, Registry, Spec, is_code
+from steppe.registry.registry import Choice, Registry, Spec, is_code
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from steppe.errors import StoreError
-from steppe.registry import is_code
+from steppe.registry.registry import is_code
 from steppe_lab.datasets import DATASETS
 from steppe_lab.reports.page import render
 from steppe_lab.reports.rows import to_csv

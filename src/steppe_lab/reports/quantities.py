@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steppe.measures import MEASURES
-from steppe.registry import MeasureSpec
+from steppe.registry.registry import MeasureSpec
 from steppe_lab.studies.compare import Comparison, Row
 from steppe_lab.tasks import TASKS, AbstractTask, Metric
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from steppe.registry import Choice
+from steppe.registry.registry import Choice
 from steppe_lab.reports.quantities import BASE_LOSS
 from steppe_lab.studies.compare import Comparison, Row
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry import reading, unknown_name
+from steppe.registry.registry import reading, unknown_name
 from steppe_lab.studies.files import read_record, write_record
 from steppe_lab.studies.local import run_local
 from steppe_lab.studies.progress import Progress, Watch

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steppe.measures import MEASURES, build
-from steppe.registry import Choice, is_code
+from steppe.registry.registry import Choice, is_code
 from steppe_lab.training.plain_settings import SEEDS
 from steppe_lab.training.recipe import Recipe, code_of
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from steppe.curvature.fisher import EmpiricalFisher, Fisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.layers import layer_traces
-from steppe.curvature.operators import AbstractCurvature
+from steppe.curvature.operator import AbstractCurvature
+from steppe.curvature.per_sample.traces import layer_traces
 from steppe.errors import DataError, SettingError, UsageError
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import trace

@@ -27,10 +27,10 @@ from steppe.errors import (
     StoreError,
 )
 from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.subspaces import Line
+from steppe.landscapes.line import Line
 from steppe.measures import build, measure, refused
 from steppe.objective import Objective
-from steppe.registry import Choice, is_code, one_line
+from steppe.registry.registry import Choice, is_code, one_line
 from steppe.results import Estimate, Surface
 from steppe_lab import datasets
 from steppe_lab.datasets import Split

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steppe.errors import SteppeError, StoreError, UsageError
-from steppe.registry import one_line, reading
+from steppe.registry.registry import one_line, reading
 from steppe_lab.studies.files import write_atomically
 from steppe_lab.studies.leases import Lease
 from steppe_lab.studies.store import Failure, Store

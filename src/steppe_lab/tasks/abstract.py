@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from steppe.registry import Registry, Spec
+from steppe.registry.registry import Registry, Spec
 
 TASKS: Registry[Spec] = Registry("task", Spec)
 Reduction = Literal["mean", "sum", "none"]

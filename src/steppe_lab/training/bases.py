@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 
 from steppe.bases import PHB, AdaBound, AdaShift
 from steppe.errors import SettingError
-from steppe.group_settings import Bounds
-from steppe.registry import Registry, Spec
-from steppe.stepping import AbstractOptimizer
-from steppe.weights import WHOLE, Plan, Weights
+from steppe.registry.registry import Registry, Spec
+from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.group_settings import Bounds
 
 BASES: Registry[Spec] = Registry("base optimizer", Spec)
 

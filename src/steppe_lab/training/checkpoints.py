@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from steppe.errors import CheckpointError, SettingError, SteppeError, TrustError
-from steppe.registry import reading
+from steppe.registry.registry import reading
 from steppe_lab.training.foreign import complaint
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 

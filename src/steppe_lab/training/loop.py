@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from steppe.averaging import AVERAGES, AbstractAverage
 from steppe.errors import SettingError, SteppeError
 from steppe.schedules import StepSchedule
-from steppe.stepping import AbstractOptimizer
+from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
 from steppe_lab.tasks import TASKS, AbstractTask

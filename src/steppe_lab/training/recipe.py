@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from steppe.averaging import AVERAGES, AbstractAverage, reestimate
 from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry import Choice, Registry, is_code, one_line, unknown_name
+from steppe.registry.registry import Choice, Registry, is_code, one_line, unknown_name
 from steppe.schedules import Cosine, MultiStep, StepSchedule
 from steppe_lab.datasets import DATASETS, AbstractSamples, Selection
 from steppe_lab.datasets.samples import on_device

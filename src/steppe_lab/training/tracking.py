@@ -19,12 +19,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.tracking import SpectrumTracker, Unit
 from steppe.errors import SettingError, install
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry import Choice, Registry, Spec, unknown_name
-from steppe.texts import pairs
+from steppe.registry.registry import Choice, Registry, Spec, unknown_name
+from steppe.registry.settings_text import pairs
+from steppe.tracking.tracker import SpectrumTracker, Unit
 from steppe_lab.datasets import Split
 from steppe_lab.models.model_registry import at_least
 from steppe_lab.tasks import TASKS, AbstractTask

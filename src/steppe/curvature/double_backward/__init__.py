@@ -1,0 +1,1 @@
+"""Faster double-backward rules for selected layers."""

@@ -1,0 +1,312 @@
+"""Second derivatives of convolutions and batch norm at the cost of the first ones.
+
+Both are A(x, w) + b, with A linear in the input x and in the weight w (batch norm where
+its statistics are constants). The backward pass is then linear in each of its
+arguments too, and the derivatives of what it gives are A and the backward pass again,
+with other arguments: for <h, A'_x(g, w)> + <v, A'_w(g, x)>
+
+    by g: A(h, w) + A(x, v);    by x: A'_x(g, v);    by w: A'_w(g, h).
+
+torch finds the same numbers in longer ways: those of a convolution by convolutions with
+kernels as large as the picture, those of batch norm by a dozen elementwise passes.
+
+Source: Pearlmutter, 1994, doi:10.1162/neco.1994.6.1.147, for these layers.
+
+Shape letters: B rows, I and C channels in and out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steppe.curvature.double_backward.engine import Rule, applied, transformed, wanted
+
+Pulled = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weight, bias
+
+
+class AbstractBilinear(ABC):
+    """A map of an input and a weight, linear in each but for a constant offset.
+
+    `fixed` are tensors that it takes beside these two, without a derivative.
+    """
+
+    @abstractmethod
+    def times(
+        self, x: Tensor, w: Tensor | None, b: Tensor | None, *fixed: Tensor
+    ) -> Tensor:
+        """A(x, w) + b, shape (B, C, *)."""
+
+    @abstractmethod
+    def pull(
+        self,
+        looked_for: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *fixed: Tensor,
+    ) -> Pulled:
+        """Derivatives of <g, A(x, w) + b> by x, w and b, those looked for."""
+
+    @abstractmethod
+    def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
+        """What `fixed` has to be for the same map of x without its offset."""
+
+
+@dataclass(frozen=True)
+class Convolution(AbstractBilinear):
+    """Convolution, with torch's settings in the order of its operations."""
+
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    transposed: bool
+    output_padding: list[int]
+    groups: int
+
+    @classmethod
+    def of(
+        cls,
+        dims: int,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+        output_padding: Any = None,
+    ) -> Self:
+        """From settings that are one number, or one for each of `dims` dimensions."""
+        return cls(
+            stride=_each(stride, dims),
+            padding=_each(padding, dims),
+            dilation=_each(dilation, dims),
+            transposed=output_padding is not None,
+            output_padding=_each(output_padding or 0, dims),
+            groups=groups,
+        )
+
+    def times(
+        self, x: Tensor, w: Tensor | None, b: Tensor | None, *_: Tensor
+    ) -> Tensor:
+        found: Tensor = torch.ops.aten.convolution(x, w, b, *vars(self).values())
+        return found
+
+    def pull(
+        self,
+        looked_for: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *_: Tensor,
+    ) -> Pulled:
+        found: Pulled = torch.ops.aten.convolution_backward(
+            g, x, w, [g.shape[1]], *vars(self).values(), list(looked_for)
+        )
+        # In one dimension torch may give what was not asked for, in another shape.
+        by_x, by_w, by_b = map(_only, found, looked_for)
+        return by_x, by_w, by_b
+
+    def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
+        return fixed
+
+
+@dataclass(frozen=True)
+class BatchNorm(AbstractBilinear):
+    """Batch norm with constant mean and variance, each of shape (C,)."""
+
+    eps: float
+
+    def times(
+        self, x: Tensor, w: Tensor | None, b: Tensor | None, *fixed: Tensor
+    ) -> Tensor:
+        mean, variance = fixed
+        settings = (False, 0.0, self.eps)
+        return torch.native_batch_norm(x, w, b, mean, variance, *settings)[0]
+
+    def pull(
+        self,
+        looked_for: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *fixed: Tensor,
+    ) -> Pulled:
+        of_batch = (g.new_empty(0), g.new_empty(0))
+        found: Pulled = torch.ops.aten.native_batch_norm_backward(
+            g, x, w, *fixed, *of_batch, False, self.eps, list(looked_for)
+        )
+        return found
+
+    def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
+        mean, variance = fixed
+        return torch.zeros_like(mean), variance
+
+
+class Bilinear(torch.autograd.Function):
+    """A(x, w) + b."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        op: AbstractBilinear,
+        x: Tensor,
+        w: Tensor | None,
+        b: Tensor | None,
+        *fixed: Tensor,
+    ) -> Tensor:
+        ctx.op = op
+        ctx.given = (True, w is not None, b is not None)
+        ctx.unneeded = (None,) * len(fixed)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, w, *fixed)
+        return op.times(x, w, b, *fixed)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        (g,) = grads
+        looked_for = wanted(ctx, ctx.given, 1)
+        if g is None or not any(looked_for):
+            return None, None, None, None, *ctx.unneeded
+        given = (looked_for, g, *ctx.saved_tensors)
+        if transformed(g):
+            return None, *ctx.op.pull(*given), *ctx.unneeded
+        return None, *applied(BilinearPull, ctx.op, *given), *ctx.unneeded
+
+
+class BilinearPull(torch.autograd.Function):
+    """The derivatives of <g, A(x, w) + b> by x, w and b."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        op: AbstractBilinear,
+        looked_for: Sequence[bool],
+        g: Tensor,
+        x: Tensor,
+        w: Tensor | None,
+        *fixed: Tensor,
+    ) -> Pulled:
+        ctx.op = op
+        ctx.unneeded = (None,) * len(fixed)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(g, x, w, *fixed)
+        return op.pull(looked_for, g, x, w, *fixed)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        h, v, c = grads
+        g, x, w, *fixed = ctx.saved_tensors
+        by_g, by_x, by_w = wanted(ctx, (True, True, w is not None), 2)
+        tangents = ctx.op.of_tangents(*fixed)
+        terms = []
+        if by_g and h is not None:
+            terms.append(ctx.op.times(h, w, None, *tangents))
+        if by_g and v is not None:
+            terms.append(ctx.op.times(x, v, c, *fixed))
+        elif by_g and c is not None:
+            terms.append(c.view(1, -1, *[1] * (g.dim() - 2)).expand_as(g))
+        along = sum(terms[1:], terms[0]) if terms else None
+        pulled = (by_x and v is not None, by_w and h is not None, False)
+        found: Sequence[Tensor | None] = (None, None)
+        if any(pulled):
+            # What stands in for an argument that is missing gives its shape alone.
+            h, v = x if h is None else h, w if v is None else v
+            found = ctx.op.pull(pulled, g, h, v, *tangents)
+        return None, None, along, found[0], found[1], *ctx.unneeded
+
+
+def _only(found: Tensor | None, looked_for: bool) -> Tensor | None:
+    return found if looked_for else None
+
+
+def _apply(op: AbstractBilinear, *given: Tensor | None) -> Tensor:
+    found: Tensor = applied(Bilinear, op, *given)
+    return found
+
+
+def _convolution(dims: int) -> Rule:
+    def convolve(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor | None:
+        if padding == "valid":
+            padding = 0
+        if isinstance(padding, str) or not _batched(input, weight, dims):
+            return None
+        op = Convolution.of(dims, stride, padding, dilation, groups)
+        return _apply(op, input, weight, bias)
+
+    return convolve
+
+
+def _transposed(dims: int) -> Rule:
+    def convolve(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Tensor | None:
+        if not _batched(input, weight, dims):
+            return None
+        op = Convolution.of(dims, stride, padding, dilation, groups, output_padding)
+        return _apply(op, input, weight, bias)
+
+    return convolve
+
+
+def _batched(input: Tensor, weight: Tensor, dims: int) -> bool:
+    return input.dim() == weight.dim() == dims + 2
+
+
+def _each(number: Any, dims: int) -> list[int]:
+    """One number for each dimension."""
+    several = isinstance(number, list | tuple)
+    numbers = list(number) if several else [int(number)]
+    return numbers * dims if len(numbers) == 1 else numbers
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,  # noqa: ARG001
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    fixed = (running_mean, running_var)
+    if any(t.requires_grad for t in fixed) or input.dim() < 2:
+        return None
+    if any(
+        t is not None and t.shape != input.shape[1:2] for t in (weight, bias, *fixed)
+    ):
+        return None
+    return _apply(BatchNorm(eps), input, weight, bias, *fixed)
+
+
+RULES: dict[Any, Rule] = {
+    torch.conv1d: _convolution(1),
+    torch.conv2d: _convolution(2),
+    torch.conv3d: _convolution(3),
+    torch.conv_transpose1d: _transposed(1),
+    torch.conv_transpose2d: _transposed(2),
+    torch.conv_transpose3d: _transposed(3),
+    F.batch_norm: _batch_norm,
+}

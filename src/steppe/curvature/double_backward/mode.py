@@ -1,0 +1,72 @@
+"""Where torch's second derivatives take a detour, others in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import DeviceContext
+
+from steppe.curvature.double_backward import activations, convolution, layer_norm
+from steppe.curvature.double_backward.corrections import corrected
+
+# A rule takes what torch's function takes, and leaves a call to it by None.
+RULES = {**convolution.RULES, **activations.RULES, **layer_norm.RULES}
+# Tells the innermost hooks on saved tensors; from torch 2.8 on.
+HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+
+
+class Shortcuts(TorchFunctionMode):
+    """While it is entered, layers that have a rule get its second derivatives.
+
+    Those that torch gets wrong are always corrected. Of the others, what is out of the
+    ordinary is left to torch: autocast, compiled parts, transforms of `torch.func`,
+    forward derivatives, tensor subclasses, complex numbers, mixed dtypes, empty inputs,
+    calls that another mode is to see; also what checkpointing would compute again,
+    during a backward pass that this does not reach. Before torch 2.8 it is everything.
+    """
+
+    def __enter__(self) -> Self:
+        self._hooks = None if HOOKS is None else HOOKS(True)
+        modes: Any = torch.overrides._get_current_function_mode_stack
+        self._alone = all(isinstance(m, DeviceContext | Shortcuts) for m in modes())
+        enter: Any = super().__enter__
+        enter()
+        return self
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        rule = RULES.get(func)
+        if rule and self._reaches() and _ordinary((*args, *kwargs.values())):
+            found = rule(*args, **kwargs)
+            if found is not None:
+                return found
+        found = corrected(func, args, kwargs)
+        return func(*args, **kwargs) if found is None else found
+
+    def _reaches(self) -> bool:
+        """Whether nobody else takes over a call or what is saved for its backward."""
+        if HOOKS is None or not self._alone or torch.compiler.is_dynamo_compiling():
+            return False
+        return bool(HOOKS(True) == self._hooks)
+
+
+def _ordinary(arguments: Iterable[Any]) -> bool:
+    """Whether the tensors are plain ones of one dtype, whose derivative is wanted."""
+    tensors = [each for each in arguments if isinstance(each, Tensor)]
+    return (
+        torch.is_grad_enabled()
+        and any(t.requires_grad for t in tensors)
+        and all(type(t) in (Tensor, nn.Parameter) for t in tensors)
+        and len({t.dtype for t in tensors}) == 1
+        and all(t.layout == torch.strided and t.numel() for t in tensors)
+        and tensors[0].is_floating_point()
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch.is_autocast_enabled(tensors[0].device.type)
+        and not torch._C._are_functorch_transforms_active()
+    )

@@ -1,0 +1,1 @@
+"""Sums over samples, layer by layer: traces, diagonals, outer products of gradients."""

@@ -1,0 +1,222 @@
+"""How the gradients of single samples follow from each use of a parameter.
+
+The network's own graph holds all that is needed: what every operation saved for its
+backward pass, and the gradients that arrive at its output.
+
+Shape letters: B samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+from steppe.curvature.per_sample.gradients import (
+    AbstractGradients,
+    Gathered,
+    Layout,
+    Reduced,
+    Room,
+    layouts,
+)
+from steppe.curvature.per_sample.network_graph import Use, operation, shape_of
+from steppe.curvature.per_sample.outer_products import (
+    Convolution,
+    Linear,
+    TransposedConvolution,
+)
+from steppe.errors import UsageError
+
+Shape = tuple[int, ...]
+ALTERNATIVE = "leave it out with params=, or use trace(GGN(objective))"
+
+
+def gradients_at(z: Tensor, nodes: Sequence[Node], seed: Tensor) -> list[Tensor | None]:
+    """Gradients by the outputs of operations, None where z does not depend on one.
+
+    Args:
+        z: outputs of the model with their graph, which is kept.
+        nodes: the operations.
+        seed: gradient by z, shaped like it.
+    """
+    if not nodes:
+        return []
+    edges = [GradientEdge(node, 0) for node in nodes]
+    found = torch.autograd.grad(z, edges, seed, retain_graph=True, allow_unused=True)
+    return list(found)
+
+
+def find_layouts(z: Tensor, uses: Sequence[Use]) -> dict[Node, Layout]:
+    """Where the samples of a batch are in the outputs of operations.
+
+    Multiplying the gradient of each sample by a number of its own multiplies just the
+    rows of that sample everywhere in the network: two backward passes show which.
+
+    Raises:
+        UsageError: rows that belong to no single sample.
+    """
+    names = {use.operation: use.name for use in uses}
+    source = torch.Generator().manual_seed(0)
+    seed = torch.randn(z.shape, generator=source, dtype=torch.float64).to(z)
+    marks = (1 + torch.rand(len(z), generator=source, dtype=torch.float64)).to(z)
+    marked = seed * marks.view(-1, *[1] * (z.dim() - 1))
+    before = gradients_at(z, list(names), seed)
+    after = gradients_at(z, list(names), marked)
+    return {
+        node: _layout(name, one, other, marks)
+        for (node, name), one, other in zip(names.items(), before, after, strict=True)
+        if one is not None and other is not None
+    }
+
+
+def _layout(name: str, before: Tensor, after: Tensor, marks: Tensor) -> Layout:
+    near = torch.finfo(before.dtype).eps ** 0.5 * float(after.abs().max())
+    for layout in layouts(before.shape, len(marks)):
+        one, other = layout.samples_first(before), layout.samples_first(after)
+        expected = one * marks.view(-1, *[1] * (one.dim() - 1))
+        if float((other - expected).abs().max()) <= near:
+            return layout
+    raise UsageError(
+        f"the parameter {name} must act on each sample of a batch on its own, but its "
+        f"operation mixes samples or serves several at once; {ALTERNATIVE}."
+    )
+
+
+def gradients_of(
+    use: Use, layout: Layout, parameter: Tensor, columns: int, room: Room
+) -> AbstractGradients:
+    """What gives the gradients of single samples by one use of a parameter.
+
+    Args:
+        use: of the parameter; kind "folded" is the effective weight of a batch norm.
+        layout: of the samples in the outputs of the operation.
+        parameter: itself.
+        columns: backward passes to come.
+        room: what may be kept between them.
+
+    Raises:
+        UsageError: no rule for this use.
+    """
+    node: Any = use.operation
+    shape = tuple(parameter.shape)
+    rows = layout.axis == 0 or layout.samples == 1
+    if use.kind == "linear" and rows:
+        return Linear(use, layout, _rows(node), shape, columns, room)
+    if use.kind == "convolution" and rows:
+        made = TransposedConvolution if node._saved_transposed else Convolution
+        return made(use, layout, node._saved_input, shape, columns, room)
+    if use.kind == "embedding" and not node._saved_scale_grad_by_freq:
+        return Gathered(use, layout, parameter)
+    if use.kind in _FACTORS:
+        aligned, factor = _FACTORS[use.kind](use)
+        padded = (1,) * (len(shape_of(node)) - len(aligned)) + aligned
+        if padded[layout.axis] == 1 or layout.samples == 1:
+            return Reduced(use, layout, padded, shape, factor)
+    raise UsageError(
+        f"there is no rule for the parameter {use.name} in the operation "
+        f"{operation(node)} as it is used here; {ALTERNATIVE}."
+    )
+
+
+def folded(use: Use) -> Use:
+    """The use of the effective weight or bias of a batch norm in evaluation mode.
+
+    Where weight w, bias b, mean m and deviation s make w (x - m) / s + b, these are
+    w / s and b - w m / s.
+    """
+    is_weight = use.kind == "batch_norm" and use.slot == 1
+    return dataclasses.replace(use, kind="folded") if is_weight else use
+
+
+def _rows(node: Any) -> Tensor:
+    """What a weight is multiplied with."""
+    if operation(node) != "Addmm":
+        plain: Tensor = node._saved_self
+        return plain
+    rows: Tensor = node._saved_mat1
+    return rows if node._saved_alpha == 1 else rows * node._saved_alpha
+
+
+def _added(use: Use) -> tuple[Shape, float]:
+    node: Any = use.operation
+    name = operation(node)
+    if name == "Addmm":
+        return use.shape, float(node._saved_beta)
+    if name == "Expand" or (use.slot == 0 and name != "Rsub"):
+        return use.shape, 1.0
+    factor = float(node._saved_alpha)
+    return use.shape, factor if name == "Add" else -factor
+
+
+def _multiplied(use: Use) -> tuple[Shape, Tensor]:
+    node: Any = use.operation
+    return use.shape, node._saved_self if use.slot else node._saved_other
+
+
+def _per_channel(use: Use) -> tuple[Shape, float]:
+    shape = shape_of(use.operation)
+    return (1, shape[1], *[1] * (len(shape) - 2)), 1.0
+
+
+def _normalized(use: Use) -> tuple[Shape, Tensor | float]:
+    """Of a layer norm or group norm, with the statistics of the sample itself."""
+    node: Any = use.operation
+    layer = operation(node) == "NativeLayerNorm"
+    shape = use.shape if layer else _per_channel(use)[0]
+    if use.slot != 1:
+        return shape, 1.0
+    x, mean, scale = node._saved_input, node._saved_result1, node._saved_result2
+    if layer:
+        return shape, (x - mean) * scale
+    groups = x.reshape(*mean.shape, -1)
+    whitened = (groups - mean.unsqueeze(-1)) * scale.unsqueeze(-1)
+    return shape, whitened.view(x.shape)
+
+
+def shift(node: Any) -> Tensor:
+    """Mean over deviation of the statistics of a batch norm."""
+    mean: Tensor = node._saved_running_mean
+    return mean * _inverse_deviation(node)
+
+
+def _whitened(use: Use) -> tuple[Shape, Tensor | float]:
+    """Of a batch norm with given statistics."""
+    node: Any = use.operation
+    shape, _ = _per_channel(use)
+    if use.slot != 1:
+        return shape, 1.0
+    scale = _inverse_deviation(node).view(shape)
+    return shape, (node._saved_input - node._saved_running_mean.view(shape)) * scale
+
+
+def _inverse_deviation(node: Any) -> Tensor:
+    eps = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
+    shifted: Tensor = node._saved_running_var + eps
+    return shifted.rsqrt()
+
+
+def _inputs(use: Use) -> tuple[Shape, Tensor]:
+    node: Any = use.operation
+    return _per_channel(use)[0], node._saved_input
+
+
+def _negative(use: Use) -> tuple[Shape, Tensor]:
+    node: Any = use.operation
+    return use.shape, node._saved_self.clamp(max=0)
+
+
+# What a parameter that is broadcast is aligned with, and what multiplies its gradient.
+_FACTORS: dict[str, Callable[[Use], tuple[Shape, Tensor | float]]] = {
+    "add": _added,
+    "multiply": _multiplied,
+    "channels": _per_channel,
+    "normalization": _normalized,
+    "batch_norm": _whitened,
+    "folded": _inputs,
+    "slope": _negative,
+}

@@ -1,0 +1,1 @@
+"""Products of one batch's curvature with vectors, by several backends."""

@@ -1,0 +1,391 @@
+"""One batch cut between the model and its loss, and the curvature of the loss part.
+
+The curvature of a loss in the model's outputs z is a small matter: a Gauss-Newton or
+Fisher matrix is J' H J with J the derivative of z by the parameters, and H either the
+second derivatives of the losses in z or what drawn targets give for them.
+
+Source: Schraudolph, 2002, doi:10.1162/08997660260028683, section 3; Martens, 2020,
+arXiv:1412.1193, sections 8 and 9 (drawn targets, and where H is the same).
+
+Shape letters: B rows of a batch, C outputs of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steppe.curvature.products.autograd import check_differentiable, differentiate
+from steppe.errors import DataError, SteppeError, UsageError
+from steppe.losses import Likelihood, class_dimension
+from steppe.objective import Objective
+
+WRAPPED = (
+    "wrap the model in a module that calls it and gives its outputs as one tensor, "
+    "and compute the loss from that outside of the module"
+)
+
+# What torch says where a loss looks for derivatives that a cut has taken away.
+UNLINKED = ("used in the graph", "not require grad")
+
+
+class Outputs:
+    """A batch whose loss part is cut off from the parameters.
+
+    Attributes:
+        index: of the batch in the objective.
+        z: outputs of the model, with their graph to the parameters.
+        leaf: the same values without that graph.
+        losses: loss terms, shape (terms,), with a graph to `leaf` only.
+    """
+
+    def __init__(self, index: int, z: Tensor, leaf: Tensor, losses: Tensor) -> None:
+        self.index = index
+        self.z = z
+        self.leaf = leaf
+        self.losses = losses
+
+    @cached_property
+    def slope(self) -> Tensor:
+        """Gradient of the summed losses in z, with its graph; shaped like z."""
+        # A seed that requires a gradient makes every backward leave its mark.
+        seed = torch.ones_like(self.losses).requires_grad_()
+        (slope,) = differentiate((self.losses,), (self.leaf,), (seed,), keep="graph")
+        check_differentiable((slope, self.losses))
+        return slope
+
+
+def cut(objective: Objective, index: int) -> Outputs:
+    """Run one batch, with the loss part cut off at the outputs of the model.
+
+    Call it inside `objective.measuring()` and `twice_differentiable`.
+
+    Raises:
+        UsageError: the model is not called exactly once, gives something else than one
+            tensor, or computes the loss itself; or the loss has another way to the
+            parameters, or none to the outputs.
+    """
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def hand_over(output: Tensor) -> Tensor:
+        leaf = output.detach().requires_grad_()
+        # A loss may write to what it is given, which a leaf does not allow.
+        handed = leaf.clone()
+        seen.append((output, leaf, handed))
+        return handed
+
+    losses = _with_hook(objective, objective.batch(index), hand_over)
+    z, leaf, handed = seen[0]
+    _check_loss(objective, losses, handed, leaf)
+    return Outputs(index, z, leaf, losses)
+
+
+def outputs_on(objective: Objective, batch: Any) -> Tensor:
+    """Outputs of the model on a batch on the device, for an objective that `cut` takes.
+
+    They are found without the loss where its batches are known to be pairs.
+    """
+    if objective.likelihood is not None:
+        z: Tensor = objective.model(batch[0])
+        return z
+    seen: list[Tensor] = []
+
+    def look(output: Tensor) -> Tensor:
+        seen.append(output)
+        return output.clone()
+
+    _with_hook(objective, batch, look)
+    return seen[0]
+
+
+def loss_hessian_times(outputs: Outputs, u: Tensor) -> Tensor:
+    """Second derivatives of the summed losses in z, times `u`; shaped like z.
+
+    Raises:
+        UsageError: the loss has an operation without a second derivative in torch.
+    """
+    (found,) = differentiate((outputs.slope,), (outputs.leaf,), (u,), keep="retain")
+    return found
+
+
+def loss_factors(objective: Objective, outputs: Outputs) -> Tensor:
+    """Columns S whose outer products add up to the curvature of each row's loss.
+
+    Closed forms for cross entropy and squared error; for other losses the second
+    derivatives of each row by C backward passes, and their spectral square root.
+
+    Returns:
+        Shape (C, *z.shape): in every row the sum over the first dimension of the outer
+        products of these columns is the C x C matrix of second derivatives.
+
+    Raises:
+        UsageError: z is not of shape (B, C) or (B,), or rows share a loss term.
+        DataError: the loss of a row is not convex in its outputs.
+    """
+    z = outputs.z.detach()
+    if z.dim() not in (1, 2):
+        raise UsageError(
+            "factors of the loss need outputs of shape (B, C), one row for each loss "
+            f"term, got {tuple(z.shape)}; reshape the outputs and targets in the model "
+            "and the data, or use GGN, which takes any shape."
+        )
+    likelihood, kept = objective.likelihood, kept_rows(objective, outputs)
+    if likelihood is None or _soft(objective, outputs):
+        return _spectral_factors(outputs)
+    if likelihood.outputs == "logits" and z.dim() == 2:
+        factors = _softmax_factors(z)
+    elif likelihood.outputs == "means":
+        share = z.numel() / outputs.losses.numel()
+        columns = z.shape[1] if z.dim() == 2 else 1
+        eye = torch.eye(columns, dtype=z.dtype, device=z.device)
+        rows = eye.unsqueeze(1).expand(columns, len(z), columns)
+        factors = (rows * (2 / share) ** 0.5).reshape(columns, *z.shape)
+    else:
+        return _spectral_factors(outputs)
+    return factors if kept is None else factors * kept
+
+
+def sampled_gradients(
+    objective: Objective, outputs: Outputs, generator: torch.Generator
+) -> Tensor:
+    """Gradient in z of the losses at targets drawn from the model; shaped like z.
+
+    The second moment of these gradients is the Fisher matrix in z. Targets of
+    `ignore_index` stay ignored, and smoothing of the targets is left out.
+
+    Raises:
+        UsageError: the loss does not say which distribution it stands for.
+    """
+    likelihood = known_likelihood(objective)
+    z = outputs.z.detach()
+    classes = classes_along(objective, outputs)
+    drawn = _draw(likelihood, z, outputs.losses.numel(), classes, generator)
+    kept = kept_rows(objective, outputs)
+    return drawn if kept is None else drawn * kept
+
+
+def known_likelihood(objective: Objective) -> Likelihood:
+    """The distribution of the targets.
+
+    Raises:
+        UsageError: the loss does not say it.
+    """
+    if objective.likelihood is None:
+        raise UsageError(
+            "the Fisher matrix needs the distribution of the targets, which the loss "
+            f"'{objective.loss_name}' does not say; give the objective 'cross_entropy',"
+            " 'mse' or a torch loss without weights, such as BCEWithLogitsLoss, or use "
+            "GGN or EmpiricalFisher, which take any loss."
+        )
+    return objective.likelihood
+
+
+def kept_rows(objective: Objective, outputs: Outputs) -> Tensor | None:
+    """1 where the target counts and 0 where it is ignored, to multiply z with.
+
+    None where no target is ignored.
+    """
+    likelihood = objective.likelihood
+    if likelihood is None or likelihood.ignored is None or _soft(objective, outputs):
+        return None
+    targets = objective.batches[outputs.index][1].to(outputs.z.device)
+    kept = targets != likelihood.ignored
+    if bool(kept.all()):
+        return None
+    classes = classes_along(objective, outputs)
+    mask: Tensor = kept.unsqueeze(classes).to(outputs.z.dtype)
+    return mask
+
+
+def classes_along(objective: Objective, outputs: Outputs) -> int:
+    """Dimension of z that classes lie along, for a likelihood of classes."""
+    likelihood = objective.likelihood
+    if likelihood is None or likelihood.ignored is None:
+        return 1
+    targets: Tensor = objective.batches[outputs.index][1]
+    return class_dimension(outputs.z.shape, targets.shape)
+
+
+def _soft(objective: Objective, outputs: Outputs) -> bool:
+    """Whether targets are probabilities of classes."""
+    likelihood = objective.likelihood
+    if likelihood is None or likelihood.ignored is None:
+        return False
+    targets: Tensor = objective.batches[outputs.index][1]
+    return targets.is_floating_point()
+
+
+def _draw(
+    likelihood: Likelihood,
+    z: Tensor,
+    terms: int,
+    classes: int,
+    generator: torch.Generator,
+) -> Tensor:
+    if likelihood.outputs == "logits":
+        p = torch.softmax(z, classes)
+        return p - _one_hot(p, classes, generator)
+    if likelihood.outputs == "log_probabilities":
+        return -_one_hot(z.exp(), classes, generator)
+    share = z.numel() / terms
+    if likelihood.outputs == "log_odds":
+        p = torch.sigmoid(z)
+        drawn = (_uniform(z.shape, generator).to(z.device) < p).to(z.dtype)
+        # Each of d answers weighs 1 / d in a loss term, and so in the second moment.
+        weighed: Tensor = (p - drawn) * share**-0.5
+        return weighed
+    # A loss term is the mean of d squares: a Gaussian of the variance d / 2.
+    noise: Tensor = torch.randn(
+        z.shape, generator=generator, device=generator.device, dtype=torch.float64
+    )
+    return noise.to(z).mul_(-((2 / share) ** 0.5))
+
+
+def _one_hot(p: Tensor, along: int, generator: torch.Generator) -> Tensor:
+    """Classes drawn with probabilities `p` along a dimension, as 0 and 1."""
+    cumulative = p.movedim(along, -1).double().cumsum(-1)
+    # Drawn where the generator lives, so that a CPU seed means the same on a GPU.
+    level = _uniform(cumulative.shape[:-1], generator).to(p.device).unsqueeze(-1)
+    level = level * cumulative[..., -1:]
+    classes = torch.searchsorted(cumulative, level, right=True)
+    classes = classes.squeeze(-1).clamp(max=p.shape[along] - 1)
+    drawn: Tensor = F.one_hot(classes, p.shape[along]).movedim(-1, along).to(p.dtype)
+    return drawn
+
+
+def _uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    device = generator.device
+    return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+
+
+def _softmax_factors(z: Tensor) -> Tensor:
+    """Columns sqrt(p_c) (e_c - p), shape (C, B, C)."""
+    p = torch.softmax(z, 1)
+    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    columns: Tensor = p.sqrt().T.unsqueeze(-1) * (eye.unsqueeze(1) - p)
+    return columns
+
+
+def _spectral_factors(outputs: Outputs) -> Tensor:
+    blocks = _row_hessians(outputs)
+    values, vectors = torch.linalg.eigh(blocks)
+    least, most = float(values.min()), float(values.abs().max())
+    if least < -(torch.finfo(outputs.z.dtype).eps ** 0.5) * most:
+        raise DataError(
+            "the loss of a row must be convex in the model's outputs, its second "
+            f"derivatives have the eigenvalue {least:.3g}; use Hessian, which needs "
+            "no factors."
+        )
+    columns = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
+    shape = (columns.shape[-1], *outputs.z.shape)
+    factors: Tensor = columns.movedim(-1, 0).reshape(shape).to(outputs.z.dtype)
+    return factors
+
+
+def _row_hessians(outputs: Outputs) -> Tensor:
+    """Second derivatives of each row's loss, shape (B, C, C), float64."""
+    z = outputs.z.detach()
+    rows, columns = len(z), z.shape[1] if z.dim() == 2 else 1
+    eye = torch.eye(columns, dtype=z.dtype, device=z.device)
+    found = [
+        loss_hessian_times(outputs, unit.expand(rows, columns).reshape(z.shape))
+        for unit in eye
+    ]
+    blocks = torch.stack([f.reshape(rows, columns) for f in found], 2).double()
+    # Rows that share a loss term show in a product whose rows weigh differently.
+    weights = torch.linspace(1, 2, rows, dtype=z.dtype, device=z.device).unsqueeze(1)
+    probe = weights.expand(rows, columns)
+    seen = loss_hessian_times(outputs, probe.reshape(z.shape)).double()
+    expected = blocks.sum(2) * weights
+    apart = float((seen.reshape(rows, columns) - expected).abs().max())
+    if apart > torch.finfo(z.dtype).eps ** 0.5 * float(blocks.abs().max()):
+        raise UsageError(
+            "factors of the loss need one loss term for each row, but here rows share "
+            "loss terms; use GGN, which takes any loss."
+        )
+    return blocks
+
+
+def _with_hook(
+    objective: Objective, batch: Any, hook: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Loss terms of a batch, of what the hook makes of the model's outputs."""
+    calls = 0
+
+    def checked(_module: nn.Module, _args: Any, output: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise _not_once("more than once")
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+            raise UsageError(
+                "the Gauss-Newton and Fisher matrices need a model with one floating "
+                f"tensor of outputs, got {kind}; {WRAPPED}."
+            )
+        return hook(output)
+
+    try:
+        handle = objective.model.register_forward_hook(checked)
+    except RuntimeError as error:  # of TorchScript
+        raise UsageError(
+            "the Gauss-Newton and Fisher matrices look at the outputs of the model, "
+            f"which a scripted model does not allow; {WRAPPED}."
+        ) from error
+    try:
+        losses = objective.losses_on(batch)
+    except RuntimeError as error:
+        if isinstance(error, SteppeError) or not any(s in str(error) for s in UNLINKED):
+            raise
+        raise UsageError(
+            "the Gauss-Newton and Fisher matrices need a loss that is a function of "
+            "the outputs of the model alone, but here it differentiates the model "
+            "itself; use Hessian or EmpiricalFisher, which take any loss."
+        ) from error
+    finally:
+        handle.remove()
+    if not calls:
+        raise _not_once("never, as a whole,")
+    return losses
+
+
+def _check_loss(
+    objective: Objective, losses: Tensor, handed: Tensor, leaf: Tensor
+) -> None:
+    if losses is handed:
+        raise UsageError(
+            "the model computes the loss itself, so that its outputs are not known; "
+            f"{WRAPPED}."
+        )
+    if not losses.requires_grad:
+        raise UsageError(
+            "the loss does not depend on the outputs of the model through operations "
+            "that torch can differentiate; compute it from what the model gives back."
+        )
+    inputs = (*objective.params, leaf)
+    *beside, through = torch.autograd.grad(
+        losses.sum(), inputs, retain_graph=True, allow_unused=True
+    )
+    used = [
+        name
+        for name, grad in zip(objective.names, beside, strict=True)
+        if grad is not None
+    ]
+    if used or through is None:
+        raise UsageError(
+            "the loss must be a function of the outputs of the model alone, but it uses"
+            f" {', '.join(used) or 'something else'}; give penalties of the weights as "
+            "weight_decay=, or use Hessian, which takes any loss."
+        )
+
+
+def _not_once(how: str) -> UsageError:
+    return UsageError(
+        "the Gauss-Newton and Fisher matrices need a loss that calls the model exactly "
+        f"once per batch, but it is called {how} here; {WRAPPED}."
+    )

@@ -1,0 +1,1 @@
+"""Computations that several optimizers share: ascent, noise, several gradients."""

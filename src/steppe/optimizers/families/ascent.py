@@ -1,0 +1,90 @@
+"""What the methods share that climb along the gradient before they look again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Unpack
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steppe.errors import SettingError, brief
+from steppe.geometry import L2, Geometry
+from steppe.schedules import Schedule
+from steppe.stepping.context import Position, Weights
+from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.group_settings import Bounds
+from steppe.stepping.options import RandomPolicies
+from steppe.stepping.wrapper import check_minimizes
+
+
+class AbstractAscent(AbstractOptimizer):
+    """A method that evaluates the gradient rho uphill, in some geometry.
+
+    Args:
+        base: the optimizer that takes the step, or several that share one norm.
+        rho: radius, or a schedule of it.
+        geometry: what uphill means; None for `L2`.
+        settings: of the method beside rho.
+        policies: see `OptimizerOptions`.
+
+    Raises:
+        SettingError: a base with maximize=True.
+    """
+
+    bounds: ClassVar[Bounds] = {"rho": (0.0, math.inf)}
+
+    def __init__(
+        self,
+        base: Optimizer | Sequence[Optimizer],
+        *,
+        rho: float | Schedule,
+        geometry: Geometry | None,
+        settings: Mapping[str, float | Schedule] | None = None,
+        **policies: Unpack[RandomPolicies],
+    ) -> None:
+        self.geometry = L2() if geometry is None else geometry
+        if not isinstance(self.geometry, Geometry):
+            raise SettingError(
+                "geometry must be a steppe.geometry.Geometry such as Adaptive(), got "
+                f"{brief(geometry)}."
+            )
+        self.bounds = {**type(self).bounds, **self.geometry.bounds}  # type: ignore[misc]
+        own = {"rho": rho, **(settings or {}), **self.geometry.settings()}
+        super().__init__(base, settings=own, **policies)
+        check_minimizes(self)
+
+    @contextmanager
+    def uphill(
+        self,
+        weights: Weights,
+        along: Mapping[Tensor, Tensor] | None = None,
+        *,
+        share: float = 1.0,
+    ) -> Iterator[Position]:
+        """Hold the weights uphill: at w + rho * share along the gradient.
+
+        Args:
+            weights: of the running step.
+            along: directions by parameter, kept as they are; None takes the gradients
+                of the last pass and destroys them, which saves a copy.
+            share: of rho.
+        """
+        params, grads = weights.with_grad()
+        if along is not None:
+            params = [p for p in weights.perturbed() if p in along]
+            grads = [along[p].clone() for p in params]
+        rho = [share * radius for radius in weights.setting("rho", params)]
+        clean = weights.depth == 0 and (
+            along is None or all(along[p] is p.grad for p in params)
+        )
+        deltas, norm = self.geometry.ascent_(weights, params, grads, rho)
+        weights.watch(norm)
+        if clean and self.geometry.tells_length:
+            weights.readings.note("grad_norm", norm)
+        with weights.held(params) as here:
+            here.add(deltas)
+            del deltas, grads, along  # `p.grad` goes too when the next pass begins
+            yield here

@@ -1,0 +1,129 @@
+"""What the methods share that take the gradient at weights with random noise."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Unpack
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steppe.errors import SettingError, check_count
+from steppe.optimizers.families.gradients import aligned, mix_
+from steppe.schedules import Schedule
+from steppe.stepping.context import FINAL, WHOLE, Plan, Request, Weights
+from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.group_settings import Bounds
+from steppe.stepping.options import RandomPolicies
+
+
+class AbstractSmoothing(AbstractOptimizer):
+    """A method that evaluates each of M shares of the batch at noise of its own.
+
+    Args:
+        base: the optimizer that takes the step, or several.
+        settings: of the method.
+        micro_batches: M, the number of noise draws and of shares per batch, >= 1.
+        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+            monitor: see `RandomOptions`.
+    """
+
+    running_statistics: ClassVar = "all"
+    looks_first: ClassVar = False
+    random: ClassVar = True
+
+    def __init__(
+        self,
+        base: Optimizer | Sequence[Optimizer],
+        *,
+        settings: Mapping[str, float | Schedule],
+        micro_batches: int,
+        **policies: Unpack[RandomPolicies],
+    ) -> None:
+        check_count("micro_batches", micro_batches, low=1)
+        super().__init__(base, settings=settings, **policies)
+        self.micro_batches = micro_batches
+
+    @abstractmethod
+    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+        """Draw a displacement for each of P unmoved parameters."""
+
+    def plan(self, weights: Weights) -> Plan:
+        """Evaluate every share of the batch at weights with noise of its own."""
+        params = weights.perturbed()
+        with weights.held(params) as here:
+            for part in range(self.micro_batches):
+                if part > 0:
+                    here.reset()
+                here.add(self.noise(weights, params))
+                yield Request(part, self.micro_batches, final=self.micro_batches == 1)
+
+
+class AbstractMixture(AbstractOptimizer):
+    """A method that mixes the gradient with one at noisy weights.
+
+    The gradient is (1 - mix) g(B1; w) + mix g(B2; w + n).
+
+    Args:
+        base: the optimizer that takes the step, or several.
+        sigma: scale of the noise, or a schedule of it.
+        mix: share of the second gradient, in [0, 1], or a schedule of it.
+        batches: "halves" makes B1 and B2 two shares of the batch, "whole" makes both
+            the whole batch.
+        settings: of the method beside these.
+        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+            monitor: see `RandomOptions`.
+    """
+
+    bounds: ClassVar[Bounds] = {"sigma": (0.0, math.inf), "mix": (0.0, 1.0)}
+    looks_first: ClassVar = False  # the first pass may see half of the batch
+    random: ClassVar = True
+
+    def __init__(
+        self,
+        base: Optimizer | Sequence[Optimizer],
+        *,
+        sigma: float | Schedule,
+        mix: float | Schedule,
+        batches: Literal["halves", "whole"],
+        settings: Mapping[str, float | Schedule] | None = None,
+        **policies: Unpack[RandomPolicies],
+    ) -> None:
+        if batches not in ("halves", "whole"):
+            raise SettingError(f"batches must be 'halves' or 'whole', got {batches!r}.")
+        own = {"sigma": sigma, "mix": mix, **(settings or {})}
+        super().__init__(base, settings=own, **policies)
+        self.batches = batches
+
+    @abstractmethod
+    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+        """Draw a displacement for each of P unmoved parameters."""
+
+    @abstractmethod
+    def learn(self, weights: Weights) -> None:
+        """Take note of the gradient at the noisy weights, in `p.grad`."""
+
+    def plan(self, weights: Weights) -> Plan:
+        """Evaluate at the weights and at noisy ones; leave out what weighs nothing."""
+        params = weights.perturbed()
+        mix = weights.setting("mix", params)
+        if not any(mix):
+            yield FINAL
+            return
+        noisy_only = all(share == 1 for share in mix)
+        halves = self.batches == "halves"
+        if not noisy_only:
+            yield Request(0, 2, separate=True) if halves else WHOLE
+        first = {} if noisy_only else weights.gradients()
+        with weights.held(params) as here:
+            here.add(self.noise(weights, params))
+            if noisy_only:
+                yield FINAL
+            else:
+                yield Request(1, 2, separate=True) if halves else WHOLE
+        self.learn(weights)
+        if not noisy_only:
+            owners, clean, noisy = aligned(weights, first)
+            mix_(noisy, clean, [1 - share for share in weights.setting("mix", owners)])

@@ -1,0 +1,1 @@
+"""Registries of methods, their facts, and settings written as text."""

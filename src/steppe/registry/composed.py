@@ -1,0 +1,139 @@
+"""Parts of methods as texts: a registry reads and makes `name(argument, ...)`.
+
+A part is a composable setting, such as a schedule of the radius. Its classes are in a
+registry like all methods; `read_as` says which annotated type of a setting the registry
+reads. Arguments are written as in Python, by place or by name; those that a run knows
+may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steppe.errors import SettingError
+from steppe.registry.registry import Entry, Registry, unknown_name
+from steppe.registry.settings_text import (
+    READERS,
+    built,
+    called,
+    convert,
+    is_call,
+    options,
+    show,
+)
+
+# Arguments that a run knows: a text may leave them out.
+OF_THE_RUN = ("steps", "max_lr", "seed")
+
+
+def read_as(annotation: Any, registry: Registry[Any]) -> None:
+    """Let a registry read settings of an annotated type, or of each of a union."""
+    for option in options(annotation):
+        READERS[option] = _Parts(registry)
+
+
+def part_registries() -> list[Registry[Any]]:
+    """All registries of parts that have been imported, by kind."""
+    found = {r.kind: r.registry for r in READERS.values() if isinstance(r, _Parts)}
+    return [found[kind] for kind in sorted(found)]
+
+
+class _Parts:
+    """Reads the parts of one registry."""
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
+        self.kind = registry.kind
+
+    def names(self) -> list[str]:
+        """Of all parts, sorted."""
+        return self.registry.names()
+
+    def part(self, value: Any) -> str | None:
+        """A part by text or object as canonical text; None if it is none.
+
+        Raises:
+            UnknownNameError: `name(...)` with a name or an argument that is unknown.
+            SettingError: an argument missing, too many of them, or one of the wrong
+                type or range.
+        """
+        if not isinstance(value, str):
+            return self._text_of(value)
+        if not is_call(value) and value not in self.registry:
+            return None
+        name, placed, named = called(value)
+        entry = self.registry[name]
+        arguments = entry.arguments()
+        if len(placed) > len(arguments):
+            raise SettingError(
+                f"{name} takes at most {len(arguments)} arguments "
+                f"({', '.join(arguments)}), got {len(placed)} in '{value}'."
+            )
+        given: dict[str, Any] = dict(zip(arguments, placed))
+        for key, text in named.items():
+            if key not in arguments:
+                raise unknown_name(f"argument of {name}", key, arguments)
+            if key in given:
+                raise SettingError(f"'{value}' gives {key} twice; leave one out.")
+            given[key] = text
+        return self._checked(entry, given)
+
+    def make_part(self, text: str, known: Mapping[str, Any]) -> Any:
+        """Make the part that a canonical text says.
+
+        Args:
+            text: as `part` gives it.
+            known: arguments for where the text leaves them out.
+
+        Raises:
+            SettingError: an argument that neither has.
+        """
+        name, placed, named = called(text)
+        entry = self.registry[name]
+        arguments = entry.arguments()
+        made = {key: known[key] for key in arguments if key in known}
+        for key, given in {**dict(zip(arguments, placed)), **named}.items():
+            kind = arguments[key].annotation
+            made[key] = built(convert(given, kind, f"{key} of {name}"), kind, known)
+        for key, parameter in arguments.items():
+            if key not in made and parameter.default is parameter.empty:
+                raise SettingError(
+                    f"{name} needs {key}, which is not known here; write "
+                    f"{name}(..., {key}=...)."
+                )
+        return entry.make(**made)
+
+    def _checked(self, entry: Entry[Any], given: Mapping[str, Any]) -> str:
+        """The text of a part, made once if it says all that is needed."""
+        told: list[str] = []
+        by_place = complete = True
+        for key, parameter in entry.arguments().items():
+            needed = parameter.default is parameter.empty
+            value = parameter.default
+            if key in given:
+                what = f"{key} of {entry.name}"
+                value = convert(given[key], parameter.annotation, what)
+            elif needed and key not in OF_THE_RUN:
+                raise SettingError(
+                    f"{entry.name} needs {key}; write "
+                    f"{entry.name}({', '.join(entry.arguments())})."
+                )
+            if value is parameter.default or (
+                not needed and value == parameter.default
+            ):
+                complete, by_place = complete and not needed, False
+            else:
+                told.append(show(value) if by_place else f"{key}={show(value)}")
+        text = f"{entry.name}({', '.join(told)})"
+        if complete:
+            self.make_part(text, {})  # a value out of range shows when it is read
+        return text
+
+    def _text_of(self, made: Any) -> str | None:
+        """Text of an object that a class of the registry made."""
+        for entry in self.registry:
+            if type(made) is entry.make:
+                given = {key: getattr(made, key) for key in entry.arguments()}
+                return self._checked(entry, given)
+        return None

@@ -1,0 +1,407 @@
+"""The one driver of all optimizers: passes, restoring, saving, buffers, random state.
+
+A method is a generator (`plan`) that yields a `Request` wherever it wants a gradient
+at the current weights. The driver runs it inside the caller's loop::
+
+    for _ in opt.passes():
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        opt.report(loss)  # for `opt.loss`, the loss to log: the last one is uphill
+    opt.step()
+
+**Invariant.** When the loop ends, the weights are bit for bit what they were and
+`p.grad` is the gradient to step with, so clipping, `GradScaler`, LR schedulers and
+loggers work unmodified. An exception or a `break` inside the loop leaves the weights
+clean too. `step()` without a finished loop raises.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Unpack, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from steppe.errors import UsageError, check_callable
+from steppe.gates import LookingGate
+from steppe.noise import joint_norm
+from steppe.parameters import forget_derived
+from steppe.registry.registry import OptimizerSpec, Registry
+from steppe.schedules import Schedule
+from steppe.stepping.context import (
+    AfterStep,
+    Plan,
+    Request,
+    Weights,
+    advance,
+    plain_step,
+)
+from steppe.stepping.group_settings import Bounds
+from steppe.stepping.hooks.micro_batches import Outside, ShareSum
+from steppe.stepping.hooks.saved import Aside, Loop, LossScale, OpenLoop
+from steppe.stepping.options import Policy, RandomPolicies, Statistics
+from steppe.stepping.state import Memory
+from steppe.stepping.state_dicts import check_method, resume_draws
+from steppe.stepping.wrapper import Facade, joint_state
+
+OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", OptimizerSpec)
+STATE_FORMAT = 1  # of the "steppe" entry of a state_dict
+
+
+class AbstractOptimizer(Facade):
+    """An optimizer that wraps a base and chooses the gradient the base steps with.
+
+    Args:
+        base: one `torch.optim.Optimizer`, or several that share one norm. Its
+            parameter groups are this optimizer's own, so LR schedulers may hold
+            either. A group may carry its own value of a setting, and
+            `perturb=False` to leave its parameters where they are.
+        settings: values or schedules of the method's settings, by name.
+        policies: see `OptimizerOptions`; `seed` and `generator` for methods that draw.
+
+    Raises:
+        SettingError: a setting out of its range, or a policy that does not exist.
+    """
+
+    bounds: ClassVar[Bounds]  # closed ranges of the settings
+    running_statistics: ClassVar[Statistics] = "first"  # with a model
+    looks_first: ClassVar[bool] = True  # the first pass is at the unperturbed weights
+    scale_free: ClassVar[bool] = True  # scaling the loss scales the gradient only
+    accumulates: ClassVar[bool] = True  # several loops may add up to one step
+    random: ClassVar[bool] = False  # draws random numbers
+
+    def __init__(
+        self,
+        base: Optimizer | Sequence[Optimizer],
+        *,
+        settings: Mapping[str, float | Schedule],
+        **policies: Unpack[RandomPolicies],
+    ) -> None:
+        policy = Policy.of(type(self), policies)
+        name = type(self).__name__
+        policy.check(name, random=self.random, looks_first=self.looks_first)
+        processes = policy.processes()
+        super().__init__(base, settings, self.bounds)
+        policy.check_model(self._params())
+        self._policy, self._processes = policy, processes
+        self._only = policy.movable(self._params())
+        self.steps = 0  # completed optimizer steps
+        self.generator = policy.generator
+        if self.random:
+            first = self._params()[0]
+            number = processes.draw_number(first)
+            self.generator = policy.draws(first.device, number)
+        self._memory = Memory()
+        self._idle()
+
+    def _idle(self) -> None:
+        """Set what belongs to a running loop or an unfinished step."""
+        self._open = OpenLoop()
+        self._ready = False  # p.grad is the gradient of finished passes
+        self._stepping = False
+        self._outside = Outside()
+        self._sum: ShareSum | None = None  # of the gradients of a running loop
+        self._waiting: list[Plan] = []  # methods that go on after the base's step
+        self._weights = Weights(self._memory)
+
+    @abstractmethod
+    def plan(self, weights: Weights) -> Plan:
+        """Yield a request wherever a gradient is wanted; runs without autograd."""
+
+    # ---- stepping ----------------------------------------------------------------
+
+    def passes(self, *, accumulate: bool = False) -> Iterator[int]:
+        """Loop over the gradient passes of one step; yields their number from 0.
+
+        Use it directly in a `for`: a loop that is kept under a name and left early
+        holds the weights where they are until it is closed or collected.
+
+        Args:
+            accumulate: add the resulting gradient to what `p.grad` holds already,
+                which makes several loops per `step()` one step over micro-batches,
+                each with a perturbation of its own (m-sharpness); call `zero_grad()`
+                before the first of them.
+
+        Raises:
+            UsageError: inside another loop of this optimizer, which ends with that; or
+                where it would drop a gradient that no step has used.
+        """
+        if self._open.close():
+            raise UsageError(
+                "another passes() loop of this optimizer was still open; finish it "
+                "before the next one (it has been closed, and the weights are clean)."
+            )
+        if not accumulate and self.unused_gradient():
+            raise UsageError(
+                "passes() would drop the gradient of the last loop, which no step() "
+                "has used; to add up micro-batches take passes(accumulate=True) for "
+                "each, to drop it call zero_grad()."
+            )
+        if accumulate and not self.accumulates:
+            raise UsageError(
+                f"{type(self).__name__} takes one passes() loop per step; run all "
+                "micro-batches inside each pass instead of accumulate=True."
+            )
+        self._ready = False
+        loop = self._passes(accumulate)
+        self._open = OpenLoop(loop)
+        return loop
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Step with the gradient of the finished passes, or run them on a closure.
+
+        Args:
+            closure: computes the loss, calls `backward()` and returns the loss, as for
+                `torch.optim.LBFGS`; called once per pass.
+
+        Returns:
+            With a closure, the loss at the unperturbed weights; for a method that
+            never evaluates there, the mean loss over its passes.
+        """
+        loss = None if closure is None else self._evaluate(closure)
+        self._open.close()
+        if not self._ready:
+            raise UsageError(
+                "step() needs the gradient of a finished passes() loop; run "
+                "`for _ in opt.passes(): loss_fn(model(x), y).backward()` before it, "
+                "or call step(closure); in a trainer, see steppe.integrations."
+            )
+        self._ready, self._stepping = False, True
+        try:
+            for base in self.bases:
+                base.step()
+            for plan in self._waiting:
+                advance(plan)
+        finally:
+            self._stepping, self._waiting = False, []
+            forget_derived()
+        self.steps += 1
+        return loss
+
+    def unused_gradient(self) -> bool:
+        """Whether `p.grad` holds the gradient of finished passes that no step used.
+
+        One that is not finite does not count: a `GradScaler` skips its step. Looks at
+        the gradient, for which a device waits, only between passes and their step.
+        """
+        if not self._ready:
+            return False
+        norm = joint_norm(list(self._weights.gradients().values()))
+        return 0.0 < norm.item() < math.inf
+
+    def take(self, *batch: Any) -> Any:
+        """The share of a batch that this pass is about.
+
+        Methods that split a batch into micro-batches (LPF-SGD) ask for one share per
+        pass; all others get the whole batch. Without `take` every pass runs on the
+        whole batch, which is right too but costs as many gradients as there are shares.
+
+        Args:
+            batch: tensors, or nested lists and dicts of them, with rows along dim 0.
+        """
+        if self._sum is None:
+            raise UsageError("take() belongs inside a passes() loop or a closure.")
+        share = self._sum.take(batch)
+        return share[0] if len(share) == 1 else share
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As in torch, but a pass that adds to earlier ones keeps their sum."""
+        self._outside.cleared = set_to_none
+        if self._sum is None:
+            self._ready, self._waiting = False, []
+        if self._sum is None or not self._sum.adds:
+            super().zero_grad(set_to_none)
+
+    def report(self, loss: Tensor | float) -> None:
+        """Tell the loss of this pass, for `loss` and `metrics()`; closures do so."""
+        if self._sum is None:
+            raise UsageError("report() belongs inside a passes() loop.")
+        clean = self._weights.depth == 0
+        self._weights.readings.loss(loss, clean=clean, weight=self._sum.weight)
+
+    @property
+    def loss(self) -> Tensor | float:
+        """The loss of the last step to log, of those that `report` was given.
+
+        It is the one at the unperturbed weights, or the mean over the passes of a
+        method that never evaluates there; no device waits for it. A variable of the
+        loop would hold the loss of the last pass, which is taken uphill.
+
+        Raises:
+            UsageError: no loss was reported.
+        """
+        return self._weights.readings.to_log()
+
+    def metrics(self) -> dict[str, float]:
+        """What the last step told about itself, by name.
+
+        The method's settings in the first group, and where they are known: "loss" at
+        the unperturbed weights, "perturbed_loss", the "sharpness_gap" between them, and
+        what the method notes, such as "grad_norm", the length of the gradient of the
+        parameters that may be moved. `monitor=True` adds "grad_norm" and
+        "final_grad_norm" of all, and their "cosine". With several loops per step these
+        are of the last one. Waits for the device; call it as often as you log.
+        """
+        group = self._settings.of(self.param_groups[0])
+        settings = {name: float(group[name]) for name in self.bounds}
+        return settings | self._weights.readings.numbers()
+
+    def _passes(self, accumulate: bool) -> Loop:
+        groups = self.param_groups
+        self._settings.apply(groups, self.steps)
+        params = self._params()
+        weights = self._weights
+        weights.begin(
+            groups,
+            keys=self._settings.keys,
+            steps=self.steps,
+            only=self._only,
+            base_state=partial(joint_state, self.bases),
+            names=self._policy.names,
+        )
+        if not accumulate:
+            self._waiting = []
+            for p in params:
+                p.grad = None  # what a method makes first needs the room
+        self._memory.begin()
+        plan = self._chosen_plan()
+        scale = LossScale(self._policy.scaler, undoes=not self.scale_free)
+        aside = Aside(
+            self._policy,
+            self._processes,
+            params,
+            statistics=(self._policy.batch_norm or self.running_statistics) == "first",
+            accumulate=accumulate,
+        )
+        self._sum = total = ShareSum(params)
+        finished = False
+        index = 0
+        try:
+            while isinstance(request := advance(plan), Request):
+                if not total.holds(request):
+                    continue
+                total.begin(request)
+                aside.before(index, final=request.final)
+                forget_derived()  # a method may have moved the weights by itself
+                yield index
+                index += 1
+                if not total.end():
+                    raise UsageError(
+                        f"no parameter has a gradient after pass {index}; call "
+                        "backward() in each pass (in a trainer: steppe.integrations)."
+                    )
+                scale.undo(weights)
+                aside.after(index - 1, weights, whole=total.whole)
+                if index == 1 and not self._stays_open(scale):
+                    with torch.no_grad():
+                        plan.close()
+            total.finish()
+            aside.compare(weights)
+            scale.tell(weights.readings)
+            scale.put_back(weights)
+            weights.spread_doubt(self._processes)
+            self._memory.settle(weights.gradients)
+            finished = True
+        finally:
+            waits = finished and isinstance(request, AfterStep)
+            if not waits:
+                with torch.no_grad():
+                    plan.close()
+            self._memory.end(finished=finished)
+            self._sum = None
+            aside.end(finished=finished)
+        if waits:
+            self._waiting.append(plan)
+        self._processes.settle(params)
+        self._ready = True
+
+    def _chosen_plan(self) -> Plan:
+        """The method's own plan, or the base's gradient where a gate is closed."""
+        gate = self._policy.gate
+        closed = gate is not None and not gate.opens(self.steps)
+        return plain_step() if closed else self.plan(self._weights)
+
+    def _stays_open(self, scale: LossScale) -> bool:
+        """Whether a gate that looks at the first gradient lets the method go on."""
+        gate = self._policy.gate
+        if not isinstance(gate, LookingGate):
+            return True
+        norm = scale.plain(joint_norm(list(self._weights.gradients().values())))
+        squared = self._processes.mean(norm.item() ** 2)
+        return gate.opens_for(squared, self.steps, self._memory.numbers)
+
+    def _evaluate(self, closure: Callable[[], float]) -> float:
+        check_callable("closure", closure, "computes the loss, calls backward()")
+        self._outside.begin(self._params())
+        for _ in self.passes():
+            with torch.enable_grad():
+                loss = closure()
+            self._outside.check()
+            if loss is None:
+                raise UsageError(
+                    "the closure must return the loss, got None; under Lightning's "
+                    "manual optimization, see steppe.integrations.lightning.step."
+                )
+            self.report(loss)
+        return self.loss  # type: ignore[return-value]
+
+    def check_base_step(self) -> None:
+        """Refuse a base that is stepped where only this optimizer may."""
+        if self._stepping:
+            return
+        name = type(self).__name__
+        if self._open.get() is not None:
+            raise UsageError(
+                f"the base of {name} was stepped inside a passes() loop, at weights "
+                "that may be perturbed; finish the loop and call step() of the wrapper."
+            )
+        if self._ready:
+            raise UsageError(
+                f"the base of {name} was stepped after a passes() loop; call step() of "
+                f"{name} instead, which counts steps for schedules and gates and may "
+                "change the step itself; nothing has been changed."
+            )
+
+    # ---- saving ------------------------------------------------------------------
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
+            "format": STATE_FORMAT,
+            "method": type(self).__name__,
+            "steps": self.steps,
+            "generator": self.generator and self.generator.get_state(),
+            "memory": self._memory.state(self._params()),
+        }
+
+    def _load_own(self, own: Mapping[str, Any] | None) -> None:
+        self._open.close()
+        if own is None:
+            self._memory.forget()
+        else:
+            check_method(own, type(self).__name__, STATE_FORMAT)
+            memory = self._memory.read(own["memory"], self._params())
+            if self.generator is not None:
+                resume_draws(self.generator, own["generator"])
+            self._memory.adopt(*memory)
+        self._ready, self._waiting = False, []
+        self.steps = 0 if own is None else own["steps"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what belongs to a running loop; an LR scheduler patches `step`."""
+        loop = {"step", "_open", "_ready", "_stepping", "_sum", "_waiting", "_weights"}
+        return {k: v for k, v in self.__dict__.items() if k not in loop}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state over; the copy has no running loop."""
+        super().__setstate__(state)
+        self._idle()
+        self._guard_bases()

@@ -1,0 +1,1 @@
+"""Hooks of the driver: each saves, changes or watches one thing during a step."""

@@ -1,0 +1,177 @@
+"""The gradient of a batch, summed over shares of it that are evaluated one by one."""
+
+from __future__ import annotations
+
+import math
+from numbers import Number
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from steppe.errors import UsageError
+from steppe.stepping.context import Request
+from steppe.stepping.wrapper import check_all_batches_come
+
+
+class ShareSum:
+    """Sums gradients in `p.grad`, each share weighted by its rows.
+
+    While passes run, `p.grad` is the sum so far in units of the current share's
+    weight, so that `backward()` may simply add to it.
+
+    Args:
+        params: P parameters.
+    """
+
+    def __init__(self, params: list[Tensor]) -> None:
+        self.weight = 1.0  # of the current share in the batch
+        self._params = params
+        self._request = Request()
+        self._rows: float = math.inf  # of the batch; unknown until `take`
+        self._kept: list[_Running] | None = None
+
+    @property
+    def adds(self) -> bool:
+        """Whether this pass adds to earlier ones."""
+        return self._request.adds and self._request.part > 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether this pass saw all of the batch, as each of the others will.
+
+        Separate shares that nobody took are batches of their own, one per pass.
+        """
+        untaken = self._request.adds and self._rows == math.inf
+        return self._request.parts == 1 or untaken
+
+    def holds(self, request: Request) -> bool:
+        """Whether the batch has that share: a short one has as many as it has rows."""
+        return not request.adds or request.part < self._rows
+
+    def begin(self, request: Request) -> None:
+        """Make `p.grad` ready for a pass."""
+        self._request = request
+        if self.adds:
+            self._kept = [_running(p) for p in self._params]
+            return
+        self._kept = None
+        self.weight = 1.0 / request.parts if request.adds else 1.0
+        for p in self._params:
+            p.grad = None
+
+    def end(self) -> bool:
+        """Close a pass; tells whether it gave any gradient."""
+        if self._kept is None:
+            return any(p.grad is not None for p in self._params)
+        return _regain(self._params, self._kept)
+
+    def take(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The current share of a batch; weighs the share by its rows."""
+        part, parts = self._request.part, self._request.parts
+        if parts == 1:
+            return batch
+        self._rows = rows = _common_rows(batch)
+        if not self._request.adds:  # every share is needed: a short batch repeats rows
+            parts = min(parts, rows)
+            part %= parts
+        sizes = [len(t) for t in torch.arange(rows).tensor_split(parts)]
+        weight = sizes[part] / rows
+        if self._request.adds and weight != self.weight:
+            self._scale(self.weight / weight)
+            self.weight = weight
+
+        def share(leaf: Any) -> Any:
+            whole = isinstance(leaf, Tensor) and leaf.dim() > 0
+            return leaf.tensor_split(parts)[part] if whole else leaf
+
+        return tuple(tree_map(share, each) for each in batch)
+
+    def finish(self) -> None:
+        """Leave the weighted mean in `p.grad`."""
+        if self.weight != 1.0:
+            self._scale(self.weight)
+
+    def _scale(self, factor: float) -> None:
+        grads = [p.grad for p in self._params if p.grad is not None]
+        if grads:
+            torch._foreach_mul_(grads, factor)
+
+
+class Outside:
+    """Gradients that `backward()` added up before a closure, which is to go on.
+
+    In plain torch a closure without `zero_grad()` adds to them, as trainers' closures
+    do for the last micro-batch of a step; passes would drop them.
+    """
+
+    def __init__(self) -> None:
+        self.cleared = False  # since the last step, so that gradients are new ones
+        self._expected = False
+
+    def begin(self, params: list[Tensor]) -> None:
+        """Note, before the first pass of a closure, whether there are any."""
+        check_all_batches_come()
+        self._expected = self.cleared and any(p.grad is not None for p in params)
+        self.cleared = False
+
+    def check(self) -> None:
+        """After a pass, refuse a closure that has not cleared them in the first one."""
+        if self._expected and not self.cleared:
+            raise UsageError(
+                "step(closure) would lose the gradients that backward() has added up "
+                "since zero_grad(); evaluate all micro-batches of the step in the "
+                "closure, and in a trainer see steppe.integrations."
+            )
+        self.cleared = self._expected = False
+
+
+_Running = tuple[Tensor | None, int]  # a gradient summed so far, and its version
+
+
+def _running(p: Tensor) -> _Running:
+    return p.grad, -1 if p.grad is None else p.grad._version
+
+
+def _regain(params: list[Tensor], kept: list[_Running]) -> bool:
+    """Add back sums that a closure dropped by setting gradients to None.
+
+    Returns:
+        Whether any gradient is new since `kept` was taken.
+    """
+    changed = False
+    for p, (old, version) in zip(params, kept, strict=True):
+        if p.grad is old:
+            changed |= old is not None and old._version != version
+        elif old is None:
+            changed = True
+        else:
+            changed |= p.grad is not None
+            p.grad = old if p.grad is None else old.add_(p.grad)
+    return changed
+
+
+def _common_rows(batch: Any) -> int:
+    """Number of rows of all tensors of a batch, which must be the same.
+
+    Raises:
+        UsageError: tensors of several lengths, none at all, or something that cannot be
+            shared out, such as a list of texts.
+    """
+    leaves = tree_leaves(batch)
+    strange = [type(x).__name__ for x in leaves if not isinstance(x, Tensor | Number)]
+    if strange:
+        raise UsageError(
+            f"take() shares out tensors along their rows, got {strange[0]}; "
+            "give it the tensors of the batch alone."
+        )
+    rows = {len(x) for x in leaves if isinstance(x, Tensor) and x.dim() > 0}
+    if len(rows) != 1:
+        raise UsageError(
+            f"take() needs tensors with one number of rows, got {sorted(rows)}; "
+            "leave out what is not per row, such as class weights."
+        )
+    if 0 in rows:
+        raise UsageError("take() got a batch without rows; skip empty batches.")
+    return rows.pop()

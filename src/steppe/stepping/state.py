@@ -1,0 +1,158 @@
+"""What a method remembers from step to step: tensors by parameter, and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steppe.errors import CheckpointError
+from steppe.noise import joint_norm
+
+
+class Memory:
+    """Tensors shaped as the parameters, by name, and plain numbers.
+
+    New tensors count once the passes of a step are over, and only if they are finite,
+    numbers once the passes are over: an exception in a pass leaves the memory as it
+    was, and an overflow the tensors.
+    """
+
+    numbers: dict[str, float]
+    _before: dict[str, float]  # the numbers as they were when the passes began
+    _tensors: dict[str, dict[Tensor, Tensor]]
+    _new: dict[str, tuple[list[Tensor], list[Tensor]]]
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def get(self, name: str, params: Sequence[Tensor]) -> list[Tensor]:
+        """What is remembered for each parameter; zeros where nothing fitting is."""
+        known = self._tensors.get(name, {})
+        return [_fitting(known.get(p), p) for p in params]
+
+    def has(self, name: str) -> bool:
+        """Whether anything is remembered under a name."""
+        return name in self._tensors
+
+    def put(self, name: str, params: Sequence[Tensor], tensors: list[Tensor]) -> None:
+        """Remember new tensors, one per parameter, from the end of the passes on."""
+        self._new[name] = (list(params), tensors)
+
+    def keep(self, name: str, params: Sequence[Tensor], tensors: list[Tensor]) -> None:
+        """Remember tensors at once: those that do not come from gradients."""
+        self._tensors[name] = dict(zip(params, tensors, strict=True))
+
+    def drop(self, name: str) -> None:
+        """Remember nothing under a name any more."""
+        self._tensors.pop(name, None)
+
+    @torch.no_grad()
+    def settle(self, gradients: Callable[[], Mapping[Tensor, Tensor]]) -> None:
+        """Take the new tensors over, but for those of a step that went wrong.
+
+        Args:
+            gradients: gives those of the step, by parameter, where there is something
+                new; if they are not finite, it is not remembered.
+        """
+        if not self._new:
+            return
+        sound = joint_norm(list(gradients().values())).isfinite()
+        for name, (params, tensors) in self._new.items():
+            finite = joint_norm(tensors).isfinite()
+            finite &= sound.to(finite.device)
+            old = self.get(name, params)
+            kept = self._tensors.setdefault(name, {})
+            if finite.device.type == "cpu":
+                chosen = tensors if finite else old
+            else:  # looking at it here would make the device wait
+                chosen = [
+                    _either(finite.to(t.device), t, o)
+                    for t, o in zip(tensors, old, strict=True)
+                ]
+            kept.update(zip(params, chosen, strict=True))
+
+    def begin(self) -> None:
+        """Start the passes of a step."""
+        self._before = dict(self.numbers)
+
+    def end(self, *, finished: bool) -> None:
+        """End them; if they are not finished, nothing of them is remembered."""
+        if not finished:
+            self.numbers = self._before
+        self._new = {}
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self.numbers, self._tensors, self._new = {}, {}, {}
+        self._before = {}
+
+    def state(self, params: Sequence[Tensor]) -> dict[str, Any]:
+        """All of it, with parameters by their number."""
+        numbered = {
+            name: {i: kept[p] for i, p in enumerate(params) if p in kept}
+            for name, kept in self._tensors.items()
+        }
+        return {"tensors": numbered, "numbers": dict(self.numbers)}
+
+    def read(
+        self, state: Mapping[str, Any], params: Sequence[Tensor]
+    ) -> tuple[dict[str, dict[Tensor, Tensor]], dict[str, float]]:
+        """A saved state for `adopt`, as the parameters are in device and dtype.
+
+        Raises:
+            CheckpointError: tensors of other shapes or of parameters that there are
+                not, or what is no finite number.
+        """
+        numbers = dict(state["numbers"])
+        if not all(map(math.isfinite, numbers.values())):
+            raise CheckpointError(
+                "the state remembers a number that is not finite; take an earlier one."
+            )
+        loaded: dict[str, dict[Tensor, Tensor]] = {}
+        for name, numbered in state["tensors"].items():
+            loaded[name] = {}
+            for i, tensor in numbered.items():
+                if not 0 <= i < len(params):
+                    raise CheckpointError(
+                        f"the state remembers a {name} for parameter {i}, but there "
+                        f"are {len(params)}; make the optimizer over the same "
+                        "parameters."
+                    )
+                if tensor.shape != params[i].shape:
+                    raise CheckpointError(
+                        f"the state remembers a {name} of shape {tuple(tensor.shape)} "
+                        f"for a parameter of shape {tuple(params[i].shape)}; make the "
+                        "optimizer over the same parameters."
+                    )
+                p = params[i]
+                if not tensor.isfinite().all():
+                    raise CheckpointError(
+                        f"the state remembers a {name} that is not finite; take an "
+                        "earlier one."
+                    )
+                loaded[name][p] = tensor.detach().to(p.device, p.dtype, copy=True)
+        return loaded, numbers
+
+    def adopt(
+        self, tensors: dict[str, dict[Tensor, Tensor]], numbers: dict[str, float]
+    ) -> None:
+        """Continue from what `read` gave."""
+        self._tensors, self.numbers, self._new = tensors, numbers, {}
+
+
+def _either(first: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """One of two tensors; where the new one repeats numbers, they are kept once."""
+    if 0 not in new.stride():
+        return torch.where(first, new, old)
+    once = tuple(slice(0, 1 if stride == 0 else None) for stride in new.stride())
+    return torch.where(first, new[once], old[once]).expand(new.shape)
+
+
+def _fitting(tensor: Tensor | None, param: Tensor) -> Tensor:
+    if tensor is None or tensor.shape != param.shape:
+        return torch.zeros_like(param)
+    return tensor.to(param.device, param.dtype)

@@ -1,0 +1,1 @@
+"""Eigenvalues and statistics followed along training."""

@@ -9,8 +9,8 @@ import uuid
 from pathlib import Path
 
 from steppe.errors import DataError, SteppeError
-from steppe_lab.studies.local import run_local
-from steppe_lab.studies.store import Store
+from steppe_lab.execution.local import run_local
+from steppe_lab.store.store import Store
 
 
 def _mark(folder):

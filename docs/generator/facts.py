@@ -11,8 +11,9 @@ from typing import Any, Literal, cast
 from docs.generator.memory import FEW, MANY, copies, plain_base_only
 from steppe.averaging import AverageSpec
 from steppe.registry.composed import part_registries
-from steppe.registry.registry import NOT_GIVEN, Choice, Entry, OptimizerSpec, Registry
+from steppe.registry.registry import NOT_GIVEN, Choice, Entry, Registry
 from steppe.registry.settings_text import READERS, canonical, options, show
+from steppe.registry.specs import OptimizerSpec
 from steppe.stepping.options import Policies, Policy
 from steppe_lab.training.recipe import CHOICES
 

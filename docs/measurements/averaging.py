@@ -21,7 +21,7 @@ import steppe
 from steppe.gates import After
 from steppe.schedules import Constant, Cosine
 from steppe_lab.datasets import DATASETS, Selection
-from steppe_lab.datasets.selection import Split
+from steppe_lab.datasets.split import Split
 from steppe_lab.models import MODELS
 from steppe_lab.training.evaluation import evaluate
 

@@ -14,7 +14,8 @@ import torch
 
 from steppe.errors import SettingError, check_count, check_range
 from steppe.registry.composed import read_as
-from steppe.registry.registry import Registry, Spec
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 
 GATES: Registry[Spec] = Registry("gate", Spec)
 

@@ -18,7 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from steppe.errors import SettingError, check_numbers
 from steppe.registry.composed import read_as
-from steppe.registry.registry import Registry, Spec
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 
 
 @runtime_checkable

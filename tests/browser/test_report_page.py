@@ -8,10 +8,10 @@ import pytest
 
 from comparisons import comparison, row
 from spectra import saved
-from steppe_lab.reports import spectrum_page
-from steppe_lab.reports.page import render
-from steppe_lab.studies.settings import SpectrumSettings
-from steppe_lab.studies.spectra import open_network, spectrum_of
+from steppe_lab.analysis.spectrum import open_network, spectrum_of
+from steppe_lab.reports.comparison.page import render
+from steppe_lab.reports.spectrum import page as spectrum_page
+from steppe_lab.runs.settings import SpectrumSettings
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 

@@ -18,7 +18,8 @@ from loops import base_step, closure_step, loop_step, make_model, values
 from steppe.errors import CheckpointError, SettingError, UsageError
 from steppe.gates import After, Every
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry.registry import Entry, Limit
+from steppe.registry.registry import Entry
+from steppe.registry.specs import Limit
 
 ENTRIES = list(OPTIMIZERS)
 EVERY = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

@@ -8,8 +8,8 @@ import torch
 
 from steppe.errors import SettingError, SteppeError, StoreError
 from steppe_lab.models import MODELS
-from steppe_lab.studies.compare import stored_study
-from steppe_lab.studies.store import Store
+from steppe_lab.store.store import Store
+from steppe_lab.studies.comparison import stored_study
 from steppe_lab.training.recipe import Recipe
 
 STUDIES = {

@@ -14,15 +14,14 @@ from steppe.averaging import AVERAGES
 from steppe.errors import SettingError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
 from steppe_lab import datasets
-from steppe_lab.reports.pictures import pictures
-from steppe_lab.reports.rows import rows
-from steppe_lab.reports.sections import optimizer_rows
-from steppe_lab.reports.summary import summarise
-from steppe_lab.studies.compare import recipe_of
-from steppe_lab.studies.records import training_config
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.store import run_id
-from steppe_lab.studies.trials import check_ready
+from steppe_lab.reports.comparison.pictures import pictures
+from steppe_lab.reports.comparison.rows import rows
+from steppe_lab.reports.comparison.sections import optimizer_rows
+from steppe_lab.reports.comparison.summary import summarise
+from steppe_lab.runs.records import recipe_of, training_config
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.runs.trials import check_ready
+from steppe_lab.store.store import run_id
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate, scores_of_trained

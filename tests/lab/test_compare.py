@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from steppe.errors import DataError, SettingError, StoreError, UnknownNameError
-from steppe_lab.reports.publishing import command_of, publish
-from steppe_lab.studies.compare import Study, stored_study
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.single import measure_one
-from steppe_lab.studies.store import Store
+from steppe_lab.analysis.single import measure_one
+from steppe_lab.reports.comparison.publishing import command_of, publish
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.store.store import Store
+from steppe_lab.studies.comparison import Study, stored_study
 
 SMALL = {
     "model": "small_cnn:width=2",

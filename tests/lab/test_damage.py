@@ -7,12 +7,13 @@ import shutil
 import pytest
 
 from steppe.errors import SteppeError, StoreError
-from steppe_lab.studies import compare, trials
-from steppe_lab.studies.compare import Study, stored_study
-from steppe_lab.studies.local import Outcome
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.store import Store
-from steppe_lab.studies.trials import work
+from steppe_lab.execution.local import Outcome
+from steppe_lab.runs import trials
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.runs.trials import work
+from steppe_lab.store.store import Store
+from steppe_lab.studies import comparison as compare
+from steppe_lab.studies.comparison import Study, stored_study
 from steppe_lab.training import checkpoints
 from steppe_lab.training.loop import train
 from steppe_lab.training.recipe import Recipe

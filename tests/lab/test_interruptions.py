@@ -10,11 +10,12 @@ import pytest
 
 from steppe.errors import StoreError, UsageError
 from steppe_lab.cli import main
-from steppe_lab.studies import compare, trials
-from steppe_lab.studies.compare import Study
-from steppe_lab.studies.local import Outcome, run_local
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.store import Store
+from steppe_lab.execution.local import Outcome, run_local
+from steppe_lab.runs import trials
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.store.store import Store
+from steppe_lab.studies import comparison as compare
+from steppe_lab.studies.comparison import Study
 
 TINY = ["--train-samples", "40", "--epochs", "1", "--seeds", "1"]
 

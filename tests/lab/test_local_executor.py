@@ -12,9 +12,9 @@ import pytest
 
 import executor_jobs
 from steppe.errors import SettingError, StoreError, UsageError
-from steppe_lab.studies.local import run_local
-from steppe_lab.studies.store import Failure, Store
-from steppe_lab.studies.worker import find_work
+from steppe_lab.execution.local import run_local
+from steppe_lab.execution.worker import find_work
+from steppe_lab.store.store import Failure, Store
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_finished_runs_are_not_run_again_and_start_no_process(store, monkeypatch
     ids = add(store, 2)
     for run in ids:
         store.finish(run, {})
-    monkeypatch.setattr("steppe_lab.studies.local.hire", None)
+    monkeypatch.setattr("steppe_lab.execution.local.hire", None)
     events = []
     outcome = run_local(store, ids, "executor_jobs:halve", progress=events.append)
     assert outcome.finished == tuple(ids)
@@ -292,8 +292,8 @@ def test_a_script_without_a_guard_is_told_so(store, tmp_path):
     add(store, 1)
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from steppe_lab.studies.local import run_local\n"
-        "from steppe_lab.studies.store import Store\n"
+        "from steppe_lab.execution.local import run_local\n"
+        "from steppe_lab.store.store import Store\n"
         f"store = Store({str(store.root)!r})\n"
         "run_local(store, store.ids(), 'executor_jobs:halve')\n"
     )

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from steppe_lab.studies.compare import Comparison, Study
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.store import Store
-from steppe_lab.studies.trials import DATA_DIR, INTERVAL
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.runs.trials import DATA_DIR, INTERVAL
+from steppe_lab.store.store import Store
+from steppe_lab.studies.comparison import Comparison, Study
 
 STATES = "steppe-runs/runs/*/training.pt"
 

@@ -9,9 +9,9 @@ import pytest
 
 from bad_files import checkpoint
 from steppe.errors import CheckpointError
+from steppe_lab.analysis.places import checkpoint_at
 from steppe_lab.cli import main
-from steppe_lab.studies.places import checkpoint_at
-from steppe_lab.studies.store import Store
+from steppe_lab.store.store import Store
 from steppe_lab.training.recipe import Recipe
 
 

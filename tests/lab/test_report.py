@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import pytest
 
 from comparisons import comparison, lpf, row, three_seeds
-from steppe_lab.reports.page import render
-from steppe_lab.reports.rows import rows, to_csv
+from steppe_lab.reports.comparison.page import render
+from steppe_lab.reports.comparison.rows import rows, to_csv
 
 VERSIONS = {"steppe": "0.1.0", "torch": "2.6"}
 VOID = {"meta", "link", "img", "source", "br", "wbr"}

@@ -11,15 +11,15 @@ import threading
 import pytest
 
 from steppe.errors import SettingError, StoreError
-from steppe_lab.studies import leases
-from steppe_lab.studies.files import (
+from steppe_lab.store import leases
+from steppe_lab.store.json_files import (
     canonical_json,
     digest,
     read_json,
     write_atomically,
     write_json,
 )
-from steppe_lab.studies.store import Failure, Row, Store
+from steppe_lab.store.store import Failure, Row, Store
 
 
 @pytest.fixture

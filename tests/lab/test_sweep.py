@@ -8,17 +8,17 @@ import io
 import pytest
 from pydantic import ValidationError
 
-from steppe_lab.reports.page import render
-from steppe_lab.reports.pictures import pictures
-from steppe_lab.reports.publishing import command_of
-from steppe_lab.reports.rows import to_csv
-from steppe_lab.reports.summary import summarise
-from steppe_lab.reports.sweep import sweep_of
-from steppe_lab.studies.compare import Study, stored_study
-from steppe_lab.studies.settings import CompareSettings
-from steppe_lab.studies.store import Store
+from steppe_lab.reports.comparison.page import render
+from steppe_lab.reports.comparison.pictures import pictures
+from steppe_lab.reports.comparison.publishing import command_of
+from steppe_lab.reports.comparison.rows import to_csv
+from steppe_lab.reports.comparison.summary import summarise
+from steppe_lab.reports.comparison.sweep import sweep_of
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.runs.trials import load_split
+from steppe_lab.store.store import Store
+from steppe_lab.studies.comparison import Study, stored_study
 from steppe_lab.studies.sweep import with_validation
-from steppe_lab.studies.trials import load_split
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate

@@ -17,8 +17,8 @@ from spectra import dense_hessian
 from spectra import recipe as small
 from steppe.errors import SettingError
 from steppe_lab.cli import main
-from steppe_lab.studies.records import training_config
-from steppe_lab.studies.trials import load_split, work
+from steppe_lab.runs.records import training_config
+from steppe_lab.runs.trials import load_split, work
 from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.recipe import read_optimizer
 from steppe_lab.training.tracking import TRACKERS, _writer, interval

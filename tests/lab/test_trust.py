@@ -12,13 +12,13 @@ from steppe.errors import StoreError, TrustError
 from steppe.measures import MEASURES
 from steppe.registry.registry import reading
 from steppe_lab.cli import main
-from steppe_lab.reports.page import render
-from steppe_lab.reports.rows import to_csv
-from steppe_lab.studies.compare import WORK, recipe_of, stored_study
-from steppe_lab.studies.local import run_local
-from steppe_lab.studies.records import training_config
-from steppe_lab.studies.settings import CompareSettings, TrainingSettings
-from steppe_lab.studies.store import Store
+from steppe_lab.execution.local import run_local
+from steppe_lab.reports.comparison.page import render
+from steppe_lab.reports.comparison.rows import to_csv
+from steppe_lab.runs.records import WORK, recipe_of, training_config
+from steppe_lab.runs.settings import CompareSettings, TrainingSettings
+from steppe_lab.store.store import Store
+from steppe_lab.studies.comparison import stored_study
 
 FIELDS = {
     "data": "{}",

@@ -10,8 +10,9 @@ import pytest
 from steppe.errors import SettingError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.composed import part_registries, read_as
-from steppe.registry.registry import Choice, Default, Registry, Spec
+from steppe.registry.registry import Choice, Default, Registry
 from steppe.registry.settings_text import READERS, convert
+from steppe.registry.specs import Spec
 from steppe.schedules import (
     SCHEDULES,
     Cosine,

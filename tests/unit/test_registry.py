@@ -6,7 +6,8 @@ from typing import Literal
 import pytest
 
 from steppe.errors import SettingError, UnknownNameError
-from steppe.registry.registry import Choice, Limit, MeasureSpec, OptimizerSpec, Registry
+from steppe.registry.registry import Choice, Registry
+from steppe.registry.specs import Limit, MeasureSpec, OptimizerSpec
 
 
 def registry():

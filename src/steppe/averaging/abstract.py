@@ -29,7 +29,8 @@ from torch.utils.hooks import RemovableHandle
 from steppe.averaging.places import Places, first_difference, is_number
 from steppe.errors import CheckpointError, SettingError, UsageError, brief
 from steppe.parameters import BufferSnapshot, forget_derived, overwrite_, restored
-from steppe.registry.registry import Registry, Spec
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 from steppe.stepping.state_dicts import check_entries, reading
 
 STATE_FORMAT = 1  # of a state_dict

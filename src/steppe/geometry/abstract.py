@@ -11,7 +11,8 @@ from torch import Tensor
 
 from steppe.noise import joint_norm
 from steppe.registry.composed import read_as
-from steppe.registry.registry import Registry, Spec
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 from steppe.schedules import Schedule
 from steppe.stepping.context import Weights
 from steppe.stepping.group_settings import Bounds

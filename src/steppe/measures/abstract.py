@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from steppe.objective import Objective
-from steppe.registry.registry import Choice, MeasureSpec, Registry
+from steppe.registry.registry import Choice, Registry
+from steppe.registry.specs import MeasureSpec
 from steppe.results import Estimate
 
 MEASURES: Registry[MeasureSpec] = Registry("measure", MeasureSpec)

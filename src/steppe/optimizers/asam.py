@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from steppe.geometry import Adaptive
 from steppe.optimizers.families.ascent import AbstractAscent
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
 from steppe.stepping.driver import OPTIMIZERS

@@ -32,7 +32,7 @@ from torch.optim import Optimizer
 from steppe.errors import check_count, check_range
 from steppe.noise import gaussian_noise, joint_norm
 from steppe.optimizers.families.gradients import add_
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FINAL, Plan, Position, Request, Weights
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import renewed_mean
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
 from steppe.stepping.driver import OPTIMIZERS

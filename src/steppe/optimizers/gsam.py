@@ -22,7 +22,7 @@ from steppe.errors import SettingError
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import add_, aligned, nonzero, overlap, times_
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import WHOLE, Plan, Weights
 from steppe.stepping.driver import OPTIMIZERS

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError
 from steppe.noise import joint_norm, scaled_
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FINAL, Plan, Weights
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer

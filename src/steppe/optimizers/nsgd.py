@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from steppe.errors import SettingError, UsageError, check_count
 from steppe.noise import joint_dot, joint_norm
 from steppe.parameters import unflatten
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import AFTER_STEP, FINAL, WHOLE, Plan, Weights
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer

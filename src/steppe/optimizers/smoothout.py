@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from steppe.errors import SettingError
 from steppe.noise import UniformScale, uniform_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import Weights
 from steppe.stepping.driver import OPTIMIZERS

@@ -20,7 +20,7 @@ from steppe.geometry import Geometry
 from steppe.noise import joint_norm
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned, mix_
-from steppe.registry.registry import Limit
+from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import AFTER_STEP, WHOLE, Plan, Weights
 from steppe.stepping.driver import OPTIMIZERS

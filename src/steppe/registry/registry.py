@@ -11,7 +11,6 @@ import difflib
 import hashlib
 import importlib
 import inspect
-import math
 import pkgutil
 import shlex
 import typing
@@ -19,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from steppe.errors import SettingError, TrustError, UnknownNameError
 from steppe.registry.settings_text import (
@@ -31,50 +30,12 @@ from steppe.registry.settings_text import (
     pairs,
     show,
 )
+from steppe.registry.specs import Spec
 
 # Records that are being read, from the outermost in: what they are, what they may name.
 _READINGS: ContextVar[tuple[tuple[str, frozenset[str]], ...]] = ContextVar(
     "readings", default=()
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """What is known of a method without running it."""
-
-    source: str  # author, year, identifier of the publication
-    summary: str = ""  # first line of the docstring
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """Settings at which a method becomes its base or another method, bit for bit."""
-
-    settings: Mapping[str, Any]
-    equals: str = "base"  # or a method as text: "sam:rho=0.05"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSpec(Spec):
-    """Facts about an optimizer."""
-
-    grad_evals: float = math.nan  # whole-batch gradients per step; counted by a test
-    beside: str = ""  # what its user pays on top of them, in words
-    limits: tuple[Limit, ...] = ()
-    example: Mapping[str, Any] = field(default_factory=dict)
-    random: bool = False  # draws random numbers, so its state holds a generator
-    base: Literal["any", "momentum", "plain"] = "any"  # "plain": SGD, and only w - lr g
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureSpec(Spec):
-    """Facts about a measure of flatness."""
-
-    units: str = ""
-    sharper_is: Literal["larger", "smaller"] = "larger"
-    invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
-    cost: str = ""  # in forward passes, gradients and Hessian products over the data
-    networks: Literal["any", "homogeneous"] = "any"  # it can measure
 
 
 class _NotGiven:

@@ -1,13 +1,8 @@
 """The one driver of all optimizers: passes, restoring, saving, buffers, random state.
 
 A method is a generator (`plan`) that yields a `Request` wherever it wants a gradient
-at the current weights. The driver runs it inside the caller's loop::
-
-    for _ in opt.passes():
-        loss = loss_fn(model(x), y)
-        loss.backward()
-        opt.report(loss)  # for `opt.loss`, the loss to log: the last one is uphill
-    opt.step()
+at the current weights. The driver runs it inside the caller's loop, once for each
+`backward()`: see `AbstractOptimizer.passes`.
 
 **Invariant.** When the loop ends, the weights are bit for bit what they were and
 `p.grad` is the gradient to step with, so clipping, `GradScaler`, LR schedulers and
@@ -31,7 +26,8 @@ from steppe.errors import UsageError, check_callable
 from steppe.gates import LookingGate
 from steppe.noise import joint_norm
 from steppe.parameters import forget_derived
-from steppe.registry.registry import OptimizerSpec, Registry
+from steppe.registry.registry import Registry
+from steppe.registry.specs import OptimizerSpec
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
     AfterStep,
@@ -112,8 +108,6 @@ class AbstractOptimizer(Facade):
     @abstractmethod
     def plan(self, weights: Weights) -> Plan:
         """Yield a request wherever a gradient is wanted; runs without autograd."""
-
-    # ---- stepping ----------------------------------------------------------------
 
     def passes(self, *, accumulate: bool = False) -> Iterator[int]:
         """Loop over the gradient passes of one step; yields their number from 0.
@@ -370,8 +364,6 @@ class AbstractOptimizer(Facade):
                 f"{name} instead, which counts steps for schedules and gates and may "
                 "change the step itself; nothing has been changed."
             )
-
-    # ---- saving ------------------------------------------------------------------
 
     def _own_state(self) -> dict[str, Any]:
         return {

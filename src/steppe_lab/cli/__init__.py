@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{install('lab')}.\n"
         )
         return 2
-    from steppe_lab.cli.mistakes import reported
+    from steppe_lab.cli.messages import reported
     from steppe_lab.cli.streams import open_streams
 
     open_streams()
@@ -102,7 +102,7 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
 
 def verb_module(verb: str) -> Any:
     """The module of a verb, with `Args` and `run`."""
-    return importlib.import_module(f"steppe_lab.cli.{verb}_verb")
+    return importlib.import_module(f"steppe_lab.cli.verbs.{verb}")
 
 
 def _usage() -> str:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from steppe.errors import SettingError
 
 if TYPE_CHECKING:
-    from steppe_lab.studies.single import Belongs
-    from steppe_lab.studies.store import Store
+    from steppe_lab.analysis.single import Belongs
+    from steppe_lab.store.store import Store
 
 OUT = Path("steppe-runs")
 
 
 def use_data_dir(data_dir: Path | None) -> None:
     """Tell this process and the workers it starts where the data is."""
-    from steppe_lab.studies.trials import DATA_DIR
+    from steppe_lab.runs.trials import DATA_DIR
 
     if data_dir is not None:
         os.environ[DATA_DIR] = str(data_dir.resolve())
@@ -31,7 +31,7 @@ def check_place(path: Path) -> None:
     Raises:
         StoreError: a folder is there, or the system refuses.
     """
-    from steppe_lab.studies.files import cannot
+    from steppe_lab.store.json_files import cannot
 
     folder = path.parent
     try:
@@ -64,7 +64,7 @@ def belongs(model: str | None, data: str | None) -> Belongs | None:
     Raises:
         SettingError: one without the other.
     """
-    from steppe_lab.studies.single import Belongs
+    from steppe_lab.analysis.single import Belongs
 
     if model is None and data is None:
         return None
@@ -78,7 +78,7 @@ def belongs(model: str | None, data: str | None) -> Belongs | None:
 
 def open_store(out: Path) -> Store:
     """The run store in a folder."""
-    from steppe_lab.studies.store import Store
+    from steppe_lab.store.store import Store
 
     return Store(out)
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TextIO, TypeVar, get_args
 import tyro
 from pydantic import BaseModel, ValidationError, model_validator
 
-from steppe_lab.cli.mistakes import ParseError, sentence
+from steppe_lab.cli.messages import ParseError, sentence
 
 
 class Arguments(BaseModel):

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from steppe.errors import DataError, SteppeError
 from steppe.registry.registry import Choice, discover, is_code, one_line
-from steppe_lab.datasets.dataset import DATASETS, Dataset, DataSpec
+from steppe_lab.datasets.abstract import DATASETS, Dataset, DataSpec
 from steppe_lab.datasets.samples import (
     AbstractSamples,
     Standardisation,
     TensorSamples,
 )
-from steppe_lab.datasets.selection import Selection, Split
+from steppe_lab.datasets.split import Selection, Split
 
 __all__ = [
     "DATASETS",

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, cat, from_numpy
 
 from steppe.errors import DataError
-from steppe_lab.datasets.dataset import (
+from steppe_lab.datasets.abstract import (
     DATASETS,
     Dataset,
     check_labels,
     note_if_fewer,
 )
-from steppe_lab.datasets.files import Published, folder_of
-from steppe_lab.datasets.pickles import read_pickled_dict
+from steppe_lab.datasets.formats.pickles import read_pickled_dict
+from steppe_lab.datasets.formats.published import Published, folder_of
 from steppe_lab.datasets.samples import Standardisation, TensorSamples
 
 PUBLISHED = Published(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from steppe.errors import DataError, install
-from steppe_lab.datasets.dataset import DATASETS, Dataset
+from steppe_lab.datasets.abstract import DATASETS, Dataset
 from steppe_lab.datasets.samples import Standardisation, TensorSamples
 
 SPLIT_SEED = 1797

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steppe_lab.datasets.dataset import DATASETS, Dataset
-from steppe_lab.datasets.files import Published
-from steppe_lab.datasets.idx import read_grey_images
+from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.formats.idx import read_grey_images
+from steppe_lab.datasets.formats.published import Published
 
 PUBLISHED = Published(
     title="MNIST",

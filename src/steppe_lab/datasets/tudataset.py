@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError
-from steppe_lab.datasets.dataset import DATASETS, Dataset
-from steppe_lab.datasets.files import Published, folder_of
+from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.formats.published import Published, folder_of
 from steppe_lab.datasets.graphs import GraphSamples, boundaries
 
 SPLIT_SEED = 12345

@@ -12,7 +12,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from steppe.errors import SettingError, SteppeError
-from steppe.registry.registry import Choice, Registry, Spec, is_code
+from steppe.registry.registry import Choice, Registry, is_code
+from steppe.registry.specs import Spec
 
 
 @dataclass(frozen=True, kw_only=True)

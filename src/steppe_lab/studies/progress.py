@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from steppe_lab.studies.worker import Event
+from steppe_lab.execution.worker import Event
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from steppe.registry.registry import Registry, Spec
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 
 TASKS: Registry[Spec] = Registry("task", Spec)
 Reduction = Literal["mean", "sum", "none"]

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from steppe.bases import PHB, AdaBound, AdaShift
 from steppe.errors import SettingError
-from steppe.registry.registry import Registry, Spec
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 from steppe.stepping.context import WHOLE, Plan, Weights
 from steppe.stepping.driver import AbstractOptimizer
 from steppe.stepping.group_settings import Bounds

@@ -24,8 +24,8 @@ from steppe_lab.datasets.samples import on_device
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.bases import BASES, Together
-from steppe_lab.training.plain_settings import SEEDS, PlainSettings, parted
 from steppe_lab.training.seeding import seeded
+from steppe_lab.training.settings import SEEDS, PlainSettings, parted
 from steppe_lab.training.tracking import TRACKERS, check_tracker, is_led, read_led
 
 CHOICES: dict[str, Registry[Any]] = {

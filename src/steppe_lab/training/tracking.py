@@ -22,8 +22,9 @@ from steppe.curvature.hessian import Hessian
 from steppe.errors import SettingError, install
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry.registry import Choice, Registry, Spec, unknown_name
+from steppe.registry.registry import Choice, Registry, unknown_name
 from steppe.registry.settings_text import pairs
+from steppe.registry.specs import Spec
 from steppe.tracking.tracker import SpectrumTracker, Unit
 from steppe_lab.datasets import Split
 from steppe_lab.models.model_registry import at_least

@@ -9,8 +9,7 @@ Source: Ibayashi et al., 2021, arXiv:2106.12612 (the diagonal of piecewise linea
 networks, where it is that of the Hessian); Dangel et al., 2020, arXiv:1912.10985
 (factors of the loss sent back through the network).
 
-Shape letters: B samples of a batch, C outputs of a sample, D parameters in all, M
-draws.
+Shape letters: B samples of a batch, C outputs of a sample, D parameters, M draws.
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""Facts about methods, which others read without running them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Facts about a method of any kind."""
+
+    source: str  # author, year, identifier of the publication
+    summary: str = ""  # first line of the docstring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Settings at which a method becomes its base or another method, bit for bit."""
+
+    settings: Mapping[str, Any]
+    equals: str = "base"  # or a method as text: "sam:rho=0.05"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec(Spec):
+    """Facts about an optimizer."""
+
+    grad_evals: float = math.nan  # whole-batch gradients per step; counted by a test
+    beside: str = ""  # what its user pays on top of them, in words
+    limits: tuple[Limit, ...] = ()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    random: bool = False  # draws random numbers, so its state holds a generator
+    base: Literal["any", "momentum", "plain"] = "any"  # "plain": SGD, and only w - lr g
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSpec(Spec):
+    """Facts about a measure of flatness."""
+
+    units: str = ""
+    sharper_is: Literal["larger", "smaller"] = "larger"
+    invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
+    cost: str = ""  # in forward passes, gradients and Hessian products over the data
+    networks: Literal["any", "homogeneous"] = "any"  # it can measure

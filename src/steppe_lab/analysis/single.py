@@ -1,0 +1,260 @@
+"""One network at a time: train it into a store, or measure a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from steppe.errors import StoreError
+from steppe.measures import measure
+from steppe.objective import Objective
+from steppe.results import Estimate
+from steppe_lab.datasets import Split
+from steppe_lab.execution.local import run_local
+from steppe_lab.execution.worker import Event
+from steppe_lab.runs.records import WORK, read_measure, recipe_of, training_config
+from steppe_lab.runs.settings import TrainSettings
+from steppe_lab.runs.trials import (
+    CHECKPOINT,
+    check_ready,
+    check_same_data,
+    fingerprint_of,
+    is_whole,
+    load_split,
+    objective_on,
+)
+from steppe_lab.store.store import Store, run_id
+from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training import checkpoints
+from steppe_lab.training.evaluation import evaluate
+from steppe_lab.training.foreign import load_into, weights
+from steppe_lab.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training run."""
+
+    run: str  # id in the store
+    checkpoint: Path
+    result: dict[str, Any]
+
+
+def train_one(
+    settings: TrainSettings,
+    store: Store,
+    *,
+    progress: Callable[[Event], None] | None = None,
+) -> TrainedRun:
+    """Train a network, unless the store has it.
+
+    Raises:
+        SettingError: a setting that has no meaning.
+        DataError: data that is missing or damaged.
+        StoreError: training failed; the reason is given.
+    """
+    recipe = recipe_of(settings, settings.optimizer, settings.seed, settings.track)
+    run = run_id(training_config(recipe))
+    whole = is_whole(store, run)
+    present = None
+    if not whole:
+        present = check_ready(recipe)
+    elif recipe.reads_files:
+        present = load_split(recipe)
+    if present is not None and store.is_finished(run):
+        before = [fingerprint_of(store, run)]
+        check_same_data(present.fingerprint, before, data=recipe.data.name)
+    store.add(training_config(recipe))
+    if not whole:
+        store.reopen(run)
+    outcome = run_local(store, [run], WORK, progress=progress, trust=recipe.code)
+    if run in outcome.failed:
+        raise StoreError(f"training failed: {outcome.failed[run].reason}")
+    return TrainedRun(run, store.artefact(run, CHECKPOINT), store.result(run))
+
+
+def measure_one(
+    checkpoint: Path,
+    measures: Sequence[str],
+    *,
+    part: Literal["train", "test"] = "train",
+    samples: int = 2000,
+    seed: int = 0,
+    device: str | None = None,
+    trust: Collection[str] = (),
+    belongs: Belongs | None = None,
+) -> dict[str, Estimate]:
+    """Measure a checkpoint on the data its recipe names.
+
+    Args:
+        checkpoint: the file.
+        measures: texts such as "lpf:sigma=0.02".
+        part: whose samples are measured on.
+        samples: at most so many, drawn by the seed of the data.
+        seed: of the measures' draws.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoint may name.
+        belongs: of a file of another program; None for one that steppe wrote.
+
+    Returns:
+        Estimates by the text of the measure, in the order given.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or not steppe's.
+        SettingError: a setting that has no meaning.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
+    for text in measures:
+        read_measure(text)
+    network = read_network(
+        checkpoint,
+        part=part,
+        samples=samples,
+        device=device,
+        trust=trust,
+        belongs=belongs,
+    )
+    return measure(network.objective, measures, seed=seed)
+
+
+def evaluate_one(
+    checkpoint: Path,
+    *,
+    device: str | None = None,
+    trust: Collection[str] = (),
+    belongs: Belongs | None = None,
+) -> dict[str, float]:
+    """Loss and metrics of a checkpoint on all training and all test samples.
+
+    Args:
+        checkpoint: the file.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoint may name.
+        belongs: of a file of another program; None for one that steppe wrote.
+
+    Returns:
+        Scores by name, such as "test_error", and the numbers of samples.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or of another network.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
+    loaded, split = open_checkpoint(
+        checkpoint, device=device, trust=trust, belongs=belongs
+    )
+    task: AbstractTask = TASKS.build(split.task)
+    row: dict[str, float] = {}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        score = evaluate(loaded.model, samples, task)
+        row |= score.row(part)
+        if score.wrong is not None:
+            right = score.samples - len(score.wrong)
+            row[f"{part}_{task.headline.opposite}"] = right / score.samples
+        row[f"{part}_samples"] = score.samples
+    return row
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    device: str | None,
+    trust: Collection[str],
+    belongs: Belongs | None,
+) -> tuple[checkpoints.Checkpoint, Split]:
+    """A network, and the samples it was trained and judged on.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or of another network.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
+    if belongs is not None:
+        return _open_foreign(path, belongs, device)
+    loaded = checkpoints.load(path, device=device, trust=trust)
+    split = load_split(loaded.recipe)
+    check_same_data(split.fingerprint, [loaded.data], data=loaded.recipe.data.name)
+    return loaded, split
+
+
+def _open_foreign(
+    path: Path, belongs: Belongs, device: str | None
+) -> tuple[checkpoints.Checkpoint, Split]:
+    state = weights(path)
+    named = {"device": device} if device else {}
+    # The base of a file of another program is not known, and nothing is trained.
+    recipe = Recipe(data=belongs.data, model=belongs.model, base="sgd", **named)
+    split = load_split(recipe)
+    classes = len(split.classes)
+    model = recipe.make_model(split.in_shape, classes)
+    load_into(model, state, path)
+    return checkpoints.Checkpoint(
+        model, recipe, split.in_shape, classes, split.fingerprint, {}
+    ), split
+
+
+@dataclass(frozen=True)
+class Belongs:
+    """The network and the data that weights of another program belong to."""
+
+    model: str  # name with settings, as "gcn:hidden=128"
+    data: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network read from a checkpoint, on samples of the data its recipe names."""
+
+    path: Path
+    digest: str  # SHA-256 of the file
+    recipe: Recipe
+    classes: int
+    objective: Objective
+    belongs: Belongs | None = None  # of weights that another program saved
+
+    @property
+    def trained_by(self) -> str:
+        """The optimizer, as far as it is known."""
+        return "another program" if self.belongs else self.recipe.label
+
+
+def read_network(
+    checkpoint: Path,
+    *,
+    part: Literal["train", "test"],
+    samples: int,
+    mode: Literal["eval", "train"] = "eval",
+    device: str | None = None,
+    trust: Collection[str] = (),
+    belongs: Belongs | None = None,
+) -> Network:
+    """Read a checkpoint and the data its recipe names.
+
+    Args:
+        checkpoint: the file.
+        part: whose samples the loss is averaged over.
+        samples: at most so many, drawn by the seed of the data.
+        mode: of the network when its loss is evaluated.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoint may name.
+        belongs: of a file of another program; None for one that steppe wrote.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or not steppe's.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
+    loaded, split = open_checkpoint(
+        checkpoint, device=device, trust=trust, belongs=belongs
+    )
+    recipe = loaded.recipe
+    objective = objective_on(
+        loaded.model,
+        split,
+        part=part,
+        samples=samples,
+        seed=recipe.data_seed,
+        mode=mode,
+    )
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    return Network(checkpoint, digest, recipe, loaded.classes, objective, belongs)

@@ -1,0 +1,1 @@
+"""Verbs of the command, one module each: `Args` to parse and `run` to call."""

@@ -1,0 +1,64 @@
+"""`steppe evaluate`: loss and metrics of a checkpoint on all its samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import tyro
+from rich.table import Table
+from tyro.conf import Positional
+
+from steppe_lab.cli.options import OUT, belongs, check_place, trusted, use_data_dir
+from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.streams import console
+
+
+class Args(Arguments):
+    """Arguments of `steppe evaluate`."""
+
+    checkpoint: Positional[Path]
+    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
+    run; or, with --model and --data, weights that torch.save wrote."""
+    model: str | None = None
+    """The network of weights that another program saved, as name:setting=value."""
+    data: str | None = None
+    """The data that such weights were trained on."""
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    device: str | None = None
+    """A torch device; the default is the one trained on."""
+    trust: tuple[str, ...] = ()
+    """Code of yours that the checkpoint may run, as module:function; no other is."""
+    out: Path | None = None
+    """Write the scores as JSON to this file too."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of a table."""
+
+
+def run(args: Args, results: TextIO) -> int:
+    """Score and print."""
+    from steppe_lab.analysis.places import checkpoint_at
+    from steppe_lab.analysis.single import evaluate_one
+    from steppe_lab.store.json_files import json_line, write_json
+
+    use_data_dir(args.data_dir)
+    if args.out is not None:
+        check_place(args.out)
+    scores = evaluate_one(
+        checkpoint_at(args.checkpoint, OUT),
+        device=args.device,
+        trust=trusted(args.trust),
+        belongs=belongs(args.model, args.data),
+    )
+    if args.out is not None:
+        write_json(args.out, scores)
+    if args.as_json:
+        print(json_line(scores), file=results)
+        return 0
+    names = [name.removeprefix("test_") for name in scores if name.startswith("test_")]
+    table = Table("samples of", *names)
+    for part in ("train", "test"):
+        table.add_row(part, *(f"{scores[f'{part}_{name}']:.9g}" for name in names))
+    console(results).print(table)
+    return 0

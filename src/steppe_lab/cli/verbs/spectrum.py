@@ -1,0 +1,88 @@
+"""`steppe spectrum`: the spectrum of a checkpoint, with pictures and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import tyro
+from tyro.conf import Positional
+
+from steppe_lab.cli.options import OUT, belongs, trusted, use_data_dir
+from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.progress import in_tenths, progress
+from steppe_lab.cli.streams import console
+from steppe_lab.runs.settings import SpectrumSettings
+
+
+class Args(Arguments, SpectrumSettings):
+    """Arguments of `steppe spectrum`."""
+
+    checkpoint: Positional[Path]
+    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
+    run, which for a store other than steppe-runs is STORE/ID."""
+    model: str | None = None
+    """The network of weights that another program saved, as name:setting=value."""
+    data: str | None = None
+    """The data that such weights were trained on."""
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    device: str | None = None
+    """A torch device; the default is the one trained on."""
+    trust: tuple[str, ...] = ()
+    """Code of yours that the checkpoint may run, as module:function; no other is."""
+    out: Path | None = None
+    """Folder for the files; the default is one below steppe-runs/spectra."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of tables."""
+
+
+def run(args: Args, results: TextIO) -> int:
+    """Find the spectrum, print it, write its files."""
+    from steppe_lab.analysis.places import checkpoint_at
+    from steppe_lab.analysis.spectrum import (
+        open_network,
+        products,
+        spectrum_of,
+        spectrum_record,
+    )
+    from steppe_lab.reports.spectrum.files import claim, folder_for, publish_spectrum
+    from steppe_lab.reports.spectrum.tables import (
+        ends_table,
+        layers_table,
+        sums_table,
+    )
+    from steppe_lab.reports.spectrum.words import answer, doubts, layers_note
+    from steppe_lab.store.json_files import json_line
+
+    use_data_dir(args.data_dir)
+    names = SpectrumSettings.model_fields
+    settings = SpectrumSettings(**{name: getattr(args, name) for name in names})
+    with progress() as tell:
+        network = open_network(
+            checkpoint_at(args.checkpoint, OUT),
+            settings,
+            device=args.device,
+            trust=trusted(args.trust),
+            belongs=belongs(args.model, args.data),
+        )
+        folder = args.out or folder_for(network, settings, OUT)
+        claim(folder, network)
+        size = sum(p.numel() for p in network.objective.params)
+        report = in_tenths(tell, products(settings, size))
+        found = spectrum_of(network, settings, report=report)
+        paths = publish_spectrum(found, folder, data_dir=args.data_dir)
+    if args.as_json:
+        files = {name: str(path) for name, path in paths.items()}
+        print(json_line({**spectrum_record(found), "files": files}), file=results)
+        return 0
+    page = console(results)
+    for sentence in answer(found):
+        page.print(sentence, markup=False)
+    tables = [ends_table(found)] if settings.k else []
+    for table in (*tables, sums_table(found), layers_table(found)):
+        page.print(table)
+    for sentence in (layers_note(found.layers), *doubts(found)):
+        page.print(sentence, markup=False)
+    page.print(f"\nReport: {paths['page']}", markup=False, soft_wrap=True)
+    return 0

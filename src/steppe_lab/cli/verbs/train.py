@@ -1,0 +1,75 @@
+"""`steppe train`: one network, its scores and its checkpoint."""
+
+from __future__ import annotations
+
+from math import nan
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import tyro
+from rich.table import Table
+
+from steppe_lab.cli.options import OUT, open_store, use_data_dir
+from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.progress import progress
+from steppe_lab.cli.streams import console
+from steppe_lab.runs.settings import TrainSettings
+
+PARTS = ("train", "test")  # of the samples
+
+
+class Args(Arguments, TrainSettings):
+    """Arguments of `steppe train`."""
+
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    out: Path = OUT
+    """Folder for runs; a finished run in it is not run again."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of a table."""
+
+
+def run(args: Args, results: TextIO) -> int:
+    """Train, print the scores and where the checkpoint is."""
+    from steppe_lab.analysis.single import train_one
+    from steppe_lab.store.json_files import json_line
+    from steppe_lab.tasks import TASKS
+
+    use_data_dir(args.data_dir)
+    names = TrainSettings.model_fields
+    settings = TrainSettings(**{name: getattr(args, name) for name in names})
+    with progress() as tell:
+        done = train_one(
+            settings,
+            open_store(args.out),
+            progress=lambda e: tell(e.fraction, 0, 1, e.text or e.state, False),
+        )
+    if args.as_json:
+        found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
+        found["wrong"] = len(done.result["wrong"])  # which ones: result.json
+        print(json_line(found), file=results)
+        return 0
+    metric = TASKS.build(done.result["task"]).headline
+    shown = "{:.2%}" if metric.share else "{:.4g}"
+    headings = [f"{part} {n}" for part in PARTS for n in ("loss", metric.title)]
+    table = Table("epoch", *headings)
+    for name in ("last", "best"):
+        row = {key: nan if v is None else v for key, v in done.result[name].items()}
+        cells = [
+            text
+            for part in PARTS
+            for text in (
+                f"{row[f'{part}_loss']:.4g}",
+                shown.format(row[f"{part}_{metric.name}"]),
+            )
+        ]
+        table.add_row(f"{row['epoch']:.0f} ({name})", *cells)
+    page = console(results)
+    page.print(table)
+    for note in done.result["notes"]:
+        page.print(f"Note: {note}.", markup=False)
+    if "tracked" in done.result:
+        folder = done.checkpoint.parent / "track"
+        page.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)
+    page.print(f"Checkpoint: {done.checkpoint}", markup=False, soft_wrap=True)
+    return 0

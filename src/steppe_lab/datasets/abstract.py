@@ -1,0 +1,124 @@
+"""What a data set is: its samples, the facts about it, and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steppe.errors import DataError
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
+from steppe_lab.datasets.samples import AbstractSamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(Spec):
+    """Facts about a data set."""
+
+    folders: tuple[str, ...] = ()  # looked for under the data folder, in this order
+    train_samples: int | None = None  # trained on when nothing is said; None is all
+    needs_files: bool = True
+
+
+DATASETS = Registry("data set", DataSpec)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Training pool and test set of a data set, in memory.
+
+    Args:
+        name: in tables and messages.
+        train: the training pool.
+        test: the test set.
+        classes: names of the classes, which targets are positions in.
+        task: name of the task that is learnt on it.
+        notes: facts that a reader of results must know of the data.
+
+    Raises:
+        DataError: counts, classes or shapes that contradict each other.
+    """
+
+    name: str
+    train: AbstractSamples
+    test: AbstractSamples
+    classes: tuple[str, ...]
+    task: str = "classification"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        train, test = self.train.in_shape, self.test.in_shape
+        if train != test:
+            raise DataError(
+                f"{self.name}: training and test inputs must have one shape, "
+                f"got {train} and {test}."
+            )
+        for part, samples in (("training", self.train), ("test", self.test)):
+            where = f"{self.name}: the {part} labels"
+            if samples.targets.dtype != torch.int64:
+                raise DataError(f"{where} must be int64, got {samples.targets.dtype}.")
+            check_labels(
+                samples.targets,
+                len(self.classes),
+                samples=samples.count(),
+                where=where,
+            )
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input, (C, H, W) for images."""
+        return self.train.in_shape
+
+
+def check_labels(
+    targets: Tensor | NDArray[np.integer] | Sequence[int],
+    classes: int,
+    *,
+    samples: int,
+    where: str,
+) -> Tensor:
+    """Labels as int64 tensor, shape (N,), one per sample and each of a known class.
+
+    Args:
+        targets: one whole number per sample.
+        classes: number of classes; labels must be 0 to classes - 1.
+        samples: number of inputs the labels belong to.
+        where: what holds the labels, for the sentence.
+
+    Raises:
+        DataError: no samples, another number of labels, or a label out of range.
+    """
+    labels = torch.as_tensor(targets)
+    if labels.is_floating_point() or labels.is_complex() or labels.ndim != 1:
+        raise DataError(
+            f"{where} must be one whole number per sample, "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}."
+        )
+    if len(labels) != samples:
+        raise DataError(
+            f"{where} must be as many as the inputs, got {len(labels):,} for "
+            f"{samples:,} inputs; use two files of the same part of the data set."
+        )
+    if samples == 0:
+        raise DataError(f"{where} must be at least one, got none.")
+    labels = labels.to(torch.int64)
+    wrong = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(wrong):
+        position = int(wrong[0])
+        raise DataError(
+            f"{where} must be 0 to {classes - 1}, got {int(labels[position])} at "
+            f"position {position:,}; use the unchanged official file."
+        )
+    return labels
+
+
+def note_if_fewer(part: str, found: int, official: int) -> tuple[str, ...]:
+    """A note when a part of a data set is not complete."""
+    if found == official:
+        return ()
+    return (f"{found:,} of {official:,} official {part} images",)

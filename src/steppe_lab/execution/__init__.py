@@ -1,0 +1,1 @@
+"""Execution of runs in processes of this machine."""

@@ -1,0 +1,237 @@
+"""The local executor: runs of a store, worked on by processes of this computer.
+
+The parent hands out runs in order, one at a time per worker, and notices workers
+that die. What is stored depends on the runs alone, not on who works on them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+
+from steppe.errors import SettingError, UsageError
+from steppe_lab.execution.worker import Event, Order, Ready, Unusable
+from steppe_lab.execution.worker_handle import Job, Worker, hire
+from steppe_lab.store.store import Failure, Store
+
+Progress = Callable[[Event], None]
+
+_LOOK_AGAIN = 0.5  # seconds between looks at runs that other processes work on
+_PATIENCE = 5.0  # seconds for the workers to end when asked
+_FALSE_STARTS = 3  # workers that die at birth, until it is no accident
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the runs, in the order given."""
+
+    finished: tuple[str, ...]
+    failed: dict[str, Failure]
+
+
+def run_local(
+    store: Store,
+    runs: Iterable[str],
+    work: str,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    max_attempts: int = 2,
+    threads: int = 1,
+    trust: Collection[str] = (),
+) -> Outcome:
+    """Work on runs until each is finished or has failed.
+
+    Finished runs are not run again. A run whose worker dies is tried again at once,
+    one that raised in the next call, unless its failure follows from its settings.
+    A run that another process works on is waited for. Workers import the main module
+    of the program, so a script calls this below `if __name__ == "__main__":`.
+
+    Args:
+        store: where the runs are.
+        runs: ids, in the order in which to start them.
+        work: `module:function`, called with the settings, the folder of the run and
+            a `report(fraction, text)`; the dict it returns is the result.
+        workers: processes at most.
+        progress: called in this process with each event; fast reports are thinned.
+        max_attempts: tries in this call of a run whose workers die.
+        threads: of the numerical libraries, per worker.
+        trust: code of the user, as module:function, that settings may name.
+
+    Raises:
+        SettingError: a number below 1.
+        UsageError: `work` cannot be imported, or workers cannot start.
+        StoreError: the store cannot be read or written.
+    """
+    numbers = {"workers": workers, "max_attempts": max_attempts, "threads": threads}
+    for name, value in numbers.items():
+        if value < 1:
+            raise SettingError(f"{name} must be >= 1, got {value}.")
+    ids = list(dict.fromkeys(runs))
+    job = Job(work, threads, frozenset(trust))
+    study = _Study(store, job, max_attempts, progress or _silent)
+    study.sort(ids)
+    study.go(workers)
+    return Outcome(
+        tuple(run for run in ids if run in study.finished),
+        {run: study.failed[run] for run in ids if run in study.failed},
+    )
+
+
+@dataclass
+class _Study:
+    store: Store
+    job: Job
+    max_attempts: int
+    progress: Progress
+    queue: deque[str] = field(default_factory=deque)
+    elsewhere: dict[str, None] = field(default_factory=dict)  # others work on them
+    attempts: dict[str, int] = field(default_factory=dict)  # before this call
+    finished: set[str] = field(default_factory=set)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    crew: list[Worker] = field(default_factory=list)
+    looked: float = 0.0  # when `elsewhere` was last gone through
+    false_starts: int = 0
+
+    def sort(self, ids: list[str]) -> None:
+        """Tell what is done already from what is to do."""
+        for run in ids:
+            if self.store.status(run) == "finished":
+                self.store.free(run)  # of a worker killed between result and release
+                self._note(Event(run, "finished", 1.0, "stored"))
+                continue
+            failure = self.store.failure(run)
+            self.attempts[run] = failure.attempts if failure else 0
+            if failure and failure.final:
+                self._note(Event(run, "failed", 0.0, failure.reason))
+            else:
+                self.queue.append(run)
+
+    def go(self, workers: int) -> None:
+        """Keep workers busy until nothing is left."""
+        try:
+            while self.queue or self.elsewhere or self._busy():
+                wanted = min(workers, len(self.queue) + self._busy())
+                while len(self.crew) < wanted:
+                    hire(self.crew, self.store, self.job)
+                self._hand_out()
+                self._listen()
+                self._bury()
+                self._look_elsewhere()
+            for worker in self.crew:
+                worker.send(None)
+        except BaseException:
+            for worker in self.crew:
+                worker.process.terminate()
+            raise
+        finally:
+            self._dismiss()
+
+    def _busy(self) -> int:
+        return sum(worker.run is not None for worker in self.crew)
+
+    def _hand_out(self) -> None:
+        for worker in self.crew:
+            if self.queue and worker.ready and worker.run is None:
+                worker.run = run = self.queue.popleft()
+                worker.send(Order(run, self.attempts[run], self.max_attempts))
+
+    def _listen(self) -> None:
+        sources = [source for worker in self.crew for source in worker.sources()]
+        wait(sources, timeout=_LOOK_AGAIN)
+        for worker in self.crew:
+            self._hear(worker)
+
+    def _hear(self, worker: Worker) -> None:
+        for message in worker.messages():
+            if isinstance(message, Unusable):
+                raise message.error
+            if isinstance(message, Ready):
+                worker.ready = True
+                continue
+            if message.state != "running":
+                worker.run = None
+            if message.state == "waiting":
+                self.elsewhere[message.run] = None
+            self._note(message)
+
+    def _note(self, event: Event) -> None:
+        if event.state == "finished":
+            self.finished.add(event.run)
+        elif event.state == "failed":
+            failure = self.store.failure(event.run)
+            self.failed[event.run] = failure or Failure(event.text, self.max_attempts)
+        self.progress(event)
+
+    def _bury(self) -> None:
+        for worker in list(self.crew):
+            how = worker.death()
+            if how is None:
+                continue
+            self._hear(worker)  # what it said before it died
+            self.crew.remove(worker)
+            worker.close()
+            if worker.run is not None:
+                self._record_death(worker.run, f"the worker process died ({how})")
+            elif not worker.ready:
+                self._count_false_start(how)
+
+    def _record_death(self, run: str, reason: str) -> None:
+        lease = self.store.claim(run)
+        if lease is None:  # it had finished, or another process was faster
+            self.elsewhere[run] = None
+            return
+        with lease:
+            failure = self.store.fail(run, reason, died=True)
+        tries = failure.attempts - self.attempts[run]
+        if tries >= self.max_attempts:
+            self._note(Event(run, "failed", 0.0, reason))
+            return
+        self.queue.appendleft(run)
+        again = f"attempt {tries + 1} of {self.max_attempts} follows"
+        self._note(Event(run, "waiting", 0.0, f"{reason}; {again}"))
+
+    def _count_false_start(self, how: str) -> None:
+        self.false_starts += 1
+        killed = how.startswith("signal")
+        somebody = any(worker.ready for worker in self.crew)
+        if self.false_starts < _FALSE_STARTS and (killed or somebody):
+            return  # another one is started
+        why = (
+            "something kills them, such as a system that is short of memory; take "
+            "fewer workers, or make room"
+            if killed
+            else "a script that runs a study must do so below if __name__ == "
+            "'__main__':, and memory must suffice for every worker"
+        )
+        raise UsageError(f"worker processes end before they begin ({how}): {why}.")
+
+    def _look_elsewhere(self) -> None:
+        if time.monotonic() - self.looked < _LOOK_AGAIN:
+            return
+        self.looked = time.monotonic()
+        for run in list(self.elsewhere):
+            status = self.store.status(run)
+            if status == "running":
+                continue
+            del self.elsewhere[run]
+            if status == "finished":
+                self._note(Event(run, "finished", 1.0, "stored"))
+            else:
+                self.queue.append(run)
+
+    def _dismiss(self) -> None:
+        """End all workers and give back what they held."""
+        deadline = time.monotonic() + _PATIENCE
+        for worker in self.crew:
+            worker.close(max(0.0, deadline - time.monotonic()))
+            if worker.run is not None:
+                self.store.free(worker.run)
+        self.crew.clear()
+
+
+def _silent(event: Event) -> None:
+    """Progress for nobody."""

@@ -1,0 +1,217 @@
+"""What one worker process of the local executor does: claim a run, work, store.
+
+The parent sends ids through a pipe of this worker's own and gets events back. A
+worker ignores Ctrl-C, which is the parent's to handle, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from steppe.errors import SteppeError, StoreError, UsageError
+from steppe.registry.registry import one_line, reading
+from steppe_lab.store.json_files import write_atomically
+from steppe_lab.store.leases import Lease
+from steppe_lab.store.store import Failure, Store
+
+Report = Callable[[float, str], None]
+Work = Callable[[dict[str, Any], Path, Report], dict[str, Any]]
+
+_BEAT = 1.0  # seconds between heartbeats and looks at the parent
+_QUIET = 0.05  # seconds between two events of one run
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a run."""
+
+    run: str
+    state: Literal["waiting", "running", "finished", "failed"]
+    fraction: float = 0.0  # 0 to 1
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported the work and asks for runs."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """No run can be worked on at all."""
+
+    error: SteppeError
+
+
+@dataclass(frozen=True)
+class Order:
+    """Work on this run, if nobody else does."""
+
+    run: str
+    attempts: int  # failed ones, when the executor was called
+    max_attempts: int
+
+
+def serve(
+    pipe: Connection[Any, Any],
+    root: Path,
+    stale_after: float,
+    work: str,
+    trust: Collection[str],
+) -> None:
+    """Body of the process: take orders until None comes.
+
+    Args:
+        pipe: to the parent.
+        root: of the store.
+        stale_after: of its leases, seconds.
+        work: `module:function`.
+        trust: code of the user that the settings of a run may name.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # what code of the user prints is no output of the command
+    heart = _Heart()
+    talk = _Talk(pipe)
+    try:
+        store, call = Store(root, stale_after=stale_after), find_work(work)
+        talk.send(Ready())
+        while (order := pipe.recv()) is not None:
+            with reading(store.folder(order.run), trust):
+                talk.send(_attempt(store, order, call, heart, talk))
+    except SteppeError as error:
+        talk.send(Unusable(error))
+    except EOFError:  # the parent is gone
+        pass
+
+
+def find_work(name: str) -> Work:
+    """The function that `module:function` names.
+
+    Raises:
+        UsageError: no such module or function.
+    """
+    module, colon, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (Exception, SystemExit) as error:  # importing runs code of the user
+        raise UsageError(
+            f"work must be an importable module:function, got '{name}' "
+            f"({one_line(error)})."
+        ) from error
+    if not colon or not callable(found):
+        raise UsageError(f"work must be an importable module:function, got '{name}'.")
+    work: Work = found
+    return work
+
+
+def is_settled(failure: Failure, order: Order) -> bool:
+    """Whether a failed run stays failed.
+
+    What raised is tried once per call, as code and data may have been mended since;
+    a process that died may have been unlucky and is tried again at once.
+    """
+    tries = failure.attempts - order.attempts
+    return failure.final or tries >= (order.max_attempts if failure.died else 1)
+
+
+class _Heart:
+    """Beats the lease in hand; ends the process when the parent is gone."""
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        parent = multiprocessing.parent_process()
+        while parent is not None:
+            parent.join(_BEAT)  # returns early when the parent dies
+            lease = self.lease
+            if not parent.is_alive() or os.getppid() != parent.pid:
+                if lease is not None:
+                    lease.release()
+                os._exit(1)
+            if lease is not None:
+                lease.beat()
+
+
+class _Talk:
+    """The pipe to the parent, for any thread of the work."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._last = 0.0
+
+    def send(self, message: Event | Ready | Unusable) -> None:
+        try:
+            with self._lock:
+                self._pipe.send(message)
+        except OSError:  # no parent, nobody to work for
+            os._exit(1)
+
+    def progress(self, run: str, fraction: float, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= _QUIET:
+            self._last = now
+            self.send(Event(run, "running", min(max(float(fraction), 0.0), 1.0), text))
+
+
+def _attempt(
+    store: Store, order: Order, work: Work, heart: _Heart, talk: _Talk
+) -> Event:
+    run = order.run
+    lease = store.claim(run)
+    if lease is None:
+        done = store.status(run) == "finished"
+        if done:
+            return Event(run, "finished", 1.0, "stored")
+        return Event(run, "waiting", 0.0, "another process works on it")
+    with lease:
+        failure = store.failure(run)
+        if failure is not None and is_settled(failure, order):
+            return Event(run, "failed", 0.0, failure.reason)
+        heart.lease = lease
+        try:
+            talk.send(Event(run, "running"))
+            return _carry_out(store, run, work, talk)
+        finally:
+            heart.lease = None
+
+
+def _carry_out(store: Store, run: str, work: Work, talk: _Talk) -> Event:
+    def report(fraction: float, text: str = "") -> None:
+        talk.progress(run, fraction, text)
+
+    try:
+        result = work(store.config(run), store.folder(run), report)
+        if not isinstance(result, dict):
+            raise UsageError(f"work must return a dict, got {type(result).__name__}.")
+        store.finish(run, result)
+    except BaseException as error:  # Ctrl-C does not reach us: it is the work's own
+        reason = _one_line(error)
+        with contextlib.suppress(StoreError):
+            text = "".join(traceback.format_exception(error))
+            write_atomically(store.artefact(run, "traceback.txt"), text)
+        # Arithmetic that breaks down does so again: nothing else has gone into it.
+        final = isinstance(error, SteppeError) and isinstance(error, ArithmeticError)
+        failure = store.fail(run, reason, final=final)
+        return Event(run, "failed", 0.0, failure.reason)
+    return Event(run, "finished", 1.0)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, SteppeError):
+        return str(error).strip().partition("\n")[0]
+    return one_line(error)

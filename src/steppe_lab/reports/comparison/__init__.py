@@ -1,0 +1,1 @@
+"""Reports of a comparison of optimizers: tables, sentences, pictures, one page."""

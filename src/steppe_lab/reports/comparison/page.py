@@ -1,0 +1,139 @@
+"""A comparison as one HTML page that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steppe_lab.reports.comparison.answer import allowing, answer, answers
+from steppe_lab.reports.comparison.pictures import pictures
+from steppe_lab.reports.comparison.reading import reading
+from steppe_lab.reports.comparison.sections import (
+    change_cell,
+    definitions,
+    mean_cell,
+    optimizer_rows,
+    run_rows,
+    setting_rows,
+)
+from steppe_lab.reports.comparison.summary import (
+    APART,
+    LEARNT,
+    MATCHED,
+    Summary,
+    summarise,
+)
+from steppe_lab.reports.comparison.sweep import sweep_of
+from steppe_lab.reports.html.templating import template
+from steppe_lab.reports.text.numbers import listed
+from steppe_lab.studies.comparison import Comparison
+
+QUESTION = "Do they find flatter minima here, and does it pay?"
+
+
+def render(comparison: Comparison, *, command: str, versions: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        comparison: what to report; runs may have failed, even all of them.
+        command: what to type to make it again.
+        versions: of the packages it was made with.
+    """
+    summary, sweep = summarise(comparison), sweep_of(comparison)
+    page = template("compare.html.j2")
+    return page.render(
+        verb="compare",
+        title=_title(comparison),
+        facts=_facts(comparison),
+        question=f"Which {sweep.setting} is best?" if sweep else QUESTION,
+        answer=[sweep.answer] if sweep else _answer(summary),
+        allowing=allowing(summary),
+        reading=reading(summary)[:-1],
+        summary=_summary_table(summary),
+        versus=_versus_table(summary),
+        sweep=sweep,
+        pictures=pictures(comparison, summary),
+        run_heads=[
+            q.title for q in summary.quantities if not q.key.startswith("excess:")
+        ],
+        runs=run_rows(comparison, summary),
+        settings=setting_rows(comparison.settings),
+        optimizers=optimizer_rows(comparison),
+        definitions=definitions(comparison.settings),
+        samples=_samples(comparison),
+        one_seed=comparison.settings.seeds == 1,
+        comparison=comparison,
+        summarised=summary,
+        command=command,
+        versions=versions,
+        LEARNT=LEARNT,
+        MATCHED=MATCHED,
+        APART=APART,
+    )
+
+
+def _answer(summary: Summary) -> list[str]:
+    """One sentence, or one for every optimizer."""
+    whole = answer(summary).removeprefix("In short: ")
+    each = [f"{told}." for told in answers(summary)] if summary.finished else []
+    if "; ".join(each).replace(".;", ";") == whole:
+        return each
+    return [whole[:1].upper() + whole[1:]]
+
+
+def _summary_table(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "quantity": quantity,
+            "cells": [mean_cell(summary, line, quantity) for line in summary.lines],
+        }
+        for quantity in summary.quantities
+    ]
+
+
+def _versus_table(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "quantity": quantity,
+            "cells": [
+                change_cell(versus.changes.get(quantity.key), quantity)
+                for versus in summary.versus
+            ],
+        }
+        for quantity in summary.quantities
+        if any(quantity.key in versus.changes for versus in summary.versus)
+    ]
+
+
+def _title(comparison: Comparison) -> str:
+    names = list(comparison.settings.optimizers)
+    if comparison.settings.sweep:
+        name = names[0].partition(":")[0]
+        return f"{name}'s {comparison.settings.sweep} on {_data(comparison)}"
+    what = listed(names) if len(names) <= 4 else f"{len(names)} optimizers"
+    return f"{what} on {_data(comparison)}"
+
+
+def _data(comparison: Comparison) -> str:
+    return comparison.settings.data.partition(":")[0]
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """What the page is about, in a few pairs of words."""
+    settings = comparison.settings
+    facts = [("data", settings.data), ("model", settings.model)]
+    if comparison.parameters:
+        facts.append(("parameters", f"{comparison.parameters:,}"))
+    if comparison.train_samples:
+        train, held = comparison.train_samples, comparison.test_samples
+        facts.append(("samples", f"{train:,} train, {held:,} {settings.held_out}"))
+    if settings.label_noise:
+        facts.append(("wrong labels", f"{100 * settings.label_noise:g} % of training"))
+    facts += [("epochs", str(settings.epochs)), ("seeds", str(settings.seeds))]
+    return facts
+
+
+def _samples(comparison: Comparison) -> int:
+    """Training samples that measures were taken on."""
+    most = comparison.settings.measure_samples
+    return min(most, comparison.train_samples) if comparison.train_samples else most

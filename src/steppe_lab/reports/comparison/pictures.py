@@ -1,0 +1,206 @@
+"""The pictures of a comparison, each in words too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from statistics import fmean
+
+import torch
+
+from steppe import plots
+from steppe.results import Surface
+from steppe_lab.reports.comparison.quantities import HEADLINE, Quantity, metric_of
+from steppe_lab.reports.comparison.summary import Cell, Summary
+from steppe_lab.reports.comparison.sweep import SweepReport, sweep_of
+from steppe_lab.reports.comparison.sweep_plot import sweep_plot
+from steppe_lab.reports.html.picture import Picture, pictured
+from steppe_lab.reports.text.numbers import listed, mean_of, number, percent
+from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.training.evaluation import scores_of_trained
+
+
+def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
+    """Dots for the headline and every measure, lines and curves; none without runs."""
+    if not comparison.rows:
+        return []
+    asked = [q for q in summary.quantities if q.measured or q.key == HEADLINE]
+    made = [_dots(summary, quantity) for quantity in asked]
+    found = sweep_of(comparison)
+    if found is not None:
+        made.insert(0, _sweep(found))
+    if any(_surface(row) for row in comparison.rows):
+        made.append(_lines(comparison))
+    held_out = comparison.settings.held_out
+    if any(len(_scored(row, "train_loss", 1.0)) > 1 for row in comparison.rows):
+        metric = metric_of(comparison)
+        label = f"{held_out} {metric.title}"
+        made.append(
+            _curves(comparison, f"test_{metric.name}", label, share=metric.share)
+        )
+        made.append(_curves(comparison, "train_loss", "train loss", share=False))
+    return made
+
+
+def _dots(summary: Summary, quantity: Quantity) -> Picture:
+    factor = 100.0 if quantity.share else 1.0
+    cells = {line.optimizer: line.cells[quantity.key] for line in summary.lines}
+    draw = partial(
+        plots.dots,
+        {name: _scaled(cell, factor) for name, cell in cells.items()},
+        xlabel=_label(quantity),
+        stderrs={
+            name: [v.stderr for v in cell.values.values()]
+            for name, cell in cells.items()
+        },
+        intervals={
+            name: (factor * m.mean, factor * m.low, factor * m.high)
+            for name, cell in cells.items()
+            if (m := cell.mean) is not None
+        },
+    )
+    told = [f"{name}: {_in_words(cell, quantity)}" for name, cell in cells.items()]
+    bars = "; thin bars are standard errors" if _sampled(cells.values()) else ""
+    return pictured(
+        draw,
+        title=_heading(quantity),
+        caption=f"One dot per run, below them mean and 95 % interval{bars}. "
+        + (f"{_heading(quantity)}: {quantity.note}." if quantity.note else ""),
+        alt=f"{_heading(quantity)} of every run. {'. '.join(told)}.",
+    )
+
+
+def _sweep(found: SweepReport) -> Picture:
+    return pictured(
+        partial(sweep_plot, found),
+        title=f"Errors over {found.setting}",
+        caption="Means over seeds with their 95 % intervals. The dotted line is the "
+        f"{found.setting} with the lowest validation error.",
+        alt=f"Errors over {found.setting}. "
+        + " ".join(f"{'; '.join(cells)}." for cells in found.table()),
+    )
+
+
+def _lines(comparison: Comparison) -> Picture:
+    surfaces = {
+        name: [s for row in comparison.of(name) if (s := _surface(row))]
+        for name in comparison.settings.optimizers
+    }
+    radius = comparison.settings.line_radius
+    told = [_ends(name, found) for name, found in surfaces.items() if found]
+    return pictured(
+        partial(
+            plots.lines,
+            surfaces,
+            xlabel="distance in norms of the filters",
+            ylabel="train loss",
+        ),
+        title="Loss around the minima",
+        caption="Along a random line through each network, its direction scaled filter "
+        "by filter; thick: mean over runs.",
+        alt=f"Train loss along random lines from −{radius:g} to {radius:g}, mean over "
+        f"runs. {' '.join(told)}",
+    )
+
+
+def _curves(comparison: Comparison, key: str, label: str, *, share: bool) -> Picture:
+    runs = {
+        name: [_scored(row, key, 100.0 if share else 1.0) for row in found]
+        for name in comparison.settings.optimizers
+        if (found := comparison.of(name))
+    }
+    told = [_course(name, found, share) for name, found in runs.items()]
+    drawn = {name: [_every_epoch(run) for run in found] for name, found in runs.items()}
+    averaged = any(row.settings.get("average") for row in comparison.rows)
+    return pictured(
+        partial(plots.curves, drawn, ylabel=f"{label}, %" if share else label),
+        title=f"{_upper(label)} while training",
+        caption="Mean over runs; the band is from the lowest to the highest run."
+        + (" Of averaged weights where there are any." if averaged else ""),
+        alt=f"{_upper(label)} by epoch, mean over runs. {' '.join(told)}",
+    )
+
+
+def _surface(row: Row) -> Surface | None:
+    if not row.line.get("x"):
+        return None
+    columns = (
+        torch.tensor([math.nan if v is None else v for v in row.line[key]])
+        for key in ("loss", "stderr")
+    )
+    loss, stderr = columns
+    x = tuple(row.line["x"])
+    return Surface(x=x, loss=loss, stderr=stderr, samples=row.line.get("samples", 0))
+
+
+def _scored(row: Row, key: str, factor: float) -> dict[int, float]:
+    """The scores of a run by epoch, where it was scored."""
+    found = (scores_of_trained(epoch) for epoch in row.history)
+    return {int(e["epoch"]): factor * e[key] for e in found if key in e}
+
+
+def _every_epoch(scores: Mapping[int, float]) -> list[float]:
+    """Values after epochs 1, 2, ... with straight lines between those scored."""
+    epochs = sorted(scores)
+    drawn = [math.nan] * (epochs[0] - 1) + [scores[epochs[0]]]
+    for left, right in pairwise(epochs):
+        slope = (scores[right] - scores[left]) / (right - left)
+        between = range(left + 1, right)
+        drawn += [scores[left] + slope * (epoch - left) for epoch in between]
+        drawn.append(scores[right])
+    return drawn
+
+
+def _scaled(cell: Cell, factor: float) -> list[float]:
+    return [factor * found.value for found in cell.values.values()]
+
+
+def _sampled(cells: Iterable[Cell]) -> bool:
+    return any(cell.stderr > 0 for cell in cells)
+
+
+def _label(quantity: Quantity) -> str:
+    if quantity.share:
+        return f"{quantity.title}, %"
+    same = quantity.units in ("", quantity.title.rpartition(" ")[2])
+    return quantity.title if same else f"{quantity.title}, {quantity.units}"
+
+
+def _in_words(cell: Cell, quantity: Quantity) -> str:
+    if cell.mean is None:
+        return "no run"
+    show = percent if quantity.share else number
+    runs = ", ".join(show(found.value) for found in cell.values.values())
+    if cell.mean.count < 2:
+        return runs
+    return f"runs {runs}; mean {mean_of(cell.mean, quantity.share)}"
+
+
+def _ends(name: str, found: Sequence[Surface]) -> str:
+    columns = list(zip(*(s.loss.tolist() for s in found)))
+    left, middle, right = (fmean(columns[i]) for i in (0, len(columns) // 2, -1))
+    ends = listed([number(left, 2), number(right, 2)])
+    return f"{name}: {number(middle, 2)} in the middle, {ends} at the ends."
+
+
+def _course(name: str, runs: Sequence[Mapping[int, float]], share: bool) -> str:
+    common = sorted(set(runs[0]).intersection(*runs[1:]))
+    means = {epoch: fmean(run[epoch] for run in runs) for epoch in common}
+    show = (lambda value: percent(value / 100)) if share else number
+    first, last, lowest = common[0], common[-1], min(means, key=means.__getitem__)
+    return (
+        f"{name}: {show(means[first])} after epoch {first}, lowest "
+        f"{show(means[lowest])} after epoch {lowest}, {show(means[last])} after "
+        f"epoch {last}."
+    )
+
+
+def _heading(quantity: Quantity) -> str:
+    excess = quantity.key.startswith("excess:")
+    return quantity.title if excess else _upper(quantity.phrase)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,99 @@
+"""A comparison as flat rows, one per network, for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from steppe.registry.registry import Choice
+from steppe_lab.reports.comparison.quantities import BASE_LOSS
+from steppe_lab.studies.comparison import Comparison, Row
+
+
+def rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One dictionary of plain values per network, all with the same keys.
+
+    `optimizer`, `base` and `average` say all their settings, `label` what tables call
+    it. Scores are shares and losses after the last epoch, named by the samples judged
+    on, as `test_error`; `best_...` are at the epoch that was best on those. A measure
+    has four keys: its name (with its settings if it is measured with several), and that
+    with `_stderr`, `_samples` and `_converged`; one that contains the loss itself also
+    has `_minus_loss`, and one that a network does not allow `_refusal`. A sweep, judged
+    on validation samples, has `test_error` too. What a network lacks is None.
+    """
+    flat = [_flat(comparison, row) for row in comparison.rows]
+    keys = dict.fromkeys(key for row in flat for key in row)
+    return [{key: row.get(key) for key in keys} for row in flat]
+
+
+def to_csv(comparison: Comparison) -> str:
+    """The rows as comma-separated values with a heading; no rows give no text.
+
+    A text that a spreadsheet would compute gets an apostrophe before it.
+    """
+    found = rows(comparison)
+    if not found:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(_cell, found[0]))
+    writer.writerows(map(_cell, row.values()) for row in found)
+    return buffer.getvalue()
+
+
+def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
+    held_out, recipe = comparison.settings.held_out, row.settings
+    flat: dict[str, Any] = {
+        "label": row.optimizer,
+        "optimizer": _text(recipe.get("optimizer") or recipe.get("base")),
+        "base": _text(recipe.get("base")),
+        "average": _text(recipe.get("average")),
+        "seed": row.seed,
+        "data": _text(recipe.get("data")),
+        "model": _text(recipe.get("model")),
+        **{key: recipe.get(key) for key in _RECIPE},
+        "held_out": held_out,
+        "gradients_per_step": row.gradients,
+        "measure_samples": comparison.settings.measure_samples,
+    }
+    for start, scores in (("", row.last), ("best_", row.best)):
+        named = {key.replace("test_", f"{held_out}_"): v for key, v in scores.items()}
+        flat |= {f"{start}{key}": value for key, value in named.items()}
+    for name, found in row.measures.items():
+        flat[name] = found.get("value")
+        for part in ("stderr", "samples", "converged"):
+            flat[f"{name}_{part}"] = found.get(part)
+        if found.get("refusal"):
+            flat[f"{name}_refusal"] = found["refusal"]
+        base, value = found.get("details", {}).get(BASE_LOSS), found.get("value")
+        if base is not None and value is not None:
+            flat[f"{name}_minus_loss"] = value - base
+    if row.training in comparison.tested:
+        flat[f"test_{row.headline}"] = comparison.tested[row.training]
+    return flat | {"training": row.training, "analysis": row.analysis}
+
+
+_RECIPE = (
+    "epochs",
+    "batch_size",
+    "lr_schedule",
+    "warmup_epochs",
+    "train_samples",
+    "label_noise",
+    "data_seed",
+)
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # would end a line in some readers
+    # A spreadsheet takes a text that begins so for a formula, and computes it.
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
+def _text(choice: Mapping[str, Any] | None) -> str | None:
+    """A choice as it is typed, with all of its settings."""
+    return str(Choice(**choice)) if choice else None

@@ -1,0 +1,199 @@
+"""What the tables of a comparison's page say, cell by cell."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from steppe.errors import SteppeError
+from steppe.measures import MEASURES
+from steppe_lab.reports.comparison.quantities import Quantity, Value, read, spec_of
+from steppe_lab.reports.comparison.summary import Change, Line, Summary
+from steppe_lab.reports.text.numbers import mean_of, number, percent, points, with_error
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.studies.comparison import Comparison
+
+_CITED = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.[^\s;,]+")
+_HOSTS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text, perhaps a link."""
+
+    text: str
+    address: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """How one measure was taken."""
+
+    name: str
+    summary: str
+    settings: str
+    units: str
+    sharper_is: str
+    keeps: str  # changes of the network that leave the measure as it is
+    cost: str
+    source: list[Text]
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell with what is said of it."""
+
+    text: str
+    small: str = ""
+    strong: bool = False
+    faint: bool = False
+
+
+def mean_cell(summary: Summary, line: Line, quantity: Quantity) -> TableCell:
+    """Mean ± half an interval, strong where it is the best beyond noise."""
+    cell = line.cells[quantity.key]
+    if cell.mean is None:
+        return TableCell("–", faint=True)
+    own = f"each run ± {number(cell.stderr, 2)}" if cell.stderr > 0 else ""
+    best = summary.clear_best(quantity.key) == line.optimizer
+    return TableCell(mean_of(cell.mean, quantity.share), own, strong=best)
+
+
+def change_cell(found: Change | None, quantity: Quantity) -> TableCell:
+    """A difference or a ratio with its interval; faint within noise."""
+    if found is None:
+        return TableCell("–", faint=True)
+    gap, ratio = found.interval, found.scale == "ratio"
+    show = points if quantity.share else lambda value: number(value, 2 + (not ratio))
+    text = f"{show(gap.mean)} points" if quantity.share else show(gap.mean)
+    text = f"× {text}" if ratio else text
+    if gap.count < 2:
+        return TableCell(text, "one seed", faint=True)
+    high = show(gap.high) if math.isfinite(gap.high) else "any"
+    ends = f"{show(gap.low)} to {high}"
+    told = ", within noise" if found.noise else ""
+    told = f", not clear among {found.among}" if found.alone else told
+    return TableCell(text, ends + told, faint=not found.clear)
+
+
+def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:
+    """Every network: optimizer, seed, its numbers and the beginnings of its ids."""
+    asked = [q for q in summary.quantities if not q.key.startswith("excess:")]
+    return [
+        {
+            "optimizer": row.optimizer,
+            "seed": row.seed,
+            "cells": [_run_cell(read(q, row), q) for q in asked],
+            "ids": [row.training[:12], row.analysis[:12]],
+        }
+        for name in comparison.settings.optimizers
+        for row in comparison.of(name)
+    ]
+
+
+def setting_rows(settings: CompareSettings) -> list[tuple[str, str, str]]:
+    """Name, value and default."""
+    fields = type(settings).model_fields
+    return [
+        (name, _plain(getattr(settings, name)), _plain(field.default))
+        for name, field in fields.items()
+    ]
+
+
+def optimizer_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Label, settings of the method and of an average, those of the base."""
+    found = []
+    for name in comparison.settings.optimizers:
+        rows = comparison.of(name)
+        if not rows:
+            found.append((name, "no finished run", ""))
+            continue
+        recipe = rows[0].settings
+        wraps = recipe.get("optimizer")
+        method = _choice(wraps) if wraps else "the base optimizer alone"
+        if recipe.get("average"):
+            method += f"; weights averaged by {_choice(recipe['average'])}"
+        found.append((name, method, _choice(recipe.get("base") or {})))
+    return found
+
+
+def definitions(settings: CompareSettings) -> list[Definition]:
+    """Facts about every measure, from where it is registered."""
+    return [_definition(text) for text in settings.measures]
+
+
+def cited(text: str) -> list[Text]:
+    """A source with its identifiers as links.
+
+    Example:
+        >>> cited("A, arXiv:2010.01412")[1].address
+        'https://arxiv.org/abs/2010.01412'
+    """
+    pieces, end = [], 0
+    for match in _CITED.finditer(text):
+        host, _, identifier = match[0].partition(":")
+        pieces.append(Text(text[end : match.start()]))
+        pieces.append(Text(match[0], _HOSTS[host] + identifier))
+        end = match.end()
+    return [piece for piece in (*pieces, Text(text[end:])) if piece.text]
+
+
+def _definition(text: str) -> Definition:
+    spec = spec_of(text)
+    try:
+        choice = MEASURES.parse(text)
+        settings = _pairs(choice.settings)
+        name = choice.name
+    except SteppeError:
+        name, _, settings = text.partition(":")
+    if spec is None:
+        return Definition(
+            name=text,
+            summary="",
+            settings=settings,
+            units="",
+            sharper_is="",
+            keeps="",
+            cost="",
+            source=[],
+        )
+    return Definition(
+        name=name,
+        summary=spec.summary,
+        settings=settings,
+        units=spec.units,
+        sharper_is=spec.sharper_is,
+        keeps=", ".join(spec.invariant_to).replace("_", " "),
+        cost=spec.cost,
+        source=cited(spec.source),
+    )
+
+
+def _run_cell(found: Value, quantity: Quantity) -> TableCell:
+    if not math.isfinite(found.value):
+        return TableCell("not finite", faint=True)
+    if quantity.share:
+        return TableCell(percent(found.value))
+    small = "" if found.converged else "not converged"
+    return TableCell(with_error(found.value, found.stderr), small)
+
+
+def _choice(choice: dict[str, Any]) -> str:
+    pairs = _pairs(choice.get("settings") or {})
+    return (
+        f"{choice.get('name', '')}: {pairs}" if pairs else str(choice.get("name", ""))
+    )
+
+
+def _pairs(settings: Any) -> str:
+    return ", ".join(f"{key} = {_plain(value)}" for key, value in settings.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_plain, value))
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,308 @@
+"""A comparison in few numbers: means over seeds, and differences between optimizers.
+
+Everything that reports a comparison in words, in a table or on a page starts here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any, Literal
+
+from steppe_lab.reports.comparison.quantities import (
+    TRAIN_HEADLINE,
+    TRAIN_LOSS,
+    Quantity,
+    Value,
+    quantities,
+    read,
+    refusal_of,
+)
+from steppe_lab.reports.text.numbers import listed, one_or_more
+from steppe_lab.statistics.holm import holm
+from steppe_lab.statistics.intervals import (
+    Interval,
+    error_difference,
+    mean_interval,
+    paired_difference,
+    paired_ratio,
+)
+from steppe_lab.studies.comparison import Comparison
+
+MATCHED = 1.5  # train losses surely within this factor count as the same,
+APART = 0.05  # if train errors are within this share of each other
+LEARNT = 0.5  # networks with a higher train error have hardly learnt
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One quantity of one optimizer."""
+
+    values: Mapping[int, Value]  # by seed; only finite ones
+    mean: Interval | None  # over seeds; None without any value
+    stderr: float  # mean of the runs' own standard errors; 0.0 when nothing was sampled
+
+
+@dataclass(frozen=True)
+class Change:
+    """A quantity of one optimizer against that of another, paired by seed."""
+
+    interval: Interval
+    scale: Literal["difference", "ratio"]
+    converged: bool = True  # every estimate behind it
+    clear: bool = False  # that there is a difference, among all comparisons
+    among: int = 1  # comparisons that `clear` allows for
+
+    @property
+    def none(self) -> float:
+        """What no difference would be."""
+        return 1.0 if self.scale == "ratio" else 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it would be clear only if nothing else had been compared."""
+        return not self.clear and self.interval.excludes(self.none)
+
+    @property
+    def noise(self) -> bool:
+        """Whether the interval includes that there is no difference."""
+        return self.interval.count > 1 and not (self.clear or self.alone)
+
+    @property
+    def lower(self) -> bool:
+        """Whether the mean is below no difference."""
+        return self.interval.mean < self.none
+
+
+@dataclass(frozen=True)
+class Line:
+    """One optimizer: how many runs, at which cost, with which numbers."""
+
+    optimizer: str
+    runs: int  # finished
+    gradients: float | None  # of the whole batch per step, mean; None without a run
+    cells: Mapping[str, Cell]  # by key of the quantity
+
+    @property
+    def learnt(self) -> bool:
+        """Whether at most half of the training samples are wrong, in the mean."""
+        error = self.cells[TRAIN_HEADLINE].mean
+        return error is None or error.mean <= LEARNT
+
+
+@dataclass(frozen=True)
+class Versus:
+    """One optimizer against the first one."""
+
+    optimizer: str
+    changes: Mapping[str, Change]  # by key; only what can be compared
+    price: float | None  # gradients per step against the first one's
+    learnt: bool  # both of them
+
+    @property
+    def matched(self) -> bool:
+        """Whether train losses are surely within a factor of 1.5, errors 5 points."""
+        loss, error = map(self.changes.get, (TRAIN_LOSS, TRAIN_HEADLINE))
+        if loss is None or error is None or loss.scale != "ratio" or not self.learnt:
+            return False
+        found = loss.interval
+        ends = (found.low, found.high) if found.count > 1 else (found.mean,) * 2
+        near = ends[0] >= 1 / MATCHED and ends[1] <= MATCHED
+        return near and abs(error.interval.mean) <= APART
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a comparison found."""
+
+    first: str  # what the others are compared with
+    quantities: tuple[Quantity, ...]
+    lines: tuple[Line, ...]
+    versus: tuple[Versus, ...]  # for every optimizer but the first
+    held_out: Literal["test", "validation"]
+    planned: int  # networks that were to be trained
+    finished: int
+    failures: tuple[str, ...]
+    doubts: tuple[str, ...]  # estimates that are unconverged or not finite
+    unlike: tuple[str, ...]  # differences between optimizers besides their methods
+
+    def line(self, optimizer: str) -> Line:
+        """What was found of one optimizer."""
+        return next(line for line in self.lines if line.optimizer == optimizer)
+
+    def quantity(self, key: str) -> Quantity:
+        """A quantity by its key."""
+        return next(found for found in self.quantities if found.key == key)
+
+    def comparisons(self, key: str) -> int:
+        """How many comparisons a verdict on a quantity allows for."""
+        found = [v.changes[key].among for v in self.versus if key in v.changes]
+        return max(found, default=0)
+
+    def clear_best(self, key: str) -> str | None:
+        """The optimizer that is better in a quantity than every other beyond noise."""
+        quantity = self.quantity(key)
+        filled = [line for line in self.lines if line.cells[key].mean is not None]
+        unlearnt = quantity.measured and not all(line.learnt for line in filled)
+        if len(filled) < 2 or unlearnt or not quantity.ranked:
+            return None
+        sign = 1 if quantity.better == "smaller" else -1
+        best = min(filled, key=lambda line: sign * _mean(line.cells[key]))
+        others = [line for line in filled if line is not best]
+        family = [q for q in self.quantities if q.family == quantity.family]
+        found = _compared(others, best, family)
+        clear = all(key in c and c[key].clear for c in found.values())
+        return best.optimizer if clear else None
+
+
+def summarise(comparison: Comparison) -> Summary:
+    """Means with 95 % t intervals over seeds, and paired differences to the first."""
+    found = quantities(comparison)
+    settings = comparison.settings
+    lines = tuple(_line(comparison, name, found) for name in settings.optimizers)
+    changes = _compared(lines[1:], lines[0], found)
+    return Summary(
+        first=settings.optimizers[0],
+        quantities=found,
+        lines=lines,
+        versus=tuple(
+            _versus(line, lines[0], changes[line.optimizer]) for line in lines[1:]
+        ),
+        held_out=settings.held_out,
+        planned=settings.runs,
+        finished=len(comparison.rows),
+        failures=comparison.failures,
+        doubts=tuple(_doubts(comparison, found)),
+        unlike=tuple(_unlike(comparison)),
+    )
+
+
+def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
+    """Over the seeds both have; a ratio where all are positive. Not judged yet."""
+    left, right = (found.cells[quantity.key] for found in (line, first))
+    seeds = sorted(set(left.values) & set(right.values))
+    if not seeds:
+        return None
+    pairs = [(left.values[seed], right.values[seed]) for seed in seeds]
+    converged = all(a.converged and b.converged for a, b in pairs)
+    known = [
+        (a.wrong, b.wrong)
+        for a, b in pairs
+        if a.wrong is not None and b.wrong is not None
+    ]
+    if len(known) == len(pairs):
+        ours, theirs = zip(*known, strict=True)
+        gap = error_difference(ours, theirs, pairs[0][0].samples)
+        return Change(gap, "difference", converged)
+    ours, theirs = zip(*((a.value, b.value) for a, b in pairs), strict=True)
+    ratio = None if quantity.share else paired_ratio(ours, theirs)
+    if ratio is not None:
+        return Change(ratio, "ratio", converged)
+    return Change(paired_difference(ours, theirs), "difference", converged)
+
+
+def _compared(
+    lines: Sequence[Line], first: Line, found: Sequence[Quantity]
+) -> dict[str, dict[str, Change]]:
+    """Changes against one, by optimizer and key, judged family by family."""
+    made: dict[str, dict[str, Change]] = {line.optimizer: {} for line in lines}
+    for family in dict.fromkeys(quantity.family for quantity in found):
+        changes = {
+            (line.optimizer, quantity.key): compared
+            for line in lines
+            for quantity in found
+            if quantity.family == family
+            and (compared := _change(line, first, quantity)) is not None
+        }
+        p = {at: c.interval.p for at, c in changes.items() if c.interval.count > 1}
+        clear = holm(p)
+        for at, change in changes.items():
+            made[at[0]][at[1]] = replace(change, clear=at in clear, among=len(p))
+    return made
+
+
+def _line(comparison: Comparison, name: str, found: tuple[Quantity, ...]) -> Line:
+    rows = comparison.of(name)
+    cells = {}
+    for quantity in found:
+        values = {row.seed: read(quantity, row) for row in rows}
+        cells[quantity.key] = _cell(values)
+    gradients = fmean(row.gradients for row in rows) if rows else None
+    return Line(name, len(rows), gradients, cells)
+
+
+def _cell(values: Mapping[int, Value]) -> Cell:
+    kept = {seed: v for seed, v in values.items() if math.isfinite(v.value)}
+    errors = [v.stderr for v in kept.values() if math.isfinite(v.stderr)]
+    mean = mean_interval([v.value for v in kept.values()]) if kept else None
+    return Cell(kept, mean, sum(errors) / len(errors) if errors else 0.0)
+
+
+def _versus(line: Line, first: Line, changes: Mapping[str, Change]) -> Versus:
+    price = None
+    if line.gradients and first.gradients:
+        price = line.gradients / first.gradients
+    learnt = line.learnt and first.learnt
+    return Versus(line.optimizer, changes, price, learnt)
+
+
+def _doubts(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
+    told = _refusals(comparison, found)
+    for row in comparison.rows:
+        for quantity in found:
+            if quantity.key.startswith("excess:"):
+                continue  # told of the measure it comes from
+            value, who = read(quantity, row), f"{row.optimizer}, seed {row.seed}"
+            if quantity.measured and refusal_of(quantity, row):
+                continue
+            if not math.isfinite(value.value):
+                told.append(f"{quantity.title} of {who} is not finite and left out")
+            elif not value.converged:
+                told.append(f"{quantity.title} of {who} did not converge")
+    return told
+
+
+def _refusals(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
+    """Measures that networks do not allow; the networks of one reason are counted."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for quantity in found:
+        if quantity.key.startswith("measure:"):
+            reasons = (refusal_of(quantity, row) for row in comparison.rows)
+            counts.update((quantity.title, reason) for reason in reasons if reason)
+    return [
+        f"{title} was not measured for {one_or_more(count, 'network')}: {reason}"
+        for (title, reason), count in counts.items()
+    ]
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """Settings of the same base optimizer that differ from the first one's."""
+    first, *others = comparison.settings.optimizers
+    ours = _base(comparison, first)
+    found: dict[tuple[str, str], list[str]] = {}
+    for other in others:
+        theirs = _base(comparison, other)
+        if not ours or ours["name"] != theirs.get("name"):
+            continue
+        for key, value in theirs["settings"].items():
+            mine = ours["settings"].get(key)
+            if mine != value:
+                pair = (f"{key} = {value}", f"{key} = {mine}")
+                found.setdefault(pair, []).append(other)
+    return [
+        f"{listed(names)} {'steps' if len(names) == 1 else 'step'} with {theirs}, "
+        f"{first} with {mine}"
+        for (theirs, mine), names in found.items()
+    ]
+
+
+def _base(comparison: Comparison, optimizer: str) -> Mapping[str, Any]:
+    rows = comparison.of(optimizer)
+    return (rows[0].settings.get("base") or {}) if rows else {}
+
+
+def _mean(cell: Cell) -> float:
+    return cell.mean.mean if cell.mean is not None else math.inf

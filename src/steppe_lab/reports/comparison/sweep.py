@@ -1,0 +1,133 @@
+"""A setting over several values: which one validation samples choose, and its test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from steppe.sweeps import Sweep
+from steppe_lab.reports.comparison.quantities import metric_of
+from steppe_lab.reports.text.numbers import listed, mean_of, one_or_more
+from steppe_lab.statistics.intervals import Interval, error_difference, mean_interval
+from steppe_lab.studies.comparison import Comparison, Row
+
+
+@dataclass(frozen=True)
+class SweepLine:
+    """The errors with one value, as shares of samples."""
+
+    value: float
+    validation: Interval  # over seeds
+    test: Interval | None  # None without a score on the test set
+    runs: int  # finished
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """All values of a setting that have a finished run, ascending."""
+
+    setting: str
+    lines: tuple[SweepLine, ...]
+    best: float | None  # by validation error; None if no value finished all of its runs
+    answer: str
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Headings of the table."""
+        return (self.setting, "validation error", "test error", "runs", "")
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Cells of a table, by line."""
+        return [
+            (
+                f"{line.value:g}",
+                mean_of(line.validation, share=True),
+                "–" if line.test is None else mean_of(line.test, share=True),
+                str(line.runs),
+                "chosen" if line.value == self.best else "",
+            )
+            for line in self.lines
+        ]
+
+
+def sweep_of(comparison: Comparison) -> SweepReport | None:
+    """What a sweep found; None for a comparison that is none, or has no number."""
+    setting = comparison.settings.sweep
+    by_value: dict[float, list[Row]] = {}
+    for row in comparison.rows if setting else ():
+        value = _value(row.settings, setting)
+        if value is not None:
+            by_value.setdefault(value, []).append(row)
+    if not by_value:
+        return None
+    lines = tuple(_line(comparison, v, by_value[v]) for v in sorted(by_value))
+    found = Sweep(
+        values=tuple(sorted(by_value)),
+        scores=tuple(
+            tuple(row.last[f"test_{row.headline}"] for row in by_value[value])
+            for value in sorted(by_value)
+        ),
+        failures=(),
+        runs=comparison.settings.seeds,
+        better=metric_of(comparison).better,
+    )
+    answer = _answer(comparison, found, lines)
+    if found.best is not None:
+        answer += _doubt(found.best, by_value, comparison.settings.seeds)
+    return SweepReport(setting, lines, found.best, answer)
+
+
+def _doubt(best: float, by_value: dict[float, list[Row]], seeds: int) -> str:
+    """Values whose validation error cannot be told from the best one's."""
+    if seeds < 2:
+        return " One seed cannot tell it from the others."
+    chosen = by_value[best]
+    alike = [
+        f"{value:g}"
+        for value, rows in sorted(by_value.items())
+        if value != best and len(rows) == seeds and not _differ(rows, chosen)
+    ]
+    if not alike:
+        return " Beyond noise it is better than every other that finished."
+    verb = "is" if len(alike) == 1 else "are"
+    return f" {listed(alike)} {verb} within noise of it."
+
+
+def _differ(rows: list[Row], others: list[Row]) -> bool:
+    """Whether the 95 % interval of the difference in error excludes none."""
+    ours, theirs = ([set(row.wrong or ()) for row in each] for each in (rows, others))
+    return error_difference(ours, theirs, rows[0].test_samples).excludes(0.0)
+
+
+def _line(comparison: Comparison, value: float, rows: list[Row]) -> SweepLine:
+    validation = mean_interval([row.last[f"test_{row.headline}"] for row in rows])
+    tested = comparison.tested
+    known = [tested[row.training] for row in rows if row.training in tested]
+    test = mean_interval(known) if known else None
+    return SweepLine(value, validation, test, len(rows))
+
+
+def _value(recipe: dict[str, Any], setting: str) -> float | None:
+    for kind in ("optimizer", "base", "average"):
+        value = ((recipe.get(kind) or {}).get("settings") or {}).get(setting)
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _answer(comparison: Comparison, found: Sweep, lines: tuple[SweepLine, ...]) -> str:
+    setting, best = comparison.settings.sweep, found.best
+    if best is None:
+        return f"No {setting} can be chosen, as none finished all of its runs."
+    line = next(line for line in lines if line.value == best)
+    count = f"{comparison.test_samples:,} samples held out of training"
+    told = f"Chosen on {count}, without the test set: {setting} = {best:g}"
+    if line.test is not None:
+        over = one_or_more(comparison.settings.seeds, "seed")
+        told += f", with a test error of {mean_of(line.test, share=True)} ({over})"
+    if found.at_edge is None:
+        return f"{told}."
+    side, further = {"low": ("lowest", "lower"), "high": ("highest", "higher")}[
+        found.at_edge
+    ]
+    return f"{told}. It is the {side} value tried, so try {further} ones too."

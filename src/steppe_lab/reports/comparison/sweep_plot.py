@@ -1,0 +1,45 @@
+"""The curve of a sweep: errors over the values of a setting."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from steppe.plots.canvas import Theme, canvas, legend, log_axis, looks, wants_log
+from steppe_lab.reports.comparison.sweep import SweepReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def sweep_plot(found: SweepReport, *, theme: Theme = "light") -> Figure:
+    """Draw validation and test error by value, in percent, with their intervals.
+
+    Args:
+        found: the sweep; values that span more than a factor of 30 are drawn on a
+            logarithmic axis, intervals of one seed are not drawn.
+        theme: "light" for dark ink on a light page, "dark" for the contrary.
+    """
+    figure, axes = canvas(theme)
+    curves = {
+        "validation error": [(line.value, line.validation) for line in found.lines],
+        "test error": [(line.value, line.test) for line in found.lines if line.test],
+    }
+    handles = {}
+    for name, look in looks(curves, theme).items():
+        at = [value for value, _ in curves[name]]
+        means = [100 * error.mean for _, error in curves[name] if error]
+        halves = [100 * error.half_width for _, error in curves[name] if error]
+        (handles[name],) = axes.plot(
+            at, means, color=look.colour, ls=look.dash, marker=look.marker, lw=1.8
+        )
+        bars = [half if math.isfinite(half) else 0.0 for half in halves]
+        axes.errorbar(at, means, yerr=bars, fmt="none", color=look.colour, capsize=3)
+    if found.best is not None:
+        axes.axvline(found.best, color="gray", ls=":", lw=1.2)
+    axes.set(xlabel=found.setting, ylabel="error, %")
+    values = [line.value for line in found.lines]
+    if wants_log(values):
+        log_axis(axes, "x", values)
+    legend(figure, theme, handles)
+    return figure

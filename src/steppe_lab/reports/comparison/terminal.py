@@ -1,0 +1,81 @@
+"""A comparison as a table on a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from steppe_lab.reports.comparison.answer import allowing
+from steppe_lab.reports.comparison.quantities import HEADLINE, TRAIN_LOSS, Quantity
+from steppe_lab.reports.comparison.summary import Line, Summary
+from steppe_lab.reports.comparison.sweep import SweepReport
+from steppe_lab.reports.text.numbers import mean_of
+
+ACROSS = 3  # optimizers that fit side by side on 80 columns
+
+
+def table(summary: Summary) -> Table:
+    """Means ± half of their 95 % intervals; bold where best beyond noise.
+
+    Up to three optimizers stand side by side; more stand below each other, with what
+    the question is about.
+    """
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=_caption(summary),
+        caption_justify="left",
+        show_edge=False,
+    )
+    made.add_column("", no_wrap=True)
+    if len(summary.lines) <= ACROSS:
+        for line in summary.lines:
+            made.add_column(Text(line.optimizer), justify="right")
+        for quantity in summary.quantities:
+            cells = [_cell(summary, line, quantity) for line in summary.lines]
+            made.add_row(Text(quantity.title), *cells)
+        made.add_row("gradients a step", *(_gradients(line) for line in summary.lines))
+        return made
+    asked = [q for q in summary.quantities if q.measured or q.key in _ASKED]
+    for quantity in asked:
+        made.add_column(Text(quantity.title), justify="right")
+    made.add_column("gradients a step", justify="right")
+    for line in summary.lines:
+        cells = [_cell(summary, line, quantity) for quantity in asked]
+        made.add_row(Text(line.optimizer), *cells, _gradients(line))
+    return made
+
+
+def sweep_table(found: SweepReport) -> Table:
+    """The errors of a sweep by value."""
+    made = Table(*found.heads, box=box.SIMPLE_HEAD, show_edge=False)
+    for cells in found.table():
+        made.add_row(*cells)
+    return made
+
+
+_ASKED = (HEADLINE, TRAIN_LOSS)
+
+
+def _cell(summary: Summary, line: Line, quantity: Quantity) -> Text:
+    mean = line.cells[quantity.key].mean
+    if mean is None:
+        return Text("–")
+    best = summary.clear_best(quantity.key) == line.optimizer
+    return Text(mean_of(mean, quantity.share), style="bold" if best else "")
+
+
+def _gradients(line: Line) -> str:
+    return "–" if line.gradients is None else f"{line.gradients:.3g}"
+
+
+def _caption(summary: Summary) -> str:
+    counts = sorted({line.runs for line in summary.lines})
+    seeds = " to ".join(map(str, (counts[0], counts[-1])[: len(counts)]))
+    if counts[-1] < 2:
+        return "one seed, so no intervals"
+    return (
+        f"mean ± half a 95 % interval, {seeds} seeds; bold: best beyond noise"
+        f"{allowing(summary)}"
+    )

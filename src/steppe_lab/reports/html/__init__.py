@@ -1,0 +1,1 @@
+"""HTML shared by all pages: templates, styles, embedded pictures."""

@@ -1,0 +1,220 @@
+"""Leases: one process at a time works on a run, and a dead one does not block it.
+
+A lease is a file, created exclusively, that names its holder; its time of last
+change is the heartbeat. It is stale when the heartbeat is old, by the clock of the
+file system, or when the holder was a process of this host that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from steppe_lab.store.json_files import TEMPORARY, cannot
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on one run, until released or stolen."""
+
+    path: Path
+    token: str  # drawn at random; whoever finds another one there has lost the lease
+
+    def beat(self) -> bool:
+        """Renew the lease; False when it is no longer ours."""
+        if not self.held():
+            return False
+        with contextlib.suppress(OSError):
+            os.utime(self.path)
+        return True
+
+    def held(self) -> bool:
+        """Whether the file is there and still ours."""
+        return _read(self.path).get("token") == self.token
+
+    def release(self) -> None:
+        """Remove the lease, if it is still ours."""
+        if self.held():
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def create(path: Path) -> Lease | None:
+    """Take a free lease; None when somebody has it.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    token = secrets.token_hex(8)
+    pid = os.getpid()
+    holder = {"host": host(), "pid": pid, "started": started(pid), "token": token}
+    return Lease(path, token) if _create(path, holder) else None
+
+
+def is_stale(path: Path, stale_after: float) -> bool:
+    """Whether a lease is there and its holder is gone or silent.
+
+    Args:
+        path: the lease file.
+        stale_after: seconds without a heartbeat after which the holder counts as gone.
+    """
+    try:
+        beat = path.stat().st_mtime
+    except OSError:
+        return False
+    holder = _read(path)
+    # Without a pid the file is being written or was cut off: only its age speaks.
+    here = holder.get("host") == host() and type(holder.get("pid")) is int
+    if here and not is_alive(holder["pid"], holder.get("started")):
+        return True
+    # A holder that lives beats every second, by the same clock: a heartbeat far in the
+    # future is of one that is gone, and the clock has been set back since.
+    return abs(_clock(path.parent) - beat) > stale_after
+
+
+def break_stale(path: Path, stale_after: float) -> bool:
+    """Remove a stale lease; True when this call removed it.
+
+    Thieves take turns by a lease of their own, so that none removes what another
+    has just made; only that one, of a thief killed in the act, is taken unguarded.
+    """
+    if not is_stale(path, stale_after):
+        return False
+    turn = path.with_name(f".{path.name}.thief")
+    token = _read(turn).get("token")
+    if is_stale(turn, stale_after):
+        take_away(turn, token)
+    guard = create(turn)
+    if guard is None:
+        return False
+    with guard:
+        token = _read(path).get("token")
+        return is_stale(path, stale_after) and take_away(path, token)
+
+
+def take_away(path: Path, token: str | None) -> bool:
+    """Remove the lease with this token; another one found there is put back."""
+    taken = path.with_name(f".{path.name}.{secrets.token_hex(6)}.stolen")
+    try:
+        path.rename(taken)
+    except OSError:
+        return False
+    holder = _read(taken)
+    same = holder.get("token") == token
+    if not same:
+        _create(path, holder)
+    try:
+        taken.unlink()
+    except OSError:  # somebody made a folder of that name
+        shutil.rmtree(taken, ignore_errors=True)
+    return same
+
+
+@functools.cache
+def host() -> str:
+    """This computer and process namespace: where a pid means a process."""
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def started(pid: int) -> int | None:
+    """When a process began, in clock ticks after boot; None where /proc is not."""
+    fields = _proc_stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_alive(pid: int, start: int | None) -> bool:
+    """Whether the process that began at `start` still runs.
+
+    Args:
+        pid: its number; numbers are used again.
+        start: what `started` said of it; None compares the number alone.
+    """
+    if pid < 1:  # names groups of processes, and none is a holder
+        return False
+    if os.name != "posix":  # signal 0 does not ask there, it kills
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    fields = _proc_stat(pid)
+    if not fields:
+        return True
+    return fields[0] not in "ZX" and start in (None, int(fields[19]))
+
+
+def _proc_stat(pid: int) -> list[str]:
+    # The second field is the command in brackets, which may hold spaces.
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _clock(folder: Path) -> float:
+    # The time of a file just made there: hosts that share the folder share this clock.
+    probe = folder / f".clock.{secrets.token_hex(6)}{TEMPORARY}"
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError:
+        return time.time()
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def _create(path: Path, holder: dict[str, Any]) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise cannot("write", path, error) from error
+    try:
+        text = memoryview(json.dumps(holder).encode())
+        while text:
+            text = text[os.write(descriptor, text) :]
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise cannot("write", path, error) from error
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        holder = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return holder if isinstance(holder, dict) else {}

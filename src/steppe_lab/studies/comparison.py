@@ -1,0 +1,364 @@
+"""The main job: do these optimizers find flatter minima here, and does it pay?
+
+Every optimizer is trained from the same initial weights on the same samples, once per
+seed, then every network is analysed with the same measures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
+from steppe.optimizers import OPTIMIZERS
+from steppe.registry.registry import reading, unknown_name
+from steppe_lab.execution.local import run_local
+from steppe_lab.runs.records import (
+    WORK,
+    Analysis,
+    Scoring,
+    analysis_config,
+    recipe_of,
+    scoring_config,
+    training_config,
+)
+from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.runs.trials import (
+    HISTORY,
+    check_ready,
+    check_same_data,
+    fingerprint_of,
+    is_whole,
+    load_split,
+)
+from steppe_lab.store.json_files import read_record, write_record
+from steppe_lab.store.store import Store, run_id
+from steppe_lab.studies.progress import Progress, Watch
+from steppe_lab.tasks import TASKS
+from steppe_lab.training.checkpoints import reason_of
+from steppe_lab.training.recipe import Recipe
+
+CLASSIFICATION = "classification"
+_STUDIES = "studies"  # folder of the settings of comparisons
+
+
+def analysis_of(settings: CompareSettings, training: str, recipe: Recipe) -> Analysis:
+    """What is found out about one network.
+
+    Its draws follow from the seed of the training: they are the same for the
+    optimizers that are compared and independent over the seeds.
+    """
+    return Analysis.model_validate(
+        {
+            "training": training,
+            "seed": recipe.seed,
+            "code": recipe.code,
+            "measures": settings.measures,
+            "samples": settings.measure_samples,
+            "line_points": settings.line_points,
+            "line_radius": settings.line_radius,
+        }
+    )
+
+
+class Row(BaseModel):
+    """One network: how it was trained, how well it does, how flat it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    optimizer: str
+    seed: int
+    training: str  # id of the run in the store
+    analysis: str
+    settings: dict[str, Any]  # the whole recipe
+    gradients: float  # of the whole batch per step, counted in training
+    last: dict[str, float]  # scores after the last epoch
+    best: dict[str, float]  # at the epoch best on the samples judged on
+    headline: str = "error"  # name of the metric that networks are judged by
+    wrong: tuple[int, ...] | None = None  # test samples misclassified at the end
+    test_samples: int = 0
+    history: list[dict[str, float]]
+    measures: dict[str, dict[str, Any]]
+    line: dict[str, Any]
+
+
+class Comparison(BaseModel):
+    """All rows of a comparison, and what could not be done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: CompareSettings
+    rows: tuple[Row, ...]
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    parameters: int = 0
+    train_samples: int = 0
+    test_samples: int = 0
+    task: str = CLASSIFICATION  # its name
+    tested: dict[str, float] = {}  # of a sweep: test headlines by training run
+
+    def of(self, optimizer: str) -> list[Row]:
+        """Rows of one optimizer, by seed."""
+        found = [row for row in self.rows if row.optimizer == optimizer]
+        return sorted(found, key=lambda row: row.seed)
+
+
+class Study:
+    """The runs of a comparison in a store.
+
+    Args:
+        settings: all of them; every name is checked here, every range by `run`.
+        store: where finished runs are kept and looked for.
+
+    Raises:
+        SettingError: a setting that has no meaning.
+    """
+
+    def __init__(self, settings: CompareSettings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        planned = [
+            (optimizer, seed, recipe_of(settings, optimizer, seed))
+            for seed in range(settings.seeds)
+            for optimizer in settings.optimizers
+        ]
+        self._code = set(analysis_of(settings, "", planned[0][2]).code)
+        self._recipes: dict[str, Recipe] = {}
+        self.trainings: dict[str, tuple[str, int]] = {}
+        for optimizer, seed, recipe in planned:
+            run = run_id(training_config(recipe))
+            if run in self.trainings:
+                raise SettingError(
+                    f"optimizers must differ, but '{self.trainings[run][0]}' and "
+                    f"'{optimizer}' have the same settings; leave one of them out."
+                )
+            self._recipes[run] = recipe
+            self._code |= recipe.code.keys()
+            self.trainings[run] = (optimizer, seed)
+
+    def recipe(self, run: str) -> Recipe:
+        """How a network of the study is trained."""
+        return self._recipes[run]
+
+    @property
+    def left(self) -> int:
+        """Runs of all kinds that are not finished."""
+        trained = [run for run in self.trainings if is_whole(self.store, run)]
+        followed = [self._followers(run) for run in self.trainings]
+        runs = [run for found in followed for run in map(run_id, found.values())]
+        done = len(trained) + sum(map(self.store.is_finished, runs))
+        return len(self.trainings) + len(runs) - done
+
+    def run(
+        self, *, workers: int = 2, progress: Callable[[Progress], None] | None = None
+    ) -> Comparison:
+        """Do what is left, and collect all of it.
+
+        Args:
+            workers: processes, one thread each; results do not depend on it.
+            progress: called with each event.
+
+        Raises:
+            DataError: data that is missing, damaged or not what finished networks were
+                trained on; nothing has been done then.
+            SettingError: settings that the data or the model refuses, likewise.
+        """
+        recipe = next(iter(self._recipes.values()))
+        present = None
+        if self.left:
+            for each in self._recipes.values():
+                each.check()
+            split = check_ready(recipe)
+            present = split.fingerprint
+            for each in self._recipes.values():
+                if each.seed == recipe.seed:
+                    model = each.make_model(split.in_shape, len(split.classes))
+                    each.check(len(split.train), model)
+        elif recipe.reads_files:
+            present = load_split(recipe).fingerprint
+        self._check_data(present)
+        self._begin()
+        followers = {run: self._followers(run) for run in self.trainings}
+        total = len(followers) + sum(map(len, followers.values()))
+        watch = Watch(total, progress or (lambda _: None))
+        for run, (optimizer, seed) in self.trainings.items():
+            watch.names[run] = f"{optimizer}, seed {seed}"
+        work = partial(
+            run_local, work=WORK, workers=workers, progress=watch, trust=self._code
+        )
+        trained = work(self.store, self.trainings)
+        self._check_data(present)
+        runs = []
+        for training in trained.finished:
+            for kind, config in followers[training].items():
+                runs.append(self.store.add(config))
+                watch.names[runs[-1]] = f"{watch.names[training]}, {kind}"
+        watch.skip(sum(len(followers[run]) for run in trained.failed))
+        work(self.store, runs)
+        return self.collect()
+
+    def collect(self) -> Comparison:
+        """Join the stored results into rows; what has none is told among the failures.
+
+        Raises:
+            StoreError: a result is damaged.
+        """
+        rows, failures, facts = [], [], {}
+        tested: dict[str, float] = {}
+        for run, (optimizer, seed) in self.trainings.items():
+            analysis = self._analysis(run)
+            if not is_whole(self.store, run):
+                failures.append(f"{optimizer}, seed {seed}: {self._why_not(run)}")
+                continue
+            if not self.store.is_finished(analysis):
+                why = self._why_not(analysis)
+                failures.append(f"{optimizer}, seed {seed}, analysis: {why}")
+                continue
+            try:
+                rows.append(_row(self.store, optimizer, seed, run, analysis))
+            except (ValidationError, AttributeError, KeyError, TypeError) as error:
+                why = "values of another kind"
+                raise self.store.damaged(run, "result.json", why) from error
+            result = self.store.result(run)
+            facts = {name: result[name] for name in _FACTS} | {"task": _task(result)}
+            if self.settings.sweep:
+                tested |= self._tested(run)
+        return Comparison(
+            settings=self.settings,
+            rows=tuple(rows),
+            failures=tuple(failures),
+            tested=tested,
+            **facts,
+        )
+
+    def _tested(self, training: str) -> dict[str, float]:
+        run = run_id(self._followers(training)["scoring"])
+        if not self.store.is_finished(run):
+            return {}
+        name = TASKS.build(_task(self.store.result(training))).headline.name
+        return {training: _result(self.store, run, (name,))[name]}
+
+    def _why_not(self, run: str) -> str:
+        failure = self.store.failure(run)
+        return failure.reason if failure else "not finished"
+
+    def _check_data(self, present: str | None) -> None:
+        """Compare a fingerprint with those of the networks that are there."""
+        if present is not None:
+            # Those that lost a file count too: analyses of them are kept.
+            done = [run for run in self.trainings if self.store.is_finished(run)]
+            before = [fingerprint_of(self.store, run) for run in done]
+            check_same_data(present, before, data=self.settings.data)
+
+    def _begin(self) -> None:
+        settings = self.settings
+        record = settings.model_dump(mode="json")
+        write_record(self.store.root / _STUDIES / f"{settings.name}.json", record)
+        for recipe in self._recipes.values():
+            run = self.store.add(training_config(recipe))
+            if not is_whole(self.store, run):
+                self.store.reopen(run)
+
+    def _analysis(self, training: str) -> str:
+        return run_id(self._followers(training)["analysis"])
+
+    def _followers(self, training: str) -> dict[str, dict[str, Any]]:
+        """What is done with a trained network, by kind."""
+        recipe = self._recipes[training]
+        analysis = analysis_of(self.settings, training, recipe)
+        found = {"analysis": analysis_config(analysis)}
+        if self.settings.sweep:
+            scoring = Scoring(training=training, code=recipe.code)
+            found["scoring"] = scoring_config(scoring)
+        return found
+
+
+def stored_study(
+    store: Store, name: str | None = None, *, trust: Collection[str] = ()
+) -> Study:
+    """A comparison that was begun in a store; its settings are data, not code.
+
+    Args:
+        store: where it was begun.
+        name: the beginning of its name; None for the newest.
+        trust: code of the user, as module:function, that its settings may name.
+
+    Raises:
+        UnknownNameError: no such comparison, or several.
+        StoreError: none was begun there, its settings are damaged, or they name code
+            that is not trusted.
+    """
+    paths = sorted((store.root / _STUDIES).glob("compare-*.json"))
+    found = [path for path in paths if path.stem.startswith(name or "")]
+    if not paths:
+        raise StoreError(
+            f"{store.root} holds no comparison; name the folder that `steppe compare` "
+            "wrote with --out."
+        )
+    if not found or (name is not None and len(found) > 1):
+        raise unknown_name("comparison", name or "", [path.stem for path in paths])
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    fix = "restore it, or delete it and run `steppe compare` again"
+    try:
+        record = read_record(newest, fix)
+        with reading(newest, trust):
+            return Study(CompareSettings.model_validate(record), store)
+    except TrustError as error:
+        raise StoreError(str(error)) from None
+    except (ValidationError, SettingError, UnknownNameError) as error:
+        why = reason_of(error)
+        raise StoreError(f"{newest} cannot be used ({why}); {fix}.") from error
+
+
+_FACTS = ("notes", "parameters", "train_samples", "test_samples")
+
+
+def _task(result: Mapping[str, Any]) -> str:
+    """The task of a training; results from before there were others name none."""
+    return str(result.get("task", CLASSIFICATION))
+
+
+def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
+    needed = ("last", "best", "wrong", "test_samples", *_FACTS)
+    result, config = _result(store, run, needed), store.config(run)
+    found = _result(store, analysis, ("measures", "line"))
+    method = config["optimizer"]
+    # Results from before gradients were counted have what the method declares.
+    declared = OPTIMIZERS[method["name"]].spec.grad_evals if method else 1.0
+    fix = f"delete the folder {store.folder(run)} and run again"
+    return Row(
+        optimizer=optimizer,
+        seed=seed,
+        training=run,
+        analysis=analysis,
+        settings=config,
+        gradients=result.get("gradients", declared),
+        last=_scores(result["last"]),
+        best=_scores(result["best"]),
+        headline=TASKS.build(_task(result)).headline.name,
+        wrong=result["wrong"],
+        test_samples=result["test_samples"],
+        history=[
+            _scores(row)
+            for row in read_record(store.artefact(run, HISTORY), fix)["epochs"]
+        ],
+        measures=found["measures"],
+        line=found["line"],
+    )
+
+
+def _result(store: Store, run: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    result = store.result(run)
+    for name in needed:
+        if name not in result:
+            raise store.damaged(run, "result.json", f"no {name}")
+    return result
+
+
+def _scores(row: dict[str, float | None]) -> dict[str, float]:
+    """Numbers as they were before JSON, which has no word for infinite losses."""
+    return {name: math.nan if v is None else v for name, v in row.items()}

@@ -14,7 +14,7 @@ from steppe.registry.composed import part_registries
 from steppe.registry.registry import NOT_GIVEN, Choice, Entry, Registry
 from steppe.registry.settings_text import READERS, canonical, options, show
 from steppe.registry.specs import OptimizerSpec
-from steppe.stepping.options import Policies, Policy
+from steppe.stepping.options import CheckedOptions, OptimizerOptions
 from steppe_lab.training.recipe import CHOICES
 
 Facts = dict[str, str]
@@ -71,14 +71,16 @@ def settings(registry: Registry[Any], entry: Entry[Any]) -> list[tuple[str, str,
         found = entry.settings()
     else:
         return []
-    common = Policies.__annotations__ if registry.kind == "optimizer" else ()
+    common = OptimizerOptions.__annotations__ if registry.kind == "optimizer" else ()
     return [_row(p) for name, p in found.items() if name not in common]
 
 
 def policies(entry: Entry[Any]) -> list[tuple[str, str, str]]:
     """The same for the settings that every optimizer has."""
     found = entry.settings()
-    return [_row(found[name]) for name in Policies.__annotations__ if name in found]
+    return [
+        _row(found[name]) for name in OptimizerOptions.__annotations__ if name in found
+    ]
 
 
 def call(name: str, example: Mapping[str, Any], first: str) -> str:
@@ -172,7 +174,7 @@ def _default(parameter: inspect.Parameter) -> str:
     if parameter.default is parameter.empty:
         return "needed"
     if parameter.default is NOT_GIVEN:
-        return f"`{show(getattr(Policy, parameter.name)).lower()}`"
+        return f"`{show(getattr(CheckedOptions, parameter.name)).lower()}`"
     return f"`{show(canonical(parameter.default, parameter.annotation)).lower()}`"
 
 

@@ -31,7 +31,7 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry.composed import OF_THE_RUN
 from steppe.registry.registry import Entry, Registry
 from steppe.schedules import SCHEDULES
-from steppe.stepping.options import Policies, RandomPolicies
+from steppe.stepping.options import OptimizerOptions, RandomOptions
 from steppe_lab.training.bases import BASES
 
 FOLDER = Path(__file__).resolve().parents[1] / "methods"
@@ -108,7 +108,7 @@ def pages() -> dict[str, str]:
         if method.page
     }
     found[POLICIES] = jinja.get_template("policies.md.j2").render(
-        texts=[text_of(each, _links("")) for each in (Policies, RandomPolicies)],
+        texts=[text_of(each, _links("")) for each in (OptimizerOptions, RandomOptions)],
         settings=policies(OPTIMIZERS["sam"]),
     )
     found["README.md"] = jinja.get_template("index.md.j2").render(kinds=methods)

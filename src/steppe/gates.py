@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from steppe.errors import SettingError, check_count, check_range
-from steppe.registry.composed import read_as
+from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 
@@ -28,7 +28,7 @@ class Gate(ABC):
         """Whether the step after `step` completed ones may be open."""
 
 
-read_as(Gate, GATES)
+register_reader(Gate, GATES)
 
 
 class LookingGate(Gate):

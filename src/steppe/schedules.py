@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from steppe.errors import SettingError, check_numbers
-from steppe.registry.composed import read_as
+from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 
@@ -37,7 +37,7 @@ class GroupSchedule(Protocol):
 StepSchedule = Callable[[int], float]
 Schedule = StepSchedule | GroupSchedule
 SCHEDULES: Registry[Spec] = Registry("schedule", Spec)
-read_as(Schedule, SCHEDULES)
+register_reader(Schedule, SCHEDULES)
 
 
 @SCHEDULES.add("constant", source="elementary")

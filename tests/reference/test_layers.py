@@ -242,7 +242,7 @@ def test_traces_and_diagonal_are_those_of_all_gradients(name):
     assert found.total == pytest.approx(float(expected.sum()), rel=1e-8)
     torch.testing.assert_close(exact_diagonal(objective), expected, **CLOSE)
     network, _ = network_structure(objective)
-    assert found.exact_hessian == (not network.why_curved())
+    assert found.exact_hessian == (not network.why_not_piecewise_linear())
     assert found.exact_hessian == (name not in CURVED)
 
 
@@ -293,7 +293,7 @@ def test_of_a_curved_network_they_are_not_those_of_the_hessian_and_say_so():
     found = layer_traces(objective)
     assert abs(found.total / dense - 1) > 0.01
     assert not found.exact_hessian
-    assert found.details["curved"] == ["it has the operation Tanh"]
+    assert found.details["not_piecewise_linear"] == ["it has the operation Tanh"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import problems
-from steppe.curvature.double_backward.mode import Shortcuts
+from steppe.curvature.double_backward.mode import FastDoubleBackward
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
 from steppe.curvature.products.retained import GradientGraph
@@ -118,7 +118,7 @@ def test_second_derivatives_of_each_layer_are_those_of_torch(name):
     everything = range(count)
     for chosen in [everything, *([i] for i in everything)]:
         expected = twice(layer, x, chosen)
-        with Shortcuts():
+        with FastDoubleBackward():
             found = twice(layer, x, chosen)
         torch.testing.assert_close(found, expected, **CLOSE)
         assert ours(found[0]) == (name in REPLACED)
@@ -135,7 +135,7 @@ def test_second_derivatives_of_each_layer_are_finite_differences_of_the_first(na
 
     def run(x, *params):
         given = dict(zip(names, params, strict=True))
-        with Shortcuts():
+        with FastDoubleBackward():
             return torch.func.functional_call(layer, given, (x,))
 
     assert torch.autograd.gradcheck(run, values)
@@ -206,7 +206,7 @@ def test_any_choice_of_variables_is_served_alone(name, dtype):
     x = problems.vectors(3, (4, *shape))[0].to(dtype).requires_grad_()
     for chosen in [x, *layer.parameters()]:
         found = []
-        for mode in (contextlib.nullcontext(), Shortcuts()):
+        for mode in (contextlib.nullcontext(), FastDoubleBackward()):
             with mode:
                 out = layer(x)
             seed = torch.ones_like(out).requires_grad_()
@@ -222,7 +222,7 @@ def test_second_derivatives_come_in_batches_too(name):
     layer = problems.drawn(copy.deepcopy(layer))
     x = problems.vectors(2, (4, *shape))[0].requires_grad_()
     found = []
-    for mode in (contextlib.nullcontext(), Shortcuts()):
+    for mode in (contextlib.nullcontext(), FastDoubleBackward()):
         with mode:
             out = layer(x)
         (g,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
@@ -319,7 +319,7 @@ def forward_derivative(model, x):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # of torch's own
 def test_what_is_out_of_the_ordinary_is_left_to_torch():
     model, x = problems.cnn().eval()[0], problems.vectors(shape=(1, 4, 4))[0]
-    with Shortcuts():
+    with FastDoubleBackward():
         assert ours(model(x))
         with problems.bfloat16_autocast():
             assert not ours(model(x))
@@ -330,15 +330,15 @@ def test_what_is_out_of_the_ordinary_is_left_to_torch():
         assert forward_derivative(model, x) is not None
         mapped = torch.func.vmap(model)(x.unsqueeze(1))
         torch.testing.assert_close(mapped.squeeze(1), model(x))
-    with Aside() as aside, Shortcuts():
+    with Aside() as aside, FastDoubleBackward():
         assert not ours(model(x))
     assert aside.seen == 1
-    with torch.device("cpu"), Shortcuts(), Shortcuts():
+    with torch.device("cpu"), FastDoubleBackward(), FastDoubleBackward():
         assert ours(model(x))
     numbers = (np.int64(1), np.int64(0), np.int64(1), np.int64(1))
-    with Shortcuts():
+    with FastDoubleBackward():
         assert ours(F.conv2d(x, model.weight, None, *numbers))
-    with Shortcuts(), torch.no_grad():
+    with FastDoubleBackward(), torch.no_grad():
         assert not model(x).requires_grad
 
 
@@ -346,7 +346,7 @@ def test_a_part_without_rows_has_no_curvature():
     """As an expert of a mixture that gets none of the samples."""
     model, (x, _) = problems.cnn().eval()[:2], problems.vectors(shape=(1, 4, 4))
     params = list(model.parameters())
-    with Shortcuts():
+    with FastDoubleBackward():
         out = model(x[:0])
         grads = torch.autograd.grad(out.sum(), params, create_graph=True)
         again = torch.autograd.grad(
@@ -357,20 +357,23 @@ def test_a_part_without_rows_has_no_curvature():
 
 def test_what_torch_refuses_is_refused_in_its_words():
     model, x = problems.cnn().eval(), problems.vectors(shape=(1, 4, 4))[0]
-    with Shortcuts(), pytest.raises(RuntimeError, match="should be the same"):
+    with FastDoubleBackward(), pytest.raises(RuntimeError, match="should be the same"):
         model(x.float())
-    with Shortcuts(), pytest.raises(RuntimeError, match="expected input"):
+    with FastDoubleBackward(), pytest.raises(RuntimeError, match="expected input"):
         model(torch.cat([x, x], 1))
-    with Shortcuts(), pytest.raises(RuntimeError, match="should contain 2 elements"):
+    with (
+        FastDoubleBackward(),
+        pytest.raises(RuntimeError, match="should contain 2 elements"),
+    ):
         model[1](torch.ones(2, 2, 3, 3, dtype=x.dtype))
-    with Shortcuts(), pytest.raises(RuntimeError, match="padding"):
+    with FastDoubleBackward(), pytest.raises(RuntimeError, match="padding"):
         F.conv2d(x, model[0].weight, padding="full")
 
 
 def test_statistics_that_change_before_the_backward_pass_are_noticed():
     layer = problems.drawn(normed(nn.BatchNorm2d(4)))
     x = problems.vectors(3, (4, 2, 2))[0]
-    with Shortcuts():
+    with FastDoubleBackward():
         out = layer(x)
         layer.running_mean.add_(1)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -449,7 +452,7 @@ def test_a_frozen_weight_has_no_second_derivative():
     model, (x, y) = layered()
     model[2].weight.requires_grad_(False)
     params = [p for p in model.parameters() if p.requires_grad]
-    with Shortcuts():
+    with FastDoubleBackward():
         losses = F.cross_entropy(model(x), y, reduction="none")
         graph = GradientGraph(losses, params)
     vector = torch.ones(1, sum(p.numel() for p in params), dtype=torch.float64)

@@ -51,7 +51,7 @@ HOMOGENEOUS = {
 def test_homogeneous_operations_keep_the_stream(name):
     z = HOMOGENEOUS[name](hidden()) @ TWO
     found = read(z)
-    assert (found.curved, found.uneven) == ((), ())
+    assert (found.curved, found.not_homogeneous) == ((), ())
     inner = found.streams - 1
     assert inner == 1
     assert streams(z) == {"one": (FIXED, inner), "two": (inner, FIXED)}
@@ -96,7 +96,7 @@ CURVED = {
 def test_what_is_not_known_to_be_piecewise_linear_is_named(name):
     found = read(CURVED[name](hidden()) @ TWO)
     assert name in found.curved
-    assert found.why_curved()
+    assert found.why_not_piecewise_linear()
 
 
 UNEVEN = {
@@ -109,8 +109,8 @@ UNEVEN = {
 @pytest.mark.parametrize("name", UNEVEN)
 def test_piecewise_linear_operations_with_bounds_are_named_apart(name):
     found = read(UNEVEN[name](hidden()) @ TWO)
-    assert found.uneven == (name,)
-    assert found.why_curved() == ""
+    assert found.not_homogeneous == (name,)
+    assert found.why_not_piecewise_linear() == ""
 
 
 @pytest.mark.parametrize("add", [torch.add, lambda h, b: b.unsqueeze(0) + h])
@@ -134,7 +134,7 @@ def test_branches_that_are_added_share_a_stream():
 def test_a_parameter_used_twice_is_not_piecewise_linear():
     found = read(torch.relu(hidden()) @ ONE)
     assert found.repeated == ["one"]
-    assert "one is used more than once" in found.why_curved()
+    assert "one is used more than once" in found.why_not_piecewise_linear()
 
 
 def test_computed_weights_have_no_rule():
@@ -179,10 +179,10 @@ def test_frozen_weights_keep_a_stream_and_frozen_biases_fix_it():
 
 def test_a_batch_norm_has_streams_of_its_own_or_is_named():
     found = layers(nn.BatchNorm1d(4))
-    assert found.uneven == ()
+    assert found.not_homogeneous == ()
     assert len({FIXED, *inner(found)}) == 3
     half = layers(frozen(nn.BatchNorm1d(4), "bias"))
-    assert half.uneven == ("batch norm with one of weight and bias frozen",)
+    assert half.not_homogeneous == ("batch norm with one of weight and bias frozen",)
 
 
 def test_products_with_weights_that_have_no_rule_are_still_read():

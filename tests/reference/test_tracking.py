@@ -266,7 +266,7 @@ def test_data_spread_over_processes_is_refused():
     class Spread(steppe.Hessian):
         def __init__(self, objective):
             super().__init__(objective)
-            self.ranks = type("Ranks", (), {"spread": True})()
+            self.ranks = type("ProcessGroup", (), {"spread": True})()
 
     _, _, _, tracker = training(matrix=Spread)
     with pytest.raises(UsageError, match="of one process"):

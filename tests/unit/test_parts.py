@@ -9,7 +9,7 @@ import pytest
 
 from steppe.errors import SettingError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry.composed import part_registries, read_as
+from steppe.registry.composed import part_registries, register_reader
 from steppe.registry.registry import Choice, Default, Registry
 from steppe.registry.settings_text import READERS, convert
 from steppe.registry.specs import Spec
@@ -53,7 +53,7 @@ class Double(Door):
     right: Door = Wooden(1.0)
 
 
-class Policies(TypedDict, total=False):
+class OptimizerOptions(TypedDict, total=False):
     """Settings that every house takes."""
 
     door: Door | None
@@ -71,7 +71,7 @@ def hut(
     height: float | Schedule = 2.0,
     gate: Door | None = None,
     back: Door = Wooden(2.0),
-    **policies: Unpack[Policies],
+    **policies: Unpack[OptimizerOptions],
 ) -> dict[str, Any]:
     """A hut."""
     return {"height": height, "gate": gate, "back": back, **policies}
@@ -80,7 +80,7 @@ def hut(
 @pytest.fixture(autouse=True)
 def doors(monkeypatch):
     monkeypatch.setitem(READERS, Door, None)
-    read_as(Door, DOORS)
+    register_reader(Door, DOORS)
 
 
 DEFAULTS = {"gate": None, "back": "wooden(2.0)", "rng": "fresh"}

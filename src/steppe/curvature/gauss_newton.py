@@ -12,7 +12,11 @@ from steppe.curvature.double_backward.corrections import padded_tables
 from steppe.curvature.operator import AbstractCurvature
 from steppe.curvature.products.finite_differences import JacobianDifferences
 from steppe.curvature.products.functional import JacobianMap
-from steppe.curvature.products.retained import AbstractPart, JacobianGraph, Metric
+from steppe.curvature.products.retained import (
+    AbstractBatchProduct,
+    JacobianGraph,
+    Metric,
+)
 
 
 class AbstractGaussNewton(AbstractCurvature):
@@ -26,7 +30,7 @@ class AbstractGaussNewton(AbstractCurvature):
     def _linearised(self, index: int) -> tuple[Tensor, Metric]:
         """The same outputs with their graph, and products with M."""
 
-    def _part(self, index: int) -> AbstractPart:
+    def _batch_product(self, index: int) -> AbstractBatchProduct:
         if self.backend == "func":
             _, metric = self._linearised(index)
             functional = self._functional(self._outputs)

@@ -13,7 +13,7 @@ from steppe.curvature.double_backward.corrections import padded_tables
 from steppe.curvature.operator import AbstractCurvature
 from steppe.curvature.products.finite_differences import GradientDifferences
 from steppe.curvature.products.functional import GradientMap
-from steppe.curvature.products.retained import AbstractPart, GradientGraph
+from steppe.curvature.products.retained import AbstractBatchProduct, GradientGraph
 
 
 class Hessian(AbstractCurvature):
@@ -35,7 +35,7 @@ class Hessian(AbstractCurvature):
     def _diagonal_of(self) -> Literal["hessian"]:
         return "hessian"
 
-    def _part(self, index: int) -> AbstractPart:
+    def _batch_product(self, index: int) -> AbstractBatchProduct:
         objective = self.objective
         if self.backend == "func":
             functional = self._functional(objective.losses_on)

@@ -128,7 +128,7 @@ def _check(solver: str, batch_norm: str, lr: float, epochs: int) -> None:
 
 def _check_network(network: Structure) -> None:
     """Refuse what a positive factor does not simply pass through."""
-    for found in (*network.curved, *network.uneven):
+    for found in (*network.not_piecewise_linear, *network.not_homogeneous):
         raise UsageError(
             "minimum sharpness needs a positively homogeneous network, such as one of "
             f"ReLU, pooling and linear layers, but this one has {found}; replace that "

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from steppe.curvature.per_sample.closed_forms import known_diagonal, known_trace
-from steppe.curvature.process_group import Ranks
+from steppe.curvature.process_group import ProcessGroup
 from steppe.curvature.products.autograd import check_dense, custom_functions
 from steppe.curvature.products.context import twice_differentiable
 from steppe.curvature.products.finite_differences import AbstractDifferences
 from steppe.curvature.products.functional import Functional, Run, check_unrandom
-from steppe.curvature.products.retained import AbstractPart, RetainedGraphs
+from steppe.curvature.products.retained import AbstractBatchProduct, RetainedGraphs
 from steppe.curvature.products.verification import check_products
 from steppe.errors import SettingError, check_count, check_range
 from steppe.linalg.operators import AbstractOperator
@@ -118,7 +118,7 @@ class AbstractCurvature(AbstractOperator):
         self.chunk = chunk
         self.compile = compile
         self.weight_decay = weight_decay
-        self.ranks = Ranks(group)
+        self.ranks = ProcessGroup(group)
         self.check = check
         self.products = 0
         self._terms: int | None = None
@@ -241,7 +241,7 @@ class AbstractCurvature(AbstractOperator):
         self._graphs.clear()
 
     @abstractmethod
-    def _part(self, index: int) -> AbstractPart:
+    def _batch_product(self, index: int) -> AbstractBatchProduct:
         """The curvature of the summed losses of one batch."""
 
     def _functional(self, run: Run) -> Functional:
@@ -284,7 +284,7 @@ class AbstractCurvature(AbstractOperator):
                 if not self._sound:
                     self._check()
                 for index in range(len(objective.batches)):
-                    part = self._part(index)
+                    part = self._batch_product(index)
                     if self.check and not self._sound:
                         part = self._examined(part)
                     self._sound = True
@@ -306,7 +306,7 @@ class AbstractCurvature(AbstractOperator):
         if self.backend == "func":
             check_unrandom(objective)
 
-    def _examined(self, part: AbstractPart) -> AbstractPart:
+    def _examined(self, part: AbstractBatchProduct) -> AbstractBatchProduct:
         """The part of the first batch, if custom functions in it are differentiated."""
         objective = self.objective
         custom = self._graphs.custom
@@ -316,16 +316,16 @@ class AbstractCurvature(AbstractOperator):
         if not custom or self.backend == "finite_difference":
             return part
         self._compare(custom[0])
-        return self._part(0)
+        return self._batch_product(0)
 
     def _compare(self, name: str) -> None:
         """Refuse products that differ from differences of gradients."""
         self.close()  # differences spoil graphs
         other = copy.copy(self)
         other.backend = "finite_difference"
-        differences = other._part(0)
+        differences = other._batch_product(0)
         assert isinstance(differences, AbstractDifferences)
-        check_products(lambda: self._part(0), differences, name)
+        check_products(lambda: self._batch_product(0), differences, name)
         passes = 4 / len(self.objective.batches)
         self.objective.cost += Cost(gradients=passes)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from steppe.errors import UsageError
 
 
-class Ranks:
+class ProcessGroup:
     """The processes that hold shards of one operator's data.
 
     Args:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from steppe.noise import joint_norm
-from steppe.registry.composed import read_as
+from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 from steppe.schedules import Schedule
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 from steppe.stepping.group_settings import Bounds
 
 GEOMETRIES: Registry[Spec] = Registry("geometry", Spec)
@@ -33,7 +33,7 @@ class Geometry(ABC):
     @abstractmethod
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],
@@ -53,7 +53,7 @@ class Geometry(ABC):
         """
 
 
-read_as(Geometry, GEOMETRIES)
+register_reader(Geometry, GEOMETRIES)
 
 
 def signs_(grads: list[Tensor], rho: Sequence[float], norm: Tensor) -> list[Tensor]:

@@ -17,7 +17,7 @@ from steppe.errors import SettingError, UsageError
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
 from steppe.noise import joint_norm, scaled_
 from steppe.schedules import Schedule
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 from steppe.stepping.group_settings import Bounds
 
 
@@ -62,7 +62,7 @@ class Adaptive(Geometry):
 
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],
@@ -89,7 +89,7 @@ class Adaptive(Geometry):
             torch._foreach_mul_(scaled, factors)
         return scaled_(grads, rho, norm), norm
 
-    def _scales(self, weights: Weights, param: Tensor) -> bool:
+    def _scales(self, weights: StepContext, param: Tensor) -> bool:
         if self.style == "matrices":
             return param.dim() > 1
         if self.style == "samsung":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steppe.geometry.abstract import GEOMETRIES, Geometry
 from steppe.noise import joint_norm, scaled_
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 
 
 @GEOMETRIES.add("l2", source="Foret et al., 2021, arXiv:2010.01412")
@@ -28,7 +28,7 @@ class L2(Geometry):
 
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
 from steppe.noise import joint_norm
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 
 
 @GEOMETRIES.add("largest", source="Foret et al., 2021, arXiv:2010.01412, p = infinity")
@@ -25,7 +25,7 @@ class LargestEntry(Geometry):
 
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

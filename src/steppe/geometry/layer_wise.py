@@ -23,7 +23,7 @@ from torch import Tensor
 from steppe.errors import SettingError
 from steppe.geometry.abstract import GEOMETRIES, Geometry, each_scaled_
 from steppe.geometry.shapes import Scale, check_scale, radii
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 
 
 @GEOMETRIES.add("layer_wise", source="Haas et al., 2024, arXiv:2411.00075")
@@ -56,7 +56,7 @@ class LayerWise(Geometry):
 
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

@@ -15,7 +15,7 @@ from torch import Tensor
 from steppe.errors import UsageError, check_range
 from steppe.geometry.abstract import GEOMETRIES, Geometry
 from steppe.noise import joint_norm, scaled_
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 
 
 @GEOMETRIES.add("preconditioned", source="Singh et al., 2025, arXiv:2502.02407")
@@ -45,7 +45,7 @@ class Preconditioned(Geometry):
 
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],
@@ -62,7 +62,7 @@ class Preconditioned(Geometry):
         torch._foreach_div_(chosen, half)
         return scaled_(grads, rho, norm), norm
 
-    def _roots(self, weights: Weights, params: list[Tensor]) -> dict[int, Tensor]:
+    def _roots(self, weights: StepContext, params: list[Tensor]) -> dict[int, Tensor]:
         """Square roots of the second moments, by number of the parameter."""
         moments = weights.base_state(self.moment, params)
         # A base of several may have none, such as Muon.

@@ -17,7 +17,7 @@ from torch import Tensor
 from steppe.errors import check_count
 from steppe.geometry.abstract import GEOMETRIES, Geometry, each_scaled_
 from steppe.geometry.shapes import Scale, check_scale, fans, radii
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # lifts small singular values fastest
 
@@ -52,7 +52,7 @@ class Spectral(Geometry):
 
     def ascent_(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

@@ -24,9 +24,9 @@ from steppe.noise import filter_noise
 from steppe.optimizers.families.noise import AbstractMixture
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 
 
 def row_sums(grads: Sequence[Tensor]) -> list[Tensor]:
@@ -97,7 +97,7 @@ class ARWP(AbstractMixture):
         eta: float | Schedule = 1.0,
         beta: float = 0.9,
         batches: Literal["halves", "whole"] = "halves",
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         check_range("beta", beta, low=0.0, high=1.0)
         super().__init__(
@@ -110,7 +110,7 @@ class ARWP(AbstractMixture):
         )
         self.beta = beta
 
-    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Gaussian noise in units of the filters, divided by sqrt(1 + eta F)."""
         noise = filter_noise(params, weights.setting("sigma", params), self.generator)
         if noise:
@@ -121,7 +121,7 @@ class ARWP(AbstractMixture):
             torch._foreach_div_(noise, damping)
         return noise
 
-    def learn(self, weights: Weights) -> None:
+    def learn(self, weights: StepContext) -> None:
         """Let F forget a little and add the squares of the present gradient."""
         params, grads = weights.with_grad()
         if not params:

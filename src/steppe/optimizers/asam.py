@@ -19,9 +19,9 @@ from steppe.geometry import Adaptive
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL_GRADIENT, FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 
 @OPTIMIZERS.add(
@@ -59,13 +59,13 @@ class ASAM(AbstractAscent):
         eta: float | Schedule = 0.01,
         style: Literal["matrices", "samsung", "davda54", "bigvision"] = "matrices",
         p: Literal["2", "inf"] = "2",
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         geometry = Adaptive(eta=eta, style=style, p=p)
         super().__init__(base, rho=rho, geometry=geometry, **policies)
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Climb in the units of the weights, evaluate there, come back."""
-        yield WHOLE
+        yield FULL_BATCH
         with self.uphill(weights):
-            yield FINAL
+            yield FINAL_GRADIENT

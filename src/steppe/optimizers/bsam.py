@@ -25,9 +25,9 @@ from steppe.noise import gaussian_noise, joint_norm
 from steppe.optimizers.families.gradients import aligned
 from steppe.parameters import copy_
 from steppe.schedules import Schedule
-from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 
 
 @OPTIMIZERS.add(
@@ -92,7 +92,7 @@ class BSAM(AbstractOptimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         precision: float = 1.0,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         check_range("samples", samples, low=1)
         check_range("beta1", beta1, low=0.0, high=1.0)
@@ -106,24 +106,26 @@ class BSAM(AbstractOptimizer):
         self.beta1, self.beta2, self.precision = beta1, beta2, precision
         self._check_bases()
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Look at a draw of the posterior, climb, evaluate, and precondition."""
         self._check_bases()
         params = weights.perturbed()
         with weights.held(params) as here:
             here.add(self._draw(weights, params))
-            yield WHOLE
+            yield FULL_BATCH
         first = weights.gradients()
         norm = joint_norm(list(first.values()))
-        weights.watch(norm)
+        weights.require_finite(norm)
         params = [p for p in params if p in first]
         with weights.held(params) as here:
             if norm.device.type != "cpu" or norm.isfinite():  # no host sync elsewhere
                 here.add(self._ascent(weights, params, [first[p] for p in params]))
-            yield WHOLE
+            yield FULL_BATCH
         self._precondition(weights, first)
 
-    def _precondition(self, weights: Weights, first: Mapping[Tensor, Tensor]) -> None:
+    def _precondition(
+        self, weights: StepContext, first: Mapping[Tensor, Tensor]
+    ) -> None:
         """Leave m / s in `p.grad`, and remember the new m and s."""
         owners, noisy, uphill = aligned(weights, first)
         precision = self._kept_precision(weights, owners)
@@ -138,12 +140,14 @@ class BSAM(AbstractOptimizer):
         weights.memory.put("mean", owners, _as_given(mean, owners))
         weights.memory.put("precision", owners, _as_given(renewed, owners))
 
-    def _kept_precision(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def _kept_precision(
+        self, weights: StepContext, params: list[Tensor]
+    ) -> list[Tensor]:
         """The precision of each parameter: its first value where none is remembered."""
         kept = weights.memory.get("precision", params)
         return [torch.where(s > 0, s, self.precision) for s in _real(kept)]
 
-    def _draw(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def _draw(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Noise with the variance 1 / (N s)."""
         noise = gaussian_noise(params, self.samples**-0.5, self.generator)
         if noise:
@@ -152,7 +156,7 @@ class BSAM(AbstractOptimizer):
         return noise
 
     def _ascent(
-        self, weights: Weights, params: list[Tensor], grads: list[Tensor]
+        self, weights: StepContext, params: list[Tensor], grads: list[Tensor]
     ) -> list[Tensor]:
         """The displacement rho g / s."""
         if not params:
@@ -163,7 +167,7 @@ class BSAM(AbstractOptimizer):
 
     def _renewed(
         self,
-        weights: Weights,
+        weights: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         precision: list[Tensor],

@@ -25,9 +25,9 @@ from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 
 @OPTIMIZERS.add(
@@ -77,20 +77,20 @@ class CRSAM(AbstractAscent):
         gamma: float | Schedule = 0.1,
         beta: float | Schedule = 0.01,
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         own = {"gamma": gamma, "beta": beta}
         super().__init__(base, rho=rho, geometry=geometry, settings=own, **policies)
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Look here, uphill and as far downhill, then add up."""
-        yield WHOLE
+        yield FULL_BATCH
         first = weights.gradients()
         with self.uphill(weights, along=first):
-            yield WHOLE
+            yield FULL_BATCH
         second = weights.gradients()
         with self.uphill(weights, along=first, share=-1.0):
-            yield WHOLE
+            yield FULL_BATCH
         params, clean, up, down = aligned(weights, first, second)
         gamma, beta = (weights.setting(name, params) for name in ("gamma", "beta"))
         both = list(zip(gamma, beta, strict=True))

@@ -34,9 +34,15 @@ from steppe.noise import gaussian_noise, joint_norm
 from steppe.optimizers.families.gradients import add_
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, Plan, Position, Request, Weights
+from steppe.stepping.context import (
+    FINAL_GRADIENT,
+    GradientRequest,
+    MovedParameters,
+    Plan,
+    StepContext,
+)
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 from steppe.stepping.wrapper import check_minimizes
 
 
@@ -124,7 +130,7 @@ class EntropySGD(AbstractOptimizer):
         inner_weight_decay: float | Schedule = 0.0,
         scale_outer_by_gamma: bool = True,
         momentum_includes_coupling: bool = True,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         check_count("inner_steps", inner_steps, low=0)
         check_range("alpha", alpha, low=0.0, high=1.0)
@@ -143,15 +149,15 @@ class EntropySGD(AbstractOptimizer):
         self.scale_outer_by_gamma = scale_outer_by_gamma
         self.momentum_includes_coupling = momentum_includes_coupling
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Walk, and point from the mean of the walk to the weights."""
         if self.inner_steps == 0:
-            yield FINAL
+            yield FINAL_GRADIENT
             return
         with weights.held(weights.perturbed()) as here:
             walk = _Walk(here)
             for part in range(self.inner_steps):
-                yield Request(part, self.inner_steps, separate=True)
+                yield GradientRequest(part, self.inner_steps, separate=True)
                 self._move(weights, walk)
         for p, total in walk.resting.items():
             p.grad = total.div_(self.inner_steps)
@@ -164,14 +170,14 @@ class EntropySGD(AbstractOptimizer):
         for p, direction in zip(walked, outward, strict=True):
             p.grad = direction
 
-    def _move(self, weights: Weights, walk: _Walk) -> None:
+    def _move(self, weights: StepContext, walk: _Walk) -> None:
         """One inner step, from the gradients in `p.grad`, which it destroys."""
         params, grads = weights.with_grad()
         walk.rest(weights.gradients())
         if not params:
             return
         norm = joint_norm(grads)
-        weights.watch(norm)
+        weights.require_finite(norm)
         if norm.device.type == "cpu" and not norm.isfinite():
             walk.mean(params)  # stay; elsewhere this look would be a host sync
             return
@@ -217,7 +223,7 @@ class EntropySGD(AbstractOptimizer):
 class _Walk:
     """Where the walkers of one step are, by parameter."""
 
-    here: Position
+    here: MovedParameters
     means: dict[Tensor, Tensor] = field(default_factory=dict)
     resting: dict[Tensor, Tensor] = field(default_factory=dict)  # sums of gradients
     _velocities: dict[Tensor, Tensor] = field(default_factory=dict)

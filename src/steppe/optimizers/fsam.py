@@ -24,9 +24,9 @@ from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import renewed_mean
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL_GRADIENT, FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 MEAN = "mean_gradient"
 
@@ -77,14 +77,14 @@ class FSAM(AbstractAscent):
         sigma: float | Schedule = 1.0,
         lmbda: float | Schedule = 0.9,
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         own = {"sigma": sigma, "lmbda": lmbda}
         super().__init__(base, rho=rho, geometry=geometry, settings=own, **policies)
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Climb along the gradient without its mean, evaluate there, come back."""
-        yield WHOLE
+        yield FULL_BATCH
         params, grads = weights.with_grad()
         mean = weights.memory.get(MEAN, params)
         peculiar = _without(mean, grads, weights.setting("sigma", params))
@@ -93,7 +93,7 @@ class FSAM(AbstractAscent):
         del grads
         with self.uphill(weights, along=dict(zip(params, peculiar, strict=True))):
             del peculiar
-            yield FINAL
+            yield FINAL_GRADIENT
 
 
 def _without(

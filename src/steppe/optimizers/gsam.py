@@ -21,12 +21,18 @@ from torch.optim import Optimizer
 from steppe.errors import SettingError
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
-from steppe.optimizers.families.gradients import add_, aligned, nonzero, overlap, times_
+from steppe.optimizers.families.gradients import (
+    add_,
+    aligned,
+    cosine_and_norms,
+    nonzero,
+    times_,
+)
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 
 @OPTIMIZERS.add(
@@ -78,7 +84,7 @@ class GSAM(AbstractAscent):
         alpha: float | Schedule = 0.4,
         minimize: Literal["perturbed", "clean"] = "perturbed",
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         if minimize not in ("perturbed", "clean"):
             raise SettingError(
@@ -89,15 +95,15 @@ class GSAM(AbstractAscent):
         )
         self.minimize = minimize
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Look here and uphill, then split one gradient along the other."""
-        yield WHOLE
+        yield FULL_BATCH
         first = weights.gradients()
         with self.uphill(weights, along=first):
-            yield WHOLE
+            yield FULL_BATCH
         params, clean, grads = aligned(weights, first)
         alpha = weights.setting("alpha", params)
-        cosine, norm, norm_uphill = overlap(clean, grads)
+        cosine, norm, norm_uphill = cosine_and_norms(clean, grads)
         weights.readings.note("perturbed_cosine", cosine)
         if self.minimize == "perturbed":
             times_(grads, cosine * norm / nonzero(norm_uphill), alpha, offset=1.0)

@@ -20,12 +20,17 @@ from steppe.errors import check_count
 from steppe.geometry import Geometry
 from steppe.noise import joint_norm
 from steppe.optimizers.families.ascent import AbstractAscent
-from steppe.optimizers.families.gradients import aligned, nonzero, overlap, times_
+from steppe.optimizers.families.gradients import (
+    aligned,
+    cosine_and_norms,
+    nonzero,
+    times_,
+)
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 LOOKED = "looked"  # number of completed steps when SAM's gradient was last taken
 
@@ -73,7 +78,7 @@ class LookSAM(AbstractAscent):
         alpha: float | Schedule = 0.7,
         k: int = 5,
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         check_count("k", k, low=1)
         super().__init__(
@@ -81,29 +86,29 @@ class LookSAM(AbstractAscent):
         )
         self.k = k
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Look uphill and remember what is sideways there, or add what was."""
-        yield WHOLE
+        yield FULL_BATCH
         first = weights.gradients()
         if not self._looks(weights):
             self._add_sideways(weights, first)
             return
         weights.memory.numbers[LOOKED] = weights.steps
         with self.uphill(weights, along=first):
-            yield WHOLE
+            yield FULL_BATCH
         params, clean, grads = aligned(weights, first)
-        cosine, norm, norm_uphill = overlap(clean, grads)
+        cosine, norm, norm_uphill = cosine_and_norms(clean, grads)
         share = cosine * norm_uphill / nonzero(norm)
         times_(clean, share, [-1.0] * len(params), offset=0.0)
         weights.memory.put("sideways", params, list(torch._foreach_add(clean, grads)))
 
-    def _looks(self, weights: Weights) -> bool:
+    def _looks(self, weights: StepContext) -> bool:
         """Whether this step is SAM's; so are all micro-batches of a step that is."""
         step, known = weights.steps, weights.memory.has("sideways")
         looked = weights.memory.numbers.get(LOOKED, step - step % self.k)
         return not known or step % self.k == 0 or not 0 < step - looked < self.k
 
-    def _add_sideways(self, weights: Weights, first: dict[Tensor, Tensor]) -> None:
+    def _add_sideways(self, weights: StepContext, first: dict[Tensor, Tensor]) -> None:
         params, grads = list(first), list(first.values())
         sideways = [s.clone() for s in weights.memory.get("sideways", params)]
         ratio = joint_norm(grads) / nonzero(joint_norm(sideways))

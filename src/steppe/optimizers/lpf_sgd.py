@@ -22,9 +22,9 @@ from steppe.noise import filter_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 
 
 @OPTIMIZERS.add(
@@ -67,12 +67,12 @@ class LPFSGD(AbstractSmoothing):
         *,
         gamma: float | Schedule = 0.002,
         micro_batches: int = 1,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         super().__init__(
             base, settings={"gamma": gamma}, micro_batches=micro_batches, **policies
         )
 
-    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Gaussian noise in units of the filters."""
         return filter_noise(params, weights.setting("gamma", params), self.generator)

@@ -23,9 +23,9 @@ from steppe.errors import SettingError, UsageError
 from steppe.noise import joint_norm, scaled_
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, Plan, Weights
+from steppe.stepping.context import FINAL_GRADIENT, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 # What optimizers call their momentum, and what makes it point downhill.
 MOMENTA = {"momentum_buffer": -1.0, "exp_avg": -1.0, "displacement": 1.0}
@@ -68,7 +68,7 @@ class MSAM(AbstractOptimizer):
         base: Optimizer | Sequence[Optimizer],
         *,
         rho: float | Schedule = 0.3,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         super().__init__(base, settings={"rho": rho}, **policies)
         for each in self.bases:
@@ -78,7 +78,7 @@ class MSAM(AbstractOptimizer):
                     f"{type(each).__name__} has momentum=0; {FIX}."
                 )
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Go ahead along the momentum, evaluate there, come back."""
         params, ahead = self._downhill(weights)
         if not params:
@@ -87,16 +87,16 @@ class MSAM(AbstractOptimizer):
                     "MSAM climbs along the momentum of its base, but "
                     f"{self._names()} kept none in its first step; {FIX}."
                 )
-            yield FINAL
+            yield FINAL_GRADIENT
             return
         norm = joint_norm(ahead)
         deltas = scaled_(ahead, weights.setting("rho", params), norm)
         with weights.held(params) as here:
             here.add(deltas)
             del ahead, deltas
-            yield FINAL
+            yield FINAL_GRADIENT
 
-    def _downhill(self, weights: Weights) -> tuple[list[Tensor], list[Tensor]]:
+    def _downhill(self, weights: StepContext) -> tuple[list[Tensor], list[Tensor]]:
         """Movable parameters with momentum, and copies of it that point downhill."""
         state = self.state
         found: dict[Tensor, Tensor] = {}

@@ -24,9 +24,15 @@ from steppe.noise import joint_dot, joint_norm
 from steppe.parameters import unflatten
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import AFTER_STEP, FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import (
+    AFTER_STEP,
+    FINAL_GRADIENT,
+    FULL_BATCH,
+    Plan,
+    StepContext,
+)
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 Directions = Tensor | Sequence[Sequence[Tensor]]
 Provider = Callable[[int], Directions | None]
@@ -82,7 +88,7 @@ class NSGD(AbstractOptimizer):
         directions: Directions | Provider | None = None,
         refresh_every: int = 100,
         type: Literal["displacement", "gradient", "both"] = "displacement",
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         check_count("refresh_every", refresh_every, low=1)
         if type not in ("displacement", "gradient", "both"):
@@ -114,7 +120,7 @@ class NSGD(AbstractOptimizer):
         self._drop_directions()
         self._memory.numbers.pop(TAKEN, None)
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Take the gradient of the base; change it, its displacement, or both."""
         params = weights.perturbed()
         taken = self._taken(weights, params)
@@ -122,7 +128,7 @@ class NSGD(AbstractOptimizer):
         gamma = weights.setting("gamma", params)
         nudges = bool(basis) and any(g != 1.0 for g in gamma)
         nudges_gradient = nudges and self.type != "displacement"
-        yield WHOLE if nudges_gradient else FINAL
+        yield FULL_BATCH if nudges_gradient else FINAL_GRADIENT
         if taken is not None:
             self._use(params, taken, weights.steps)
         if nudges_gradient:
@@ -139,7 +145,7 @@ class NSGD(AbstractOptimizer):
             moved = list(torch._foreach_sub(params, before))
             torch._foreach_add_(params, nudge(moved, basis, gamma))
 
-    def _taken(self, weights: Weights, params: list[Tensor]) -> Basis | None:
+    def _taken(self, weights: StepContext, params: list[Tensor]) -> Basis | None:
         """New directions, where they are due and there are any."""
         last = self._memory.numbers.get(TAKEN)
         asks = callable(self._source)

@@ -20,9 +20,9 @@ from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 
 @OPTIMIZERS.add(
@@ -66,17 +66,17 @@ class PGN(AbstractAscent):
         rho: float | Schedule = 0.1,
         alpha: float | Schedule = 0.8,
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         super().__init__(
             base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **policies
         )
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Look here and uphill, then mix."""
-        yield WHOLE
+        yield FULL_BATCH
         first = weights.gradients()
         with self.uphill(weights, along=first):
-            yield WHOLE
+            yield FULL_BATCH
         params, clean, grads = aligned(weights, first)
         mix_(grads, clean, [1 - a for a in weights.setting("alpha", params)])

@@ -21,9 +21,9 @@ from steppe.noise import filter_noise
 from steppe.optimizers.families.noise import AbstractMixture
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 
 
 @OPTIMIZERS.add(
@@ -72,13 +72,13 @@ class RWP(AbstractMixture):
         sigma: float | Schedule = 0.01,
         mix: float | Schedule = 0.5,
         batches: Literal["halves", "whole"] = "halves",
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         super().__init__(base, sigma=sigma, mix=mix, batches=batches, **policies)
 
-    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Gaussian noise in units of the filters."""
         return filter_noise(params, weights.setting("sigma", params), self.generator)
 
-    def learn(self, weights: Weights) -> None:
+    def learn(self, weights: StepContext) -> None:
         """Nothing: the noise does not depend on earlier gradients."""

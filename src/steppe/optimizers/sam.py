@@ -21,9 +21,9 @@ from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL_GRADIENT, FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 
 @OPTIMIZERS.add(
@@ -67,16 +67,16 @@ class SAM(AbstractAscent):
         rho: float | Schedule = 0.05,
         ascent_steps: int = 1,
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         check_count("ascent_steps", ascent_steps, low=1)
         super().__init__(base, rho=rho, geometry=geometry, **policies)
         self.ascent_steps = ascent_steps
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Climb rho along the gradient, evaluate there, come back."""
-        yield WHOLE
+        yield FULL_BATCH
         with ExitStack() as climb:
             for step in range(self.ascent_steps):
                 climb.enter_context(self.uphill(weights, share=1.0 / self.ascent_steps))
-                yield FINAL if step == self.ascent_steps - 1 else WHOLE
+                yield FINAL_GRADIENT if step == self.ascent_steps - 1 else FULL_BATCH

@@ -25,9 +25,9 @@ from steppe.noise import UniformScale, uniform_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 
 
 @OPTIMIZERS.add(
@@ -76,7 +76,7 @@ class SmoothOut(AbstractSmoothing):
         a: float | Schedule = 0.01,
         scale: UniformScale = "filter",
         micro_batches: int = 1,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         scales = get_args(UniformScale)
         if scale not in scales:
@@ -88,7 +88,7 @@ class SmoothOut(AbstractSmoothing):
         )
         self.scale: UniformScale = scale
 
-    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Uniform noise in the chosen units."""
         a = weights.setting("a", params)
         return uniform_noise(params, a, self.scale, self.generator)

@@ -21,9 +21,9 @@ from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import renewed_mean
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, WHOLE, Plan, Weights
+from steppe.stepping.context import FINAL_GRADIENT, FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 MEAN = "mean_gradient"
 
@@ -66,17 +66,17 @@ class VaSSO(AbstractAscent):
         rho: float | Schedule = 0.05,
         theta: float | Schedule = 0.4,
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         own = {"theta": theta}
         super().__init__(base, rho=rho, geometry=geometry, settings=own, **policies)
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Climb along the mean of the gradients, evaluate there, come back."""
-        yield WHOLE
+        yield FULL_BATCH
         params, grads = weights.with_grad()
         theta = weights.setting("theta", params)
         mean = renewed_mean(weights, MEAN, params, grads, theta)
         del grads
         with self.uphill(weights, along=dict(zip(params, mean, strict=True))):
-            yield FINAL
+            yield FINAL_GRADIENT

@@ -22,9 +22,9 @@ from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
-from steppe.stepping.context import AFTER_STEP, WHOLE, Plan, Weights
+from steppe.stepping.context import AFTER_STEP, FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
-from steppe.stepping.options import Policies
+from steppe.stepping.options import OptimizerOptions
 
 
 @OPTIMIZERS.add(
@@ -76,7 +76,7 @@ class WSAM(AbstractAscent):
         gamma: float | Schedule = 0.9,
         form: Literal["decoupled", "coupled"] = "decoupled",
         geometry: Geometry | None = None,
-        **policies: Unpack[Policies],
+        **policies: Unpack[OptimizerOptions],
     ) -> None:
         if form not in ("decoupled", "coupled"):
             raise SettingError(f"form must be 'decoupled' or 'coupled', got {form!r}.")
@@ -90,19 +90,19 @@ class WSAM(AbstractAscent):
                 "but a parameter group has no lr; take form='coupled'."
             )
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Look here and uphill; mix, or go along the difference after the step."""
-        yield WHOLE
+        yield FULL_BATCH
         first = weights.gradients()
         with self.uphill(weights, along=first):
-            yield WHOLE
+            yield FULL_BATCH
         params, clean, grads = aligned(weights, first)
         share = [gamma / (1 - gamma) for gamma in weights.setting("gamma", params)]
         if self.form == "coupled":
             mix_(grads, clean, [1 - a for a in share])
             return
         torch._foreach_sub_(grads, clean)
-        weights.watch(joint_norm(grads))
+        weights.require_finite(joint_norm(grads))
         for p, grad in zip(params, clean, strict=True):
             p.grad = grad
         yield AFTER_STEP

@@ -1,9 +1,9 @@
 """Parts of methods as texts: a registry reads and makes `name(argument, ...)`.
 
 A part is a composable setting, such as a schedule of the radius. Its classes are in a
-registry like all methods; `read_as` says which annotated type of a setting the registry
-reads. Arguments are written as in Python, by place or by name; those that a run knows
-may be left out.
+registry like all methods; `register_reader` says which annotated type of a setting
+the registry reads. Arguments are written as in Python, by place or by name; those that
+a run knows may be left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from steppe.registry.settings_text import (
 OF_THE_RUN = ("steps", "max_lr", "seed")
 
 
-def read_as(annotation: Any, registry: Registry[Any]) -> None:
+def register_reader(annotation: Any, registry: Registry[Any]) -> None:
     """Let a registry read settings of an annotated type, or of each of a union."""
     for option in options(annotation):
         READERS[option] = _Parts(registry)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.parameters import copy_, displace_, local_parts, overwrite_
-from steppe.stepping.gradient_sync import Processes
-from steppe.stepping.metrics import Readings
-from steppe.stepping.state import Memory
+from steppe.stepping.gradient_sync import GradientSync
+from steppe.stepping.metrics import StepMetrics
+from steppe.stepping.state import MethodState
 
 
 @dataclass(frozen=True)
-class Request:
+class GradientRequest:
     """A gradient is wanted here: of the whole batch, or of one share of it.
 
     The gradients of the shares of a batch are added, weighted by their rows, unless
@@ -42,25 +42,25 @@ class AfterStep:
     """The passes are over; the method goes on when the base has stepped."""
 
 
-WHOLE = Request()
-FINAL = Request(final=True)
+FULL_BATCH = GradientRequest()
+FINAL_GRADIENT = GradientRequest(final=True)
 AFTER_STEP = AfterStep()
-Plan = Generator[Request | AfterStep, None, None]
+Plan = Generator[GradientRequest | AfterStep, None, None]
 
 
 def plain_step() -> Plan:
     """The gradient of the base alone."""
-    yield FINAL
+    yield FINAL_GRADIENT
 
 
-def advance(plan: Plan) -> Request | AfterStep | None:
+def advance(plan: Plan) -> GradientRequest | AfterStep | None:
     """Run a method up to its next request; None when it is done."""
     with torch.no_grad():
         return next(plan, None)
 
 
 @dataclass
-class Position:
+class MovedParameters:
     """Parameters held by a method: they may be moved, and will come back."""
 
     params: list[Tensor]
@@ -76,11 +76,11 @@ class Position:
 
 
 @dataclass
-class Weights:
+class StepContext:
     """What a method may do with the parameters while its passes run."""
 
-    memory: Memory = field(default_factory=Memory)
-    readings: Readings = field(default_factory=Readings)
+    memory: MethodState = field(default_factory=MethodState)
+    readings: StepMetrics = field(default_factory=StepMetrics)
     steps: int = 0  # completed optimizer steps
     depth: int = 0  # how many moves are in force; 0 means unperturbed
     _groups: Sequence[dict[str, Any]] = ()
@@ -106,7 +106,7 @@ class Weights:
         self._groups, self._keys = groups, keys
         self._doubt, self._only = None, only
         self._base_state, self._names, self._known = base_state, names, None
-        self.steps, self.readings = steps, Readings()
+        self.steps, self.readings = steps, StepMetrics()
 
     # ---- parameters and gradients ------------------------------------------------
 
@@ -165,10 +165,10 @@ class Weights:
     # ---- moving ------------------------------------------------------------------
 
     @contextmanager
-    def held(self, params: list[Tensor]) -> Iterator[Position]:
+    def held(self, params: list[Tensor]) -> Iterator[MovedParameters]:
         """Let parameters be moved inside; copy the old values back at the end."""
         saved = self._save(params)
-        here = Position(params, saved)
+        here = MovedParameters(params, saved)
         try:
             self.depth += 1
             yield here
@@ -197,7 +197,7 @@ class Weights:
 
     # ---- gradients that are no numbers -------------------------------------------
 
-    def watch(self, norm: Tensor) -> None:
+    def require_finite(self, norm: Tensor) -> None:
         """Let the step's gradient be NaN if this norm of an earlier one is not finite.
 
         A `GradScaler` then skips the step, as it does when the last pass overflows.
@@ -206,7 +206,7 @@ class Weights:
         self._doubt = doubt if self._doubt is None else self._doubt + doubt
 
     @torch.no_grad()
-    def spread_doubt(self, processes: Processes) -> None:
+    def propagate_non_finite(self, processes: GradientSync) -> None:
         """Put the doubt of watched norms into the final gradient, without a sync."""
         if self._doubt is None:
             return

@@ -1,8 +1,8 @@
 """The one driver of all optimizers: passes, restoring, saving, buffers, random state.
 
-A method is a generator (`plan`) that yields a `Request` wherever it wants a gradient
-at the current weights. The driver runs it inside the caller's loop, once for each
-`backward()`: see `AbstractOptimizer.passes`.
+A method is a generator (`plan`) that yields a `GradientRequest` wherever it wants a
+gradient at the current weights. The driver runs it inside the caller's loop, once for
+each `backward()`: see `AbstractOptimizer.passes`.
 
 **Invariant.** When the loop ends, the weights are bit for bit what they were and
 `p.grad` is the gradient to step with, so clipping, `GradScaler`, LR schedulers and
@@ -31,25 +31,25 @@ from steppe.registry.specs import OptimizerSpec
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
     AfterStep,
+    GradientRequest,
     Plan,
-    Request,
-    Weights,
+    StepContext,
     advance,
     plain_step,
 )
 from steppe.stepping.group_settings import Bounds
-from steppe.stepping.hooks.micro_batches import Outside, ShareSum
+from steppe.stepping.hooks.micro_batches import MicroBatches, Outside
 from steppe.stepping.hooks.saved import Aside, Loop, LossScale, OpenLoop
-from steppe.stepping.options import Policy, RandomPolicies, Statistics
-from steppe.stepping.state import Memory
+from steppe.stepping.options import CheckedOptions, RandomOptions, Statistics
+from steppe.stepping.state import MethodState
 from steppe.stepping.state_dicts import check_method, resume_draws
-from steppe.stepping.wrapper import Facade, joint_state
+from steppe.stepping.wrapper import OptimizerWrapper, joint_state
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", OptimizerSpec)
 STATE_FORMAT = 1  # of the "steppe" entry of a state_dict
 
 
-class AbstractOptimizer(Facade):
+class AbstractOptimizer(OptimizerWrapper):
     """An optimizer that wraps a base and chooses the gradient the base steps with.
 
     Args:
@@ -76,9 +76,9 @@ class AbstractOptimizer(Facade):
         base: Optimizer | Sequence[Optimizer],
         *,
         settings: Mapping[str, float | Schedule],
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
-        policy = Policy.of(type(self), policies)
+        policy = CheckedOptions.of(type(self), policies)
         name = type(self).__name__
         policy.check(name, random=self.random, looks_first=self.looks_first)
         processes = policy.processes()
@@ -92,7 +92,7 @@ class AbstractOptimizer(Facade):
             first = self._params()[0]
             number = processes.draw_number(first)
             self.generator = policy.draws(first.device, number)
-        self._memory = Memory()
+        self._memory = MethodState()
         self._idle()
 
     def _idle(self) -> None:
@@ -101,12 +101,12 @@ class AbstractOptimizer(Facade):
         self._ready = False  # p.grad is the gradient of finished passes
         self._stepping = False
         self._outside = Outside()
-        self._sum: ShareSum | None = None  # of the gradients of a running loop
+        self._sum: MicroBatches | None = None  # of the gradients of a running loop
         self._waiting: list[Plan] = []  # methods that go on after the base's step
-        self._weights = Weights(self._memory)
+        self._weights = StepContext(self._memory)
 
     @abstractmethod
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Yield a request wherever a gradient is wanted; runs without autograd."""
 
     def passes(self, *, accumulate: bool = False) -> Iterator[int]:
@@ -276,11 +276,11 @@ class AbstractOptimizer(Facade):
             statistics=(self._policy.batch_norm or self.running_statistics) == "first",
             accumulate=accumulate,
         )
-        self._sum = total = ShareSum(params)
+        self._sum = total = MicroBatches(params)
         finished = False
         index = 0
         try:
-            while isinstance(request := advance(plan), Request):
+            while isinstance(request := advance(plan), GradientRequest):
                 if not total.holds(request):
                     continue
                 total.begin(request)
@@ -302,7 +302,7 @@ class AbstractOptimizer(Facade):
             aside.compare(weights)
             scale.tell(weights.readings)
             scale.put_back(weights)
-            weights.spread_doubt(self._processes)
+            weights.propagate_non_finite(self._processes)
             self._memory.settle(weights.gradients)
             finished = True
         finally:

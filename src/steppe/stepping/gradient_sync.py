@@ -21,7 +21,7 @@ from steppe.parameters import copy_, flatten, unflatten
 Sync = Literal["local", "global"]
 
 
-class Processes:
+class GradientSync:
     """The policy of one loop of passes over processes.
 
     "local" perturbs every process by its own gradient and averages once, what is
@@ -47,7 +47,9 @@ class Processes:
             )
         self.local = parallel and sync != "global"
         # Gradients are views of memory that the next averaged pass writes to.
-        self.borrows = self._model is not None and self._model.gradient_as_bucket_view
+        self.gradients_are_bucket_views = (
+            self._model is not None and self._model.gradient_as_bucket_view
+        )
         modules = () if model is None else model.modules()
         key = "set_reshard_after_backward"
         self._sharded: list[Any] = [m for m in modules if hasattr(m, key)]

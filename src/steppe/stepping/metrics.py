@@ -26,7 +26,7 @@ class _Mean:
         return self._sum / self._weight if self._weight else None
 
 
-class Readings:
+class StepMetrics:
     """Losses and numbers noted during the passes of one step, read when asked for."""
 
     def __init__(self) -> None:

@@ -15,12 +15,12 @@ from steppe.errors import SettingError, UnknownNameError, brief, check_integer
 from steppe.gates import Gate, LookingGate
 from steppe.parameters import metrics_in, named, norm_parameters
 from steppe.registry.registry import unknown_name
-from steppe.stepping.gradient_sync import Processes, Sync
+from steppe.stepping.gradient_sync import GradientSync, Sync
 
 Statistics = Literal["first", "all"]
 
 
-class Policies(TypedDict, total=False):
+class OptimizerOptions(TypedDict, total=False):
     """Keyword arguments that every method takes, and passes on to the driver.
 
     Attributes:
@@ -59,7 +59,7 @@ class Policies(TypedDict, total=False):
     monitor: bool
 
 
-class RandomPolicies(Policies, total=False):
+class RandomOptions(OptimizerOptions, total=False):
     """Keyword arguments of methods that draw random numbers.
 
     Attributes:
@@ -75,8 +75,8 @@ class RandomPolicies(Policies, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
-    """The policies of one optimizer, checked; arguments as in `RandomPolicies`."""
+class CheckedOptions:
+    """The policies of one optimizer, checked; arguments as in `RandomOptions`."""
 
     model: nn.Module | None = None
     batch_norm: Statistics | None = None
@@ -144,7 +144,7 @@ class Policy:
         object.__setattr__(self, "perturb", chosen)
 
     @classmethod
-    def of(cls, method: type, given: Mapping[str, Any]) -> Policy:
+    def of(cls, method: type, given: Mapping[str, Any]) -> CheckedOptions:
         """The policies among a method's arguments; all else is a misspelled setting.
 
         Raises:
@@ -186,9 +186,9 @@ class Policy:
                 f"{method} draws no random numbers; leave out seed and generator."
             )
 
-    def processes(self) -> Processes:
+    def processes(self) -> GradientSync:
         """Which passes are averaged over processes."""
-        return Processes(self.model, self.sync)
+        return GradientSync(self.model, self.sync)
 
     def movable(self, known: Iterable[Tensor]) -> frozenset[Tensor] | None:
         """The parameters that may be moved; None for all.

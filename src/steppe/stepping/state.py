@@ -13,7 +13,7 @@ from steppe.errors import CheckpointError
 from steppe.noise import joint_norm
 
 
-class Memory:
+class MethodState:
     """Tensors shaped as the parameters, by name, and plain numbers.
 
     New tensors count once the passes of a step are over, and only if they are finite,

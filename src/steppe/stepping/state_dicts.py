@@ -74,7 +74,7 @@ def joined_state(bases: Sequence[Optimizer]) -> dict[str, Any]:
     return joined
 
 
-def parted_state(
+def split_state(
     joined: Mapping[str, Any], bases: Sequence[Optimizer]
 ) -> Iterator[tuple[Optimizer, dict[str, Any]]]:
     """Each base with its part of a joined state.

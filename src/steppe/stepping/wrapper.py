@@ -15,7 +15,7 @@ from torch.optim import LBFGS, Optimizer
 from steppe.errors import SettingError, UsageError, brief
 from steppe.schedules import Schedule
 from steppe.stepping.group_settings import Bounds, GroupSettings
-from steppe.stepping.state_dicts import joined_state, parted_state, reading
+from steppe.stepping.state_dicts import joined_state, reading, split_state
 
 
 class Shown(Optimizer):
@@ -36,7 +36,7 @@ class Shown(Optimizer):
                 setattr(cls, name, property(attrgetter(f"optimizer.{name}")))
 
 
-class Facade(Shown, ABC):
+class OptimizerWrapper(Shown, ABC):
     """Shows the groups and states of its bases as its own.
 
     LR schedulers, checkpoints and loggers may hold it or a base: the groups are the
@@ -180,7 +180,7 @@ class Facade(Shown, ABC):
             changed = before(self, state)
             state = state if changed is None else changed
         own = state.get("steppe")
-        for base, part in parted_state(state, self.bases):
+        for base, part in split_state(state, self.bases):
             previous = [dict(group) for group in base.param_groups]
             base.load_state_dict(part)
             self._settings.adopt(base.param_groups, previous)
@@ -210,7 +210,7 @@ class Facade(Shown, ABC):
         """Check and take over what `_own_state` gave; None from a base alone."""
 
 
-def check_minimizes(optimizer: Facade) -> None:
+def check_minimizes(optimizer: OptimizerWrapper) -> None:
     """Refuse a base that goes uphill itself, for a method that looks there.
 
     Raises:
@@ -227,7 +227,7 @@ def check_minimizes(optimizer: Facade) -> None:
 class _StepGuard:
     """Asks an optimizer, as long as there is one, whether its base may step now."""
 
-    def __init__(self, owner: Facade) -> None:
+    def __init__(self, owner: OptimizerWrapper) -> None:
         self.owner = weakref.ref(owner)
 
     def __call__(self, *_: Any) -> None:
@@ -282,7 +282,7 @@ def _checked_bases(base: Optimizer | Sequence[Optimizer]) -> tuple[Optimizer, ..
                 f"{type(each).__name__} is a trainer's wrapper; wrap the optimizer "
                 "inside of it and give the trainer the result (steppe.integrations)."
             )
-        if isinstance(each, Facade):
+        if isinstance(each, OptimizerWrapper):
             raise SettingError(
                 f"base must be a plain optimizer, got {type(each).__name__}; "
                 "one method cannot wrap another."

@@ -191,7 +191,7 @@ def layers_of(
         reason = str(error).partition(";")[0]  # what follows is for a caller
         return _drawn(H, generator, reason.rstrip("."))
     same = settings.matrix != "hessian" or found.exact_hessian
-    curved = ", ".join(found.details["curved"])
+    not_piecewise_linear = ", ".join(found.details["not_piecewise_linear"])
     return Layers(
         matrix=settings.matrix if same else "ggn",
         exact=samples is None,
@@ -204,7 +204,9 @@ def layers_of(
             for name, value in found.by_tensor.items()
         },
         total=Estimate(value=found.total, stderr=found.stderr, samples=found.samples),
-        why="" if same else f"the network is not piecewise linear: {curved}",
+        why=""
+        if same
+        else f"the network is not piecewise linear: {not_piecewise_linear}",
     )
 
 

@@ -17,7 +17,7 @@ from steppe.bases import PHB, AdaBound, AdaShift
 from steppe.errors import SettingError
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
-from steppe.stepping.context import WHOLE, Plan, Weights
+from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import AbstractOptimizer
 from steppe.stepping.group_settings import Bounds
 
@@ -36,9 +36,9 @@ class Together(AbstractOptimizer):
     def __init__(self, bases: Sequence[Optimizer]) -> None:
         super().__init__(bases, settings={})
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Evaluate once, where the weights are."""
-        yield WHOLE
+        yield FULL_BATCH
 
 
 @BASES.add("sgd", source="Robbins and Monro, 1951; momentum of Polyak, 1964")

@@ -22,9 +22,9 @@ from steppe.curvature.double_backward.engine import (
     Rule,
     applied,
     identity,
+    needed_inputs,
+    torch_double_backward,
     transformed,
-    twice,
-    wanted,
 )
 
 Activation = Callable[[Tensor], Tensor]
@@ -66,8 +66,8 @@ class ElementwisePull(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (h,), (g, x, slope, bend) = grads, ctx.saved_tensors
         if torch.is_grad_enabled():  # for a loss that holds derivatives itself
-            return None, *twice(ctx.f, (x,), g, (h,)), None
-        by_g, by_x = wanted(ctx, (True, True), 1)
+            return None, *torch_double_backward(ctx.f, (x,), g, (h,)), None
+        by_g, by_x = needed_inputs(ctx, (True, True), 1)
         return None, h * slope if by_g else None, h * bend if by_x else None, None
 
 

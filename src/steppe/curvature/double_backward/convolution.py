@@ -26,7 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steppe.curvature.double_backward.engine import Rule, applied, transformed, wanted
+from steppe.curvature.double_backward.engine import (
+    Rule,
+    applied,
+    needed_inputs,
+    transformed,
+)
 
 Pulled = tuple[Tensor | None, Tensor | None, Tensor | None]  # of input, weight, bias
 
@@ -169,7 +174,7 @@ class Bilinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         (g,) = grads
-        looked_for = wanted(ctx, ctx.given, 1)
+        looked_for = needed_inputs(ctx, ctx.given, 1)
         if g is None or not any(looked_for):
             return None, None, None, None, *ctx.unneeded
         given = (looked_for, g, *ctx.saved_tensors)
@@ -201,7 +206,7 @@ class BilinearPull(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         h, v, c = grads
         g, x, w, *fixed = ctx.saved_tensors
-        by_g, by_x, by_w = wanted(ctx, (True, True, w is not None), 2)
+        by_g, by_x, by_w = needed_inputs(ctx, (True, True, w is not None), 2)
         tangents = ctx.op.of_tangents(*fixed)
         terms = []
         if by_g and h is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
 
 
-def wanted(ctx: Any, given: Sequence[bool], first: int) -> tuple[bool, ...]:
+def needed_inputs(ctx: Any, given: Sequence[bool], first: int) -> tuple[bool, ...]:
     """Which derivatives by arguments of a function are looked for just now.
 
     Args:
@@ -34,7 +34,7 @@ def inner(tensor: Tensor) -> Tensor:
 
 
 def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
-    """What a function gives, with its tensors linked so that `wanted` can tell."""
+    """Apply a function, its tensors linked so that `needed_inputs` can tell."""
     apply: Any = function.apply
     return apply(*(inner(t) if isinstance(t, Tensor) else t for t in given))
 
@@ -51,7 +51,7 @@ def transformed(tensor: Tensor) -> bool:
     )
 
 
-def twice(
+def torch_double_backward(
     f: Callable[..., Tensor],
     given: Sequence[Tensor],
     g: Tensor,

@@ -27,9 +27,9 @@ from torch.nn import functional as F
 from steppe.curvature.double_backward.engine import (
     Rule,
     applied,
+    needed_inputs,
+    torch_double_backward,
     transformed,
-    twice,
-    wanted,
 )
 
 
@@ -47,7 +47,7 @@ class LayerNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         (g,) = grads
-        looked_for = wanted(ctx, ctx.given, 0)
+        looked_for = needed_inputs(ctx, ctx.given, 0)
         if g is None or not any(looked_for):
             return None, None, None, None
         if transformed(g):
@@ -86,7 +86,7 @@ class LayerNormPull(torch.autograd.Function):
             if c is not None:
                 along = c.expand_as(g) if along is None else along + c
             return None, None, along, *others, None, None
-        by_g, by_x, by_w = wanted(ctx, (True, True, True), 2)
+        by_g, by_x, by_w = needed_inputs(ctx, (True, True, True), 2)
         rows = tuple(range(g.dim() - 1))
         n = torch.native_layer_norm(x, w.shape, None, None, ctx.eps)[0]
         along = slope = bent = None
@@ -119,7 +119,7 @@ def _again(
     follow = torch.is_grad_enabled()
     with torch.enable_grad():
         f = partial(_normalise, eps)
-        found = twice(f, (x, w), g, (h, v))
+        found = torch_double_backward(f, (x, w), g, (h, v))
     # A copy without a graph: transforms do not know `detach`.
     return [t if t is None or follow else t.clone() for t in found]
 

@@ -19,7 +19,7 @@ RULES = {**convolution.RULES, **activations.RULES, **layer_norm.RULES}
 HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
-class Shortcuts(TorchFunctionMode):
+class FastDoubleBackward(TorchFunctionMode):
     """While it is entered, layers that have a rule get its second derivatives.
 
     Those that torch gets wrong are always corrected. Of the others, what is out of the
@@ -32,7 +32,9 @@ class Shortcuts(TorchFunctionMode):
     def __enter__(self) -> Self:
         self._hooks = None if HOOKS is None else HOOKS(True)
         modes: Any = torch.overrides._get_current_function_mode_stack
-        self._alone = all(isinstance(m, DeviceContext | Shortcuts) for m in modes())
+        self._alone = all(
+            isinstance(m, DeviceContext | FastDoubleBackward) for m in modes()
+        )
         enter: Any = super().__enter__
         enter()
         return self

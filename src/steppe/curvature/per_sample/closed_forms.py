@@ -84,4 +84,4 @@ def _suits(objective: Objective, *, hessian: bool) -> bool:
         return False
     # Where every output is piecewise affine in each parameter, the diagonals of the
     # Gauss-Newton matrix and of the Hessian are the same.
-    return outputs <= OUTPUTS and not (hessian and network.why_curved())
+    return outputs <= OUTPUTS and not (hessian and network.why_not_piecewise_linear())

@@ -56,7 +56,7 @@ def layouts(shape: torch.Size, samples: int) -> Iterator[Layout]:
                 yield Layout(axis, samples, major=False)
 
 
-class Room:
+class CacheBudget:
     """Counts how much may still be kept."""
 
     def __init__(self, numbers: int = KEPT) -> None:

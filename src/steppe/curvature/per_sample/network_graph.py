@@ -80,22 +80,22 @@ class Structure:
 
     Attributes:
         uses: every place where a parameter enters.
-        curved: operations that are not piecewise linear.
+        not_piecewise_linear: operations that are not piecewise linear.
         uneven: those that are, but not positively homogeneous.
         links: what every parameter multiplies, in streams; of homogeneous networks.
         streams: how many there are, with that of the inputs and outputs.
     """
 
     uses: tuple[Use, ...]
-    curved: tuple[str, ...]
-    uneven: tuple[str, ...]
+    not_piecewise_linear: tuple[str, ...]
+    not_homogeneous: tuple[str, ...]
     links: tuple[Link, ...]
     streams: int
 
-    def why_curved(self) -> str:
+    def why_not_piecewise_linear(self) -> str:
         """Why an output is not piecewise affine in each parameter, or ""."""
-        if self.curved:
-            return f"it has the operation {self.curved[0]}"
+        if self.not_piecewise_linear:
+            return f"it has the operation {self.not_piecewise_linear[0]}"
         if self.repeated:
             return f"its parameter {self.repeated[0]} is used more than once"
         return ""
@@ -162,8 +162,8 @@ class _Reader:
 
     names: dict[int, str]
     uses: list[Use] = field(default_factory=list)
-    curved: list[str] = field(default_factory=list)
-    uneven: list[str] = field(default_factory=list)
+    not_piecewise_linear: list[str] = field(default_factory=list)
+    not_homogeneous: list[str] = field(default_factory=list)
     links: list[tuple[str, Node | None, Node | None]] = field(default_factory=list)
     biases: set[str] = field(default_factory=set)
     parents: dict[Node | None, Node | None] = field(default_factory=dict)
@@ -185,8 +185,8 @@ class _Reader:
         )
         return Structure(
             tuple(self.uses),
-            tuple(sorted(set(self.curved))),
-            tuple(sorted(set(self.uneven))),
+            tuple(sorted(set(self.not_piecewise_linear))),
+            tuple(sorted(set(self.not_homogeneous))),
             links,
             len(number),
         )
@@ -314,7 +314,7 @@ class _Reader:
         """A product of a parameter with activations or data."""
         if isinstance(data, _Parameter):
             self._use(node, data, "other", 0)
-            self.curved.append("a product of two parameters")
+            self.not_piecewise_linear.append("a product of two parameters")
             data = None
         plain = given.direct or given.transposed
         self._use(node, given, kind if plain else "other", slot)
@@ -348,7 +348,7 @@ class _Reader:
             return
         given = [each for each in (weight, bias) if isinstance(each, _Parameter)]
         if len(given) == 1:
-            self.uneven.append("batch norm with one of weight and bias frozen")
+            self.not_homogeneous.append("batch norm with one of weight and bias frozen")
         for slot, each in ((1, weight), (2, bias)):
             if isinstance(each, _Parameter):
                 kind = "batch_norm" if each.direct else "other"
@@ -374,12 +374,12 @@ class _Reader:
             for key in ("min", "max", "min_val", "max_val", "threshold")
         ]
         if any(b is not None and torch.as_tensor(b).any() for b in bounds):
-            self.uneven.append(name)
+            self.not_homogeneous.append(name)
 
     def _curve(
         self, node: Node, name: str, inputs: list[_Input], kind: str = "other"
     ) -> None:
-        self.curved.append(name)
+        self.not_piecewise_linear.append(name)
         for slot, given in enumerate(inputs):
             if isinstance(given, _Parameter):
                 self._use(node, given, kind if given.direct else "other", slot)

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from steppe.curvature.per_sample.gradients import (
     AT_ONCE,
     AbstractGradients,
+    CacheBudget,
     Layout,
-    Room,
     total,
 )
 from steppe.curvature.per_sample.network_graph import Use, shape_of
@@ -45,7 +45,7 @@ class AbstractOuter(AbstractGradients):
         data: Tensor,
         shape: tuple[int, ...],
         columns: int,
-        room: Room,
+        room: CacheBudget,
     ) -> None:
         super().__init__(use, layout)
         self.data = layout.samples_first(data)

@@ -18,10 +18,10 @@ from torch.autograd.graph import GradientEdge, Node
 
 from steppe.curvature.per_sample.gradients import (
     AbstractGradients,
+    CacheBudget,
     Gathered,
     Layout,
     Reduced,
-    Room,
     layouts,
 )
 from steppe.curvature.per_sample.network_graph import Use, operation, shape_of
@@ -88,7 +88,7 @@ def _layout(name: str, before: Tensor, after: Tensor, marks: Tensor) -> Layout:
 
 
 def gradients_of(
-    use: Use, layout: Layout, parameter: Tensor, columns: int, room: Room
+    use: Use, layout: Layout, parameter: Tensor, columns: int, room: CacheBudget
 ) -> AbstractGradients:
     """What gives the gradients of single samples by one use of a parameter.
 

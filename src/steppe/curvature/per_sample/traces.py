@@ -23,7 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steppe.curvature.per_sample.gradients import AbstractGradients, Layout, Room, total
+from steppe.curvature.per_sample.gradients import (
+    AbstractGradients,
+    CacheBudget,
+    Layout,
+    total,
+)
 from steppe.curvature.per_sample.network_graph import (
     Structure,
     Use,
@@ -77,7 +82,8 @@ def layer_traces(
 
     Where every output is piecewise affine in each parameter, as in networks of
     convolutions, linear layers, evaluated batch norm, ReLU and pooling, these are
-    traces of the Hessian (`exact_hessian`); `details["curved"]` says why they are not.
+    traces of the Hessian (`exact_hessian`); `details["not_piecewise_linear"]` says why
+    they are not.
 
     Args:
         objective: the mean loss; its labels matter only for losses without a closed
@@ -153,11 +159,11 @@ def exact_diagonal(
     check_objective(objective, "exact_diagonal")
     sweep = _Sweep(objective, matching(objective.names, params))
     found = sweep.diagonals()
-    if hessian and sweep.curved:
+    if hessian and sweep.not_piecewise_linear:
         raise UsageError(
             "the exact diagonal of the Hessian needs a piecewise linear network, but "
-            f"{min(sweep.curved)}; leave hessian out for that of the Gauss-Newton "
-            "matrix, or use diagonal(Hessian(objective))."
+            f"{min(sweep.not_piecewise_linear)}; leave hessian out for that of the "
+            "Gauss-Newton matrix, or use diagonal(Hessian(objective))."
         )
     kept = dict(zip(objective.names, objective.params, strict=True))
     return flatten([found[name].to(kept[name].dtype) for name in found])
@@ -188,7 +194,7 @@ class _Sweep:
         self.generator = seeded(generator)
         self.fold = fold
         self.network: Structure | None = None
-        self.curved: set[str] = set()
+        self.not_piecewise_linear: set[str] = set()
         self._layouts: dict[tuple[Any, ...], list[Layout | None]] = {}
 
     @torch.inference_mode(False)
@@ -278,8 +284,8 @@ class _Sweep:
     def _read(self, outputs: Outputs) -> Structure:
         network = structure(outputs.z, _named(self.objective))
         self.network = self.network or network
-        if why := network.why_curved():
-            self.curved.add(why)
+        if why := network.why_not_piecewise_linear():
+            self.not_piecewise_linear.add(why)
         return network
 
     def _uses(
@@ -290,7 +296,7 @@ class _Sweep:
         if not wanted:  # no parameter has an influence
             return {}
         places = self._found_layouts(wanted, outputs.z)
-        room = Room()
+        room = CacheBudget()
         found: dict[str, list[AbstractGradients]] = {}
         for use, layout in zip(wanted, places, strict=True):
             if layout is None:  # the outputs do not depend on it
@@ -353,7 +359,7 @@ def _traces(
     objective: Objective, sweep: _Sweep, found: Mapping[str, Tensor], cost: Cost
 ) -> LayerTraces:
     summed = torch.stack(list(found.values())).sum(0)
-    curved = sorted(sweep.curved)
+    not_piecewise_linear = sorted(sweep.not_piecewise_linear)
     return LayerTraces(
         by_tensor={name: float(draws.mean()) for name, draws in found.items()},
         stderr_by_tensor={
@@ -362,9 +368,13 @@ def _traces(
         total=float(summed.mean()),
         stderr=_error(summed, sweep.samples),
         samples=sweep.samples or 0,
-        exact_hessian=not curved,
+        exact_hessian=not not_piecewise_linear,
         cost=cost,
-        details={**objective.details, "matrix": "ggn", "curved": curved},
+        details={
+            **objective.details,
+            "matrix": "ggn",
+            "not_piecewise_linear": not_piecewise_linear,
+        },
     )
 
 

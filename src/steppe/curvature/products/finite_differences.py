@@ -97,11 +97,11 @@ class JacobianDifferences(AbstractDifferences):
             return None
         with unfollowed(self._params):  # a loss may differentiate by something else
             up, down = _ends(self._params, pieces, step, self._padded, self._run)
-        along = (up - down).detach() / (2 * step)
+        jvp = (up - down).detach() / (2 * step)
         z = self._run()  # moving the parameters has spoilt every older graph
         if not z.requires_grad:
             return None
-        return differentiate((z,), self._params, (self._metric(along),))
+        return differentiate((z,), self._params, (self._metric(jvp),))
 
 
 def _step(pieces: Sequence[Tensor]) -> float:

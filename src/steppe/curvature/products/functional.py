@@ -23,7 +23,7 @@ from steppe.curvature.double_backward.corrections import (
     constant_padding,
     padded_tables,
 )
-from steppe.curvature.products.retained import AbstractPart, Metric
+from steppe.curvature.products.retained import AbstractBatchProduct, Metric
 from steppe.errors import SteppeError, UsageError
 from steppe.objective import Objective
 from steppe.parameters import forget_derived
@@ -63,9 +63,9 @@ class Functional(nn.Module):
         self._tables = [
             (f"model.{name}", p) for name, p in params.items() if p in padded
         ]
-        self.curved = self._ready(self._curved)
-        self.along = self._ready(self._along)
-        self.pulled = self._ready(self._pulled)
+        self.hvp = self._ready(self._hvp)
+        self.jvp = self._ready(self._jvp)
+        self.vjp = self._ready(self._vjp)
 
     def forward(self, batch: Any) -> Tensor:
         return self._run(batch)
@@ -109,7 +109,7 @@ class Functional(nn.Module):
             found: Tensor = functional_call(self, given, (batch,), tie_weights=False)
         return found
 
-    def _curved(self, values: Values, tangents: Values, batch: Any) -> Values:
+    def _hvp(self, values: Values, tangents: Values, batch: Any) -> Values:
         """Products of the second derivatives of the sum with K vectors."""
 
         def slope(at: Values) -> Values:
@@ -119,7 +119,7 @@ class Functional(nn.Module):
         found: Values = _each(lambda t: jvp(slope, (values,), (t,))[1], tangents)
         return found
 
-    def _along(self, values: Values, tangents: Values, batch: Any) -> Tensor:
+    def _jvp(self, values: Values, tangents: Values, batch: Any) -> Tensor:
         """Derivatives along K vectors, shape (K, *outputs)."""
 
         def run(at: Values) -> Tensor:
@@ -128,7 +128,7 @@ class Functional(nn.Module):
         found: Tensor = _each(lambda t: jvp(run, (values,), (t,))[1], tangents)
         return found
 
-    def _pulled(self, values: Values, weights: Tensor, batch: Any) -> Values:
+    def _vjp(self, values: Values, weights: Tensor, batch: Any) -> Values:
         """Gradients of the outputs, weighed K times, shape (K, *outputs)."""
         pull: Callable[[Tensor], tuple[Values]]
         pull = vjp(lambda x: self._call(x, batch), values)[1]
@@ -163,7 +163,7 @@ def _places(model: nn.Module, params: dict[str, nn.Parameter]) -> dict[str, str]
     }
 
 
-class GradientMap(AbstractPart):
+class GradientMap(AbstractBatchProduct):
     """Second derivatives of a sum of losses.
 
     Args:
@@ -178,11 +178,11 @@ class GradientMap(AbstractPart):
     def add_products(self, columns: Tensor, total: Tensor) -> None:
         of = self._functional
         for place, rows in of.chunks(columns):
-            found = of.curved(of.values(), of.cut(rows), self._fetch())
+            found = of.hvp(of.values(), of.cut(rows), self._fetch())
             total[place] += of.joined(found, place.stop - place.start)
 
 
-class JacobianMap(AbstractPart):
+class JacobianMap(AbstractBatchProduct):
     """J' M J of the outputs of one batch.
 
     Args:
@@ -200,9 +200,9 @@ class JacobianMap(AbstractPart):
         of = self._functional
         for place, rows in of.chunks(columns):
             values = of.values()
-            along = of.along(values, of.cut(rows), self._fetch())
-            weights = torch.stack([self._metric(one) for one in along])
-            found = of.pulled(values, weights, self._fetch())
+            jvp = of.jvp(values, of.cut(rows), self._fetch())
+            weights = torch.stack([self._metric(one) for one in jvp])
+            found = of.vjp(values, weights, self._fetch())
             total[place] += of.joined(found, place.stop - place.start)
 
 

@@ -246,15 +246,15 @@ def _draw(
     return noise.to(z).mul_(-((2 / share) ** 0.5))
 
 
-def _one_hot(p: Tensor, along: int, generator: torch.Generator) -> Tensor:
+def _one_hot(p: Tensor, jvp: int, generator: torch.Generator) -> Tensor:
     """Classes drawn with probabilities `p` along a dimension, as 0 and 1."""
-    cumulative = p.movedim(along, -1).double().cumsum(-1)
+    cumulative = p.movedim(jvp, -1).double().cumsum(-1)
     # Drawn where the generator lives, so that a CPU seed means the same on a GPU.
     level = _uniform(cumulative.shape[:-1], generator).to(p.device).unsqueeze(-1)
     level = level * cumulative[..., -1:]
     classes = torch.searchsorted(cumulative, level, right=True)
-    classes = classes.squeeze(-1).clamp(max=p.shape[along] - 1)
-    drawn: Tensor = F.one_hot(classes, p.shape[along]).movedim(-1, along).to(p.dtype)
+    classes = classes.squeeze(-1).clamp(max=p.shape[jvp] - 1)
+    drawn: Tensor = F.one_hot(classes, p.shape[jvp]).movedim(-1, jvp).to(p.dtype)
     return drawn
 
 

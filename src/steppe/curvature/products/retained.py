@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
 from steppe.curvature.double_backward.engine import identity
-from steppe.curvature.double_backward.mode import Shortcuts
+from steppe.curvature.double_backward.mode import FastDoubleBackward
 from steppe.curvature.products.autograd import (
     check_differentiable,
     custom_functions,
@@ -33,7 +33,7 @@ ALIGNED = 64  # bytes; memory of a tensor's own is
 Metric = Callable[[Tensor], Tensor]  # a symmetric matrix in outputs, by its products
 
 
-class AbstractPart(ABC):
+class AbstractBatchProduct(ABC):
     """The curvature of one batch's summed losses."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class AbstractPart(ABC):
         """Add the products with K rows of `columns` to those of `total`, (K, D)."""
 
 
-class AbstractProducts(AbstractPart):
+class AbstractProducts(AbstractBatchProduct):
     """A part that multiplies one vector at a time.
 
     Args:
@@ -126,8 +126,8 @@ class JacobianGraph(AbstractGraph):
         outputs, weights = _linked(self._pulled, pieces)
         if not outputs:
             return None
-        (along,) = differentiate(outputs, (self._u,), weights, keep="retain")
-        weighed = (self._metric(along),)
+        (jvp,) = differentiate(outputs, (self._u,), weights, keep="retain")
+        weighed = (self._metric(jvp),)
         return differentiate((self._z,), self._params, weighed, keep="retain")
 
 
@@ -192,7 +192,7 @@ class RetainedGraphs:
             self._snapshot = [(t.data_ptr(), t.clone()) for t in state]
 
     def _build(self, build: Callable[[], AbstractGraph]) -> AbstractGraph:
-        with Shortcuts():
+        with FastDoubleBackward():
             graph = build()
         if not self._checked:
             check_differentiable(graph.tensors)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steppe.curvature.products.finite_differences import AbstractDifferences
-from steppe.curvature.products.retained import AbstractPart
+from steppe.curvature.products.retained import AbstractBatchProduct
 from steppe.errors import UsageError
 
 AGREE = 1e-3  # two differences that agree so well have met no kink
@@ -21,7 +21,9 @@ DIFFER = 1e-2  # products that differ by more from them are wrong
 
 
 def check_products(
-    part: Callable[[], AbstractPart], differences: AbstractDifferences, name: str
+    part: Callable[[], AbstractBatchProduct],
+    differences: AbstractDifferences,
+    name: str,
 ) -> None:
     """Compare a product along a random direction with central differences.
 

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from steppe.errors import SettingError, brief
 from steppe.geometry import L2, Geometry
 from steppe.schedules import Schedule
-from steppe.stepping.context import Position, Weights
+from steppe.stepping.context import MovedParameters, StepContext
 from steppe.stepping.driver import AbstractOptimizer
 from steppe.stepping.group_settings import Bounds
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 from steppe.stepping.wrapper import check_minimizes
 
 
@@ -43,7 +43,7 @@ class AbstractAscent(AbstractOptimizer):
         rho: float | Schedule,
         geometry: Geometry | None,
         settings: Mapping[str, float | Schedule] | None = None,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         self.geometry = L2() if geometry is None else geometry
         if not isinstance(self.geometry, Geometry):
@@ -59,11 +59,11 @@ class AbstractAscent(AbstractOptimizer):
     @contextmanager
     def uphill(
         self,
-        weights: Weights,
+        weights: StepContext,
         along: Mapping[Tensor, Tensor] | None = None,
         *,
         share: float = 1.0,
-    ) -> Iterator[Position]:
+    ) -> Iterator[MovedParameters]:
         """Hold the weights uphill: at w + rho * share along the gradient.
 
         Args:
@@ -81,7 +81,7 @@ class AbstractAscent(AbstractOptimizer):
             along is None or all(along[p] is p.grad for p in params)
         )
         deltas, norm = self.geometry.ascent_(weights, params, grads, rho)
-        weights.watch(norm)
+        weights.require_finite(norm)
         if clean and self.geometry.tells_length:
             weights.readings.note("grad_norm", norm)
         with weights.held(params) as here:

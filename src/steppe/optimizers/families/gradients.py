@@ -9,10 +9,12 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.noise import joint_dot, joint_norm
-from steppe.stepping.context import Weights
+from steppe.stepping.context import StepContext
 
 
-def aligned(weights: Weights, *earlier: Mapping[Tensor, Tensor]) -> list[list[Tensor]]:
+def aligned(
+    weights: StepContext, *earlier: Mapping[Tensor, Tensor]
+) -> list[list[Tensor]]:
     """Gradients of all passes in one order; a missing one is zero.
 
     Args:
@@ -41,7 +43,7 @@ def aligned(weights: Weights, *earlier: Mapping[Tensor, Tensor]) -> list[list[Te
 
 
 def renewed_mean(
-    weights: Weights,
+    weights: StepContext,
     name: str,
     params: list[Tensor],
     grads: list[Tensor],
@@ -133,7 +135,9 @@ def times_(
         torch._foreach_mul_(group, (offset + slope * number).to(device))
 
 
-def overlap(left: list[Tensor], right: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def cosine_and_norms(
+    left: list[Tensor], right: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cosine of two joint vectors and their L2 norms, each of shape ().
 
     The projection of one on the other is cosine * norm / other norm times the other.

@@ -13,10 +13,16 @@ from torch.optim import Optimizer
 from steppe.errors import SettingError, check_count
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.schedules import Schedule
-from steppe.stepping.context import FINAL, WHOLE, Plan, Request, Weights
+from steppe.stepping.context import (
+    FINAL_GRADIENT,
+    FULL_BATCH,
+    GradientRequest,
+    Plan,
+    StepContext,
+)
 from steppe.stepping.driver import AbstractOptimizer
 from steppe.stepping.group_settings import Bounds
-from steppe.stepping.options import RandomPolicies
+from steppe.stepping.options import RandomOptions
 
 
 class AbstractSmoothing(AbstractOptimizer):
@@ -40,17 +46,17 @@ class AbstractSmoothing(AbstractOptimizer):
         *,
         settings: Mapping[str, float | Schedule],
         micro_batches: int,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         check_count("micro_batches", micro_batches, low=1)
         super().__init__(base, settings=settings, **policies)
         self.micro_batches = micro_batches
 
     @abstractmethod
-    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Draw a displacement for each of P unmoved parameters."""
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Evaluate every share of the batch at weights with noise of its own."""
         params = weights.perturbed()
         with weights.held(params) as here:
@@ -58,7 +64,9 @@ class AbstractSmoothing(AbstractOptimizer):
                 if part > 0:
                     here.reset()
                 here.add(self.noise(weights, params))
-                yield Request(part, self.micro_batches, final=self.micro_batches == 1)
+                yield GradientRequest(
+                    part, self.micro_batches, final=self.micro_batches == 1
+                )
 
 
 class AbstractMixture(AbstractOptimizer):
@@ -89,7 +97,7 @@ class AbstractMixture(AbstractOptimizer):
         mix: float | Schedule,
         batches: Literal["halves", "whole"],
         settings: Mapping[str, float | Schedule] | None = None,
-        **policies: Unpack[RandomPolicies],
+        **policies: Unpack[RandomOptions],
     ) -> None:
         if batches not in ("halves", "whole"):
             raise SettingError(f"batches must be 'halves' or 'whole', got {batches!r}.")
@@ -98,31 +106,31 @@ class AbstractMixture(AbstractOptimizer):
         self.batches = batches
 
     @abstractmethod
-    def noise(self, weights: Weights, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Draw a displacement for each of P unmoved parameters."""
 
     @abstractmethod
-    def learn(self, weights: Weights) -> None:
+    def learn(self, weights: StepContext) -> None:
         """Take note of the gradient at the noisy weights, in `p.grad`."""
 
-    def plan(self, weights: Weights) -> Plan:
+    def plan(self, weights: StepContext) -> Plan:
         """Evaluate at the weights and at noisy ones; leave out what weighs nothing."""
         params = weights.perturbed()
         mix = weights.setting("mix", params)
         if not any(mix):
-            yield FINAL
+            yield FINAL_GRADIENT
             return
         noisy_only = all(share == 1 for share in mix)
         halves = self.batches == "halves"
         if not noisy_only:
-            yield Request(0, 2, separate=True) if halves else WHOLE
+            yield GradientRequest(0, 2, separate=True) if halves else FULL_BATCH
         first = {} if noisy_only else weights.gradients()
         with weights.held(params) as here:
             here.add(self.noise(weights, params))
             if noisy_only:
-                yield FINAL
+                yield FINAL_GRADIENT
             else:
-                yield Request(1, 2, separate=True) if halves else WHOLE
+                yield GradientRequest(1, 2, separate=True) if halves else FULL_BATCH
         self.learn(weights)
         if not noisy_only:
             owners, clean, noisy = aligned(weights, first)

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.errors import UsageError
-from steppe.stepping.context import Request
+from steppe.stepping.context import GradientRequest
 from steppe.stepping.wrapper import check_all_batches_come
 
 
-class ShareSum:
+class MicroBatches:
     """Sums gradients in `p.grad`, each share weighted by its rows.
 
     While passes run, `p.grad` is the sum so far in units of the current share's
@@ -28,7 +28,7 @@ class ShareSum:
     def __init__(self, params: list[Tensor]) -> None:
         self.weight = 1.0  # of the current share in the batch
         self._params = params
-        self._request = Request()
+        self._request = GradientRequest()
         self._rows: float = math.inf  # of the batch; unknown until `take`
         self._kept: list[_Running] | None = None
 
@@ -46,11 +46,11 @@ class ShareSum:
         untaken = self._request.adds and self._rows == math.inf
         return self._request.parts == 1 or untaken
 
-    def holds(self, request: Request) -> bool:
+    def holds(self, request: GradientRequest) -> bool:
         """Whether the batch has that share: a short one has as many as it has rows."""
         return not request.adds or request.part < self._rows
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: GradientRequest) -> None:
         """Make `p.grad` ready for a pass."""
         self._request = request
         if self.adds:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from steppe.noise import joint_dot, joint_norm
 from steppe.parameters import BufferSnapshot, MetricSnapshot
-from steppe.stepping.context import Weights
-from steppe.stepping.gradient_sync import Processes
-from steppe.stepping.metrics import Readings
-from steppe.stepping.options import Policy
+from steppe.stepping.context import StepContext
+from steppe.stepping.gradient_sync import GradientSync
+from steppe.stepping.metrics import StepMetrics
+from steppe.stepping.options import CheckedOptions
 
 Loop = Generator[int, None, None]
 
@@ -56,15 +56,15 @@ class Aside:
 
     def __init__(
         self,
-        policy: Policy,
-        processes: Processes,
+        policy: CheckedOptions,
+        processes: GradientSync,
         params: list[Tensor],
         *,
         statistics: bool,
         accumulate: bool,
     ) -> None:
         self._policy, self._processes, self._params = policy, processes, params
-        if processes.borrows:
+        if processes.gradients_are_bucket_views:
             _own_gradients(params)
         self._running = [p.grad for p in params] if accumulate else None
         self._final = False
@@ -82,7 +82,7 @@ class Aside:
         if self._random is not None and index > 0:
             self._random.put_back()
 
-    def after(self, index: int, weights: Weights, *, whole: bool) -> None:
+    def after(self, index: int, weights: StepContext, *, whole: bool) -> None:
         """Keep what the first pass left, and gradients of any pass for the method.
 
         Args:
@@ -90,7 +90,7 @@ class Aside:
             weights: of the running step.
             whole: whether every pass sees the batch that this one saw.
         """
-        if self._processes.borrows and not self._final:
+        if self._processes.gradients_are_bucket_views and not self._final:
             _own_gradients(self._params)
         if index > 0:
             return
@@ -112,7 +112,7 @@ class Aside:
             _add_running(self._params, self._running, add=finished)
 
     @torch.no_grad()
-    def compare(self, weights: Weights) -> None:
+    def compare(self, weights: StepContext) -> None:
         """Note lengths of the first and the final gradient, and their cosine."""
         if not self._first:
             return
@@ -176,22 +176,22 @@ class LossScale:
             return norm
         return norm / self._scaler.scale(torch.ones((), device=norm.device))
 
-    def tell(self, readings: Readings) -> None:
+    def tell(self, readings: StepMetrics) -> None:
         """Take the scale out of lengths that were noted."""
         for name in ("grad_norm", "final_grad_norm"):
             readings.change(name, self.plain)
 
     @torch.no_grad()
-    def undo(self, weights: Weights) -> None:
+    def undo(self, weights: StepContext) -> None:
         """Divide all gradients by the scale, without a sync."""
         self._apply(weights, undo=True)
 
     @torch.no_grad()
-    def put_back(self, weights: Weights) -> None:
+    def put_back(self, weights: StepContext) -> None:
         """Multiply all gradients by the scale, as the scaler expects them."""
         self._apply(weights, undo=False)
 
-    def _apply(self, weights: Weights, *, undo: bool) -> None:
+    def _apply(self, weights: StepContext, *, undo: bool) -> None:
         if self._scaler is None or not self._undoes:
             return  # nearly always: no need to look at gradients in every pass
         grads = list(weights.gradients().values())

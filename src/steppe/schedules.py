@@ -1,11 +1,9 @@
 """Values that change with the step: pure functions, clamped at both ends.
 
-A schedule is called with the number t of completed optimizer steps and gives the
-value for step t, of the learning rate as of any setting of any optimizer. It holds no
-state: what is saved is the step. A plain function `t -> value` is a schedule too.
-
-Where a schedule has a warm-up of W steps, its value rises evenly, from `warmup_start`
-at t = 0, or from start / (W + 1) where that is None, to `start` at t = W.
+A schedule is called with the number t of completed optimizer steps and gives the value
+for step t. It holds no state: what is saved is the step. A function `t -> value` is a
+schedule too. A warm-up of W steps rises evenly, from `warmup_start` at t = 0, or from
+start / (W + 1) where that is None, to `start` at t = W.
 """
 
 from __future__ import annotations

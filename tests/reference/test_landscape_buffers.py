@@ -55,6 +55,7 @@ def states_along(line, model, x, **settings):
 
     objective = problems.objective(model, DATA, 7, loss=loss)
     objective.count()
+    objective.check_repeatable()  # once for each objective: no point of the line
     states.clear()
     landscape(objective, line, x=x, **settings)
     return states

@@ -254,11 +254,11 @@ def test_pieces_of_any_size_give_the_same(name, size, monkeypatch):
     model, shape = networks()[name]
     objective = problems.objective(model, problems.vectors(7, shape))
     expected = dense_diagonal(objective)
-    for module in ("outer_products", "per_sample"):
-        monkeypatch.setattr(f"steppe.curvature.{module}.AT_ONCE", size)
-    monkeypatch.setattr(
-        "steppe.curvature.per_sample.gradients.Room.__init__.__defaults__", (0,)
-    )
+    room = "steppe.curvature.per_sample"
+    for module in ("outer_products", "gradients"):
+        monkeypatch.setattr(f"{room}.{module}.AT_ONCE", size)
+    budget = f"{room}.gradients.CacheBudget"
+    monkeypatch.setattr(f"{budget}.__init__.__defaults__", (0,))
     found = layer_traces(objective).by_tensor
     assert found == pytest.approx(by_tensor(objective, expected), rel=1e-8, abs=1e-12)
     torch.testing.assert_close(exact_diagonal(objective), expected, **CLOSE)

@@ -51,7 +51,7 @@ HOMOGENEOUS = {
 def test_homogeneous_operations_keep_the_stream(name):
     z = HOMOGENEOUS[name](hidden()) @ TWO
     found = read(z)
-    assert (found.curved, found.not_homogeneous) == ((), ())
+    assert (found.not_piecewise_linear, found.not_homogeneous) == ((), ())
     inner = found.streams - 1
     assert inner == 1
     assert streams(z) == {"one": (FIXED, inner), "two": (inner, FIXED)}
@@ -70,7 +70,7 @@ FIXING = {
 def test_constants_fix_the_scale_of_what_they_are_added_to(name):
     z = FIXING[name](hidden()) @ TWO
     found = read(z)
-    assert found.curved == ()
+    assert found.not_piecewise_linear == ()
     assert streams(z) == {"one": (FIXED, FIXED), "two": (FIXED, FIXED)}
 
 
@@ -95,7 +95,7 @@ CURVED = {
 @pytest.mark.parametrize("name", CURVED)
 def test_what_is_not_known_to_be_piecewise_linear_is_named(name):
     found = read(CURVED[name](hidden()) @ TWO)
-    assert name in found.curved
+    assert name in found.not_piecewise_linear
     assert found.why_not_piecewise_linear()
 
 
@@ -140,7 +140,7 @@ def test_a_parameter_used_twice_is_not_piecewise_linear():
 def test_computed_weights_have_no_rule():
     z = F.conv1d(X.unsqueeze(1), (ONE * 2).unsqueeze(1)).squeeze(2)
     assert {use.kind for use in read(z).uses} <= {"multiply", "other"}
-    assert "convolution with computed weights" in read(z).curved
+    assert "convolution with computed weights" in read(z).not_piecewise_linear
 
 
 def test_outputs_without_a_graph_have_no_structure():
@@ -193,7 +193,7 @@ def test_products_with_weights_that_have_no_rule_are_still_read():
     stacked = nn.Parameter(torch.ones(1, 4, 2))
     found = structure(torch.bmm(X.unsqueeze(0), stacked), {stacked: "stacked"})
     assert found.uses[0].kind == "other"
-    assert "a product of two parameters" in read(X @ (ONE @ TWO)).curved
+    assert "a product of two parameters" in read(X @ (ONE @ TWO)).not_piecewise_linear
 
 
 def test_branches_are_read_in_one_order():

@@ -30,7 +30,9 @@ SPLIT_SEED = 12345
 SHARE = 0.7  # of the graphs, for training
 
 
-@DATASETS.add("tudataset", source="Morris et al., 2020, arXiv:2007.08663")
+@DATASETS.add(
+    "tudataset", source="Morris et al., 2020, arXiv:2007.08663", folders=("tudataset",)
+)
 def tudataset(*, data_dir: Path | None = None, name: str = "Mutagenicity") -> Dataset:
     """Graphs of a TUDataset collection, such as MUTAG, PROTEINS or Mutagenicity.
 

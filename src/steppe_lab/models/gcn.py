@@ -23,11 +23,12 @@ class _GraphNetwork(nn.Module):
     def __init__(self, features: int, classes: int, hidden: int) -> None:
         super().__init__()
         layers = _layers()
-        widths = [features, hidden // 2, hidden, hidden, hidden, hidden]
+        half = max(1, hidden // 2)
+        widths = [features, half, hidden, hidden, hidden, hidden]
         for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             self.add_module(f"conv{number}", layers.GraphConv(inputs, outputs))
-        self.lin1 = nn.Linear(hidden, hidden // 2)
-        self.lin2 = nn.Linear(hidden // 2, classes)
+        self.lin1 = nn.Linear(hidden, half)
+        self.lin2 = nn.Linear(half, classes)
         self._pool = layers.global_mean_pool
 
     def forward(self, graphs: Any) -> Tensor:
@@ -51,7 +52,7 @@ def _layers() -> Any:
     return torch_geometric.nn
 
 
-@MODELS.add("gcn", source="Morris et al., 2019, arXiv:1810.02244")
+@MODELS.add("gcn", source="Morris et al., 2019, arXiv:1810.02244", inputs="graphs")
 def gcn(in_shape: tuple[int, ...], classes: int, *, hidden: int = 128) -> nn.Module:
     """Graph network with 125,442 parameters on Mutagenicity.
 
@@ -64,8 +65,7 @@ def gcn(in_shape: tuple[int, ...], classes: int, *, hidden: int = 128) -> nn.Mod
         SettingError: inputs that are no graphs, a setting out of range, or PyTorch
             Geometric is not installed.
     """
-    at_least(1, classes=classes)
-    at_least(2, hidden=hidden)
+    at_least(1, classes=classes, hidden=hidden)
     if len(in_shape) != 1:
         raise SettingError(
             f"gcn needs graphs, whose nodes have (features,), got inputs of shape "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from steppe.registry.specs import Spec
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(Spec):
     """Facts about a model."""
+
+    inputs: Literal["images", "graphs"] = "images"  # it takes
 
 
 MODELS = Registry("model", ModelSpec)

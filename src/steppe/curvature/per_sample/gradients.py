@@ -201,3 +201,26 @@ def total(parts: Iterable[Tensor]) -> Tensor:
     """Sum of tensors, in float64."""
     found: Tensor = functools.reduce(torch.add, (part.double() for part in parts))
     return found
+
+
+def norms_of(uses: list[AbstractGradients], grads: list[Tensor]) -> Tensor:
+    """Sum of the squares of the gradients by a parameter, over its uses together."""
+    if len(uses) == 1:
+        return uses[0].norms(grads[0])
+    return total(part.square().sum() for part in _joined(uses, grads))
+
+
+def squares_of(uses: list[AbstractGradients], grads: list[Tensor]) -> Tensor:
+    """Squares of the gradients by a parameter, summed over samples, entry by entry."""
+    if len(uses) == 1:
+        return uses[0].squares(grads[0])
+    return total(part.square().sum(0) for part in _joined(uses, grads))
+
+
+def _joined(uses: list[AbstractGradients], grads: list[Tensor]) -> Iterator[Tensor]:
+    """Gradients by a parameter of several uses, of some samples after the other."""
+    pairs = list(zip(uses, grads, strict=True))
+    step = min(use.at_once(grad) for use, grad in pairs)
+    parts = [use.parts(grad, step) for use, grad in pairs]
+    for pieces in zip(*parts, strict=True):
+        yield torch.stack(pieces).sum(0)

@@ -27,7 +27,8 @@ from steppe.curvature.per_sample.gradients import (
     AbstractGradients,
     CacheBudget,
     Layout,
-    total,
+    norms_of,
+    squares_of,
 )
 from steppe.curvature.per_sample.network_graph import (
     Structure,
@@ -210,7 +211,7 @@ class _Sweep:
         def add(draw: int, name: str, found: Tensor) -> None:
             sums[name][draw if self.samples else 0] += found
 
-        self._run(_norms, add)
+        self._run(norms_of, add)
         return {name: found.cpu() for name, found in self._means(sums)}
 
     @torch.inference_mode(False)
@@ -225,7 +226,7 @@ class _Sweep:
         def add(_: int, name: str, found: Tensor) -> None:
             sums[name] += found
 
-        self._run(_squares, add)
+        self._run(squares_of, add)
         return dict(self._means(sums))
 
     def _means(self, sums: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -387,24 +388,3 @@ def _error(draws: Tensor, samples: int | None) -> float:
 
 def _named(objective: Objective) -> dict[nn.Parameter, str]:
     return dict(zip(objective.params, objective.names, strict=True))
-
-
-def _norms(uses: list[AbstractGradients], grads: list[Tensor]) -> Tensor:
-    if len(uses) == 1:
-        return uses[0].norms(grads[0])
-    return total(part.square().sum() for part in _joined(uses, grads))
-
-
-def _squares(uses: list[AbstractGradients], grads: list[Tensor]) -> Tensor:
-    if len(uses) == 1:
-        return uses[0].squares(grads[0])
-    return total(part.square().sum(0) for part in _joined(uses, grads))
-
-
-def _joined(uses: list[AbstractGradients], grads: list[Tensor]) -> Iterator[Tensor]:
-    """Gradients by a parameter of several uses, of some samples after the other."""
-    pairs = list(zip(uses, grads, strict=True))
-    step = min(use.at_once(grad) for use, grad in pairs)
-    parts = [use.parts(grad, step) for use, grad in pairs]
-    for pieces in zip(*parts, strict=True):
-        yield torch.stack(pieces).sum(0)

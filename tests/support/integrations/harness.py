@@ -146,7 +146,7 @@ def assert_same_in_two_processes(
 
 def run_page(heading: str) -> dict[str, Any]:
     """Run the code under a heading of the page on trainers; gives its names."""
-    page = Path(__file__).parents[2] / "docs" / "integrations.md"
+    page = Path(__file__).parents[3] / "docs" / "integrations.md"
     section = page.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     names: dict[str, Any] = {"__name__": "page"}
     for code in re.findall(r"^```python\n(.*?)^```", section, re.M | re.S):

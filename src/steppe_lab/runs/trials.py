@@ -223,7 +223,6 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
     )
     write_atomically(folder / CHECKPOINT, contents)
     write_record(folder / HISTORY, {"epochs": trained.history})
-    state.unlink(missing_ok=True)
     task: AbstractTask = TASKS.build(split.task)
     headline = f"test_{task.headline.name}"
     sign = 1 if task.headline.better == "smaller" else -1
@@ -231,6 +230,7 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
     best = min(scored, key=lambda row: (sign * row[headline], row["epoch"]))
     wrong = evaluate(trained.model, split.test, task).wrong
     parameters = sum(p.numel() for p in trained.model.parameters())
+    state.unlink(missing_ok=True)  # last: what fails above goes on from it
     return {
         "last": scored[-1],
         "best": best,
@@ -242,6 +242,7 @@ def _train(settings: dict[str, Any], folder: Path, report: Report) -> dict[str, 
         "notes": list(split.notes),
         "data": split.fingerprint,
         "task": split.task,
+        "headline": asdict(task.headline),
         "versions": checkpoints.versions(),
         **tracked,
     }

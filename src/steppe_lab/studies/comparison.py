@@ -7,7 +7,7 @@ seed, then every network is analysed with the same measures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -38,11 +38,11 @@ from steppe_lab.runs.trials import (
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.progress import Progress, Watch
-from steppe_lab.tasks import TASKS
+from steppe_lab.tasks import Metric, stored_headline
+from steppe_lab.tasks.abstract import ERROR
 from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import Recipe
 
-CLASSIFICATION = "classification"
 _STUDIES = "studies"  # folder of the settings of comparisons
 
 
@@ -78,7 +78,7 @@ class Row(BaseModel):
     gradients: float  # of the whole batch per step, counted in training
     last: dict[str, float]  # scores after the last epoch
     best: dict[str, float]  # at the epoch best on the samples judged on
-    headline: str = "error"  # name of the metric that networks are judged by
+    headline: Metric = ERROR  # that networks are judged by
     wrong: tuple[int, ...] | None = None  # test samples misclassified at the end
     test_samples: int = 0
     history: list[dict[str, float]]
@@ -98,7 +98,7 @@ class Comparison(BaseModel):
     parameters: int = 0
     train_samples: int = 0
     test_samples: int = 0
-    task: str = CLASSIFICATION  # its name
+    headline: Metric = ERROR  # that networks are judged by
     tested: dict[str, float] = {}  # of a sweep: test headlines by training run
 
     def of(self, optimizer: str) -> list[Row]:
@@ -224,7 +224,9 @@ class Study:
                 why = "values of another kind"
                 raise self.store.damaged(run, "result.json", why) from error
             result = self.store.result(run)
-            facts = {name: result[name] for name in _FACTS} | {"task": _task(result)}
+            facts = {name: result[name] for name in _FACTS} | {
+                "headline": rows[-1].headline
+            }
             if self.settings.sweep:
                 tested |= self._tested(run)
         return Comparison(
@@ -239,7 +241,7 @@ class Study:
         run = run_id(self._followers(training)["scoring"])
         if not self.store.is_finished(run):
             return {}
-        name = TASKS.build(_task(self.store.result(training))).headline.name
+        name = stored_headline(self.store.result(training)).name
         return {training: _result(self.store, run, (name,))[name]}
 
     def _why_not(self, run: str) -> str:
@@ -317,11 +319,6 @@ def stored_study(
 _FACTS = ("notes", "parameters", "train_samples", "test_samples")
 
 
-def _task(result: Mapping[str, Any]) -> str:
-    """The task of a training; results from before there were others name none."""
-    return str(result.get("task", CLASSIFICATION))
-
-
 def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
     needed = ("last", "best", "wrong", "test_samples", *_FACTS)
     result, config = _result(store, run, needed), store.config(run)
@@ -339,7 +336,7 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
         gradients=result.get("gradients", declared),
         last=_scores(result["last"]),
         best=_scores(result["best"]),
-        headline=TASKS.build(_task(result)).headline.name,
+        headline=stored_headline(result),
         wrong=result["wrong"],
         test_samples=result["test_samples"],
         history=[

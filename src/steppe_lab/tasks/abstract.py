@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from steppe.registry.registry import Registry
@@ -23,12 +24,35 @@ Reduction = Literal["mean", "sum", "none"]
 class Metric:
     """A number about a network on some samples: the mean of a value of each."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     name: str  # after "train_" and "test_" in rows
     title: str  # in tables and sentences, after "test"
     units: str
     better: Literal["smaller", "larger"] = "smaller"
     share: bool = False  # each value is 0 or 1, so that the mean is shown in percent
     opposite: str = ""  # name of 1 minus a share
+
+
+ERROR = Metric(
+    name="error",
+    title="error",
+    units="share of samples",
+    share=True,
+    opposite="accuracy",
+)
+_METRIC = TypeAdapter(Metric)
+
+
+def stored_headline(result: Mapping[str, Any]) -> Metric:
+    """The headline metric in the result of a training: plain data, which runs no code.
+
+    Results from before there were tasks are of classification.
+
+    Raises:
+        ValidationError: of pydantic; the record is no metric.
+    """
+    return _METRIC.validate_python(result.get("headline", asdict(ERROR)))
 
 
 class AbstractTask(ABC):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from steppe_lab.tasks.abstract import TASKS, AbstractTask, Metric, Reduction
+from steppe_lab.tasks.abstract import ERROR, TASKS, AbstractTask, Metric, Reduction
 
 
 @TASKS.add("classification", source="Good, 1952, Rational decisions")
@@ -16,13 +16,7 @@ class Classification(AbstractTask):
     """Cross-entropy of logits, judged by the share of samples classified wrongly."""
 
     loss_name: ClassVar[str] = "cross_entropy"
-    headline: ClassVar[Metric] = Metric(
-        name="error",
-        title="error",
-        units="share of samples",
-        share=True,
-        opposite="accuracy",
-    )
+    headline: ClassVar[Metric] = ERROR
 
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
         """Cross-entropy of logits (B, C) and classes (B,)."""

@@ -33,7 +33,7 @@ def run(args: Args, results: TextIO) -> int:
     """Train, print the scores and where the checkpoint is."""
     from steppe_lab.analysis.single import train_one
     from steppe_lab.store.json_files import json_line
-    from steppe_lab.tasks import TASKS
+    from steppe_lab.tasks import stored_headline
 
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
@@ -46,10 +46,11 @@ def run(args: Args, results: TextIO) -> int:
         )
     if args.as_json:
         found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
-        found["wrong"] = len(done.result["wrong"])  # which ones: result.json
+        if done.result["wrong"] is not None:  # which ones: result.json
+            found["wrong"] = len(done.result["wrong"])
         print(json_line(found), file=results)
         return 0
-    metric = TASKS.build(done.result["task"]).headline
+    metric = stored_headline(done.result)
     shown = "{:.2%}" if metric.share else "{:.4g}"
     headings = [f"{part} {n}" for part in PARTS for n in ("loss", metric.title)]
     table = Table("epoch", *headings)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from steppe.measures import MEASURES
 from steppe.registry.specs import MeasureSpec
 from steppe_lab.studies.comparison import Comparison, Row
-from steppe_lab.tasks import TASKS, AbstractTask, Metric
+from steppe_lab.tasks import Metric
 
 # Keys of the task's headline metric, whatever its name.
 HEADLINE = "last:test_headline"
@@ -65,8 +65,7 @@ def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
 
 def metric_of(comparison: Comparison) -> Metric:
     """The metric that networks of a comparison are judged by."""
-    task: AbstractTask = TASKS.build(comparison.task)
-    return task.headline
+    return comparison.headline
 
 
 def read(quantity: Quantity, row: Row) -> Value:
@@ -181,7 +180,7 @@ def _of_excess(row: Row, name: str) -> Value:
 
 def _score(row: Row, scores: Mapping[str, float], name: str) -> float:
     """A score by name, where "headline" stands for that of the task."""
-    return _number(scores.get(name.replace("headline", row.headline)))
+    return _number(scores.get(name.replace("headline", row.headline.name)))
 
 
 def _of_last(row: Row, name: str) -> Value:

@@ -71,7 +71,7 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
         if base is not None and value is not None:
             flat[f"{name}_minus_loss"] = value - base
     if row.training in comparison.tested:
-        flat[f"test_{row.headline}"] = comparison.tested[row.training]
+        flat[f"test_{row.headline.name}"] = comparison.tested[row.training]
     return flat | {"training": row.training, "analysis": row.analysis}
 
 

@@ -64,7 +64,7 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
     found = Sweep(
         values=tuple(sorted(by_value)),
         scores=tuple(
-            tuple(row.last[f"test_{row.headline}"] for row in by_value[value])
+            tuple(row.last[f"test_{row.headline.name}"] for row in by_value[value])
             for value in sorted(by_value)
         ),
         failures=(),
@@ -100,7 +100,7 @@ def _differ(rows: list[Row], others: list[Row]) -> bool:
 
 
 def _line(comparison: Comparison, value: float, rows: list[Row]) -> SweepLine:
-    validation = mean_interval([row.last[f"test_{row.headline}"] for row in rows])
+    validation = mean_interval([row.last[f"test_{row.headline.name}"] for row in rows])
     tested = comparison.tested
     known = [tested[row.training] for row in rows if row.training in tested]
     test = mean_interval(known) if known else None

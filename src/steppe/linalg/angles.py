@@ -47,9 +47,10 @@ def alignment(vector: Tensor, directions: Tensor) -> Tensor:
             f"{tuple(vector.shape)} and {tuple(directions.shape)}."
         )
     vector, directions = vector.double(), directions.double()
+    # A vector of zeros has the cosine 0 instead of NaN, as the docstring says.
     lengths = vector.norm() * directions.norm(dim=0)
-    found: Tensor = (vector @ directions) / lengths.clamp(min=1e-300)
-    return found
+    cosines: Tensor = (vector @ directions) / lengths.clamp(min=1e-300)
+    return cosines
 
 
 def overlap(first: Tensor, second: Tensor) -> float:
@@ -109,8 +110,8 @@ def directional(H: LinearOperator, directions: Tensor) -> Tensor:
     with uncast(H):
         image = product(H, directions)
     along = (directions * image).sum(0, dtype=torch.float64)
-    found: Tensor = along / directions.square().sum(0, dtype=torch.float64)
-    return found
+    curvatures: Tensor = along / directions.square().sum(0, dtype=torch.float64)
+    return curvatures
 
 
 def _orthonormal(block: Tensor) -> Tensor:

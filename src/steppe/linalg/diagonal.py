@@ -16,14 +16,14 @@ from torch import Tensor
 from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.protocols import (
     LinearOperator,
+    SupportsExactDiagonal,
     agreed,
     check_drawn,
-    described,
+    details_of,
     dimension,
     product,
     rademacher,
     seeded,
-    told,
     uncast,
     widened,
 )
@@ -40,7 +40,7 @@ def diagonal(
 ) -> Diagonal:
     """Diagonal entries, to joint standard errors of `rtol` times their joint length.
 
-    Exact where H can tell its diagonal (that of a piecewise linear network). Otherwise
+    Exact where H knows its diagonal (that of a piecewise linear network). Otherwise
     single entries have large errors long before the diagonal as a whole has.
 
     Args:
@@ -70,9 +70,9 @@ def diagonal(
             "min_samples must be >= 2 and at most max_samples, got "
             f"{min_samples} and {max_samples}."
         )
-    exact: Diagonal | None = told(H, "exact_diagonal")
+    exact = H.exact_diagonal() if isinstance(H, SupportsExactDiagonal) else None
     if exact is not None:
-        details = {**described(H), **exact.details}
+        details = {**details_of(H), **exact.details}
         return dataclasses.replace(exact, details=details)
     H, generator = widened(H), seeded(generator)
     shape = (dimension(H),)
@@ -84,10 +84,11 @@ def diagonal(
         if count == 2 and before is not None:
             check_drawn(H, *before, signs, image)
         before = (signs, image) if count == 1 else None
-        found = (signs * image).double()
-        change = found - mean
+        sample = (signs * image).double()
+        # Welford's update: the sum of squares of raw samples would cancel.
+        change = sample - mean
         mean += change / count
-        spread += change * (found - mean)
+        spread += change * (sample - mean)
         if count < min_samples:
             continue
         stderr = (spread / (count - 1) / count).sqrt()
@@ -102,7 +103,7 @@ def diagonal(
         samples=count,
         converged=met,
         cost=Cost(products=count),
-        details={**described(H), "rtol": rtol},
+        details={**details_of(H), "rtol": rtol},
     )
 
 

@@ -78,8 +78,8 @@ def solve(terms: Sequence[Term], streams: int) -> Solution:
     scales = torch.zeros(streams, dtype=torch.float64)
     scales[free] = x
     value = float(_value(logs, unknown, x).exp())
-    found = tuple(scales.exp().tolist())
-    return Solution(value, found, steps, bool(slope.norm() <= 1e-6))
+    converged = bool(slope.norm() <= 1e-6)
+    return Solution(value, tuple(scales.exp().tolist()), steps, converged)
 
 
 def descend(
@@ -101,8 +101,8 @@ def descend(
         UsageError: it diverges.
     """
     _check_traces(terms)
-    whole = sum(term.trace for term in terms) or 1.0
-    shares = torch.tensor([t.trace / whole for t in terms], dtype=torch.float64)
+    total = sum(term.trace for term in terms) or 1.0
+    shares = torch.tensor([t.trace / total for t in terms], dtype=torch.float64)
     # A stream's scale is the product of the factors of all layers before it.
     products = torch.ones(len(order), len(order), dtype=torch.float64).tril()
     powers = _moves(terms, len(order) + 1)[:, list(order)] @ products
@@ -111,7 +111,7 @@ def descend(
         slope = powers.T @ (shares * torch.exp(powers @ t))
         t = t - lr / (1 + 1e-3 * epoch) * slope
     parts = shares * torch.exp(powers @ t)
-    value = float(parts.sum()) * whole
+    value = float(parts.sum()) * total
     if not math.isfinite(value):
         raise UsageError(
             f"the published loop diverges with lr={lr}; give a smaller one, or use the "
@@ -125,7 +125,7 @@ def descend(
 
 
 def _start(logs: Tensor, unknown: Tensor) -> Tensor:
-    """No change, or what makes all terms as equal as can be, whichever is better."""
+    """Start: scales 1, or those that make all terms most equal, if they are better."""
     zero = torch.zeros(unknown.shape[1], dtype=torch.float64)
     ones = torch.ones(len(logs), 1, dtype=torch.float64)
     wide = torch.cat([unknown, ones], 1)
@@ -144,9 +144,9 @@ def _better(logs: Tensor, unknown: Tensor, x: Tensor) -> Tensor:
     slope = _slope(logs, unknown, x)
     if slope.norm() <= FLAT:
         return x
-    whole = unknown.T @ (weights.unsqueeze(1) * unknown)
+    second_moment = unknown.T @ (weights.unsqueeze(1) * unknown)
     before = _value(logs, unknown, x)
-    for second in (whole - torch.outer(slope, slope), whole):
+    for second in (second_moment - torch.outer(slope, slope), second_moment):
         step = -torch.linalg.pinv(second, rtol=1e-14, hermitian=True) @ slope
         promised = -(slope @ step)
         # So near the minimum that values no longer differ, but slopes still do.
@@ -173,7 +173,7 @@ def _value(logs: Tensor, unknown: Tensor, x: Tensor) -> Tensor:
 
 
 def _moves(terms: Sequence[Term], streams: int) -> Tensor:
-    """What a logarithm of a scale adds to that of a term, shape (J, S)."""
+    """Exponents: d log(term j) / d log(scale s), shape (J, S)."""
     moves = torch.zeros(len(terms), streams, dtype=torch.float64)
     for row, term in zip(moves, terms, strict=True):
         row[term.source] += 2
@@ -186,7 +186,9 @@ def _logs(terms: Sequence[Term]) -> Tensor:
 
 
 def _free(terms: Sequence[Term], streams: int) -> list[int]:
-    """Streams whose scale is unknown: all but one of those that hang together."""
+    """Free variables: in each strongly connected component one scale is fixed."""
+    # Scaling a whole component changes no term in it: without a fixed scale the
+    # minimum would be a line, and Newton's matrix singular.
     joined = _reached(terms, streams)
     first = [int(row.int().argmax()) for row in joined & joined.T]
     return [stream for stream in range(streams) if first[stream] != stream]
@@ -197,6 +199,7 @@ def _reached(terms: Sequence[Term], streams: int) -> Tensor:
     reached = torch.eye(streams, dtype=torch.bool)
     for term in terms:
         reached[term.source, term.target] = True
+    # Each square doubles the length of the paths that it follows.
     for _ in range(max(1, streams.bit_length())):
         reached = (reached.double() @ reached.double()) > 0
     return reached

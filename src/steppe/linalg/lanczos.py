@@ -2,10 +2,12 @@
 
 Source: Lanczos, 1950, doi:10.6028/jres.045.026; residual bound and stopping as in
 Parlett, The Symmetric Eigenvalue Problem, 1998, doi:10.1137/1.9781611971163,
-sections 13.2 and 13.8; where a look for copies has let several vectors wait, the
-largest residual is multiplied next (Davidson, 1975, doi:10.1016/0021-9991(75)90065-0).
+sections 13.2 and 13.8. Where a second start has left several vectors of the basis
+without a product, the space is expanded with the largest residual (Davidson, 1975,
+doi:10.1016/0021-9991(75)90065-0).
 
-Shape letters: D parameters in all, K eigenpairs, m Krylov steps, p waiting vectors.
+Shape letters: D parameters in all, K eigenpairs, m Krylov steps, p waiting vectors:
+those of the basis that were not multiplied yet.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from steppe.linalg.krylov import Krylov
 from steppe.linalg.protocols import (
     LinearOperator,
     check_tensor,
-    described,
+    details_of,
     dimension,
     gaussian,
     lengths,
@@ -34,11 +36,11 @@ from steppe.results import Eigenpairs
 
 Which = Literal["LA", "SA", "LM", "BE"]
 
-SECOND_LOOK = 1000  # up to this D a second start looks for copies of an eigenvalue
-SECOND_STEPS = 10  # so many at least it takes a random vector to show an outlier
-LEAST = 12  # products from a block: the random part takes some to show what is new
-MIXED = 0.3  # length of what is random beside the sum of a start block
-MARGIN = 8  # Ritz pairs beyond the wanted ones that a restart keeps
+COPIES = 1000  # up to this D a second random start looks for copies of an eigenvalue
+COPIES_STEPS = 10  # a random vector takes at least so many to show an outlier
+BLOCK_STEPS = 12  # products from a block: the random part takes some to show new pairs
+RANDOM_PART = 0.3  # length of the random part beside the sum of a start block
+MARGIN = 8  # Ritz pairs beyond the wanted ones that a thick restart keeps
 
 
 def eigsh(
@@ -56,7 +58,7 @@ def eigsh(
 
     Runs until the Ritz residuals of all wanted pairs are within the tolerance and the
     next pair cannot overtake them. One start vector sees one copy of an eigenvalue that
-    occurs several times; for D <= 1000 a second start, orthogonal to what was found,
+    occurs several times; for D <= 1000 a second start, orthogonal to the first space,
     looks for more. A larger operator may show fewer copies than it has. An operator in
     half precision has residuals of at least its rounding error: about 0.008 of the
     largest magnitude in bfloat16, 0.001 in float16, so that a smaller `tol` is not met.
@@ -99,29 +101,29 @@ def eigsh(
     _check(size, k, which, tol, budget, max_basis)
     generator = seeded(generator)
     first = gaussian(H, generator)
-    if start is not None:
-        given = checked_start(H, start)
-        first = _mixed(given, first) if given.dim() == 2 else given
-    several = start is not None and start.dim() == 2
-    least = max(LEAST, 2 * k + 4) if several else max(20, 2 * k + 10)
+    block = None if start is None else checked_start(H, start)
+    if block is not None:
+        first = _mixed(block, first) if block.dim() == 2 else block
+    several = block is not None and block.dim() == 2
+    least = max(BLOCK_STEPS, 2 * k + 4) if several else max(20, 2 * k + 10)
     with uncast(H):
         krylov = Krylov(H, first, generator, max_basis)
-        aim = _Aim(k, which, tol, budget, max_basis or size + 1, least)
-        found = _search_twice(krylov, aim)
-        order = found.values.argsort(descending=True)
-        vectors = krylov.vectors(found.coefficients[:, order])
+        target = _Target(k, which, tol, budget, max_basis or size + 1, least)
+        pairs = _search_with_copies(krylov, target)
+        order = pairs.values.argsort(descending=True)
+        vectors = krylov.vectors(pairs.coefficients[:, order])
     return Eigenpairs(
-        values=found.values[order],
+        values=pairs.values[order],
         vectors=vectors,
-        residuals=found.residuals[order],
-        converged=found.converged,
+        residuals=pairs.residuals[order],
+        converged=pairs.converged,
         products=krylov.products,
-        details={**described(H), "which": which, "tol": tol},
+        details={**details_of(H), "which": which, "tol": tol},
     )
 
 
 def ends(which: Which, k: int) -> list[tuple[Callable[[Tensor], Tensor], int]]:
-    """What makes a value preferred, and how many are wanted by that preference."""
+    """Wanted ends: a key that is largest there, and a number of pairs."""
     up, down = torch.Tensor.clone, torch.neg
     sides: dict[str, list[tuple[Callable[[Tensor], Tensor], int]]] = {
         "LA": [(up, k)],
@@ -154,119 +156,137 @@ def checked_start(H: LinearOperator, start: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Aim:
+class _Target:
+    """Pairs that are wanted, and bounds of the search."""
+
     k: int
     which: Which
     tol: float
     budget: int  # of products
-    room: int  # of basis vectors
-    least: int  # products before the first look: a lucky start may hide something
+    basis: int  # of vectors in memory
+    least: int  # products before the first test: a lucky start may hide an eigenvalue
 
 
 @dataclass(frozen=True)
-class _Found:
+class _RitzPairs:
+    """Wanted Ritz pairs, the verdict on them, and the residual to go on with."""
+
     values: Tensor  # (K,) float64, on the host
     coefficients: Tensor  # (m, K)
     residuals: Tensor  # (K,) float64, on the host
     converged: bool
-    final: bool  # rounding is all that is left: more products make nothing better
-    weakest: Tensor  # the residual to work on, among the waiting vectors: (p,)
+    final: bool  # the residuals are rounding errors: more products do not reduce them
+    expansion: Tensor  # largest residual, as a combination of waiting vectors: (p,)
 
 
 def _mixed(block: Tensor, noise: Tensor) -> Tensor:
     """The sum of directions, with a random one that has a tenth of its square."""
     units = block / lengths(block).to(block.dtype)
     known = units.sum(1) / block.shape[1] ** 0.5
-    mixed: Tensor = known + noise * (MIXED / float(lengths(noise)))
+    mixed: Tensor = known + noise * (RANDOM_PART / float(lengths(noise)))
     return mixed
 
 
-def _search_twice(krylov: Krylov, aim: _Aim) -> _Found:
-    """Search, and look for copies of what was found."""
-    found = _search(krylov, aim)
-    looking = krylov.size <= SECOND_LOOK
-    while looking and found.converged and krylov.products < aim.budget:
-        _make_room(krylov, aim)
+def _search_with_copies(krylov: Krylov, target: _Target) -> _RitzPairs:
+    """Search for the pairs, then for copies of their values from other starts."""
+    pairs = _search(krylov, target)
+    # A Krylov space holds one vector of each eigenspace, that of its start. A second
+    # start, orthogonal to the first space, brings another one, if there is another.
+    searching = krylov.size <= COPIES
+    while searching and pairs.converged and krylov.products < target.budget:
+        _restart_when_full(krylov, target)
         if not krylov.extend(krylov.random()):
             break
-        again = _search(krylov, aim, astray=SECOND_STEPS)
+        again = _search(krylov, target, random_steps=COPIES_STEPS)
         slack = 10 * krylov.epsilon + float(again.residuals.max())
-        looking = not torch.allclose(again.values, found.values, rtol=0, atol=slack)
-        found = again
-    return found
+        # New copies push other values out of the wanted ones; the same values, to
+        # within their error, say that there were none.
+        searching = not torch.allclose(again.values, pairs.values, rtol=0, atol=slack)
+        pairs = again
+    return pairs
 
 
-def _search(krylov: Krylov, aim: _Aim, astray: int = 0) -> _Found:
-    """Extend until the aim is met, the space is spanned or the budget is spent.
+def _search(krylov: Krylov, target: _Target, random_steps: int = 0) -> _RitzPairs:
+    """Expand the space until the pairs converge, it is full or the budget is spent.
 
-    The first `astray` steps go along the vector that was added last, and where that
-    leads.
+    The first `random_steps` products follow the vector that was added last: the wanted
+    pairs have converged by then, and their residuals would lead nowhere new.
     """
-    found, last = None, krylov.products + astray
+    pairs, free = None, krylov.products + random_steps
     while True:
-        _make_room(krylov, aim)
-        krylov.step(_toward(krylov, found, astray=krylov.products < last))
+        _restart_when_full(krylov, target)
+        krylov.step(_expansion(krylov, pairs, newest=krylov.products < free))
         m = krylov.steps
-        ended = krylov.exhausted or krylov.products >= aim.budget
-        due = krylov.products >= max(aim.least, last) and m % max(1, m // 20) == 0
-        if m < aim.k or not (ended or due or krylov.waiting > 1):
+        ended = krylov.exhausted or krylov.products >= target.budget
+        # The test costs m^3 on the host, so it comes less often as m grows.
+        due = krylov.products >= max(target.least, free) and m % max(1, m // 20) == 0
+        # With several waiting vectors each step needs the residual of the one before.
+        if m < target.k or not (ended or due or krylov.waiting > 1):
             continue
-        found = _look(krylov, aim)
-        if ended or (due and (found.converged or found.final)):
-            return found
+        pairs = _test_convergence(krylov, target)
+        if ended or (due and (pairs.converged or pairs.final)):
+            return pairs
 
 
-def _toward(krylov: Krylov, found: _Found | None, *, astray: bool) -> Tensor | None:
-    if astray:
+def _expansion(
+    krylov: Krylov, pairs: _RitzPairs | None, *, newest: bool
+) -> Tensor | None:
+    """Direction among the waiting vectors to multiply next; None for the oldest."""
+    if newest:
         return torch.eye(krylov.waiting, dtype=torch.float64)[-1]
-    if found is None or len(found.weakest) != krylov.waiting:
+    # A residual from before the number of waiting vectors changed does not apply.
+    if pairs is None or len(pairs.expansion) != krylov.waiting:
         return None
-    return found.weakest if bool(found.weakest.any()) else None
+    return pairs.expansion if bool(pairs.expansion.any()) else None
 
 
-def _look(krylov: Krylov, aim: _Aim) -> _Found:
-    """The wanted pairs, whether they will do, and what stands most in the way."""
+def _test_convergence(krylov: Krylov, target: _Target) -> _RitzPairs:
+    """Select the wanted Ritz pairs, and compare their residuals with the tolerance."""
     values, coefficients, residuals = krylov.ritz()
-    allowed = (aim.tol * values.abs()).clamp(min=10 * krylov.epsilon)
+    allowed = (target.tol * values.abs()).clamp(min=10 * krylov.epsilon)
     wanted: list[int] = []
-    following: list[int] = []  # may still be on the way to a place among the wanted
-    for preference, count in ends(aim.which, aim.k):
-        liked = preference(values)
-        places = liked.argsort(descending=True).tolist()
+    candidates: list[int] = []  # next in order: may still overtake a wanted pair
+    for preference, count in ends(target.which, target.k):
+        keys = preference(values)
+        places = keys.argsort(descending=True).tolist()
         # Both ends like equal values alike, and may not take the same ones.
         order = [place for place in places if place not in wanted]
         wanted += order[:count]
-        for after in order[count : count + 1]:
-            following.append(after)
-            lead = liked[order[count - 1]] - liked[after]
-            allowed[after] = torch.maximum(allowed[after], lead)
+        for candidate in order[count : count + 1]:
+            candidates.append(candidate)
+            # A Ritz value moves by its residual at most: one that is smaller than the
+            # lead of the last wanted pair cannot change the order.
+            lead = keys[order[count - 1]] - keys[candidate]
+            allowed[candidate] = torch.maximum(allowed[candidate], lead)
     excess = residuals / allowed.clamp(min=torch.finfo(torch.float64).tiny)
     first = max(wanted, key=excess.__getitem__)
-    weakest = max(following, key=excess.__getitem__, default=first)
-    if excess[first] > 1:
-        weakest = first
-    bare = bool((residuals[wanted] <= 2 * krylov.rounding).all())
-    return _Found(
+    worst = max(candidates, key=excess.__getitem__, default=first)
+    if excess[first] > 1:  # the wanted pairs come before those that threaten them
+        worst = first
+    rounded = bool((residuals[wanted] <= 2 * krylov.rounding).all())
+    return _RitzPairs(
         values[wanted],
         coefficients[:, wanted],
         residuals[wanted],
-        converged=not bool((excess[wanted + following] > 1).any()),
-        final=bare and krylov.rounding > krylov.epsilon,
-        weakest=krylov.residual(coefficients[:, weakest]),
+        converged=not bool((excess[wanted + candidates] > 1).any()),
+        final=rounded and krylov.rounding > krylov.epsilon,
+        expansion=krylov.residual(coefficients[:, worst]),
     )
 
 
-def _make_room(krylov: Krylov, aim: _Aim) -> None:
-    """Where the next vector has no room, start again from the best pairs."""
-    if krylov.steps + krylov.waiting < aim.room:
+def _restart_when_full(krylov: Krylov, target: _Target) -> None:
+    """Thick restart with the best Ritz pairs, where the next vector has no room."""
+    if krylov.steps + krylov.waiting < target.basis:
         return
     values, coefficients, _ = krylov.ritz()
-    kept: dict[int, None] = {}
-    sides = ends(aim.which, aim.k)
+    # The pairs next to the wanted ones stay too: without them a restart forgets the
+    # directions that separate the wanted pairs from their neighbours.
+    order: dict[int, None] = {}  # a set that keeps its order: both ends may overlap
+    sides = ends(target.which, target.k)
     for preference, count in sides:
-        order = preference(values).argsort(descending=True).tolist()
-        kept |= dict.fromkeys(order[: count + MARGIN // len(sides)])
-    krylov.restart(values[list(kept)], coefficients[:, list(kept)])
+        best = preference(values).argsort(descending=True).tolist()
+        order |= dict.fromkeys(best[: count + MARGIN // len(sides)])
+    krylov.restart(values[list(order)], coefficients[:, list(order)])
 
 
 def _check(

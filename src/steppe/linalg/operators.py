@@ -70,8 +70,10 @@ class AbstractOperator(ABC):
                 f"block ({size}, K), got {tuple(other.shape)}."
             )
         block = other.to(device=self.device, dtype=self.dtype).detach()
-        found = self._multiply(block.reshape(size, -1) if other.dim() == 1 else block)
-        return found[:, 0] if other.dim() == 1 else found
+        products = self._multiply(
+            block.reshape(size, -1) if other.dim() == 1 else block
+        )
+        return products[:, 0] if other.dim() == 1 else products
 
     def __rmatmul__(self, other: Tensor, /) -> Tensor:
         """Product of a row vector, shape (D,), or of rows, shape (K, D), with this."""
@@ -267,17 +269,17 @@ class _Closure(_Sized):
         self._times = times
 
     def _multiply(self, block: Tensor) -> Tensor:
-        found = torch.empty_like(block)
+        products = torch.empty_like(block)
         for column, vector in enumerate(block.unbind(1)):
             product = self._times(vector)
             if not isinstance(product, Tensor) or product.shape != vector.shape:
-                what = getattr(product, "shape", type(product).__name__)
+                shape = getattr(product, "shape", type(product).__name__)
                 raise SettingError(
                     "the function of an operator must give a vector like the one it "
-                    f"takes, shape ({len(vector)},), got {what}."
+                    f"takes, shape ({len(vector)},), got {shape}."
                 )
-            found[:, column] = product
-        return found
+            products[:, column] = product
+        return products
 
 
 def operator(
@@ -325,5 +327,5 @@ def _matrix(other: Any) -> LinearOperator:
             f"an operator is added to operators and matrices, got "
             f"{type(other).__name__}; a number b is added as b * Identity(size)."
         )
-    found: LinearOperator = other
-    return found
+    matrix: LinearOperator = other
+    return matrix

@@ -1,19 +1,20 @@
-"""What an algorithm needs of a symmetric matrix, and where random vectors come from.
+"""Protocols of a symmetric matrix that algorithms ask for, and its random vectors.
 
 Shape letters: D parameters in all, K columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, UsageError, brief
 from steppe.linalg.precision import full_float32
+from steppe.results import Diagonal, Estimate
 
 
 class LinearOperator(Protocol):
@@ -36,6 +37,47 @@ class LinearOperator(Protocol):
 
     def __matmul__(self, other: Tensor, /) -> Tensor:
         """Product with a vector, shape (D,), or a block, shape (D, K)."""
+        ...
+
+
+# Abilities beyond products. An operator has one by having its attribute; a dense tensor
+# or an operator of a user has none of them, and works all the same.
+
+
+@runtime_checkable
+class SupportsExactTrace(Protocol):
+    """An operator that may know its trace without products."""
+
+    def exact_trace(self) -> Estimate | None:
+        """The trace; None where it is not known after all."""
+        ...
+
+
+@runtime_checkable
+class SupportsExactDiagonal(Protocol):
+    """An operator that may know its diagonal without products."""
+
+    def exact_diagonal(self) -> Diagonal | None:
+        """The diagonal; None where it is not known after all."""
+        ...
+
+
+@runtime_checkable
+class Distributed(Protocol):
+    """An operator whose data is spread over processes."""
+
+    def agreed(self, values: Tensor) -> Tensor:
+        """The values of the first process, in all of them."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """An operator that names the objective and settings its products depend on."""
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """Settings by name."""
         ...
 
 
@@ -89,13 +131,13 @@ def product(H: LinearOperator, vectors: Tensor) -> Tensor:
     Raises:
         SettingError: the product is not finite.
     """
-    found = H @ vectors
-    if not bool(torch.isfinite(found).all()):
+    image = H @ vectors
+    if not bool(torch.isfinite(image).all()):
         raise SettingError(
             "the operator gave a product with infinities or NaN; check that the loss "
             "is finite at these parameters, or use a wider dtype such as float64."
         )
-    return found
+    return image
 
 
 def asymmetry(H: LinearOperator) -> float:
@@ -153,35 +195,28 @@ def lengths(vectors: Tensor) -> Tensor:
 
     Squares of 1e-23 or 1e20 are out of the range of float32.
     """
-    found: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float64)
-    return found
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float64)
+    return norms
 
 
 def agreed(H: LinearOperator, values: Tensor) -> Tensor:
     """The same values in every process that works on H, those of the first one.
 
-    Only an operator whose data is spread over processes has a method of that name;
-    it keeps decisions that rest on these values alike.
+    Processes that decide on values of their own, which may differ in the last bit,
+    would stop at different steps, and wait for each other for ever.
     """
-    agree = getattr(H, "agreed", None)
-    if agree is None:
-        return values
-    shared: Tensor = agree(values)
-    return shared
+    return H.agreed(values) if _is_distributed(H) else values
 
 
-def told(H: LinearOperator, name: str) -> Any:
-    """What an operator can tell of itself without products, such as `exact_trace`.
-
-    None where it has no method of that name, or that has no answer.
-    """
-    tell = getattr(H, name, None)
-    return None if tell is None else tell()
+def _is_distributed(H: LinearOperator) -> TypeGuard[Distributed]:
+    # Asked several times for each product: the answer is cached by class, while
+    # isinstance of a protocol looks at all attributes of the object every time.
+    return issubclass(type(H), Distributed)
 
 
-def described(H: LinearOperator) -> dict[str, Any]:
-    """What a number that comes from an operator is a function of, as far as it says."""
-    return dict(getattr(H, "details", {}))
+def details_of(H: LinearOperator) -> dict[str, Any]:
+    """Objective and settings that the numbers of an operator depend on, if any."""
+    return dict(H.details) if isinstance(H, Described) else {}
 
 
 def seeded(generator: torch.Generator | None) -> torch.Generator:
@@ -193,7 +228,7 @@ def seeded(generator: torch.Generator | None) -> torch.Generator:
 
 
 def check_generator(generator: Any) -> None:
-    """Refuse what is no generator, such as a seed."""
+    """Refuse anything but a generator, such as a seed."""
     if not isinstance(generator, torch.Generator):
         raise SettingError(
             f"generator must be a torch.Generator, got {brief(generator)}; make one "
@@ -202,7 +237,7 @@ def check_generator(generator: Any) -> None:
 
 
 def check_tensor(name: str, value: Any) -> None:
-    """Refuse what is no tensor of real numbers."""
+    """Refuse anything but a tensor of real numbers."""
     if not isinstance(value, Tensor) or value.is_complex():
         raise SettingError(
             f"{name} must be a torch tensor of real numbers, got {brief(value)}."

@@ -56,7 +56,7 @@ class Run:
 def recognised(
     H: LinearOperator, first: Krylov, other: Krylov, wanted: Tensor
 ) -> Tensor:
-    """Places of pairs in another space, by their vectors: (c,), -1 for none.
+    """Places of Ritz pairs in another space, by their vectors: (c,), -1 for none.
 
     Two starts see one vector of a single eigenvalue, but two of a multiple one.
 
@@ -91,13 +91,14 @@ def singles(runs: Sequence[Run], places: Sequence[Tensor], size: int) -> Tensor:
     """
     mask = torch.zeros((len(runs), len(runs[0].nodes)), dtype=torch.bool)
     everywhere = torch.stack(list(places))
-    kept = (everywhere >= 0).all(0)
+    # A pair counts as one eigenvalue only where every probe has it as one.
+    accepted = (everywhere >= 0).all(0)
     for run, nodes in zip(runs, everywhere, strict=True):
-        kept &= run.single[nodes]
+        accepted &= run.single[nodes]
     if len(runs) == 1:  # no second vector to compare: only many copies show
-        kept &= runs[0].weights[everywhere[0]] * size <= RARE
+        accepted &= runs[0].weights[everywhere[0]] * size <= RARE
     for row, nodes in zip(mask, everywhere, strict=True):
-        row[nodes[kept]] = True
+        row[nodes[accepted]] = True
     return mask & ~mask.all(1, keepdim=True)  # something has to stand for the others
 
 
@@ -115,12 +116,14 @@ def shares(runs: Sequence[Run], single: Tensor, size: int, trace: Estimate) -> T
     taken = single.double() / size
     left = 1 - taken.sum(1, keepdim=True)
     rest = left * drawn / drawn.sum(1, keepdim=True)
-    whole = (taken + rest) * nodes
+    moments = (taken + rest) * nodes
     variance = spread(size * rest, nodes) / len(runs)
     if not variance > 0:  # one eigenvalue only
         return taken + rest
+    # The probes and the trace both estimate the mean eigenvalue: their combination of
+    # least variance weighs each by the variance of the other.
     trust = variance / (variance + trace.stderr**2)
-    off = trust * (trace.value / size - float(whole.sum(1).mean()))
+    off = trust * (trace.value / size - float(moments.sum(1).mean()))
     goal = float((rest * nodes).sum(1).mean()) + off
     return taken + _tilted(rest, nodes, goal)
 
@@ -145,6 +148,8 @@ def _tilted(weights: Tensor, nodes: Tensor, moment: float) -> Tensor:
     if not 0 < goal < float(totals.mean()):
         return weights
     places, bounds = (nodes - low) / span, [-1e4, 1e4]
+    # The moment grows with the tilt: bisection needs no derivative and cannot leave
+    # the bracket, where weights of 1e-30 would make Newton's steps overshoot.
     for _ in range(80):
         tilt = sum(bounds) / 2
         tilted = totals * torch.softmax(weights.log() + tilt * places, dim=1)

@@ -22,24 +22,25 @@ from steppe.results import Estimate
 class Sample:
     """Draws of numbers that add up over parts."""
 
-    inside: Tensor  # (L,) what is known without drawing, float64
-    drawn: Tensor  # (L, M) what is drawn, float64
+    inside: Tensor  # (L,) known terms of the sums, float64
+    drawn: Tensor  # (L, M) random terms, float64
 
-    def whole(self) -> Estimate:
-        """Of the sum over all parts."""
+    def total(self) -> Estimate:
+        """Estimate of the sum over all parts."""
         return self._estimate(float(self.inside.sum()), self.drawn.sum(0))
 
     def part(self, index: int) -> Estimate:
-        """Of one part."""
+        """Estimate of one part."""
         return self._estimate(float(self.inside[index]), self.drawn[index])
 
     def wanted(self, rtol: float) -> float:
         """Number of draws that a relative standard error takes, judged from these."""
-        found = self.whole()
-        if not found.stderr:
-            return found.samples
-        asked = rtol * abs(found.value)
-        return math.inf if not asked else found.samples * (found.stderr / asked) ** 2
+        total = self.total()
+        if not total.stderr:
+            return total.samples
+        asked = rtol * abs(total.value)
+        # The error falls with the square root of the number of draws.
+        return math.inf if not asked else total.samples * (total.stderr / asked) ** 2
 
     def _estimate(self, inside: float, drawn: Tensor) -> Estimate:
         samples = len(drawn)
@@ -52,16 +53,18 @@ class Sample:
 def draw(
     inside: Tensor, pilot: Tensor, take: Callable[[int], Tensor], rtol: float, most: int
 ) -> Sample:
-    """Draw until the standard error of the whole is within the tolerance.
+    """Draw until the standard error of the total is within the tolerance.
 
     Args:
         inside: known parts, shape (L,).
         pilot: first draws, shape (L, M).
         take: a number of draws to their parts, shape (L, draws).
-        rtol: asked standard error as a share of the magnitude of the whole.
+        rtol: asked standard error as a share of the magnitude of the total.
         most: draws at most.
     """
     sample = Sample(inside, pilot)
+    # The spread of the pilot is itself an estimate: a plan that was too short is
+    # followed by another one, made from all draws so far.
     while (count := sample.drawn.shape[1]) < min(sample.wanted(rtol), most):
         missing = math.ceil(min(sample.wanted(rtol), most)) - count
         fresh = take(missing)
@@ -69,9 +72,10 @@ def draw(
     return sample
 
 
-def judged(found: Estimate, rtol: float) -> Estimate:
-    """With the verdict on a relative standard error that was asked for."""
-    return dataclasses.replace(found, converged=found.stderr <= rtol * abs(found.value))
+def judged(estimate: Estimate, rtol: float) -> Estimate:
+    """An estimate that says whether it meets a relative standard error."""
+    met = estimate.stderr <= rtol * abs(estimate.value)
+    return dataclasses.replace(estimate, converged=met)
 
 
 def rooted(square: Estimate) -> Estimate:

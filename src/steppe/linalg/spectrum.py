@@ -21,11 +21,11 @@ from steppe.linalg.deflation import Draws
 from steppe.linalg.krylov import Krylov
 from steppe.linalg.protocols import (
     LinearOperator,
-    described,
+    SupportsExactTrace,
+    details_of,
     dimension,
     rademacher,
     seeded,
-    told,
     uncast,
     widened,
 )
@@ -63,8 +63,8 @@ def spectrum(
         H: symmetric operator of shape (D, D), or a dense tensor.
         steps: Krylov steps m of each probe, at least 2; not more than D are made.
         probes: random starts M, at least 1.
-        draws: random signs that tell the trace and the norm of what the first run does
-            not span; at least 2.
+        draws: random signs that estimate the trace and the norm of the part of H that
+            the first run does not span; at least 2.
         k: eigenpairs wanted at each end, at most `steps`; 0 for none, None for five,
             or all where there are fewer.
         tol: residual norm of these pairs as a share of the magnitude of the value,
@@ -79,8 +79,8 @@ def spectrum(
         SettingError: a setting out of range, or a product that is not finite.
 
     Example:
-        >>> found = spectrum(torch.diag(torch.arange(1.0, 5.0)), steps=4, k=1)
-        >>> round(found.trace.value, 4), round(float(found.top.values[0]), 4)
+        >>> spectral = spectrum(torch.diag(torch.arange(1.0, 5.0)), steps=4, k=1)
+        >>> round(spectral.trace.value, 4), round(float(spectral.top.values[0]), 4)
         (10.0, 4.0)
     """
     size = dimension(H)
@@ -88,7 +88,7 @@ def spectrum(
     k = min(5, steps, size) if k is None else k
     _check(size, steps, probes, draws, k, tol)
     H, generator = widened(H), seeded(generator)
-    steps, details = min(steps, size), described(H)
+    steps, details = min(steps, size), details_of(H)
     with uncast(H):
         krylov = _walk(H, steps, generator)
         pairs = [_pairs(krylov, end, k, tol, details) for end in (1, -1)]
@@ -156,9 +156,10 @@ def _sums(
         return Estimate(value=float(values.sum())), Estimate(value=norm), 0
     source = Draws(H, generator, [slice(None)], krylov)
     traces, squares = source.more(draws)
-    trace = told(H, "exact_trace") or Sample(source.inside, traces).whole()
+    exact = H.exact_trace() if isinstance(H, SupportsExactTrace) else None
+    trace = exact or Sample(source.inside, traces).total()
     square = torch.tensor([source.inside_square], dtype=torch.float64)
-    return trace, rooted(Sample(square, squares[None]).whole()), draws
+    return trace, rooted(Sample(square, squares[None]).total()), draws
 
 
 def _check(size: int, steps: int, probes: int, draws: int, k: int, tol: float) -> None:

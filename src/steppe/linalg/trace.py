@@ -20,10 +20,10 @@ from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import STEPS, Draws, named_parts, space
 from steppe.linalg.protocols import (
     LinearOperator,
-    described,
+    SupportsExactTrace,
+    details_of,
     dimension,
     seeded,
-    told,
     widened,
 )
 from steppe.linalg.sampling import Sample, draw, judged, rooted
@@ -45,7 +45,7 @@ def trace(
 ) -> Estimate:
     """Sum of the diagonal, to a standard error of `rtol` times its magnitude.
 
-    Exact where H can tell its trace (that of a piecewise linear network). Otherwise the
+    Exact where H knows its trace (that of a piecewise linear network). Otherwise the
     mean of z' H z over vectors z of independent random signs, whose variance is twice
     the sum of squared off-diagonal entries; where many draws are needed, a Krylov space
     of 30 products is taken out first, which halves them or better; for D <= 30 it is
@@ -54,7 +54,7 @@ def trace(
     Args:
         H: symmetric operator of shape (D, D), or a dense tensor.
         rtol: asked standard error as a share of the magnitude of the estimate.
-        method: "auto" as told above, or one of the three.
+        method: "auto" as described above, or one of the three.
         min_samples: draws of the pilot from which their number is planned, at least 2.
         max_samples: draws at most; the products of a Krylov space are not among them.
         generator: of the draws; None for seed 0 on the CPU.
@@ -74,9 +74,9 @@ def trace(
     _check(rtol, method, min_samples, max_samples)
     dimension(H)
     if method in ("auto", "exact"):
-        exact: Estimate | None = told(H, "exact_trace")
+        exact = H.exact_trace() if isinstance(H, SupportsExactTrace) else None
         if exact is not None:
-            details = {**described(H), **exact.details}
+            details = {**details_of(H), **exact.details}
             return dataclasses.replace(exact, details=details)
         if method == "exact":
             raise SettingError(
@@ -96,10 +96,10 @@ def trace(
     sample = draw(draws.inside, pilot, lambda n: draws.more(n)[0], rtol, max_samples)
     tensors = {name: sample.part(index) for index, name in enumerate(names)}
     return dataclasses.replace(
-        judged(sample.whole(), rtol),
+        judged(sample.total(), rtol),
         cost=Cost(products=spent + draws.products),
         details={
-            **described(H),
+            **details_of(H),
             "rtol": rtol,
             "method": "deflated" if draws.deflated else "hutchinson",
             **({"by_tensor": tensors} if tensors else {}),
@@ -149,9 +149,9 @@ def frobenius(
     # A square has twice the relative error of its root.
     sample = draw(inside, squares(min_samples), squares, 2 * rtol, max_samples)
     return dataclasses.replace(
-        judged(rooted(sample.whole()), rtol),
+        judged(rooted(sample.total()), rtol),
         cost=Cost(products=draws.products),
-        details={**described(H), "rtol": rtol},
+        details={**details_of(H), "rtol": rtol},
     )
 
 

@@ -18,14 +18,15 @@ from steppe_lab.reports.comparison.pictures import pictures
 from steppe_lab.reports.comparison.rows import rows
 from steppe_lab.reports.comparison.sections import optimizer_rows
 from steppe_lab.reports.comparison.summary import summarise
-from steppe_lab.runs.records import recipe_of, training_config
+from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.trials import check_ready
+from steppe_lab.runs.training import recipe_of
 from steppe_lab.store.store import run_id
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import train
+from steppe_lab.training.readiness import check_ready
 from steppe_lab.training.recipe import Recipe, read_optimizer
 
 NORMS = "small_cnn:width=2,batch_norm=true"
@@ -77,7 +78,7 @@ def own(history: list[dict[str, float]]) -> list[dict[str, float]]:
 )
 def test_ids_from_before_there_were_averages_are_as_they_were(optimizer, known):
     made = recipe_of(CompareSettings(), optimizer, 0)
-    assert run_id(training_config(made)) == known
+    assert run_id(config_of(made)) == known
     said = {"average", "evaluate_every", "geometry"}
     assert not any(name in made.model_dump_json() for name in said)
 
@@ -86,7 +87,7 @@ def test_what_is_not_the_default_has_an_id_of_its_own():
     texts = ("sgd", "sgd+ema", "sgd+ema:decay=0.9")
     made = [recipe(text) for text in texts]
     made += [recipe(evaluate_every=2), recipe("sam"), recipe("sam:geometry=l2()")]
-    assert len({run_id(training_config(each)) for each in made}) == len(made)
+    assert len({run_id(config_of(each)) for each in made}) == len(made)
     for each in made:
         assert Recipe.model_validate_json(each.model_dump_json()) == each
     names = {CompareSettings(evaluate_every=every).name for every in (1, 2)}

@@ -7,10 +7,11 @@ import shutil
 import pytest
 
 from steppe.errors import SteppeError, StoreError
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import Outcome
-from steppe_lab.runs import trials
+from steppe_lab.runs import abstract
+from steppe_lab.runs.abstract import work
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.trials import work
 from steppe_lab.store.store import Store
 from steppe_lab.studies import comparison as compare
 from steppe_lab.studies.comparison import Study, stored_study
@@ -34,7 +35,7 @@ def in_this_process(store, runs, work, **_):
     for run in runs:
         if not store.is_finished(run):
             settings, folder = store.config(run), store.folder(run)
-            store.finish(run, trials.work(settings, folder, lambda *_: None))
+            store.finish(run, abstract.work(settings, folder, lambda *_: None))
     return Outcome(tuple(runs), {})
 
 
@@ -138,7 +139,7 @@ def unfinished(finished, copied):
     config = copied.config(row.training)
     recipe = Recipe.model_validate({k: v for k, v in config.items() if k != "kind"})
     states = []
-    train(recipe, trials.load_split(recipe), keep=states.append, keep_every=0)
+    train(recipe, load_split(recipe), keep=states.append, keep_every=0)
     path = copied.artefact(row.training, "training.pt")
     path.write_bytes(states[0])
     return copied, row.training, path, copied.result(row.training)
@@ -178,8 +179,8 @@ def test_a_damaged_state_is_set_aside_and_training_begins_anew(unfinished, chang
 
 def test_a_state_of_other_samples_is_not_continued(finished):
     recipe = Recipe(data="digits", model="small_cnn:width=2", base="sgd", epochs=2)
-    split = trials.load_split(recipe)
-    other = trials.load_split(recipe.model_copy(update={"label_noise": 0.5}))
+    split = load_split(recipe)
+    other = load_split(recipe.model_copy(update={"label_noise": 0.5}))
     states, said = [], []
     train(recipe, other, keep=states.append, keep_every=0)
     straight = train(recipe, split).history

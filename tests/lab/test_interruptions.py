@@ -11,7 +11,7 @@ import pytest
 from steppe.errors import StoreError, UsageError
 from steppe_lab.cli import main
 from steppe_lab.execution.local import Outcome, run_local
-from steppe_lab.runs import trials
+from steppe_lab.runs import abstract
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
 from steppe_lab.studies import comparison as compare
@@ -226,7 +226,7 @@ def studied(root, monkeypatch):
         for run in runs:
             if not store.is_finished(run):
                 folder = store.folder(run)
-                found = trials.work(store.config(run), folder, lambda *_: None)
+                found = abstract.work(store.config(run), folder, lambda *_: None)
                 store.finish(run, found)
         return Outcome(tuple(runs), {})
 

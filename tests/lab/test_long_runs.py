@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from steppe_lab.datasets.loading import DATA_DIR
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.trials import DATA_DIR, INTERVAL
+from steppe_lab.runs.training import INTERVAL
 from steppe_lab.store.store import Store
 from steppe_lab.studies.comparison import Comparison, Study
 

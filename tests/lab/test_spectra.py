@@ -12,7 +12,7 @@ import torch
 
 from spectra import SAMPLES, by_tensor, dense_hessian, recipe, saved
 from steppe_lab.cli import main
-from steppe_lab.runs.trials import load_split
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.training import checkpoints
 
 

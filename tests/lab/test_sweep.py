@@ -8,6 +8,7 @@ import io
 import pytest
 from pydantic import ValidationError
 
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.comparison.pictures import pictures
 from steppe_lab.reports.comparison.publishing import command_of
@@ -15,7 +16,6 @@ from steppe_lab.reports.comparison.rows import to_csv
 from steppe_lab.reports.comparison.summary import summarise
 from steppe_lab.reports.comparison.sweep import sweep_of
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.trials import load_split
 from steppe_lab.store.store import Store
 from steppe_lab.studies.comparison import Study, stored_study
 from steppe_lab.studies.sweep import with_validation

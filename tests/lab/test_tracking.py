@@ -17,8 +17,8 @@ from spectra import dense_hessian
 from spectra import recipe as small
 from steppe.errors import SettingError
 from steppe_lab.cli import main
-from steppe_lab.runs.records import training_config
-from steppe_lab.runs.trials import load_split, work
+from steppe_lab.datasets.loading import load_split
+from steppe_lab.runs.abstract import config_of, work
 from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.recipe import read_optimizer
 from steppe_lab.training.tracking import TRACKERS, _writer, interval
@@ -172,7 +172,7 @@ def test_the_picture_goes_by_what_was_asked_for(tmp_path, monkeypatch, every, un
         lambda places, values, xlabel: drawn.append((places, xlabel)) or Figure(),
     )
     made = recipe(track=f"spectrum:k=1,samples=30,every={every}", epochs=1)
-    work(training_config(made), tmp_path, lambda *_: None)
+    work(config_of(made), tmp_path, lambda *_: None)
     assert drawn == [([0, 3] if unit == "step" else [0, 1], unit)]
 
 

@@ -19,11 +19,11 @@ from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameE
 from steppe.registry.registry import Choice
 from steppe_lab import datasets
 from steppe_lab.datasets import TensorSamples
-from steppe_lab.runs.trials import check_ready
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints, states
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import TrainingFailedError, train
+from steppe_lab.training.readiness import check_ready
 from steppe_lab.training.recipe import Recipe, read_optimizer
 
 

@@ -15,8 +15,9 @@ from steppe_lab.cli import main
 from steppe_lab.execution.local import run_local
 from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.comparison.rows import to_csv
-from steppe_lab.runs.records import WORK, recipe_of, training_config
+from steppe_lab.runs.abstract import WORK, config_of
 from steppe_lab.runs.settings import CompareSettings, TrainingSettings
+from steppe_lab.runs.training import recipe_of
 from steppe_lab.store.store import Store
 from steppe_lab.studies.comparison import stored_study
 
@@ -83,7 +84,7 @@ def test_report_runs_code_of_a_stored_study_where_it_is_trusted(evil, tmp_path, 
 def test_a_worker_runs_no_code_that_only_a_stored_config_names(evil, tmp_path):
     name, touched = evil
     recipe = recipe_of(TrainingSettings(epochs=1, train_samples=20), "sgd", 0)
-    config = training_config(recipe) | {"model": {"name": name, "settings": {}}}
+    config = config_of(recipe) | {"model": {"name": name, "settings": {}}}
     store = Store(tmp_path / "store")
     run = store.add(config)
     outcome = run_local(store, [run], WORK)

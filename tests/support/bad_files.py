@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from steppe_lab.runs.trials import load_split
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.training import checkpoints
 from steppe_lab.training.recipe import Recipe
 

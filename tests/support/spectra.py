@@ -3,7 +3,7 @@
 import torch
 from torch.func import functional_call
 
-from steppe_lab.runs.trials import load_split
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.training import checkpoints
 from steppe_lab.training.recipe import Recipe, read_optimizer
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from steppe.errors import CheckpointError
-from steppe_lab.runs.trials import CHECKPOINT
+from steppe_lab.runs.training import CHECKPOINT
 from steppe_lab.store.store import Store
 
 _ID = re.compile(r"[0-9a-f]{4,16}")  # pages print the beginning of an id

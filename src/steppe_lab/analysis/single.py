@@ -13,24 +13,19 @@ from steppe.measures import measure
 from steppe.objective import Objective
 from steppe.results import Estimate
 from steppe_lab.datasets import Split
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
 from steppe_lab.execution.worker import Event
-from steppe_lab.runs.records import WORK, read_measure, recipe_of, training_config
+from steppe_lab.runs.abstract import WORK, config_of
+from steppe_lab.runs.analysis import objective_on, read_measure
 from steppe_lab.runs.settings import TrainSettings
-from steppe_lab.runs.trials import (
-    CHECKPOINT,
-    check_ready,
-    check_same_data,
-    fingerprint_of,
-    is_whole,
-    load_split,
-    objective_on,
-)
+from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.foreign import load_into, weights
+from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
 
 
@@ -57,7 +52,7 @@ def train_one(
         StoreError: training failed; the reason is given.
     """
     recipe = recipe_of(settings, settings.optimizer, settings.seed, settings.track)
-    run = run_id(training_config(recipe))
+    run = run_id(config_of(recipe))
     whole = is_whole(store, run)
     present = None
     if not whole:
@@ -67,7 +62,7 @@ def train_one(
     if present is not None and store.is_finished(run):
         before = [fingerprint_of(store, run)]
         check_same_data(present.fingerprint, before, data=recipe.data.name)
-    store.add(training_config(recipe))
+    store.add(config_of(recipe))
     if not whole:
         store.reopen(run)
     outcome = run_local(store, [run], WORK, progress=progress, trust=recipe.code)

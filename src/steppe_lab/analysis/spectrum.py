@@ -24,7 +24,7 @@ from steppe.linalg.trace import trace
 from steppe.results import Eigenpairs, Estimate, Spectrum
 from steppe_lab.analysis.single import Belongs, Network, read_network
 from steppe_lab.runs.settings import SpectrumSettings
-from steppe_lab.runs.trials import estimate_record
+from steppe_lab.store.records import estimate_record
 from steppe_lab.training.checkpoints import versions
 
 MATRICES: dict[str, type[AbstractCurvature]] = {

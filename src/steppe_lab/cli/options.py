@@ -19,7 +19,7 @@ OUT = Path("steppe-runs")
 
 def use_data_dir(data_dir: Path | None) -> None:
     """Tell this process and the workers it starts where the data is."""
-    from steppe_lab.runs.trials import DATA_DIR
+    from steppe_lab.datasets.loading import DATA_DIR
 
     if data_dir is not None:
         os.environ[DATA_DIR] = str(data_dir.resolve())

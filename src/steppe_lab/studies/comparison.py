@@ -16,31 +16,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import reading, unknown_name
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
-from steppe_lab.runs.records import (
-    WORK,
-    Analysis,
-    Scoring,
-    analysis_config,
-    recipe_of,
-    scoring_config,
-    training_config,
-)
+from steppe_lab.runs.abstract import WORK, config_of
+from steppe_lab.runs.analysis import Analysis
+from steppe_lab.runs.scoring import Scoring
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.trials import (
-    HISTORY,
-    check_ready,
-    check_same_data,
-    fingerprint_of,
-    is_whole,
-    load_split,
-)
+from steppe_lab.runs.training import HISTORY, fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.progress import Progress, Watch
 from steppe_lab.tasks import Metric, stored_headline
 from steppe_lab.tasks.abstract import ERROR
 from steppe_lab.training.checkpoints import reason_of
+from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
 
 _STUDIES = "studies"  # folder of the settings of comparisons
@@ -130,7 +119,7 @@ class Study:
         self._recipes: dict[str, Recipe] = {}
         self.trainings: dict[str, tuple[str, int]] = {}
         for optimizer, seed, recipe in planned:
-            run = run_id(training_config(recipe))
+            run = run_id(config_of(recipe))
             if run in self.trainings:
                 raise SettingError(
                     f"optimizers must differ, but '{self.trainings[run][0]}' and "
@@ -261,7 +250,7 @@ class Study:
         record = settings.model_dump(mode="json")
         write_record(self.store.root / _STUDIES / f"{settings.name}.json", record)
         for recipe in self._recipes.values():
-            run = self.store.add(training_config(recipe))
+            run = self.store.add(config_of(recipe))
             if not is_whole(self.store, run):
                 self.store.reopen(run)
 
@@ -272,10 +261,10 @@ class Study:
         """What is done with a trained network, by kind."""
         recipe = self._recipes[training]
         analysis = analysis_of(self.settings, training, recipe)
-        found = {"analysis": analysis_config(analysis)}
+        found = {"analysis": config_of(analysis)}
         if self.settings.sweep:
             scoring = Scoring(training=training, code=recipe.code)
-            found["scoring"] = scoring_config(scoring)
+            found["scoring"] = config_of(scoring)
         return found
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from steppe_lab.datasets import DATASETS
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.split import MAX_VALIDATION
-from steppe_lab.runs.records import recipe_of
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.trials import load_split
+from steppe_lab.runs.training import recipe_of
 
 SHARE = 5  # of the training samples, one in so many is held out
 

@@ -21,10 +21,10 @@ from steppe.registry.registry import Choice, Registry, is_code, one_line, unknow
 from steppe.schedules import Cosine, MultiStep, StepSchedule
 from steppe_lab.datasets import DATASETS, AbstractSamples, Selection
 from steppe_lab.datasets.samples import on_device
+from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.bases import BASES, Together
-from steppe_lab.training.seeding import seeded
 from steppe_lab.training.settings import SEEDS, PlainSettings, parted
 from steppe_lab.training.tracking import TRACKERS, check_tracker, is_led, read_led
 

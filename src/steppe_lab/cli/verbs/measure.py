@@ -54,8 +54,8 @@ def run(args: Args, results: TextIO) -> int:
     """Measure and print; what a network does not allow is said, and exits with 1."""
     from steppe_lab.analysis.places import checkpoint_at
     from steppe_lab.analysis.single import measure_one
-    from steppe_lab.runs.trials import estimate_record
     from steppe_lab.store.json_files import json_line, write_json
+    from steppe_lab.store.records import estimate_record
 
     use_data_dir(args.data_dir)
     if args.out is not None:

@@ -1,0 +1,74 @@
+"""Kinds of runs that a store holds, by name.
+
+A kind is one module beside this one: the record of its settings, whose JSON is the
+identity of the run, and the function that does its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from steppe.errors import SettingError
+from steppe.registry.registry import discover
+from steppe_lab.execution.worker import Report
+from steppe_lab.training.checkpoints import reason_of
+
+WORK = "steppe_lab.runs.abstract:work"  # does a run, for the executors
+Record = TypeVar("Record", bound=BaseModel)
+Work = Callable[[Record, Path, Report], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """A kind of run.
+
+    Args:
+        name: in the settings of stored runs.
+        record: settings of a run.
+        work: called with them, the folder of the run and a report of progress; the
+            dictionary it returns is the result.
+        needs: fields of the record that hold ids of runs, which must be finished.
+    """
+
+    name: str
+    record: type[BaseModel]
+    work: Callable[[Any, Path, Report], dict[str, Any]]
+    needs: tuple[str, ...] = ()
+
+
+RUNS: dict[str, RunKind] = {}
+
+
+def run_kind(
+    name: str, record: type[Record], *, needs: tuple[str, ...] = ()
+) -> Callable[[Work[Record]], Work[Record]]:
+    """Register the work of a kind of run."""
+
+    def register(work: Work[Record]) -> Work[Record]:
+        RUNS[name] = RunKind(name, record, work, needs)
+        return work
+
+    return register
+
+
+def config_of(record: BaseModel) -> dict[str, Any]:
+    """Settings of a run as the store holds them, which its id follows from."""
+    (name,) = (kind.name for kind in RUNS.values() if kind.record is type(record))
+    return {"kind": name, **record.model_dump(mode="json")}
+
+
+def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Do one run of a store; the executors call it in their workers."""
+    # Here and not at the top: the modules of the kinds import this one.
+    discover("steppe_lab.runs")
+    settings = {key: value for key, value in config.items() if key != "kind"}
+    kind = RUNS[config["kind"]]
+    try:
+        return kind.work(kind.record.model_validate(settings), folder, report)
+    except ValidationError as error:  # such as code of the user that was edited since
+        raise SettingError(f"{reason_of(error)}.") from error

@@ -1,0 +1,152 @@
+"""Analysis runs: the flatness of a trained network, and its loss along a line.
+
+An analysis names the training run whose network it is about, so that a network is
+trained once however often it is measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import nn
+
+from steppe.errors import SteppeError, StoreError
+from steppe.landscapes.evaluate import landscape
+from steppe.landscapes.line import Line
+from steppe.measures import MEASURES, build, measure, refused
+from steppe.objective import Objective
+from steppe.registry.registry import Choice, is_code
+from steppe.results import Estimate, Surface
+from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.split import Split
+from steppe_lab.execution.worker import Report
+from steppe_lab.runs.abstract import run_kind
+from steppe_lab.runs.training import trained_network
+from steppe_lab.store.json_files import read_record, write_record
+from steppe_lab.store.records import estimate_record, surface_record
+from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.readiness import check_same_data
+from steppe_lab.training.recipe import code_of
+from steppe_lab.training.settings import SEEDS
+
+ROWS = 256  # of a batch that is measured on
+
+
+class Analysis(BaseModel):
+    """Settings of an analysis.
+
+    Args:
+        training: id of the training run.
+        measures: measures of flatness, on training samples.
+        samples: at most so many training samples, drawn by the seed of the data, so
+            that networks trained on the same data are measured on the same samples.
+        line_points: points of the loss along a random line; 0 for no line.
+        line_radius: the line runs from minus to plus this, in units of the norms of
+            the filters.
+        seed: of the measures' draws and of the line's direction.
+        code: digests of the source files of the code of the user that the network and
+            the measures are made by, by name; no other code is run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    training: str
+    measures: tuple[Choice, ...]
+    samples: int = Field(default=2000, ge=1)
+    line_points: int = Field(default=25, ge=0)
+    line_radius: float = Field(default=1.0, gt=0.0)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    code: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("measures", mode="before")
+    @classmethod
+    def _choices(cls, value: Any) -> Any:
+        return tuple(read_measure(item) for item in value)
+
+    @model_validator(mode="after")
+    def _with_code(self) -> Analysis:
+        names = [(MEASURES, choice.name) for choice in self.measures]
+        mine = {name for _, name in names if is_code(name)}
+        before = {name: self.code[name] for name in mine if name in self.code}
+        object.__setattr__(self, "code", {**self.code, **code_of(names, before)})
+        return self
+
+
+def read_measure(given: Any) -> Choice:
+    """A measure by text or record, its settings checked and completed."""
+    if isinstance(given, str):
+        choice = MEASURES.parse(given)
+    elif isinstance(given, Choice):
+        choice = given
+    else:
+        choice = MEASURES.choose(given["name"], given["settings"])
+    build(choice)  # a bad setting shows before any work
+    return choice
+
+
+@run_kind("analysis", Analysis, needs=("training",))
+def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
+    """Measure a trained network; measures that are done are not done again."""
+    checkpoint = trained_network(folder, analysis.training, analysis.code)
+    recipe = checkpoint.recipe
+    split = load_split(recipe)
+    check_same_data(split.fingerprint, [checkpoint.data], data=recipe.data.name)
+    objective = objective_on(
+        checkpoint.model, split, samples=analysis.samples, seed=recipe.data_seed
+    )
+    steps = len(analysis.measures) + (analysis.line_points > 0)
+    found: dict[str, Any] = {}
+    names = [choice.name for choice in analysis.measures]
+    keys = [c.name if names.count(c.name) == 1 else str(c) for c in analysis.measures]
+    with objective.sharing():
+        for done, choice in enumerate(analysis.measures):
+            report(done / steps, f"measuring {choice.name}")
+            kept = folder / "measures" / f"{done}-{choice.name}.json"
+            if not _is_whole_record(kept):
+                estimate = _estimate(objective, choice, analysis.seed)
+                write_record(kept, estimate_record(estimate))
+            found[keys[done]] = read_record(kept)
+    result: dict[str, Any] = {"measures": found}
+    if analysis.line_points:
+        report(len(analysis.measures) / steps, "walking a random line")
+        result["line"] = surface_record(_line(objective, analysis))
+    return result
+
+
+def objective_on(
+    model: nn.Module,
+    split: Split,
+    *,
+    part: Literal["train", "test"] = "train",
+    samples: int,
+    seed: int,
+    mode: Literal["eval", "train"] = "eval",
+) -> Objective:
+    """Mean loss of the task on some samples of one part of a split, drawn by a seed."""
+    task: AbstractTask = TASKS.build(split.task)
+    batches = split.some(part, samples, seed=seed).batches(ROWS)
+    return Objective(model, batches, task.loss_name, mode=mode)
+
+
+def _estimate(objective: Objective, choice: Choice, seed: int) -> Estimate:
+    """A measurement; one that the network does not allow says why."""
+    try:
+        return measure(objective, [choice], seed=seed)[str(choice)]
+    except SteppeError as error:
+        return refused(build(choice), error)
+
+
+def _line(objective: Objective, analysis: Analysis) -> Surface:
+    line = Line.random(objective.model, seed=analysis.seed)
+    ends = (-analysis.line_radius, analysis.line_radius, analysis.line_points)
+    return landscape(objective, line, x=ends)
+
+
+def _is_whole_record(path: Path) -> bool:
+    try:
+        read_record(path)
+    except StoreError:
+        return False
+    return True

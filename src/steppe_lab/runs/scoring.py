@@ -1,0 +1,45 @@
+"""Scoring runs: a trained network on the test set, whatever it was judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steppe_lab.datasets.loading import load_split
+from steppe_lab.execution.worker import Report
+from steppe_lab.runs.abstract import run_kind
+from steppe_lab.runs.training import trained_network
+from steppe_lab.tasks import TASKS
+from steppe_lab.training.evaluation import evaluate
+from steppe_lab.training.readiness import check_same_data
+
+
+class Scoring(BaseModel):
+    """Settings of a scoring on the test set.
+
+    Args:
+        training: id of the training run.
+        code: digests of the source files of the code of the user that the network is
+            made by, by name; no other code is run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    training: str
+    code: dict[str, str] = Field(default_factory=dict)
+
+
+@run_kind("scoring", Scoring, needs=("training",))
+def score(scoring: Scoring, folder: Path, report: Report) -> dict[str, Any]:
+    """Score a trained network on the test set."""
+    checkpoint = trained_network(folder, scoring.training, scoring.code)
+    recipe = checkpoint.recipe
+    check_same_data(
+        load_split(recipe).fingerprint, [checkpoint.data], data=recipe.data.name
+    )
+    report(0.0, "scoring on the test set")
+    split = load_split(recipe.model_copy(update={"held_out": "test"}))
+    score = evaluate(checkpoint.model, split.test, TASKS.build(split.task))
+    return {**score.metrics, "samples": score.samples}

@@ -1,0 +1,171 @@
+"""Training runs: a network from a recipe, its history and its checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from steppe import plots
+from steppe.errors import CheckpointError, StoreError
+from steppe_lab.datasets.loading import load_split
+from steppe_lab.execution.worker import Report
+from steppe_lab.runs.abstract import config_of, run_kind
+from steppe_lab.runs.settings import TrainingSettings
+from steppe_lab.store.json_files import (
+    cannot,
+    exists,
+    write_atomically,
+    write_json,
+    write_record,
+)
+from steppe_lab.store.store import Store, run_id
+from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training import checkpoints
+from steppe_lab.training.evaluation import evaluate, scores_of_trained
+from steppe_lab.training.loop import KEEP_EVERY, train
+from steppe_lab.training.recipe import Recipe, read_optimizer
+from steppe_lab.training.states import opened
+from steppe_lab.training.tracking import interval
+
+INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from
+CHECKPOINT = "model.safetensors"
+HISTORY = "history.json"
+TRACK = "track"  # folder of what was followed along training
+EIGENVALUES = "eigenvalues.png"
+_STATE = "training.pt"
+
+
+def recipe_of(
+    settings: TrainingSettings, optimizer: str, seed: int, track: str = ""
+) -> Recipe:
+    """How one network is trained."""
+    shared = set(Recipe.model_fields) & set(TrainingSettings.model_fields) - {"base"}
+    pair = read_optimizer(optimizer, settings.base, settings.defaults, track)
+    return Recipe(**settings.model_dump(include=shared), **pair, seed=seed)
+
+
+@run_kind("training", Recipe)
+def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any]:
+    """Train a network; a state that a stopped run left is gone on from."""
+    split = load_split(recipe)
+    state = folder / _STATE
+    trained = train(
+        recipe,
+        split,
+        report=report,
+        resume=_kept(state, report),
+        keep=lambda kept: write_atomically(state, kept),
+        keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
+        folder=folder / TRACK,
+    )
+    tracked = _tracked(recipe, trained.tracked, folder / TRACK)
+    write_json(folder / "timing.json", {"seconds": trained.seconds})
+    contents = checkpoints.to_bytes(
+        trained.model, recipe, split.in_shape, len(split.classes), split.fingerprint
+    )
+    write_atomically(folder / CHECKPOINT, contents)
+    write_record(folder / HISTORY, {"epochs": trained.history})
+    task: AbstractTask = TASKS.build(split.task)
+    headline = f"test_{task.headline.name}"
+    sign = 1 if task.headline.better == "smaller" else -1
+    scored = [scores_of_trained(row) for row in trained.history if headline in row]
+    best = min(scored, key=lambda row: (sign * row[headline], row["epoch"]))
+    wrong = evaluate(trained.model, split.test, task).wrong
+    parameters = sum(p.numel() for p in trained.model.parameters())
+    state.unlink(missing_ok=True)  # last: what fails above goes on from it
+    return {
+        "last": scored[-1],
+        "best": best,
+        "gradients": trained.gradients,
+        "wrong": None if wrong is None else list(wrong),
+        "parameters": parameters,
+        "train_samples": len(split.train),
+        "test_samples": len(split.test),
+        "notes": list(split.notes),
+        "data": split.fingerprint,
+        "task": split.task,
+        "headline": asdict(task.headline),
+        "versions": checkpoints.versions(),
+        **tracked,
+    }
+
+
+def fingerprint_of(store: Store, run: str) -> str:
+    """Fingerprint of the samples that a finished network was trained on."""
+    found = store.result(run).get("data")
+    if not isinstance(found, str):
+        raise store.damaged(run, "result.json", "no data")
+    return found
+
+
+def is_whole(store: Store, run: str) -> bool:
+    """Whether a training is finished and its network and history are there."""
+    needed = (CHECKPOINT, HISTORY)
+    return store.is_finished(run) and all(
+        store.artefact(run, name).exists() for name in needed
+    )
+
+
+def trained_network(
+    folder: Path, training: str, code: dict[str, str]
+) -> checkpoints.Checkpoint:
+    """The network of a training run, for the runs that follow it.
+
+    Args:
+        folder: of a run in the same store.
+        training: id of the training run.
+        code: digests of the code of the user that may run, by name.
+
+    Raises:
+        StoreError: the checkpoint is missing or of another run.
+        CheckpointError: it is damaged, or names code that may not run.
+    """
+    store = Store(folder.parent.parent)
+    path = store.artefact(training, CHECKPOINT)
+    fix = f"delete the folder {path.parent} and train it again"
+    if not exists(path):
+        raise StoreError(f"{path} is missing; {fix}.")
+    checkpoint = checkpoints.load(path, trust=code)
+    if run_id(config_of(checkpoint.recipe)) != training:
+        raise StoreError(f"{path} holds the network of another run; {fix}.")
+    return checkpoint
+
+
+def _kept(state: Path, report: Report) -> bytes | None:
+    """The state to go on from; a damaged one is set aside, and training begins anew."""
+    if not exists(state):
+        return None
+    try:
+        kept = state.read_bytes()
+        opened(kept)
+    except CheckpointError as error:
+        aside = state.with_suffix(".damaged")
+        state.replace(aside)
+        report(0.0, f"{error}: {state} is now {aside.name}, and training begins anew")
+        return None
+    except OSError as error:
+        raise cannot("read", state, error) from error
+    return kept
+
+
+def _tracked(
+    recipe: Recipe, rows: list[dict[str, float]], folder: Path
+) -> dict[str, Any]:
+    """Draw what was followed, and say where it ended."""
+    if recipe.track is None:
+        return {}
+    values = [
+        [value for name, value in row.items() if name.startswith("top_K_e/")]
+        for row in rows
+    ]
+    _, unit = interval(recipe.track.settings["every"])
+    figure = plots.eigenvalues([row[unit] for row in rows], values, xlabel=unit)
+    write_atomically(folder / EIGENVALUES, plots.save_png(figure))
+    found = {
+        "eigenvalues": values[-1],
+        "measurements": len(rows),
+        "products": sum(row["products"] for row in rows),
+    }
+    return {"tracked": found}

@@ -1,0 +1,83 @@
+"""Checks before any work: a network that can be trained, data that is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from steppe.errors import DataError, SettingError
+from steppe.registry.registry import is_code, one_line
+from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.samples import on_device
+from steppe_lab.datasets.split import Split
+from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.recipe import BUILD, Recipe
+
+
+def check_ready(recipe: Recipe) -> Split:
+    """Read the data and try the network once, so that mistakes show before any work.
+
+    Raises:
+        DataError: data that is missing or damaged.
+        SettingError: a setting of the model, samples that the data does not have, or
+            a network that is none or cannot be trained on them.
+    """
+    recipe.check()
+    split = load_split(recipe)
+    classes = len(split.classes)
+    task: AbstractTask = TASKS.build(split.task)
+    rows = min(2, len(split.train))
+    model = recipe.make_model(split.in_shape, classes)
+    name = f"model {recipe.model.name}"
+    if not any(True for _ in model.parameters()):
+        raise SettingError(f"{name} has no parameters to train; {BUILD}.")
+    try:
+        with torch.no_grad():
+            inputs, _ = on_device(split.train.batch(slice(0, rows)), recipe.device)
+            outputs = model.eval()(inputs)
+    except (Exception, SystemExit) as error:
+        if not is_code(recipe.model.name):
+            raise
+        raise SettingError(
+            f"{name} cannot be called with inputs of shape {split.in_shape} "
+            f"({one_line(error)}); {BUILD}."
+        ) from error
+    wrong = task.check_outputs(outputs, rows, classes)
+    if wrong:
+        raise SettingError(f"{name} {wrong}; {BUILD}.")
+    _check_last_batch(recipe, model, len(split.train))
+    recipe.check(len(split.train), model)
+    return split
+
+
+def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
+    """Refuse data that is not what earlier results came from.
+
+    Args:
+        now: fingerprint of the split at hand.
+        before: fingerprints of the splits that networks were trained on.
+        data: name of the data set, for the sentence.
+
+    Raises:
+        DataError: one of them is another.
+    """
+    for then in before:
+        if then != now:
+            raise DataError(
+                f"{data} is not the data that was trained on (SHA-256 {now[:8]} now, "
+                f"{then[:8]} then); name another --out, or give the data it was "
+                "trained on."
+            )
+
+
+def _check_last_batch(recipe: Recipe, model: nn.Module, samples: int) -> None:
+    lonely = recipe.batch_size == 1 or samples % recipe.batch_size == 1
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if lonely and any(isinstance(module, norms) for module in model.modules()):
+        raise SettingError(
+            f"batch norm needs 2 samples in every batch, got one of 1 with "
+            f"batch_size {recipe.batch_size} and {samples} training samples; change "
+            "either by one."
+        )

@@ -17,8 +17,9 @@ import torch
 from steppe.optimizers import OPTIMIZERS
 from steppe_lab.cli import VERBS, verb_module
 from steppe_lab.cli.parsing import check_options
-from steppe_lab.datasets import LOAD
-from steppe_lab.training.recipe import BUILD, read_optimizer
+from steppe_lab.datasets.loading import LOAD
+from steppe_lab.training.build import BUILD
+from steppe_lab.training.optimizer_text import read_optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]

@@ -10,6 +10,7 @@ from steppe.errors import SettingError, SteppeError, StoreError
 from steppe_lab.models import MODELS
 from steppe_lab.store.store import Store
 from steppe_lab.studies.comparison import stored_study
+from steppe_lab.training.build import build_model
 from steppe_lab.training.recipe import Recipe
 
 STUDIES = {
@@ -59,7 +60,7 @@ NETWORKS = {
 def test_a_network_without_measure_is_refused(model):
     recipe = Recipe(data="digits", model=model, base="sgd")
     with pytest.raises(SettingError, match=r"memory|must be <= 1000"):
-        recipe.make_model(*NETWORKS[model])
+        build_model(recipe, *NETWORKS[model])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_network_without_measure_is_refused(model):
 def test_counting_parameters_draws_no_random_number(model):
     shape = (3, 32, 32)
     recipe = Recipe(data="digits", model=model, base="sgd", seed=3)
-    made = recipe.make_model(shape, 10)
+    made = build_model(recipe, shape, 10)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         again = MODELS.build(recipe.model, shape, 10)

@@ -24,10 +24,12 @@ from steppe_lab.runs.training import recipe_of
 from steppe_lab.store.store import run_id
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
+from steppe_lab.training.build import build_model
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import train
-from steppe_lab.training.readiness import check_ready
-from steppe_lab.training.recipe import Recipe, read_optimizer
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.readiness import check_ready, check_settings
+from steppe_lab.training.recipe import Recipe
 
 NORMS = "small_cnn:width=2,batch_norm=true"
 AVERAGE = ("average_train_loss", "average_train_error")
@@ -142,7 +144,7 @@ def test_an_average_that_takes_in_the_last_step_alone_is_ready(text):
 def test_scores_and_network_are_those_of_the_average_by_hand(digits):
     made = recipe("sgd+ema:decay=0.75,warmup=false")
     split = made.selection.apply(digits)
-    model = made.make_model(split.in_shape, 10)
+    model = build_model(made, split.in_shape, 10)
     mean = [p.detach().double() for p in model.parameters()]
     means = [mean]
 
@@ -254,14 +256,14 @@ def test_code_that_is_an_average_runs_only_where_it_is_trusted(tmp_path, monkeyp
     made = recipe("sgd+my_average:EMA:decay=0.5")
     assert set(made.code) == {"my_average:EMA"}
     path = tmp_path / "model.safetensors"
-    model = made.make_model((1, 8, 8), 10)
+    model = build_model(made, (1, 8, 8), 10)
     path.write_bytes(checkpoints.to_bytes(model, made, (1, 8, 8), 10, "f"))
     with pytest.raises(checkpoints.CheckpointError, match="--trust my_average:EMA"):
         checkpoints.load(path)
     assert checkpoints.load(path, trust=["my_average:EMA"]).recipe == made
     (tmp_path / "no_average.py").write_text("def make(model):\n    return 1\n")
     with pytest.raises(SettingError, match="AbstractAverage, got int"):
-        recipe("sgd+no_average:make").check()
+        check_settings(recipe("sgd+no_average:make"))
 
 
 # ---- scoring less often ----------------------------------------------------------

@@ -13,8 +13,11 @@ from steppe.errors import SettingError
 from steppe.optimizers import SAM
 from steppe_lab import datasets
 from steppe_lab.training.bases import BASES, Together, muon
+from steppe_lab.training.build import build_optimizer
 from steppe_lab.training.loop import train
-from steppe_lab.training.recipe import Recipe, read_optimizer
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.readiness import check_settings
+from steppe_lab.training.recipe import Recipe
 
 NEW = ["phb", "adashift:window=3", "adabound", "rmsprop", "muon"]
 
@@ -46,7 +49,9 @@ def network(*widths: int) -> nn.Module:
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_stopped_training_goes_on_as_if_it_had_not(digits, name, wrapped):
     made = recipe("sam:rho=0.05", name) if wrapped else recipe(name)
-    made.check()
+    check_settings(
+        made,
+    )
     split = made.selection.apply(digits)
     kept: list[bytes] = []
     straight = train(made, split, keep=kept.append, keep_every=0)
@@ -59,7 +64,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(digits, name, wrapped):
 @pytest.mark.parametrize("name", BASES.names())
 def test_every_base_makes_an_optimizer_over_all_parameters(name):
     model = network(4, 5, 5, 2)
-    opt = recipe(name).make_optimizer(model, 100)
+    opt = build_optimizer(recipe(name), model, 100)
     found = [p for group in opt.param_groups for p in group["params"]]
     assert {id(p) for p in found} == {id(p) for p in model.parameters()}
     assert len(found) == len(list(model.parameters()))
@@ -92,7 +97,7 @@ def test_muons_step_is_as_large_as_an_adamw_step():
 
 def test_muon_refuses_a_network_that_would_be_all_adamws():
     with pytest.raises(SettingError, match=r"^muon: the network must have a matrix"):
-        recipe("muon").make_optimizer(network(4, 5, 2), 100)
+        build_optimizer(recipe("muon"), network(4, 5, 2), 100)
 
 
 def test_several_bases_together_step_as_each_alone():
@@ -119,12 +124,12 @@ def test_several_bases_together_step_as_each_alone():
 
 
 def test_a_method_wraps_several_bases():
-    opt = recipe("sam", "muon").make_optimizer(network(3, 4, 4, 2), 100)
+    opt = build_optimizer(recipe("sam", "muon"), network(3, 4, 4, 2), 100)
     assert isinstance(opt, SAM)
     assert len(opt.bases) == 2
 
 
 def test_a_bad_setting_is_told_once_with_one_full_stop():
     with pytest.raises(SettingError) as caught:
-        recipe("adabound:gamma=-1").check()
+        check_settings(recipe("adabound:gamma=-1"))
     assert str(caught.value) == "adabound: gamma must be >= 0, got -1.0."

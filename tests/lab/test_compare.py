@@ -16,6 +16,7 @@ from steppe_lab.reports.comparison.publishing import command_of, publish
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
 from steppe_lab.studies.comparison import Study, stored_study
+from steppe_lab.training.build import build_model, build_optimizer
 
 SMALL = {
     "model": "small_cnn:width=2",
@@ -68,7 +69,7 @@ def test_one_seed_gives_all_optimizers_the_same_initial_weights(finished):
     study = Study(finished[1], finished[0])
     weights = {}
     for run, (_, seed) in study.trainings.items():
-        model = study.recipe(run).make_model((1, 8, 8), 10)
+        model = build_model(study.recipe(run), (1, 8, 8), 10)
         flat = torch.nn.utils.parameters_to_vector(model.parameters())
         weights.setdefault(seed, []).append(flat)
     assert all(torch.equal(first, w) for first, *more in weights.values() for w in more)
@@ -201,7 +202,9 @@ def test_a_schedule_is_kept_as_text_and_lasts_as_long_as_the_training(tmp_path):
     assert stored_study(store).collect().rows == rows
     recipe = Study(settings, store).recipe(rows[0].training)
     model = torch.nn.Linear(2, 2)
-    optimizer = recipe.make_optimizer(model, samples=128)  # 2 steps an epoch, 6 in all
+    optimizer = build_optimizer(
+        recipe, model, samples=128
+    )  # 2 steps an epoch, 6 in all
     radii = []
     for _ in range(7):
         for _ in optimizer.passes():

@@ -19,8 +19,10 @@ from steppe.errors import SettingError
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.runs.abstract import config_of, work
+from steppe_lab.training.build import build_model
 from steppe_lab.training.loop import TrainingFailedError, train
-from steppe_lab.training.recipe import read_optimizer
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.readiness import check_settings
 from steppe_lab.training.tracking import TRACKERS, _writer, interval
 
 
@@ -130,7 +132,7 @@ def test_samples_drawn_anew_are_others_each_time(split, tmp_path):
 
 def test_nsgd_does_not_step_along_the_directions_that_were_found(split, tmp_path):
     made = recipe("nsgd:gamma=0", "spectrum:k=3,vectors=true", epochs=1)
-    start = made.make_model(split.in_shape, len(split.classes))
+    start = build_model(made, split.in_shape, len(split.classes))
     before = torch.cat([p.detach().flatten() for p in start.parameters()])
     step = weights(train(made, split, folder=tmp_path)) - before
     with np.load(tmp_path / "top_K_ev_0.npz") as kept:
@@ -206,14 +208,16 @@ def test_memory_changes_the_work_and_no_number(split, tmp_path):
     rows = []
     for memory in (0.0, 1.5):
         made = recipe(track=f"spectrum:k=2,memory={memory}")
-        made.check()
-        model = made.make_model(split.in_shape, 10)
+        check_settings(
+            made,
+        )
+        model = build_model(made, split.in_shape, 10)
         tracker = TRACKERS.build(made.track, model, split, 0, tmp_path)
         assert tracker._matrix(tracker._make()).budget == memory * 2**30
         rows.append(tracker.measure().values.tolist())
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
     with pytest.raises(SettingError, match="memory must be >= 0 GiB, got -1"):
-        recipe(track="spectrum:memory=-1").check()
+        check_settings(recipe(track="spectrum:memory=-1"))
 
 
 def numbers_for_tensorboard(folder, tag):
@@ -224,7 +228,9 @@ def numbers_for_tensorboard(folder, tag):
 
 def test_every_number_goes_to_tensorboard_where_it_is_asked_for(split, tmp_path):
     made = recipe(track="spectrum:k=1,tensorboard=true")
-    made.check()
+    check_settings(
+        made,
+    )
     trained = train(made, split, folder=tmp_path)
     steps, values = zip(*numbers_for_tensorboard(tmp_path, "SN"), strict=True)
     assert list(steps) == [row["step"] for row in trained.tracked]
@@ -243,7 +249,7 @@ def test_tensorboard_forgets_what_a_stopped_run_wrote_too_far(tmp_path):
 def test_without_tensorboard_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SettingError, match=r"pip install '\.\[tensorboard\]' in a cl"):
-        recipe(track="spectrum:tensorboard=true").check()
+        check_settings(recipe(track="spectrum:tensorboard=true"))
 
 
 def test_the_command_keeps_files_and_a_picture_beside_the_checkpoint(

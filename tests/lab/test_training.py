@@ -21,10 +21,12 @@ from steppe_lab import datasets
 from steppe_lab.datasets import TensorSamples
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints, states
+from steppe_lab.training.build import build_lr_schedule, build_model
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import TrainingFailedError, train
-from steppe_lab.training.readiness import check_ready
-from steppe_lab.training.recipe import Recipe, read_optimizer
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.readiness import check_ready, check_settings
+from steppe_lab.training.recipe import Recipe
 
 
 def recipe(optimizer: str = "sam:rho=0.1", **more: object) -> Recipe:
@@ -104,7 +106,7 @@ def test_defaults_speak_where_the_text_is_silent():
 def test_a_recipe_refuses_what_has_no_meaning(change, message):
     mistakes = (SettingError, UnknownNameError, ValidationError)
     with pytest.raises(mistakes, match=message):
-        recipe(**change).check()
+        check_settings(recipe(**change))
 
 
 def test_training_follows_from_the_recipe_alone(digits):
@@ -171,7 +173,7 @@ def test_training_that_diverges_stops_with_a_reason(digits):
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
 def test_learning_rates_start_at_the_base_and_follow_the_name(schedule):
     made = recipe(lr_schedule=schedule, epochs=8, batch_size=10)
-    rate = made.make_lr_schedule(100)
+    rate = build_lr_schedule(made, 100)
     seen = [rate(t) for t in (0, 39, 40, 60, 79)]
     expected = {
         "constant": [0.05] * 5,
@@ -181,13 +183,13 @@ def test_learning_rates_start_at_the_base_and_follow_the_name(schedule):
         assert seen == pytest.approx(expected[schedule])
     assert seen[0] == 0.05
     warm = recipe(lr_schedule=schedule, warmup_epochs=1, batch_size=10)
-    assert warm.make_lr_schedule(100)(0) == pytest.approx(0.05 / 11)
+    assert build_lr_schedule(warm, 100)(0) == pytest.approx(0.05 / 11)
 
 
 def test_scores_weigh_samples_alike_and_leave_modes_alone(digits):
     made = recipe()
     split = made.selection.apply(digits)
-    model = made.make_model(split.in_shape, 10)
+    model = build_model(made, split.in_shape, 10)
     model[0].train(False)
     whole = evaluate(model, split.test, Classification(), batch_size=1000)
     parts = evaluate(model, split.test, Classification(), batch_size=7)
@@ -265,7 +267,7 @@ def test_a_checkpoint_of_a_newer_format_is_refused(saved, monkeypatch):
 
 def test_a_checkpoint_of_another_network_is_refused(saved):
     path, made, _ = saved
-    other = made.make_model((1, 8, 8), 7)
+    other = build_model(made, (1, 8, 8), 7)
     path.write_bytes(checkpoints.to_bytes(other, made, (1, 8, 8), 10, "f"))
     with pytest.raises(CheckpointError, match="does not make the network"):
         checkpoints.load(path)
@@ -386,10 +388,10 @@ def test_code_of_the_user_runs_under_fixed_seeds_and_leaves_them_alone(write_cod
     write_code("random_nets")
     made = recipe(model="random_nets:build")
     states = random.getstate(), _np_state(), torch.get_rng_state()
-    first, second = made.make_model((4,), 2), made.make_model((4,), 2)
+    first, second = build_model(made, (4,), 2), build_model(made, (4,), 2)
     assert same(first, second)
     assert not same(
-        first, recipe(model="random_nets:build", seed=1).make_model((4,), 2)
+        first, build_model(recipe(model="random_nets:build", seed=1), (4,), 2)
     )
     assert random.getstate() == states[0]
     assert _np_state() == states[1]
@@ -402,7 +404,7 @@ def test_other_code_is_another_recipe_and_refuses_the_old_checkpoint(
     file = write_code("nets_that_change")
     made = recipe(model="nets_that_change:build")
     path = tmp_path / "model.safetensors"
-    model = made.make_model((1, 8, 8), 10)
+    model = build_model(made, (1, 8, 8), 10)
     path.write_bytes(checkpoints.to_bytes(model, made, (1, 8, 8), 10, "f"))
     trusted = ("nets_that_change:build",)
     assert same(checkpoints.load(path, trust=trusted).model, model)

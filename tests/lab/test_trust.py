@@ -145,8 +145,8 @@ def test_modules_that_name_code_by_text_are_few():
     }
     assert users == {
         "steppe/__init__.py",  # public names of the library
-        "steppe/registry.py",  # asks
+        "steppe/registry/registry.py",  # asks
         "steppe_lab/cli/__init__.py",  # verbs
-        "steppe_lab/studies/worker.py",  # the work, which the caller names
+        "steppe_lab/execution/worker.py",  # the work, which the caller names
         "steppe_lab/training/tracking.py",  # TensorBoard
     }

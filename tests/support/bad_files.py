@@ -15,6 +15,7 @@ from torch import nn
 
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.training import checkpoints
+from steppe_lab.training.build import build_model
 from steppe_lab.training.recipe import Recipe
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb0043") + bytes(64)
@@ -27,7 +28,7 @@ def checkpoint() -> bytes:
     )
     split = load_split(recipe)
     classes = len(split.classes)
-    model = recipe.make_model(split.in_shape, classes)
+    model = build_model(recipe, split.in_shape, classes)
     return checkpoints.to_bytes(
         model, recipe, split.in_shape, classes, split.fingerprint
     )

@@ -5,7 +5,9 @@ from torch.func import functional_call
 
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.training import checkpoints
-from steppe_lab.training.recipe import Recipe, read_optimizer
+from steppe_lab.training.build import build_model
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.recipe import Recipe
 
 SAMPLES = 60
 
@@ -22,7 +24,7 @@ def saved(path, made=None):
     """A checkpoint with initial weights; gives its path."""
     made = recipe() if made is None else made
     split = load_split(made)
-    model = made.make_model(split.in_shape, len(split.classes))
+    model = build_model(made, split.in_shape, len(split.classes))
     contents = checkpoints.to_bytes(
         model, made, split.in_shape, len(split.classes), split.fingerprint
     )

@@ -23,6 +23,7 @@ from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recip
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
+from steppe_lab.training.build import build_model
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.foreign import load_into, weights
 from steppe_lab.training.readiness import check_ready, check_same_data
@@ -182,7 +183,7 @@ def _open_foreign(
     recipe = Recipe(data=belongs.data, model=belongs.model, base="sgd", **named)
     split = load_split(recipe)
     classes = len(split.classes)
-    model = recipe.make_model(split.in_shape, classes)
+    model = build_model(recipe, split.in_shape, classes)
     load_into(model, state, path)
     return checkpoints.Checkpoint(
         model, recipe, split.in_shape, classes, split.fingerprint, {}

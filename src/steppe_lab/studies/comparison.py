@@ -28,8 +28,9 @@ from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.progress import Progress, Watch
 from steppe_lab.tasks import Metric, stored_headline
 from steppe_lab.tasks.abstract import ERROR
+from steppe_lab.training.build import build_model
 from steppe_lab.training.checkpoints import reason_of
-from steppe_lab.training.readiness import check_ready, check_same_data
+from steppe_lab.training.readiness import check_ready, check_same_data, check_settings
 from steppe_lab.training.recipe import Recipe
 
 _STUDIES = "studies"  # folder of the settings of comparisons
@@ -160,13 +161,13 @@ class Study:
         present = None
         if self.left:
             for each in self._recipes.values():
-                each.check()
+                check_settings(each)
             split = check_ready(recipe)
             present = split.fingerprint
             for each in self._recipes.values():
                 if each.seed == recipe.seed:
-                    model = each.make_model(split.in_shape, len(split.classes))
-                    each.check(len(split.train), model)
+                    model = build_model(each, split.in_shape, len(split.classes))
+                    check_settings(each, len(split.train), model)
         elif recipe.reads_files:
             present = load_split(recipe).fingerprint
         self._check_data(present)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from steppe.errors import CheckpointError, SettingError, SteppeError, TrustError
 from steppe.registry.registry import reading
+from steppe_lab.training.build import build_model
 from steppe_lab.training.foreign import complaint
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
@@ -125,7 +126,7 @@ def load(
     try:
         with reading(path, trust):
             recipe = Recipe.model_validate(settings)
-            model = recipe.make_model(about.in_shape, about.classes)
+            model = build_model(recipe, about.in_shape, about.classes)
         model.load_state_dict(tensors)
     except TrustError as error:
         raise CheckpointError(str(error)) from None

@@ -22,6 +22,13 @@ from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
 from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.build import (
+    build_average,
+    build_lr_schedule,
+    build_model,
+    build_optimizer,
+    fit_statistics,
+)
 from steppe_lab.training.evaluation import AVERAGED, evaluate
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.states import opened, sealed
@@ -133,13 +140,13 @@ class _State:
 
     @classmethod
     def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> _State:
-        model = recipe.make_model(split.in_shape, len(split.classes))
+        model = build_model(recipe, split.in_shape, len(split.classes))
         samples = len(split.train)
-        optimizer = recipe.make_optimizer(model, samples)
-        average = recipe.make_average(model)
+        optimizer = build_optimizer(recipe, model, samples)
+        average = build_average(recipe, model)
         if average is not None:
             average.attach(optimizer)
-        schedule = recipe.make_lr_schedule(samples)
+        schedule = build_lr_schedule(recipe, samples)
         steps = -(-samples // recipe.batch_size)
         following = None
         if recipe.track is not None:
@@ -224,7 +231,7 @@ class _State:
         self.average.detach()
         if self.average.count:
             self.average.copy_to(self.model)
-            self.recipe.fit_statistics(self.model, split.train)
+            fit_statistics(self.recipe, self.model, split.train)
 
 
 def _train_epoch(state: _State, split: Split) -> dict[str, float]:
@@ -294,7 +301,7 @@ def _scores(state: _State, split: Split) -> dict[str, float]:
     if not average.count:
         return found
     with average.applied():
-        recipe.fit_statistics(model, split.train)
+        fit_statistics(recipe, model, split.train)
         averaged = _on_both(state, split)
     return found | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
 

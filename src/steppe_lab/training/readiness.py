@@ -13,7 +13,48 @@ from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.samples import on_device
 from steppe_lab.datasets.split import Split
 from steppe_lab.tasks import TASKS, AbstractTask
-from steppe_lab.training.recipe import BUILD, Recipe
+from steppe_lab.training.build import (
+    BUILD,
+    build_average,
+    build_model,
+    build_optimizer,
+)
+from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.tracking import check_tracker
+
+_MANY = 10**9  # samples, more than any data has
+
+
+def check_settings(
+    recipe: Recipe, samples: int | None = None, model: nn.Module | None = None
+) -> None:
+    """Make optimizer and average, so that a bad setting shows before any work.
+
+    Not done when a recipe is read: torch takes a second for its first optimizer.
+
+    Args:
+        recipe: settings of the training.
+        samples: that will be trained on; None where that is not known yet.
+        model: that will be trained; None for a dummy.
+
+    Raises:
+        SettingError: a setting out of its range, or one that the model refuses.
+    """
+    if model is None:
+        layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
+        model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
+    build_optimizer(recipe, model, samples or _MANY)
+    if recipe.track is not None:
+        check_tracker(recipe.track)
+    average = build_average(recipe, model)
+    if average is None or average.count or samples is None:
+        return
+    steps = recipe.epochs * recipe.steps_per_epoch(samples)
+    if not any(map(average.wants, range(1, steps + 1))):
+        raise SettingError(
+            f"{recipe.average} takes in none of the {steps} steps of this training; "
+            "let it begin earlier, or train for longer."
+        )
 
 
 def check_ready(recipe: Recipe) -> Split:
@@ -24,12 +65,12 @@ def check_ready(recipe: Recipe) -> Split:
         SettingError: a setting of the model, samples that the data does not have, or
             a network that is none or cannot be trained on them.
     """
-    recipe.check()
+    check_settings(recipe)
     split = load_split(recipe)
     classes = len(split.classes)
     task: AbstractTask = TASKS.build(split.task)
     rows = min(2, len(split.train))
-    model = recipe.make_model(split.in_shape, classes)
+    model = build_model(recipe, split.in_shape, classes)
     name = f"model {recipe.model.name}"
     if not any(True for _ in model.parameters()):
         raise SettingError(f"{name} has no parameters to train; {BUILD}.")
@@ -48,7 +89,7 @@ def check_ready(recipe: Recipe) -> Split:
     if wrong:
         raise SettingError(f"{name} {wrong}; {BUILD}.")
     _check_last_batch(recipe, model, len(split.train))
-    recipe.check(len(split.train), model)
+    check_settings(recipe, len(split.train), model)
     return split
 
 

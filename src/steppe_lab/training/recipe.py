@@ -6,27 +6,21 @@ due and are checked and completed, so that a stored recipe says every setting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
-from torch.optim import Optimizer
 
-from steppe.averaging import AVERAGES, AbstractAverage, reestimate
-from steppe.errors import SettingError, SteppeError
+from steppe.averaging import AVERAGES
+from steppe.errors import SettingError
 from steppe.optimizers import OPTIMIZERS
-from steppe.registry.registry import Choice, Registry, is_code, one_line, unknown_name
-from steppe.schedules import Cosine, MultiStep, StepSchedule
-from steppe_lab.datasets import DATASETS, AbstractSamples, Selection
-from steppe_lab.datasets.samples import on_device
-from steppe_lab.datasets.seeding import seeded
+from steppe.registry.registry import Choice, Registry, is_code, one_line
+from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
-from steppe_lab.models.model_registry import check_fits
-from steppe_lab.training.bases import BASES, Together
-from steppe_lab.training.settings import SEEDS, PlainSettings, parted
-from steppe_lab.training.tracking import TRACKERS, check_tracker, is_led, read_led
+from steppe_lab.training.bases import BASES
+from steppe_lab.training.settings import SEEDS, PlainSettings
+from steppe_lab.training.tracking import TRACKERS
 
 CHOICES: dict[str, Registry[Any]] = {
     "data": DATASETS,
@@ -36,9 +30,6 @@ CHOICES: dict[str, Registry[Any]] = {
     "average": AVERAGES,
     "track": TRACKERS,
 }
-BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
-WRAP = "an optimizer is made by a class or function of (base, *, model, settings...)"
-_MANY = 10**9  # samples, more than any data has
 
 
 class Recipe(PlainSettings):
@@ -115,34 +106,6 @@ class Recipe(PlainSettings):
         object.__setattr__(self, "code", code_of(names, self.code))
         return self
 
-    def check(self, samples: int | None = None, model: nn.Module | None = None) -> None:
-        """Make optimizer and average, so that a bad setting shows before any work.
-
-        Not done when a recipe is made: torch takes a second for its first optimizer.
-
-        Args:
-            samples: that will be trained on; None where that is not known yet.
-            model: that will be trained; None for a dummy.
-
-        Raises:
-            SettingError: a setting out of its range, or one that the model refuses.
-        """
-        if model is None:
-            layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
-            model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
-        self.make_optimizer(model, samples or _MANY)
-        if self.track is not None:
-            check_tracker(self.track)
-        average = self.make_average(model)
-        if average is None or average.count or samples is None:
-            return
-        steps = self.epochs * self._steps_per_epoch(samples)
-        if not any(map(average.wants, range(1, steps + 1))):
-            raise SettingError(
-                f"{self.average} takes in none of the {steps} steps of this training; "
-                "let it begin earlier, or train for longer."
-            )
-
     @property
     def label(self) -> str:
         """Name of the optimizer, as in tables."""
@@ -163,106 +126,8 @@ class Recipe(PlainSettings):
         """Whether the data can be other data next time."""
         return DATASETS[self.data.name].spec.needs_files
 
-    def make_model(self, in_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """A network with the initial weights that the seed gives."""
-        check_fits(self.model, in_shape, classes)
-        with seeded(self.seed):
-            try:
-                model = MODELS.build(self.model, in_shape, classes)
-            except (Exception, SystemExit) as error:
-                if isinstance(error, SteppeError) or not is_code(self.model.name):
-                    raise
-                raise SettingError(
-                    f"model {self.model.name} failed ({one_line(error)}); {BUILD}."
-                ) from error
-        if not isinstance(model, nn.Module):
-            raise SettingError(
-                f"model {self.model.name} must give an nn.Module, got "
-                f"{type(model).__name__}; {BUILD}."
-            )
-        return model.to(self.device)
-
-    def make_optimizer(self, model: nn.Module, samples: int) -> Optimizer:
-        """The optimizer over all parameters of a model, for a number of samples.
-
-        Schedules and gates that do not say otherwise are as long as the training, and
-        take the base's learning rate for the highest.
-        """
-        try:
-            base: Optimizer | list[Optimizer] = BASES.build(
-                self.base, model.parameters()
-            )
-        except (ValueError, TypeError) as error:
-            reason = str(error).rstrip(".")
-            raise SettingError(f"{self.base.name}: {reason}.") from None
-        if self.optimizer is None:
-            return Together(base) if isinstance(base, list) else base
-        spec = OPTIMIZERS[self.optimizer.name].spec
-        bare = any(
-            limit.equals == "base" and not limit.settings for limit in spec.limits
-        )
-        if bare and not (self.track and is_led(self.optimizer.name)):
-            raise SettingError(
-                f"{self.optimizer.name} is its base until it is given what no text can "
-                "say; use it in a loop of your own, see its class in steppe."
-            )
-        seed = {"seed": self.seed} if spec.random else {}
-        known = {
-            "steps": self.epochs * self._steps_per_epoch(samples),
-            "max_lr": self.base.settings["lr"],
-            "seed": self.seed,
-        }
-        try:
-            made: Optimizer = OPTIMIZERS.build(
-                self.optimizer, base, known=known, model=model, **seed
-            )
-        except (Exception, SystemExit) as error:
-            if isinstance(error, SteppeError) or not is_code(self.optimizer.name):
-                raise
-            raise SettingError(
-                f"optimizer {self.optimizer.name} failed ({one_line(error)}); {WRAP}."
-            ) from error
-        return made
-
-    def make_average(self, model: nn.Module) -> AbstractAverage | None:
-        """The average over the weights of a model, to be attached to its optimizer."""
-        if self.average is None:
-            return None
-        made = AVERAGES.build(self.average, model)
-        if not isinstance(made, AbstractAverage):
-            raise SettingError(
-                f"average {self.average.name} must be a class made from "
-                f"steppe.averaging.AbstractAverage, got {type(made).__name__}."
-            )
-        return made
-
-    def fit_statistics(self, model: nn.Module, samples: AbstractSamples) -> None:
-        """Make running statistics fit a model that holds the average.
-
-        Nothing happens where the average says that it needs none, or averages them.
-
-        Args:
-            model: at the averaged weights.
-            samples: all training samples.
-        """
-        if self.average is None or not AVERAGES[self.average.name].spec.reestimate:
-            return
-        if self.average.settings.get("buffers") != "average":
-            batches = samples.batches(self.batch_size)
-            reestimate(model, (on_device(each, self.device)[0] for each in batches))
-
-    def make_lr_schedule(self, samples: int) -> StepSchedule:
-        """The learning rate as a function of the step, for a number of samples."""
-        lr = float(self.base.settings["lr"])
-        per_epoch = self._steps_per_epoch(samples)
-        steps = self.epochs * per_epoch
-        warmup = min(round(self.warmup_epochs * per_epoch), steps)
-        if self.lr_schedule == "cosine":
-            return Cosine(lr, 0.0, steps, warmup)
-        drops = (steps // 2, 3 * steps // 4) if self.lr_schedule == "step" else ()
-        return MultiStep(lr, drops, warmup=warmup)
-
-    def _steps_per_epoch(self, samples: int) -> int:
+    def steps_per_epoch(self, samples: int) -> int:
+        """Steps that take in every training sample once."""
         return -(-samples // self.batch_size)
 
 
@@ -306,38 +171,3 @@ def check_device(device: str) -> None:
             f"device must be one that torch can use, got '{device}' "
             f"({one_line(error)})."
         ) from None
-
-
-def read_optimizer(
-    text: str, base: str, defaults: Sequence[str] = (), track: str = ""
-) -> dict[str, Choice | None]:
-    """`optimizer`, `base`, `average` and `track` of a recipe for the text of a method.
-
-    Args:
-        text: "sam:rho=0.1" wraps `base`; "sgd" and "sgd:lr=0.05" are a base alone,
-            with what `base` says of that optimizer where the text is silent. Either
-            may be followed by an average, as in "sam:rho=0.1+ema:decay=0.99".
-        base: the base of wrapping methods.
-        defaults: settings of methods where the text is silent, as "sam:rho=0.1".
-        track: what is followed along training, as "spectrum:k=5"; "" for nothing,
-            unless the method needs it: "nsgd:k=5" follows 5 directions.
-    """
-    text, *averages = parted(text)
-    if len(averages) > 1:
-        raise SettingError(
-            f"there can be one average of the weights, got {' and '.join(averages)}; "
-            "leave one of them out."
-        )
-    average = AVERAGES.parse(averages[0]) if averages else None
-    name = text.partition(":")[0]
-    chosen = BASES.parse(base)
-    known = [OPTIMIZERS.parse(default) for default in defaults]
-    followed = TRACKERS.parse(track) if track else None
-    beside = {"average": average, "track": followed}
-    if name in BASES:
-        return {"optimizer": None, "base": BASES.parse(text, [chosen]), **beside}
-    if name not in OPTIMIZERS and ":" not in text:
-        raise unknown_name("optimizer", name, [*BASES.names(), *OPTIMIZERS.names()])
-    if name in OPTIMIZERS and is_led(name):
-        text, beside["track"] = read_led(text, track)
-    return {"optimizer": OPTIMIZERS.parse(text, known), "base": chosen, **beside}

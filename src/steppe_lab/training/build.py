@@ -1,0 +1,123 @@
+"""Objects that a recipe names: model, optimizer, average, learning rate schedule."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import Optimizer
+
+from steppe.averaging import AVERAGES, AbstractAverage, reestimate
+from steppe.errors import SettingError, SteppeError
+from steppe.optimizers import OPTIMIZERS
+from steppe.registry.registry import is_code, one_line
+from steppe.schedules import Cosine, MultiStep, StepSchedule
+from steppe_lab.datasets.samples import AbstractSamples, on_device
+from steppe_lab.datasets.seeding import seeded
+from steppe_lab.models import MODELS
+from steppe_lab.models.model_registry import check_fits
+from steppe_lab.training.bases import BASES, Together
+from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.tracking import is_led
+
+BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
+WRAP = "an optimizer is made by a class or function of (base, *, model, settings...)"
+
+
+def build_model(recipe: Recipe, in_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A network with the initial weights that the seed gives."""
+    check_fits(recipe.model, in_shape, classes)
+    with seeded(recipe.seed):
+        try:
+            model = MODELS.build(recipe.model, in_shape, classes)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SteppeError) or not is_code(recipe.model.name):
+                raise
+            raise SettingError(
+                f"model {recipe.model.name} failed ({one_line(error)}); {BUILD}."
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise SettingError(
+            f"model {recipe.model.name} must give an nn.Module, got "
+            f"{type(model).__name__}; {BUILD}."
+        )
+    return model.to(recipe.device)
+
+
+def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer:
+    """The optimizer over all parameters of a model, for a number of samples.
+
+    Schedules and gates that do not say otherwise are as long as the training, and
+    take the base's learning rate for the highest.
+    """
+    try:
+        base: Optimizer | list[Optimizer] = BASES.build(recipe.base, model.parameters())
+    except (ValueError, TypeError) as error:
+        reason = str(error).rstrip(".")
+        raise SettingError(f"{recipe.base.name}: {reason}.") from None
+    if recipe.optimizer is None:
+        return Together(base) if isinstance(base, list) else base
+    spec = OPTIMIZERS[recipe.optimizer.name].spec
+    bare = any(limit.equals == "base" and not limit.settings for limit in spec.limits)
+    if bare and not (recipe.track and is_led(recipe.optimizer.name)):
+        raise SettingError(
+            f"{recipe.optimizer.name} is its base until it is given what no text can "
+            "say; use it in a loop of your own, see its class in steppe."
+        )
+    seed = {"seed": recipe.seed} if spec.random else {}
+    known = {
+        "steps": recipe.epochs * recipe.steps_per_epoch(samples),
+        "max_lr": recipe.base.settings["lr"],
+        "seed": recipe.seed,
+    }
+    try:
+        made: Optimizer = OPTIMIZERS.build(
+            recipe.optimizer, base, known=known, model=model, **seed
+        )
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SteppeError) or not is_code(recipe.optimizer.name):
+            raise
+        raise SettingError(
+            f"optimizer {recipe.optimizer.name} failed ({one_line(error)}); {WRAP}."
+        ) from error
+    return made
+
+
+def build_average(recipe: Recipe, model: nn.Module) -> AbstractAverage | None:
+    """The average over the weights of a model, to be attached to its optimizer."""
+    if recipe.average is None:
+        return None
+    made = AVERAGES.build(recipe.average, model)
+    if not isinstance(made, AbstractAverage):
+        raise SettingError(
+            f"average {recipe.average.name} must be a class made from "
+            f"steppe.averaging.AbstractAverage, got {type(made).__name__}."
+        )
+    return made
+
+
+def fit_statistics(recipe: Recipe, model: nn.Module, samples: AbstractSamples) -> None:
+    """Make running statistics fit a model that holds the average.
+
+    Nothing happens where the average says that it needs none, or averages them.
+
+    Args:
+        recipe: says which average.
+        model: at the averaged weights.
+        samples: all training samples.
+    """
+    if recipe.average is None or not AVERAGES[recipe.average.name].spec.reestimate:
+        return
+    if recipe.average.settings.get("buffers") != "average":
+        batches = samples.batches(recipe.batch_size)
+        reestimate(model, (on_device(each, recipe.device)[0] for each in batches))
+
+
+def build_lr_schedule(recipe: Recipe, samples: int) -> StepSchedule:
+    """The learning rate as a function of the step, for a number of samples."""
+    lr = float(recipe.base.settings["lr"])
+    per_epoch = recipe.steps_per_epoch(samples)
+    steps = recipe.epochs * per_epoch
+    warmup = min(round(recipe.warmup_epochs * per_epoch), steps)
+    if recipe.lr_schedule == "cosine":
+        return Cosine(lr, 0.0, steps, warmup)
+    drops = (steps // 2, 3 * steps // 4) if recipe.lr_schedule == "step" else ()
+    return MultiStep(lr, drops, warmup=warmup)

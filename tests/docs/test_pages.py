@@ -28,7 +28,7 @@ RUN_ELSEWHERE = {  # pages whose code another test runs
     "README.md": "tests/docs/test_pages.py",
     "your-own-code.md": "tests/docs/test_pages.py",
     "moving-here.md": "tests/contracts/test_compat.py",
-    "integrations.md": "tests/integrations/harness.py",
+    "integrations.md": "tests/support/integrations/harness.py",
 }
 
 

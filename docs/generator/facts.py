@@ -75,7 +75,7 @@ def settings(registry: Registry[Any], entry: Entry[Any]) -> list[tuple[str, str,
     return [_row(p) for name, p in found.items() if name not in common]
 
 
-def policies(entry: Entry[Any]) -> list[tuple[str, str, str]]:
+def optimizer_options(entry: Entry[Any]) -> list[tuple[str, str, str]]:
     """The same for the settings that every optimizer has."""
     found = entry.settings()
     return [

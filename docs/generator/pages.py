@@ -19,7 +19,7 @@ from docs.generator.facts import (
     command,
     facts,
     memory,
-    policies,
+    optimizer_options,
     settings,
     signature,
 )
@@ -35,7 +35,7 @@ from steppe.stepping.options import OptimizerOptions, RandomOptions
 from steppe_lab.training.bases import BASES
 
 FOLDER = Path(__file__).resolve().parents[1] / "methods"
-POLICIES = "every-optimizer.md"
+OPTIONS = "every-optimizer.md"
 CHOICE = FOLDER.parent / "which-optimizer.md"
 COSTS = re.compile(r"(?<=<!-- costs -->\n).*?(?=<!-- /costs -->)", re.S)
 
@@ -107,9 +107,9 @@ def pages() -> dict[str, str]:
         for method in group
         if method.page
     }
-    found[POLICIES] = jinja.get_template("policies.md.j2").render(
+    found[OPTIONS] = jinja.get_template("options.md.j2").render(
         texts=[text_of(each, _links("")) for each in (OptimizerOptions, RandomOptions)],
-        settings=policies(OPTIMIZERS["sam"]),
+        settings=optimizer_options(OPTIMIZERS["sam"]),
     )
     found["README.md"] = jinja.get_template("index.md.j2").render(kinds=methods)
     return {name: text.rstrip("\n") + "\n" for name, text in found.items()}
@@ -179,9 +179,9 @@ def _notes(made: Any, links: Mapping[str, str]) -> str:
 def _links(up: str) -> dict[str, str]:
     """Pages of the names that docstrings have in backticks."""
     found = {
-        "steppe.stepping.options": up + POLICIES,
-        "steppe.stepping.options.Policies": up + POLICIES,
-        "steppe.stepping.options.RandomPolicies": up + POLICIES,
+        "steppe.stepping.options": up + OPTIONS,
+        "steppe.stepping.options.OptimizerOptions": up + OPTIONS,
+        "steppe.stepping.options.RandomOptions": up + OPTIONS,
     }
     for kind in KINDS:
         found[kind.home] = f"{up}README.md#{kind.folder}"

@@ -121,7 +121,7 @@ class Cosine:
 @SCHEDULES.add("cosine_increase", source="Bisla et al., 2022, arXiv:2201.08025")
 @dataclass(frozen=True)
 class CosineIncrease:
-    """From `start` up to `factor * start` along half a cosine: LPF-SGD's radius policy.
+    """From `start` up to `factor * start` along half a cosine: the radius of LPF-SGD.
 
     Source: Bisla et al., 2022, arXiv:2201.08025, as in the published training script
     (the end value is `factor * start`).

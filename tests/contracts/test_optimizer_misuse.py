@@ -186,9 +186,9 @@ def test_all_keeps_the_statistics_of_every_pass_and_first_needs_the_model(entry)
     assert model[1].num_batches_tracked == passes
     with pytest.raises(SettingError, match="pass model=model"):
         make(entry, loops.base_for(entry, model), batch_norm="first")
-    for policy in ({"batch_norm": "last"}, {"rng": "same"}):
+    for option in ({"batch_norm": "last"}, {"rng": "same"}):
         with pytest.raises(SettingError, match="must be"):
-            make(entry, loops.base_for(entry, model), model=model, **policy)
+            make(entry, loops.base_for(entry, model), model=model, **option)
 
 
 @EVERY
@@ -511,7 +511,7 @@ def test_an_optimizer_that_is_dropped_frees_its_copies_at_once():
     try:
         opt = steppe.SAM(loops.momentum(model))
         loop_step(opt, model, *one_batch())
-        backup = weakref.ref(next(iter(opt._weights._backup.values())))
+        backup = weakref.ref(next(iter(opt._context._backup.values())))
         del opt
         assert backup() is None
     finally:
@@ -918,12 +918,12 @@ def test_the_module_inside_a_parallel_one_is_refused_as_the_model(parallel):
     with pytest.raises(SettingError, match=r"give model= the DistributedDataParallel"):
         steppe.SAM(loops.momentum(inner), model=inner)
     joint = steppe.SAM(loops.momentum(inner), model=inner, sync="global")
-    assert not joint._processes.local
+    assert not joint._gradient_sync.local
 
 
 def test_a_model_that_nobody_wraps_is_taken_in_a_group_of_processes(parallel):
     alone = make_model()
-    assert not steppe.SAM(loops.momentum(alone), model=alone)._processes.local
+    assert not steppe.SAM(loops.momentum(alone), model=alone)._gradient_sync.local
 
 
 def test_a_compiled_parallel_model_is_known_as_the_parallel_one(parallel):

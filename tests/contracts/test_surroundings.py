@@ -74,19 +74,19 @@ ROWS = [
     ),
     Row(
         name="a scaler inside of autocast around the step",
-        run=Plain(around_step=bfloat16, scaler=SCALER, policies=scaled).run,
+        run=Plain(around_step=bfloat16, scaler=SCALER, options=scaled).run,
         forms=("loop", "two_calls"),
         **MIXED,
     ),
     Row(
         name="a scaler",
-        run=Plain(scaler=SCALER, policies=scaled).run,
+        run=Plain(scaler=SCALER, options=scaled).run,
         forms=("loop", "two_calls"),
         refused=TWO_CALLS,
     ),
     Row(
         name="a scaler and clipping",
-        run=Plain(scaler=SCALER, policies=scaled, clip=0.05).run,
+        run=Plain(scaler=SCALER, options=scaled, clip=0.05).run,
         forms=("loop", "two_calls"),
         refused=TWO_CALLS,
         expected={"clip": 0.05},

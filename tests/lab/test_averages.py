@@ -380,7 +380,7 @@ def test_every_optimizer_trains_and_says_what_it_costs(digits, name):
         "asam:style=samsung",
     ],
 )
-def test_gates_geometries_and_policies_are_settings_that_change_the_training(
+def test_gates_geometries_and_options_are_settings_that_change_the_training(
     digits, text
 ):
     name = text.partition(":")[0]

@@ -195,20 +195,20 @@ class Method:
         return self.direction.__name__
 
 
-def make_sam(net: nn.Module, /, **policies: Any) -> Any:
-    return steppe.SAM(base(net), rho=RHO, **policies)
+def make_sam(net: nn.Module, /, **options: Any) -> Any:
+    return steppe.SAM(base(net), rho=RHO, **options)
 
 
-def make_gsam(net: nn.Module, /, **policies: Any) -> Any:
-    return steppe.GSAM(base(net), rho=RHO, alpha=ALPHA, **policies)
+def make_gsam(net: nn.Module, /, **options: Any) -> Any:
+    return steppe.GSAM(base(net), rho=RHO, alpha=ALPHA, **options)
 
 
-def make_lpf_sgd(net: nn.Module, /, **policies: Any) -> Any:
-    return steppe.LPFSGD(base(net), gamma=GAMMA, micro_batches=DRAWS, **policies)
+def make_lpf_sgd(net: nn.Module, /, **options: Any) -> Any:
+    return steppe.LPFSGD(base(net), gamma=GAMMA, micro_batches=DRAWS, **options)
 
 
-def make_entropy_sgd(net: nn.Module, /, **policies: Any) -> Any:
-    return steppe.EntropySGD(base(net), inner_steps=DRAWS, **WALK, **policies)
+def make_entropy_sgd(net: nn.Module, /, **options: Any) -> Any:
+    return steppe.EntropySGD(base(net), inner_steps=DRAWS, **WALK, **options)
 
 
 METHODS = {
@@ -240,7 +240,7 @@ class Plain:
         scaler: scales the loss.
         clip: largest length of the final gradient.
         rank: of one of two processes, which has one half of every batch.
-        policies: of the optimizer, given the network and what the loop calls.
+        options: of the optimizer, given the network and what the loop calls.
         around_first: entered around the first of two backward passes, given what the
             loop calls.
         attach: does something to the network and the optimizer before the loop.
@@ -256,7 +256,7 @@ class Plain:
     scaler: torch.amp.GradScaler | None = None
     clip: float | None = None
     rank: int | None = None
-    policies: Callable[[nn.Module, nn.Module], dict[str, Any]] = lambda net, called: {}
+    options: Callable[[nn.Module, nn.Module], dict[str, Any]] = lambda net, called: {}
     around_first: Callable[[nn.Module], Any] = lambda called: nullcontext()
     attach: Callable[[nn.Module, Any], None] = lambda net, opt: None
 
@@ -264,7 +264,7 @@ class Plain:
         """Train; gives the network."""
         net = self.net()
         called = self.wrap(net)
-        opt = method.make(net, **self.policies(net, called))
+        opt = method.make(net, **self.options(net, called))
         opt = MADE.get(form, lambda opt, *_: opt)(opt, net, called)
         self.attach(net, opt)
         with self.around_loop():
@@ -356,7 +356,7 @@ def of_two_processes(rank: int, name: str) -> Tensors:
     sync, form, method = name.split("/")
     row = Plain(
         wrap=DistributedDataParallel,
-        policies=lambda net, called: {"model": called, "sync": sync},
+        options=lambda net, called: {"model": called, "sync": sync},
         around_first=DistributedDataParallel.no_sync
         if sync == "local"
         else nullcontext,

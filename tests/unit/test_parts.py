@@ -71,10 +71,10 @@ def hut(
     height: float | Schedule = 2.0,
     gate: Door | None = None,
     back: Door = Wooden(2.0),
-    **policies: Unpack[OptimizerOptions],
+    **options: Unpack[OptimizerOptions],
 ) -> dict[str, Any]:
     """A hut."""
-    return {"height": height, "gate": gate, "back": back, **policies}
+    return {"height": height, "gate": gate, "back": back, **options}
 
 
 @pytest.fixture(autouse=True)

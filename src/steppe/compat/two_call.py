@@ -278,7 +278,7 @@ def _check_two_calls(optimizer: AbstractOptimizer) -> None:
             f"{name} takes its first gradient at perturbed weights, so backward() "
             "cannot come before first_step(); use its passes() loop."
         )
-    if optimizer._policy.rng == "replay":
+    if optimizer._options.rng == "replay":
         raise SettingError(
             "rng='replay' has to see the first pass begin, which is over when "
             "first_step() is called; use the passes() loop, or rng='fresh'."

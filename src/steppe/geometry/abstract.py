@@ -33,7 +33,7 @@ class Geometry(ABC):
     @abstractmethod
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],
@@ -43,7 +43,7 @@ class Geometry(ABC):
         A zero gradient gives zero; on a CPU, so does one that is not finite.
 
         Args:
-            weights: where settings, states of the base and names come from.
+            step: the running one; settings, states of the base and names.
             params: P parameters.
             grads: P gradients of theirs; destroyed.
             rho: P radii.

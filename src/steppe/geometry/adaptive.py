@@ -62,18 +62,18 @@ class Adaptive(Geometry):
 
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],
     ) -> tuple[list[Tensor], Tensor]:
-        chosen = [i for i, p in enumerate(params) if self._scales(weights, p)]
+        chosen = [i for i, p in enumerate(params) if self._scales(step, p)]
         scaled = [grads[i] for i in chosen]
         factors = (
             list(torch._foreach_abs([params[i] for i in chosen])) if chosen else []
         )
         if factors and self.style in ("matrices", "samsung"):
-            eta = weights.setting("eta", params)
+            eta = step.setting("eta", params)
             torch._foreach_add_(factors, [eta[i] for i in chosen])
         if self.p == "inf":
             norm = joint_norm(grads)
@@ -89,11 +89,11 @@ class Adaptive(Geometry):
             torch._foreach_mul_(scaled, factors)
         return scaled_(grads, rho, norm), norm
 
-    def _scales(self, weights: StepContext, param: Tensor) -> bool:
+    def _scales(self, step: StepContext, param: Tensor) -> bool:
         if self.style == "matrices":
             return param.dim() > 1
         if self.style == "samsung":
-            name = weights.name(param)
+            name = step.name(param)
             if not name:
                 raise UsageError(
                     "style='samsung' tells weights from biases by name; pass the "

@@ -28,7 +28,7 @@ class L2(Geometry):
 
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

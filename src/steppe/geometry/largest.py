@@ -25,7 +25,7 @@ class LargestEntry(Geometry):
 
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

@@ -56,7 +56,7 @@ class LayerWise(Geometry):
 
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

@@ -45,12 +45,12 @@ class Preconditioned(Geometry):
 
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],
     ) -> tuple[list[Tensor], Tensor]:
-        roots = self._roots(weights, params)
+        roots = self._roots(step, params)
         if not roots:
             norm = joint_norm(grads)
             return scaled_(grads, rho, norm), norm
@@ -62,12 +62,12 @@ class Preconditioned(Geometry):
         torch._foreach_div_(chosen, half)
         return scaled_(grads, rho, norm), norm
 
-    def _roots(self, weights: StepContext, params: list[Tensor]) -> dict[int, Tensor]:
+    def _roots(self, step: StepContext, params: list[Tensor]) -> dict[int, Tensor]:
         """Square roots of the second moments, by number of the parameter."""
-        moments = weights.base_state(self.moment, params)
+        moments = step.base_state(self.moment, params)
         # A base of several may have none, such as Muon.
         known = {i: moment for i, moment in enumerate(moments) if moment is not None}
-        if not known and params and weights.steps > 0:
+        if not known and params and step.number > 0:
             raise UsageError(
                 f"no base remembers a second moment '{self.moment}'; take a base such "
                 "as Adam, or name what it remembers with moment=."

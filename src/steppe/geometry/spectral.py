@@ -52,7 +52,7 @@ class Spectral(Geometry):
 
     def ascent_(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         rho: Sequence[float],

@@ -81,7 +81,7 @@ class ARWP(AbstractMixture):
             >= 0, or a schedule of it. 0 gives back `RWP`.
         beta: what remains of F from step to step, in [0, 1].
         batches: "halves" of the batch for the two gradients, or "whole".
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
 
@@ -97,7 +97,7 @@ class ARWP(AbstractMixture):
         eta: float | Schedule = 1.0,
         beta: float = 0.9,
         batches: Literal["halves", "whole"] = "halves",
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         check_range("beta", beta, low=0.0, high=1.0)
         super().__init__(
@@ -106,29 +106,29 @@ class ARWP(AbstractMixture):
             mix=mix,
             batches=batches,
             settings={"eta": eta},
-            **policies,
+            **options,
         )
         self.beta = beta
 
-    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Gaussian noise in units of the filters, divided by sqrt(1 + eta F)."""
-        noise = filter_noise(params, weights.setting("sigma", params), self.generator)
+        noise = filter_noise(params, step.setting("sigma", params), self.generator)
         if noise:
-            fisher = first_of_rows(weights.memory.get("fisher", params))
-            eta = weights.setting("eta", params)
+            fisher = first_of_rows(step.method_state.get("fisher", params))
+            eta = step.setting("eta", params)
             damping = torch._foreach_add(torch._foreach_mul(fisher, eta), 1.0)
             torch._foreach_sqrt_(damping)
             torch._foreach_div_(noise, damping)
         return noise
 
-    def learn(self, weights: StepContext) -> None:
+    def learn(self, step: StepContext) -> None:
         """Let F forget a little and add the squares of the present gradient."""
-        params, grads = weights.with_grad()
+        params, grads = step.with_grad()
         if not params:
             return
         sums = row_sums(grads)
-        fisher = first_of_rows(weights.memory.get("fisher", params))
+        fisher = first_of_rows(step.method_state.get("fisher", params))
         torch._foreach_add_(sums, torch._foreach_mul(fisher, self.beta))
         # Views in the shape of the parameters, each with one number per filter.
         views = [s.expand_as(p) for s, p in zip(sums, params, strict=True)]
-        weights.memory.put("fisher", params, views)
+        step.method_state.stage("fisher", params, views)

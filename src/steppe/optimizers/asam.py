@@ -47,7 +47,7 @@ class ASAM(AbstractAscent):
         style: which parameters are scaled and how: four forms, see
             `steppe.geometry.Adaptive`.
         p: "2", or "inf" for rho T sign(g).
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
 
@@ -59,13 +59,13 @@ class ASAM(AbstractAscent):
         eta: float | Schedule = 0.01,
         style: Literal["matrices", "samsung", "davda54", "bigvision"] = "matrices",
         p: Literal["2", "inf"] = "2",
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         geometry = Adaptive(eta=eta, style=style, p=p)
-        super().__init__(base, rho=rho, geometry=geometry, **policies)
+        super().__init__(base, rho=rho, geometry=geometry, **options)
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Climb in the units of the weights, evaluate there, come back."""
         yield FULL_BATCH
-        with self.uphill(weights):
+        with self.uphill(step):
             yield FINAL_GRADIENT

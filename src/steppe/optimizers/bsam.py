@@ -64,7 +64,7 @@ class BSAM(AbstractOptimizer):
         beta1: what remains of m from step to step, in [0, 1].
         beta2: what remains of s from step to step, in [0, 1].
         precision: s before the first step, > 0.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; with a `GradScaler`, pass it.
 
     Raises:
@@ -92,7 +92,7 @@ class BSAM(AbstractOptimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         precision: float = 1.0,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         check_range("samples", samples, low=1)
         check_range("beta1", beta1, low=0.0, high=1.0)
@@ -101,81 +101,77 @@ class BSAM(AbstractOptimizer):
         if precision == 0:
             raise SettingError("precision must be > 0, got 0.")
         own = {"rho": rho, "delta": delta, "damping": damping}
-        super().__init__(base, settings=own, **policies)
+        super().__init__(base, settings=own, **options)
         self.samples = samples
         self.beta1, self.beta2, self.precision = beta1, beta2, precision
         self._check_bases()
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Look at a draw of the posterior, climb, evaluate, and precondition."""
         self._check_bases()
-        params = weights.perturbed()
-        with weights.held(params) as here:
-            here.add(self._draw(weights, params))
+        params = step.perturbed()
+        with step.held(params) as here:
+            here.add(self._draw(step, params))
             yield FULL_BATCH
-        first = weights.gradients()
+        first = step.gradients()
         norm = joint_norm(list(first.values()))
-        weights.require_finite(norm)
+        step.require_finite(norm)
         params = [p for p in params if p in first]
-        with weights.held(params) as here:
+        with step.held(params) as here:
             if norm.device.type != "cpu" or norm.isfinite():  # no host sync elsewhere
-                here.add(self._ascent(weights, params, [first[p] for p in params]))
+                here.add(self._ascent(step, params, [first[p] for p in params]))
             yield FULL_BATCH
-        self._precondition(weights, first)
+        self._precondition(step, first)
 
-    def _precondition(
-        self, weights: StepContext, first: Mapping[Tensor, Tensor]
-    ) -> None:
+    def _precondition(self, step: StepContext, first: Mapping[Tensor, Tensor]) -> None:
         """Leave m / s in `p.grad`, and remember the new m and s."""
-        owners, noisy, uphill = aligned(weights, first)
-        precision = self._kept_precision(weights, owners)
-        renewed = self._renewed(weights, owners, _real(noisy), precision)
-        delta, uphill = weights.setting("delta", owners), _real(uphill)
+        owners, noisy, uphill = aligned(step, first)
+        precision = self._kept_precision(step, owners)
+        renewed = self._renewed(step, owners, _real(noisy), precision)
+        delta, uphill = step.setting("delta", owners), _real(uphill)
         torch._foreach_add_(uphill, torch._foreach_mul(_real(owners), delta))
         torch._foreach_mul_(uphill, 1 - self.beta1)
-        mean = _real(weights.memory.get("mean", owners))
+        mean = _real(step.method_state.get("mean", owners))
         mean = list(torch._foreach_mul(mean, self.beta1))
         torch._foreach_add_(mean, uphill)
         copy_(uphill, torch._foreach_div(mean, precision))
-        weights.memory.put("mean", owners, _as_given(mean, owners))
-        weights.memory.put("precision", owners, _as_given(renewed, owners))
+        step.method_state.stage("mean", owners, _as_given(mean, owners))
+        step.method_state.stage("precision", owners, _as_given(renewed, owners))
 
-    def _kept_precision(
-        self, weights: StepContext, params: list[Tensor]
-    ) -> list[Tensor]:
+    def _kept_precision(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """The precision of each parameter: its first value where none is remembered."""
-        kept = weights.memory.get("precision", params)
+        kept = step.method_state.get("precision", params)
         return [torch.where(s > 0, s, self.precision) for s in _real(kept)]
 
-    def _draw(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def _draw(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Noise with the variance 1 / (N s)."""
         noise = gaussian_noise(params, self.samples**-0.5, self.generator)
         if noise:
-            roots = torch._foreach_sqrt(self._kept_precision(weights, params))
+            roots = torch._foreach_sqrt(self._kept_precision(step, params))
             torch._foreach_div_(noise, roots)
         return noise
 
     def _ascent(
-        self, weights: StepContext, params: list[Tensor], grads: list[Tensor]
+        self, step: StepContext, params: list[Tensor], grads: list[Tensor]
     ) -> list[Tensor]:
         """The displacement rho g / s."""
         if not params:
             return []
-        deltas = torch._foreach_div(grads, self._kept_precision(weights, params))
-        torch._foreach_mul_(deltas, weights.setting("rho", params))
+        deltas = torch._foreach_div(grads, self._kept_precision(step, params))
+        torch._foreach_mul_(deltas, step.setting("rho", params))
         return list(deltas)
 
     def _renewed(
         self,
-        weights: StepContext,
+        step: StepContext,
         params: list[Tensor],
         grads: list[Tensor],
         precision: list[Tensor],
     ) -> list[Tensor]:
         """beta2 s + (1 - beta2) (sqrt(s) |g| + damping + delta)."""
         floors = zip(
-            weights.setting("damping", params),
-            weights.setting("delta", params),
+            step.setting("damping", params),
+            step.setting("delta", params),
             strict=True,
         )
         seen = torch._foreach_sqrt(precision)

@@ -59,7 +59,7 @@ class CRSAM(AbstractAscent):
         beta: weight of the slope, >= 0, or a schedule of it. With gamma = 0, 0 gives
             SAM.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
 
@@ -77,22 +77,22 @@ class CRSAM(AbstractAscent):
         gamma: float | Schedule = 0.1,
         beta: float | Schedule = 0.01,
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         own = {"gamma": gamma, "beta": beta}
-        super().__init__(base, rho=rho, geometry=geometry, settings=own, **policies)
+        super().__init__(base, rho=rho, geometry=geometry, settings=own, **options)
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Look here, uphill and as far downhill, then add up."""
         yield FULL_BATCH
-        first = weights.gradients()
-        with self.uphill(weights, along=first):
+        first = step.gradients()
+        with self.uphill(step, along=first):
             yield FULL_BATCH
-        second = weights.gradients()
-        with self.uphill(weights, along=first, share=-1.0):
+        second = step.gradients()
+        with self.uphill(step, along=first, share=-1.0):
             yield FULL_BATCH
-        params, clean, up, down = aligned(weights, first, second)
-        gamma, beta = (weights.setting(name, params) for name in ("gamma", "beta"))
+        params, clean, up, down = aligned(step, first, second)
+        gamma, beta = (step.setting(name, params) for name in ("gamma", "beta"))
         both = list(zip(gamma, beta, strict=True))
         torch._foreach_mul_(clean, [-2 * c for c in gamma])
         torch._foreach_mul_(up, [1 + c + b for c, b in both])

@@ -99,7 +99,7 @@ class EntropySGD(AbstractOptimizer):
             paper, or with w - mu.
         momentum_includes_coupling: whether the pull gamma (x - w) enters the inner
             momentum, or is added to it afterwards.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; with a `GradScaler`, pass it.
             Running statistics are those of all passes unless told otherwise.
     """
@@ -130,7 +130,7 @@ class EntropySGD(AbstractOptimizer):
         inner_weight_decay: float | Schedule = 0.0,
         scale_outer_by_gamma: bool = True,
         momentum_includes_coupling: bool = True,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         check_count("inner_steps", inner_steps, low=0)
         check_range("alpha", alpha, low=0.0, high=1.0)
@@ -141,7 +141,7 @@ class EntropySGD(AbstractOptimizer):
             "noise": noise,
             "inner_weight_decay": inner_weight_decay,
         }
-        super().__init__(base, settings=settings, **policies)
+        super().__init__(base, settings=settings, **options)
         check_minimizes(self)
         self.inner_steps = inner_steps
         self.alpha = alpha
@@ -149,16 +149,16 @@ class EntropySGD(AbstractOptimizer):
         self.scale_outer_by_gamma = scale_outer_by_gamma
         self.momentum_includes_coupling = momentum_includes_coupling
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Walk, and point from the mean of the walk to the weights."""
         if self.inner_steps == 0:
             yield FINAL_GRADIENT
             return
-        with weights.held(weights.perturbed()) as here:
+        with step.held(step.perturbed()) as here:
             walk = _Walk(here)
             for part in range(self.inner_steps):
                 yield GradientRequest(part, self.inner_steps, separate=True)
-                self._move(weights, walk)
+                self._move(step, walk)
         for p, total in walk.resting.items():
             p.grad = total.div_(self.inner_steps)
         walked = list(walk.means)
@@ -166,26 +166,26 @@ class EntropySGD(AbstractOptimizer):
             return
         outward = torch._foreach_sub(walked, list(walk.means.values()))
         if self.scale_outer_by_gamma:
-            torch._foreach_mul_(outward, weights.setting("gamma", walked))
+            torch._foreach_mul_(outward, step.setting("gamma", walked))
         for p, direction in zip(walked, outward, strict=True):
             p.grad = direction
 
-    def _move(self, weights: StepContext, walk: _Walk) -> None:
+    def _move(self, step: StepContext, walk: _Walk) -> None:
         """One inner step, from the gradients in `p.grad`, which it destroys."""
-        params, grads = weights.with_grad()
-        walk.rest(weights.gradients())
+        params, grads = step.with_grad()
+        walk.rest(step.gradients())
         if not params:
             return
         norm = joint_norm(grads)
-        weights.require_finite(norm)
+        step.require_finite(norm)
         if norm.device.type == "cpu" and not norm.isfinite():
             walk.mean(params)  # stay; elsewhere this look would be a host sync
             return
-        inner_lr = weights.setting("inner_lr", params)
-        noise = weights.setting("noise", params)
-        decay = weights.setting("inner_weight_decay", params)
+        inner_lr = step.setting("inner_lr", params)
+        noise = step.setting("noise", params)
+        decay = step.setting("inner_weight_decay", params)
         pull = torch._foreach_sub(params, walk.starts(params))
-        torch._foreach_mul_(pull, weights.setting("gamma", params))
+        torch._foreach_mul_(pull, step.setting("gamma", params))
         if any(decay):
             torch._foreach_add_(grads, torch._foreach_mul(params, decay))
         if self.momentum_includes_coupling:

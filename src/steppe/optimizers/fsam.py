@@ -57,7 +57,7 @@ class FSAM(AbstractAscent):
         lmbda: share of the mean that a step keeps, in [0, 1], or a schedule of it; the
             authors use 0.6 to 0.95.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`. Every loop of `accumulate=True` counts
             as a step of the mean.
     """
@@ -77,21 +77,21 @@ class FSAM(AbstractAscent):
         sigma: float | Schedule = 1.0,
         lmbda: float | Schedule = 0.9,
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         own = {"sigma": sigma, "lmbda": lmbda}
-        super().__init__(base, rho=rho, geometry=geometry, settings=own, **policies)
+        super().__init__(base, rho=rho, geometry=geometry, settings=own, **options)
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Climb along the gradient without its mean, evaluate there, come back."""
         yield FULL_BATCH
-        params, grads = weights.with_grad()
-        mean = weights.memory.get(MEAN, params)
-        peculiar = _without(mean, grads, weights.setting("sigma", params))
-        fresh = [1 - keep for keep in weights.setting("lmbda", params)]
-        renewed_mean(weights, MEAN, params, grads, fresh)
+        params, grads = step.with_grad()
+        mean = step.method_state.get(MEAN, params)
+        peculiar = _without(mean, grads, step.setting("sigma", params))
+        fresh = [1 - keep for keep in step.setting("lmbda", params)]
+        renewed_mean(step, MEAN, params, grads, fresh)
         del grads
-        with self.uphill(weights, along=dict(zip(params, peculiar, strict=True))):
+        with self.uphill(step, along=dict(zip(params, peculiar, strict=True))):
             del peculiar
             yield FINAL_GRADIENT
 

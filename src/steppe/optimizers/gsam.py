@@ -70,7 +70,7 @@ class GSAM(AbstractAscent):
             ||g||^2 g), whose second term closes the gap at a constant clean loss; with
             it an alpha of 0 gives the base.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
 
@@ -84,27 +84,27 @@ class GSAM(AbstractAscent):
         alpha: float | Schedule = 0.4,
         minimize: Literal["perturbed", "clean"] = "perturbed",
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         if minimize not in ("perturbed", "clean"):
             raise SettingError(
                 f"minimize must be 'perturbed' or 'clean', got {minimize!r}."
             )
         super().__init__(
-            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **policies
+            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **options
         )
         self.minimize = minimize
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Look here and uphill, then split one gradient along the other."""
         yield FULL_BATCH
-        first = weights.gradients()
-        with self.uphill(weights, along=first):
+        first = step.gradients()
+        with self.uphill(step, along=first):
             yield FULL_BATCH
-        params, clean, grads = aligned(weights, first)
-        alpha = weights.setting("alpha", params)
+        params, clean, grads = aligned(step, first)
+        alpha = step.setting("alpha", params)
         cosine, norm, norm_uphill = cosine_and_norms(clean, grads)
-        weights.readings.note("perturbed_cosine", cosine)
+        step.metrics.note("perturbed_cosine", cosine)
         if self.minimize == "perturbed":
             times_(grads, cosine * norm / nonzero(norm_uphill), alpha, offset=1.0)
             add_(grads, clean, [-a for a in alpha])

@@ -63,7 +63,7 @@ class LookSAM(AbstractAscent):
             schedule of it; with 0 the steps in between are the base's.
         k: steps from one of SAM's to the next, >= 1. 1 gives SAM.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`. With `accumulate=True` the part of the
             last micro-batch is remembered, with several processes each one's own.
     """
@@ -78,39 +78,41 @@ class LookSAM(AbstractAscent):
         alpha: float | Schedule = 0.7,
         k: int = 5,
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         check_count("k", k, low=1)
         super().__init__(
-            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **policies
+            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **options
         )
         self.k = k
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Look uphill and remember what is sideways there, or add what was."""
         yield FULL_BATCH
-        first = weights.gradients()
-        if not self._looks(weights):
-            self._add_sideways(weights, first)
+        first = step.gradients()
+        if not self._looks(step):
+            self._add_sideways(step, first)
             return
-        weights.memory.numbers[LOOKED] = weights.steps
-        with self.uphill(weights, along=first):
+        step.method_state.numbers[LOOKED] = step.number
+        with self.uphill(step, along=first):
             yield FULL_BATCH
-        params, clean, grads = aligned(weights, first)
+        params, clean, grads = aligned(step, first)
         cosine, norm, norm_uphill = cosine_and_norms(clean, grads)
         share = cosine * norm_uphill / nonzero(norm)
         times_(clean, share, [-1.0] * len(params), offset=0.0)
-        weights.memory.put("sideways", params, list(torch._foreach_add(clean, grads)))
+        step.method_state.stage(
+            "sideways", params, list(torch._foreach_add(clean, grads))
+        )
 
-    def _looks(self, weights: StepContext) -> bool:
+    def _looks(self, step: StepContext) -> bool:
         """Whether this step is SAM's; so are all micro-batches of a step that is."""
-        step, known = weights.steps, weights.memory.has("sideways")
-        looked = weights.memory.numbers.get(LOOKED, step - step % self.k)
-        return not known or step % self.k == 0 or not 0 < step - looked < self.k
+        number, known = step.number, step.method_state.has("sideways")
+        looked = step.method_state.numbers.get(LOOKED, number - number % self.k)
+        return not known or number % self.k == 0 or not 0 < number - looked < self.k
 
-    def _add_sideways(self, weights: StepContext, first: dict[Tensor, Tensor]) -> None:
+    def _add_sideways(self, step: StepContext, first: dict[Tensor, Tensor]) -> None:
         params, grads = list(first), list(first.values())
-        sideways = [s.clone() for s in weights.memory.get("sideways", params)]
+        sideways = [s.clone() for s in step.method_state.get("sideways", params)]
         ratio = joint_norm(grads) / nonzero(joint_norm(sideways))
-        times_(sideways, ratio, weights.setting("alpha", params), offset=0.0)
+        times_(sideways, ratio, step.setting("alpha", params), offset=0.0)
         torch._foreach_add_(grads, sideways)

@@ -54,7 +54,7 @@ class LPFSGD(AbstractSmoothing):
         gamma: standard deviation of the noise over the norm of the filter, >= 0, or a
             schedule of it; the authors raise it along `CosineIncrease`.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
             of all passes unless told otherwise, as in the authors' code.
     """
@@ -67,12 +67,12 @@ class LPFSGD(AbstractSmoothing):
         *,
         gamma: float | Schedule = 0.002,
         micro_batches: int = 1,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         super().__init__(
-            base, settings={"gamma": gamma}, micro_batches=micro_batches, **policies
+            base, settings={"gamma": gamma}, micro_batches=micro_batches, **options
         )
 
-    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Gaussian noise in units of the filters."""
-        return filter_noise(params, weights.setting("gamma", params), self.generator)
+        return filter_noise(params, step.setting("gamma", params), self.generator)

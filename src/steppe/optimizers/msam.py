@@ -53,7 +53,7 @@ class MSAM(AbstractOptimizer):
             with momentum: SGD, Adam, Muon and their like.
         rho: radius of the ball, in the units of the parameters (L2 norm over all of
             them together), >= 0, or a schedule of it. 0 gives back the base.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
 
     Raises:
@@ -68,9 +68,9 @@ class MSAM(AbstractOptimizer):
         base: Optimizer | Sequence[Optimizer],
         *,
         rho: float | Schedule = 0.3,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
-        super().__init__(base, settings={"rho": rho}, **policies)
+        super().__init__(base, settings={"rho": rho}, **options)
         for each in self.bases:
             if all(group.get("momentum") == 0 for group in each.param_groups):
                 raise SettingError(
@@ -78,11 +78,11 @@ class MSAM(AbstractOptimizer):
                     f"{type(each).__name__} has momentum=0; {FIX}."
                 )
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Go ahead along the momentum, evaluate there, come back."""
-        params, ahead = self._downhill(weights)
+        params, ahead = self._downhill(step)
         if not params:
-            if weights.steps and weights.perturbed():
+            if step.number and step.perturbed():
                 raise UsageError(
                     "MSAM climbs along the momentum of its base, but "
                     f"{self._names()} kept none in its first step; {FIX}."
@@ -90,18 +90,18 @@ class MSAM(AbstractOptimizer):
             yield FINAL_GRADIENT
             return
         norm = joint_norm(ahead)
-        deltas = scaled_(ahead, weights.setting("rho", params), norm)
-        with weights.held(params) as here:
+        deltas = scaled_(ahead, step.setting("rho", params), norm)
+        with step.held(params) as here:
             here.add(deltas)
             del ahead, deltas
             yield FINAL_GRADIENT
 
-    def _downhill(self, weights: StepContext) -> tuple[list[Tensor], list[Tensor]]:
+    def _downhill(self, step: StepContext) -> tuple[list[Tensor], list[Tensor]]:
         """Movable parameters with momentum, and copies of it that point downhill."""
         state = self.state
         found: dict[Tensor, Tensor] = {}
         signs: dict[Tensor, float] = {}
-        for p in weights.perturbed():
+        for p in step.perturbed():
             kept = state.get(p, {})
             for name, sign in MOMENTA.items():
                 if isinstance(kept.get(name), Tensor):

@@ -74,7 +74,7 @@ class NSGD(AbstractOptimizer):
         refresh_every: steps after which the function is asked again, >= 1.
         type: what is corrected: the "displacement", the "gradient" before the base
             sees it, or "both".
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
 
@@ -88,14 +88,14 @@ class NSGD(AbstractOptimizer):
         directions: Directions | Provider | None = None,
         refresh_every: int = 100,
         type: Literal["displacement", "gradient", "both"] = "displacement",
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         check_count("refresh_every", refresh_every, low=1)
         if type not in ("displacement", "gradient", "both"):
             raise SettingError(
                 f"type must be 'displacement', 'gradient' or 'both', got {type!r}."
             )
-        super().__init__(base, settings={"gamma": gamma}, **policies)
+        super().__init__(base, settings={"gamma": gamma}, **options)
         self.refresh_every = refresh_every
         self.type = type
         self._turn = 0  # of the passes, so that only the last ones change the step
@@ -118,23 +118,23 @@ class NSGD(AbstractOptimizer):
             orthonormal(_parted(directions, self._trainable()))
         self._source = directions
         self._drop_directions()
-        self._memory.numbers.pop(TAKEN, None)
+        self._method_state.numbers.pop(TAKEN, None)
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Take the gradient of the base; change it, its displacement, or both."""
-        params = weights.perturbed()
-        taken = self._taken(weights, params)
+        params = step.perturbed()
+        taken = self._taken(step, params)
         basis = self._remembered(params) if taken is None else taken
-        gamma = weights.setting("gamma", params)
+        gamma = step.setting("gamma", params)
         nudges = bool(basis) and any(g != 1.0 for g in gamma)
         nudges_gradient = nudges and self.type != "displacement"
         yield FULL_BATCH if nudges_gradient else FINAL_GRADIENT
         if taken is not None:
-            self._use(params, taken, weights.steps)
+            self._use(params, taken, step.number)
         if nudges_gradient:
             for p in params:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            grads = weights.with_grad()[1]
+            grads = step.with_grad()[1]
             torch._foreach_add_(grads, nudge(grads, basis, gamma))
         if not nudges or self.type == "gradient":
             return
@@ -145,16 +145,16 @@ class NSGD(AbstractOptimizer):
             moved = list(torch._foreach_sub(params, before))
             torch._foreach_add_(params, nudge(moved, basis, gamma))
 
-    def _taken(self, weights: StepContext, params: list[Tensor]) -> Basis | None:
+    def _taken(self, step: StepContext, params: list[Tensor]) -> Basis | None:
         """New directions, where they are due and there are any."""
-        last = self._memory.numbers.get(TAKEN)
+        last = self._method_state.numbers.get(TAKEN)
         asks = callable(self._source)
-        due = last is None or (asks and weights.steps - last >= self.refresh_every)
+        due = last is None or (asks and step.number - last >= self.refresh_every)
         if self._source is None or not due:
             return None
         with torch.enable_grad():
             given = (
-                self._source(weights.steps) if callable(self._source) else self._source
+                self._source(step.number) if callable(self._source) else self._source
             )
         if given is None:
             return None
@@ -162,21 +162,21 @@ class NSGD(AbstractOptimizer):
         places = [i for i, p in enumerate(whole) if p in set(params)]
         return orthonormal([[d[i] for i in places] for d in _parted(given, whole)])
 
-    def _use(self, params: list[Tensor], basis: Basis, step: int) -> None:
+    def _use(self, params: list[Tensor], basis: Basis, number: int) -> None:
         self._drop_directions()
         for k, direction in enumerate(basis):
-            self._memory.keep(f"direction{k}", params, direction)
-        self._memory.numbers |= {COUNT: len(basis), TAKEN: step}
+            self._method_state.set(f"direction{k}", params, direction)
+        self._method_state.numbers |= {COUNT: len(basis), TAKEN: number}
         if not callable(self._source):
             self._source = None  # a copy is in use now
 
     def _drop_directions(self) -> None:
-        for k in range(int(self._memory.numbers.pop(COUNT, 0))):
-            self._memory.drop(f"direction{k}")
+        for k in range(int(self._method_state.numbers.pop(COUNT, 0))):
+            self._method_state.drop(f"direction{k}")
 
     def _remembered(self, params: list[Tensor]) -> Basis:
-        count = int(self._memory.numbers.get(COUNT, 0))
-        return [self._memory.get(f"direction{k}", params) for k in range(count)]
+        count = int(self._method_state.numbers.get(COUNT, 0))
+        return [self._method_state.get(f"direction{k}", params) for k in range(count)]
 
     def _trainable(self) -> list[Tensor]:
         return [p for p in self._params() if p.requires_grad]

@@ -53,7 +53,7 @@ class PGN(AbstractAscent):
         alpha: share of the gradient uphill, >= 0, or a schedule of it. 0 gives back the
             base, 1 gives SAM; above 1 the penalty is larger than SAM's.
         geometry: what uphill means, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
 
@@ -66,17 +66,17 @@ class PGN(AbstractAscent):
         rho: float | Schedule = 0.1,
         alpha: float | Schedule = 0.8,
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         super().__init__(
-            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **policies
+            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **options
         )
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Look here and uphill, then mix."""
         yield FULL_BATCH
-        first = weights.gradients()
-        with self.uphill(weights, along=first):
+        first = step.gradients()
+        with self.uphill(step, along=first):
             yield FULL_BATCH
-        params, clean, grads = aligned(weights, first)
-        mix_(grads, clean, [1 - a for a in weights.setting("alpha", params)])
+        params, clean, grads = aligned(step, first)
+        mix_(grads, clean, [1 - a for a in step.setting("alpha", params)])

@@ -61,7 +61,7 @@ class RWP(AbstractMixture):
         mix: lambda of the paper, the share of the gradient at the noisy weights, in
             [0, 1], or a schedule of it.
         batches: "halves", or "whole" to take both gradients on the whole batch.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
 
@@ -72,13 +72,13 @@ class RWP(AbstractMixture):
         sigma: float | Schedule = 0.01,
         mix: float | Schedule = 0.5,
         batches: Literal["halves", "whole"] = "halves",
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
-        super().__init__(base, sigma=sigma, mix=mix, batches=batches, **policies)
+        super().__init__(base, sigma=sigma, mix=mix, batches=batches, **options)
 
-    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Gaussian noise in units of the filters."""
-        return filter_noise(params, weights.setting("sigma", params), self.generator)
+        return filter_noise(params, step.setting("sigma", params), self.generator)
 
-    def learn(self, weights: StepContext) -> None:
+    def learn(self, step: StepContext) -> None:
         """Nothing: the noise does not depend on earlier gradients."""

@@ -46,7 +46,7 @@ class SAM(AbstractAscent):
         ascent_steps: n >= 1; with more than one, n steps of rho / n follow the gradient
             uphill, and a step costs n + 1 gradients.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
 
     Example:
@@ -67,16 +67,16 @@ class SAM(AbstractAscent):
         rho: float | Schedule = 0.05,
         ascent_steps: int = 1,
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         check_count("ascent_steps", ascent_steps, low=1)
-        super().__init__(base, rho=rho, geometry=geometry, **policies)
+        super().__init__(base, rho=rho, geometry=geometry, **options)
         self.ascent_steps = ascent_steps
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Climb rho along the gradient, evaluate there, come back."""
         yield FULL_BATCH
         with ExitStack() as climb:
-            for step in range(self.ascent_steps):
-                climb.enter_context(self.uphill(weights, share=1.0 / self.ascent_steps))
-                yield FINAL_GRADIENT if step == self.ascent_steps - 1 else FULL_BATCH
+            for k in range(self.ascent_steps):
+                climb.enter_context(self.uphill(step, share=1.0 / self.ascent_steps))
+                yield FINAL_GRADIENT if k == self.ascent_steps - 1 else FULL_BATCH

@@ -61,7 +61,7 @@ class SmoothOut(AbstractSmoothing):
             with "none", as a share of the weights otherwise. 0 gives back the base.
         scale: which noise.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
             of all passes unless told otherwise. The authors leave normalisation layers
             unblurred by choice: here, put them into a group with `perturb=False`.
@@ -76,7 +76,7 @@ class SmoothOut(AbstractSmoothing):
         a: float | Schedule = 0.01,
         scale: UniformScale = "filter",
         micro_batches: int = 1,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         scales = get_args(UniformScale)
         if scale not in scales:
@@ -84,11 +84,11 @@ class SmoothOut(AbstractSmoothing):
                 f"scale must be one of {', '.join(scales)}, got {scale!r}."
             )
         super().__init__(
-            base, settings={"a": a}, micro_batches=micro_batches, **policies
+            base, settings={"a": a}, micro_batches=micro_batches, **options
         )
         self.scale: UniformScale = scale
 
-    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Uniform noise in the chosen units."""
-        a = weights.setting("a", params)
+        a = step.setting("a", params)
         return uniform_noise(params, a, self.scale, self.generator)

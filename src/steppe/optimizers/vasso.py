@@ -51,7 +51,7 @@ class VaSSO(AbstractAscent):
         theta: share of the present gradient in the direction, in [0, 1], or a schedule
             of it. 1 gives back SAM; 0 keeps the first direction for good.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`. Every loop of `accumulate=True` counts
             as a step of the mean.
     """
@@ -66,17 +66,17 @@ class VaSSO(AbstractAscent):
         rho: float | Schedule = 0.05,
         theta: float | Schedule = 0.4,
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         own = {"theta": theta}
-        super().__init__(base, rho=rho, geometry=geometry, settings=own, **policies)
+        super().__init__(base, rho=rho, geometry=geometry, settings=own, **options)
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Climb along the mean of the gradients, evaluate there, come back."""
         yield FULL_BATCH
-        params, grads = weights.with_grad()
-        theta = weights.setting("theta", params)
-        mean = renewed_mean(weights, MEAN, params, grads, theta)
+        params, grads = step.with_grad()
+        theta = step.setting("theta", params)
+        mean = renewed_mean(step, MEAN, params, grads, theta)
         del grads
-        with self.uphill(weights, along=dict(zip(params, mean, strict=True))):
+        with self.uphill(step, along=dict(zip(params, mean, strict=True))):
             yield FINAL_GRADIENT

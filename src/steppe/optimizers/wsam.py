@@ -60,7 +60,7 @@ class WSAM(AbstractAscent):
         form: "decoupled" as above, or "coupled": the base steps with (1 - a) g + a g_p.
             For SGD without momentum the two are the same.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
-        policies: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
+        options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`. The decoupled form adds gradients to
             weights: with a `GradScaler` give it as `scaler`.
     """
@@ -76,12 +76,12 @@ class WSAM(AbstractAscent):
         gamma: float | Schedule = 0.9,
         form: Literal["decoupled", "coupled"] = "decoupled",
         geometry: Geometry | None = None,
-        **policies: Unpack[OptimizerOptions],
+        **options: Unpack[OptimizerOptions],
     ) -> None:
         if form not in ("decoupled", "coupled"):
             raise SettingError(f"form must be 'decoupled' or 'coupled', got {form!r}.")
         super().__init__(
-            base, rho=rho, geometry=geometry, settings={"gamma": gamma}, **policies
+            base, rho=rho, geometry=geometry, settings={"gamma": gamma}, **options
         )
         self.form = form
         if form == "decoupled" and not all("lr" in g for g in self.param_groups):
@@ -90,23 +90,23 @@ class WSAM(AbstractAscent):
                 "but a parameter group has no lr; take form='coupled'."
             )
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Look here and uphill; mix, or go along the difference after the step."""
         yield FULL_BATCH
-        first = weights.gradients()
-        with self.uphill(weights, along=first):
+        first = step.gradients()
+        with self.uphill(step, along=first):
             yield FULL_BATCH
-        params, clean, grads = aligned(weights, first)
-        share = [gamma / (1 - gamma) for gamma in weights.setting("gamma", params)]
+        params, clean, grads = aligned(step, first)
+        share = [gamma / (1 - gamma) for gamma in step.setting("gamma", params)]
         if self.form == "coupled":
             mix_(grads, clean, [1 - a for a in share])
             return
         torch._foreach_sub_(grads, clean)
-        weights.require_finite(joint_norm(grads))
+        step.require_finite(joint_norm(grads))
         for p, grad in zip(params, clean, strict=True):
             p.grad = grad
         yield AFTER_STEP
-        self._processes.average_(grads)
-        rates = weights.setting("lr", params)
+        self._gradient_sync.average_(grads)
+        rates = step.setting("lr", params)
         torch._foreach_mul_(grads, [-r * a for r, a in zip(rates, share, strict=True)])
         torch._foreach_add_(params, grads)

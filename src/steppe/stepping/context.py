@@ -79,9 +79,9 @@ class MovedParameters:
 class StepContext:
     """What a method may do with the parameters while its passes run."""
 
-    memory: MethodState = field(default_factory=MethodState)
-    readings: StepMetrics = field(default_factory=StepMetrics)
-    steps: int = 0  # completed optimizer steps
+    method_state: MethodState = field(default_factory=MethodState)
+    metrics: StepMetrics = field(default_factory=StepMetrics)
+    number: int = 0  # of the step: completed optimizer steps
     depth: int = 0  # how many moves are in force; 0 means unperturbed
     _groups: Sequence[dict[str, Any]] = ()
     _keys: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class StepContext:
         groups: Sequence[dict[str, Any]],
         *,
         keys: Mapping[str, str],
-        steps: int,
+        number: int,
         only: frozenset[Tensor] | None,
         base_state: Callable[[], Mapping[Tensor, Any]],
         names: Callable[[], Mapping[Tensor, str]],
@@ -106,7 +106,7 @@ class StepContext:
         self._groups, self._keys = groups, keys
         self._doubt, self._only = None, only
         self._base_state, self._names, self._known = base_state, names, None
-        self.steps, self.readings = steps, StepMetrics()
+        self.number, self.metrics = number, StepMetrics()
 
     # ---- parameters and gradients ------------------------------------------------
 

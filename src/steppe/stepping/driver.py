@@ -58,10 +58,10 @@ class AbstractOptimizer(OptimizerWrapper):
             either. A group may carry its own value of a setting, and
             `perturb=False` to leave its parameters where they are.
         settings: values or schedules of the method's settings, by name.
-        policies: see `OptimizerOptions`; `seed` and `generator` for methods that draw.
+        options: see `OptimizerOptions`; `seed` and `generator` for methods that draw.
 
     Raises:
-        SettingError: a setting out of its range, or a policy that does not exist.
+        SettingError: a setting out of its range, or a option that does not exist.
     """
 
     bounds: ClassVar[Bounds]  # closed ranges of the settings
@@ -76,23 +76,23 @@ class AbstractOptimizer(OptimizerWrapper):
         base: Optimizer | Sequence[Optimizer],
         *,
         settings: Mapping[str, float | Schedule],
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
-        policy = CheckedOptions.of(type(self), policies)
+        checked = CheckedOptions.of(type(self), options)
         name = type(self).__name__
-        policy.check(name, random=self.random, looks_first=self.looks_first)
-        processes = policy.processes()
+        checked.check(name, random=self.random, looks_first=self.looks_first)
+        gradient_sync = checked.gradient_sync()
         super().__init__(base, settings, self.bounds)
-        policy.check_model(self._params())
-        self._policy, self._processes = policy, processes
-        self._only = policy.movable(self._params())
+        checked.check_model(self._params())
+        self._options, self._gradient_sync = checked, gradient_sync
+        self._only = checked.movable(self._params())
         self.steps = 0  # completed optimizer steps
-        self.generator = policy.generator
+        self.generator = checked.generator
         if self.random:
             first = self._params()[0]
-            number = processes.draw_number(first)
-            self.generator = policy.draws(first.device, number)
-        self._memory = MethodState()
+            number = gradient_sync.draw_number(first)
+            self.generator = checked.draws(first.device, number)
+        self._method_state = MethodState()
         self._idle()
 
     def _idle(self) -> None:
@@ -103,10 +103,10 @@ class AbstractOptimizer(OptimizerWrapper):
         self._outside = Outside()
         self._sum: MicroBatches | None = None  # of the gradients of a running loop
         self._waiting: list[Plan] = []  # methods that go on after the base's step
-        self._weights = StepContext(self._memory)
+        self._context = StepContext(self._method_state)
 
     @abstractmethod
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Yield a request wherever a gradient is wanted; runs without autograd."""
 
     def passes(self, *, accumulate: bool = False) -> Iterator[int]:
@@ -189,7 +189,7 @@ class AbstractOptimizer(OptimizerWrapper):
         """
         if not self._ready:
             return False
-        norm = joint_norm(list(self._weights.gradients().values()))
+        norm = joint_norm(list(self._context.gradients().values()))
         return 0.0 < norm.item() < math.inf
 
     def take(self, *batch: Any) -> Any:
@@ -219,8 +219,8 @@ class AbstractOptimizer(OptimizerWrapper):
         """Tell the loss of this pass, for `loss` and `metrics()`; closures do so."""
         if self._sum is None:
             raise UsageError("report() belongs inside a passes() loop.")
-        clean = self._weights.depth == 0
-        self._weights.readings.loss(loss, clean=clean, weight=self._sum.weight)
+        clean = self._context.depth == 0
+        self._context.metrics.loss(loss, clean=clean, weight=self._sum.weight)
 
     @property
     def loss(self) -> Tensor | float:
@@ -233,7 +233,7 @@ class AbstractOptimizer(OptimizerWrapper):
         Raises:
             UsageError: no loss was reported.
         """
-        return self._weights.readings.to_log()
+        return self._context.metrics.to_log()
 
     def metrics(self) -> dict[str, float]:
         """What the last step told about itself, by name.
@@ -247,33 +247,33 @@ class AbstractOptimizer(OptimizerWrapper):
         """
         group = self._settings.of(self.param_groups[0])
         settings = {name: float(group[name]) for name in self.bounds}
-        return settings | self._weights.readings.numbers()
+        return settings | self._context.metrics.numbers()
 
     def _passes(self, accumulate: bool) -> Loop:
         groups = self.param_groups
         self._settings.apply(groups, self.steps)
         params = self._params()
-        weights = self._weights
-        weights.begin(
+        step = self._context
+        step.begin(
             groups,
             keys=self._settings.keys,
-            steps=self.steps,
+            number=self.steps,
             only=self._only,
             base_state=partial(joint_state, self.bases),
-            names=self._policy.names,
+            names=self._options.names,
         )
         if not accumulate:
             self._waiting = []
             for p in params:
                 p.grad = None  # what a method makes first needs the room
-        self._memory.begin()
+        self._method_state.begin()
         plan = self._chosen_plan()
-        scale = LossScale(self._policy.scaler, undoes=not self.scale_free)
+        scale = LossScale(self._options.scaler, undoes=not self.scale_free)
         aside = Aside(
-            self._policy,
-            self._processes,
+            self._options,
+            self._gradient_sync,
             params,
-            statistics=(self._policy.batch_norm or self.running_statistics) == "first",
+            statistics=(self._options.batch_norm or self.running_statistics) == "first",
             accumulate=accumulate,
         )
         self._sum = total = MicroBatches(params)
@@ -293,45 +293,45 @@ class AbstractOptimizer(OptimizerWrapper):
                         f"no parameter has a gradient after pass {index}; call "
                         "backward() in each pass (in a trainer: steppe.integrations)."
                     )
-                scale.undo(weights)
-                aside.after(index - 1, weights, whole=total.whole)
+                scale.undo(step)
+                aside.after(index - 1, step, whole=total.whole)
                 if index == 1 and not self._stays_open(scale):
                     with torch.no_grad():
                         plan.close()
             total.finish()
-            aside.compare(weights)
-            scale.tell(weights.readings)
-            scale.put_back(weights)
-            weights.propagate_non_finite(self._processes)
-            self._memory.settle(weights.gradients)
+            aside.compare(step)
+            scale.tell(step.metrics)
+            scale.put_back(step)
+            step.propagate_non_finite(self._gradient_sync)
+            self._method_state.commit(step.gradients)
             finished = True
         finally:
             waits = finished and isinstance(request, AfterStep)
             if not waits:
                 with torch.no_grad():
                     plan.close()
-            self._memory.end(finished=finished)
+            self._method_state.end(finished=finished)
             self._sum = None
             aside.end(finished=finished)
         if waits:
             self._waiting.append(plan)
-        self._processes.settle(params)
+        self._gradient_sync.settle(params)
         self._ready = True
 
     def _chosen_plan(self) -> Plan:
         """The method's own plan, or the base's gradient where a gate is closed."""
-        gate = self._policy.gate
+        gate = self._options.gate
         closed = gate is not None and not gate.opens(self.steps)
-        return plain_step() if closed else self.plan(self._weights)
+        return plain_step() if closed else self.plan(self._context)
 
     def _stays_open(self, scale: LossScale) -> bool:
         """Whether a gate that looks at the first gradient lets the method go on."""
-        gate = self._policy.gate
+        gate = self._options.gate
         if not isinstance(gate, LookingGate):
             return True
-        norm = scale.plain(joint_norm(list(self._weights.gradients().values())))
-        squared = self._processes.mean(norm.item() ** 2)
-        return gate.opens_for(squared, self.steps, self._memory.numbers)
+        norm = scale.plain(joint_norm(list(self._context.gradients().values())))
+        squared = self._gradient_sync.mean(norm.item() ** 2)
+        return gate.opens_for(squared, self.steps, self._method_state.numbers)
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
         check_callable("closure", closure, "computes the loss, calls backward()")
@@ -371,25 +371,25 @@ class AbstractOptimizer(OptimizerWrapper):
             "method": type(self).__name__,
             "steps": self.steps,
             "generator": self.generator and self.generator.get_state(),
-            "memory": self._memory.state(self._params()),
+            "memory": self._method_state.state(self._params()),
         }
 
     def _load_own(self, own: Mapping[str, Any] | None) -> None:
         self._open.close()
         if own is None:
-            self._memory.forget()
+            self._method_state.forget()
         else:
             check_method(own, type(self).__name__, STATE_FORMAT)
-            memory = self._memory.read(own["memory"], self._params())
+            memory = self._method_state.read(own["memory"], self._params())
             if self.generator is not None:
                 resume_draws(self.generator, own["generator"])
-            self._memory.adopt(*memory)
+            self._method_state.adopt(*memory)
         self._ready, self._waiting = False, []
         self.steps = 0 if own is None else own["steps"]
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to a running loop; an LR scheduler patches `step`."""
-        loop = {"step", "_open", "_ready", "_stepping", "_sum", "_waiting", "_weights"}
+        loop = {"step", "_open", "_ready", "_stepping", "_sum", "_waiting", "_context"}
         return {k: v for k, v in self.__dict__.items() if k not in loop}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ Sync = Literal["local", "global"]
 
 
 class GradientSync:
-    """The policy of one loop of passes over processes.
+    """Averages the gradients of one loop of passes over processes.
 
     "local" perturbs every process by its own gradient and averages once, what is
     stepped with (m-sharpness, Foret et al., 2021); "global" averages every pass.

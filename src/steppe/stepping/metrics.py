@@ -73,7 +73,7 @@ class StepMetrics:
         return loss
 
     def numbers(self) -> dict[str, float]:
-        """All readings by name; waits for the device once per number."""
+        """All numbers by name; waits for the device once per number."""
         values = dict(self._notes)
         if self.clean is not None:
             values["loss"] = self.clean

@@ -1,4 +1,4 @@
-"""What every optimizer can be told beside its own settings."""
+"""Options that every optimizer takes beside its own settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OptimizerOptions(TypedDict, total=False):
             it updates itself, or several processes train it; all go by it.
         batch_norm: "first" keeps only what the first pass of a step writes to buffers
             (running statistics of batch norm) and needs `model`, "all" keeps every
-            pass's; None, the default, is the method's own policy where `model` is
+            pass's; None, the default, is the method's own choice where `model` is
             given, and "all" where it is not.
         rng: "fresh", the default, draws new dropout masks in every pass, "replay" the
             same ones, on CPU and CUDA.
@@ -76,7 +76,7 @@ class RandomOptions(OptimizerOptions, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedOptions:
-    """The policies of one optimizer, checked; arguments as in `RandomOptions`."""
+    """Options of one optimizer, checked; arguments as in `RandomOptions`."""
 
     model: nn.Module | None = None
     batch_norm: Statistics | None = None
@@ -145,10 +145,10 @@ class CheckedOptions:
 
     @classmethod
     def of(cls, method: type, given: Mapping[str, Any]) -> CheckedOptions:
-        """The policies among a method's arguments; all else is a misspelled setting.
+        """Options among a method's arguments; all else is a misspelled setting.
 
         Raises:
-            UnknownNameError: a name that is neither policy nor setting.
+            UnknownNameError: a name that is neither option nor setting.
         """
         own = inspect.signature(method).parameters.values()
         named = {p.name for p in own if p.kind is p.KEYWORD_ONLY}
@@ -186,7 +186,7 @@ class CheckedOptions:
                 f"{method} draws no random numbers; leave out seed and generator."
             )
 
-    def processes(self) -> GradientSync:
+    def gradient_sync(self) -> GradientSync:
         """Which passes are averaged over processes."""
         return GradientSync(self.model, self.sync)
 

@@ -38,11 +38,11 @@ class MethodState:
         """Whether anything is remembered under a name."""
         return name in self._tensors
 
-    def put(self, name: str, params: Sequence[Tensor], tensors: list[Tensor]) -> None:
+    def stage(self, name: str, params: Sequence[Tensor], tensors: list[Tensor]) -> None:
         """Remember new tensors, one per parameter, from the end of the passes on."""
         self._new[name] = (list(params), tensors)
 
-    def keep(self, name: str, params: Sequence[Tensor], tensors: list[Tensor]) -> None:
+    def set(self, name: str, params: Sequence[Tensor], tensors: list[Tensor]) -> None:
         """Remember tensors at once: those that do not come from gradients."""
         self._tensors[name] = dict(zip(params, tensors, strict=True))
 
@@ -51,7 +51,7 @@ class MethodState:
         self._tensors.pop(name, None)
 
     @torch.no_grad()
-    def settle(self, gradients: Callable[[], Mapping[Tensor, Tensor]]) -> None:
+    def commit(self, gradients: Callable[[], Mapping[Tensor, Tensor]]) -> None:
         """Take the new tensors over, but for those of a step that went wrong.
 
         Args:

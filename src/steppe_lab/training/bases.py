@@ -36,7 +36,7 @@ class Together(AbstractOptimizer):
     def __init__(self, bases: Sequence[Optimizer]) -> None:
         super().__init__(bases, settings={})
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Evaluate once, where the weights are."""
         yield FULL_BATCH
 

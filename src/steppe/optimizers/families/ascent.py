@@ -28,7 +28,7 @@ class AbstractAscent(AbstractOptimizer):
         rho: radius, or a schedule of it.
         geometry: what uphill means; None for `L2`.
         settings: of the method beside rho.
-        policies: see `OptimizerOptions`.
+        options: see `OptimizerOptions`.
 
     Raises:
         SettingError: a base with maximize=True.
@@ -43,7 +43,7 @@ class AbstractAscent(AbstractOptimizer):
         rho: float | Schedule,
         geometry: Geometry | None,
         settings: Mapping[str, float | Schedule] | None = None,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         self.geometry = L2() if geometry is None else geometry
         if not isinstance(self.geometry, Geometry):
@@ -53,13 +53,13 @@ class AbstractAscent(AbstractOptimizer):
             )
         self.bounds = {**type(self).bounds, **self.geometry.bounds}  # type: ignore[misc]
         own = {"rho": rho, **(settings or {}), **self.geometry.settings()}
-        super().__init__(base, settings=own, **policies)
+        super().__init__(base, settings=own, **options)
         check_minimizes(self)
 
     @contextmanager
     def uphill(
         self,
-        weights: StepContext,
+        step: StepContext,
         along: Mapping[Tensor, Tensor] | None = None,
         *,
         share: float = 1.0,
@@ -67,24 +67,24 @@ class AbstractAscent(AbstractOptimizer):
         """Hold the weights uphill: at w + rho * share along the gradient.
 
         Args:
-            weights: of the running step.
+            step: the running one.
             along: directions by parameter, kept as they are; None takes the gradients
                 of the last pass and destroys them, which saves a copy.
             share: of rho.
         """
-        params, grads = weights.with_grad()
+        params, grads = step.with_grad()
         if along is not None:
-            params = [p for p in weights.perturbed() if p in along]
+            params = [p for p in step.perturbed() if p in along]
             grads = [along[p].clone() for p in params]
-        rho = [share * radius for radius in weights.setting("rho", params)]
-        clean = weights.depth == 0 and (
+        rho = [share * radius for radius in step.setting("rho", params)]
+        clean = step.depth == 0 and (
             along is None or all(along[p] is p.grad for p in params)
         )
-        deltas, norm = self.geometry.ascent_(weights, params, grads, rho)
-        weights.require_finite(norm)
+        deltas, norm = self.geometry.ascent_(step, params, grads, rho)
+        step.require_finite(norm)
         if clean and self.geometry.tells_length:
-            weights.readings.note("grad_norm", norm)
-        with weights.held(params) as here:
+            step.metrics.note("grad_norm", norm)
+        with step.held(params) as here:
             here.add(deltas)
             del deltas, grads, along  # `p.grad` goes too when the next pass begins
             yield here

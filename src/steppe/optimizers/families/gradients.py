@@ -12,20 +12,18 @@ from steppe.noise import joint_dot, joint_norm
 from steppe.stepping.context import StepContext
 
 
-def aligned(
-    weights: StepContext, *earlier: Mapping[Tensor, Tensor]
-) -> list[list[Tensor]]:
+def aligned(step: StepContext, *earlier: Mapping[Tensor, Tensor]) -> list[list[Tensor]]:
     """Gradients of all passes in one order; a missing one is zero.
 
     Args:
-        weights: of the running step.
+        step: the running one.
         earlier: gradients of earlier passes, each from `gradients()` after its pass.
 
     Returns:
         The P parameters with a gradient in any pass, their gradients of each earlier
         pass, and those of the last pass, which are `p.grad` itself.
     """
-    now = weights.gradients()
+    now = step.gradients()
     if any(g.is_sparse for grads in (now, *earlier) for g in grads.values()):
         raise UsageError(
             "sparse gradients of several passes cannot be combined; make the embedding "
@@ -43,7 +41,7 @@ def aligned(
 
 
 def renewed_mean(
-    weights: StepContext,
+    step: StepContext,
     name: str,
     params: list[Tensor],
     grads: list[Tensor],
@@ -54,18 +52,18 @@ def renewed_mean(
     It is remembered too, once the step is over.
 
     Args:
-        weights: of the running step.
-        name: of the mean in the memory.
+        step: the running one.
+        name: of the mean in the method's state.
         params: P parameters.
         grads: P gradients, kept as they are.
         fresh: P shares of the present gradients.
     """
-    memory = weights.memory
+    memory = step.method_state
     mean = memory.get(name, params)
     if not memory.has(name):
         fresh = [1.0] * len(params)
-    began = memory.numbers.setdefault(f"{name}_began", weights.steps)
-    if began == weights.steps and memory.has(name) and params:
+    began = memory.numbers.setdefault(f"{name}_began", step.number)
+    if began == step.number and memory.has(name) and params:
         # Loops of this step came before. If they all overflowed, the mean is zero and
         # still begins; looking would make a device wait.
         begun = joint_norm(mean) > 0
@@ -74,7 +72,7 @@ def renewed_mean(
             for m, g in zip(mean, grads, strict=True)
         ]
     renewed = list(torch._foreach_lerp(mean, grads, list(fresh))) if params else []
-    memory.put(name, params, renewed)
+    memory.stage(name, params, renewed)
     return renewed
 
 

@@ -32,7 +32,7 @@ class AbstractSmoothing(AbstractOptimizer):
         base: the optimizer that takes the step, or several.
         settings: of the method.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
 
@@ -46,24 +46,24 @@ class AbstractSmoothing(AbstractOptimizer):
         *,
         settings: Mapping[str, float | Schedule],
         micro_batches: int,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         check_count("micro_batches", micro_batches, low=1)
-        super().__init__(base, settings=settings, **policies)
+        super().__init__(base, settings=settings, **options)
         self.micro_batches = micro_batches
 
     @abstractmethod
-    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Draw a displacement for each of P unmoved parameters."""
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Evaluate every share of the batch at weights with noise of its own."""
-        params = weights.perturbed()
-        with weights.held(params) as here:
+        params = step.perturbed()
+        with step.held(params) as here:
             for part in range(self.micro_batches):
                 if part > 0:
                     here.reset()
-                here.add(self.noise(weights, params))
+                here.add(self.noise(step, params))
                 yield GradientRequest(
                     part, self.micro_batches, final=self.micro_batches == 1
                 )
@@ -81,7 +81,7 @@ class AbstractMixture(AbstractOptimizer):
         batches: "halves" makes B1 and B2 two shares of the batch, "whole" makes both
             the whole batch.
         settings: of the method beside these.
-        policies: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
+        options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
 
@@ -97,26 +97,26 @@ class AbstractMixture(AbstractOptimizer):
         mix: float | Schedule,
         batches: Literal["halves", "whole"],
         settings: Mapping[str, float | Schedule] | None = None,
-        **policies: Unpack[RandomOptions],
+        **options: Unpack[RandomOptions],
     ) -> None:
         if batches not in ("halves", "whole"):
             raise SettingError(f"batches must be 'halves' or 'whole', got {batches!r}.")
         own = {"sigma": sigma, "mix": mix, **(settings or {})}
-        super().__init__(base, settings=own, **policies)
+        super().__init__(base, settings=own, **options)
         self.batches = batches
 
     @abstractmethod
-    def noise(self, weights: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Draw a displacement for each of P unmoved parameters."""
 
     @abstractmethod
-    def learn(self, weights: StepContext) -> None:
+    def learn(self, step: StepContext) -> None:
         """Take note of the gradient at the noisy weights, in `p.grad`."""
 
-    def plan(self, weights: StepContext) -> Plan:
+    def plan(self, step: StepContext) -> Plan:
         """Evaluate at the weights and at noisy ones; leave out what weighs nothing."""
-        params = weights.perturbed()
-        mix = weights.setting("mix", params)
+        params = step.perturbed()
+        mix = step.setting("mix", params)
         if not any(mix):
             yield FINAL_GRADIENT
             return
@@ -124,14 +124,14 @@ class AbstractMixture(AbstractOptimizer):
         halves = self.batches == "halves"
         if not noisy_only:
             yield GradientRequest(0, 2, separate=True) if halves else FULL_BATCH
-        first = {} if noisy_only else weights.gradients()
-        with weights.held(params) as here:
-            here.add(self.noise(weights, params))
+        first = {} if noisy_only else step.gradients()
+        with step.held(params) as here:
+            here.add(self.noise(step, params))
             if noisy_only:
                 yield FINAL_GRADIENT
             else:
                 yield GradientRequest(1, 2, separate=True) if halves else FULL_BATCH
-        self.learn(weights)
+        self.learn(step)
         if not noisy_only:
-            owners, clean, noisy = aligned(weights, first)
-            mix_(noisy, clean, [1 - share for share in weights.setting("mix", owners)])
+            owners, clean, noisy = aligned(step, first)
+            mix_(noisy, clean, [1 - share for share in step.setting("mix", owners)])

@@ -47,8 +47,8 @@ class Aside:
     """Gradients, buffers and random state beside one loop of passes.
 
     Args:
-        policy: what is to be kept.
-        processes: of the optimizer.
+        options: what is to be kept.
+        gradient_sync: of the optimizer.
         params: P parameters.
         statistics: whether running statistics are those of the first pass.
         accumulate: whether the loop adds to what `p.grad` holds.
@@ -56,54 +56,58 @@ class Aside:
 
     def __init__(
         self,
-        policy: CheckedOptions,
-        processes: GradientSync,
+        options: CheckedOptions,
+        gradient_sync: GradientSync,
         params: list[Tensor],
         *,
         statistics: bool,
         accumulate: bool,
     ) -> None:
-        self._policy, self._processes, self._params = policy, processes, params
-        if processes.gradients_are_bucket_views:
+        self._options, self._gradient_sync, self._params = (
+            options,
+            gradient_sync,
+            params,
+        )
+        if gradient_sync.gradients_are_bucket_views:
             _own_gradients(params)
         self._running = [p.grad for p in params] if accumulate else None
         self._final = False
-        self._random = RandomState(params) if policy.rng == "replay" else None
-        self._statistics_of = policy.model if statistics else None
+        self._random = RandomState(params) if options.rng == "replay" else None
+        self._statistics_of = options.model if statistics else None
         self._buffers: BufferSnapshot | None = None
         self._metrics: MetricSnapshot | None = None
         self._first: dict[Tensor, Tensor] = {}
-        processes.begin()
+        gradient_sync.begin()
 
     def before(self, index: int, *, final: bool) -> None:
         """Get ready for pass `index`."""
         self._final = final and self._running is None
-        self._processes.prepare(final=self._final)
+        self._gradient_sync.prepare(final=self._final)
         if self._random is not None and index > 0:
             self._random.put_back()
 
-    def after(self, index: int, weights: StepContext, *, whole: bool) -> None:
+    def after(self, index: int, step: StepContext, *, whole: bool) -> None:
         """Keep what the first pass left, and gradients of any pass for the method.
 
         Args:
             index: of the pass.
-            weights: of the running step.
+            step: the running one.
             whole: whether every pass sees the batch that this one saw.
         """
-        if self._processes.gradients_are_bucket_views and not self._final:
+        if self._gradient_sync.gradients_are_bucket_views and not self._final:
             _own_gradients(self._params)
         if index > 0:
             return
         if self._statistics_of is not None:
             self._buffers = BufferSnapshot(self._statistics_of)
-        if whole and self._policy.metrics:
-            self._metrics = MetricSnapshot(self._policy.metrics)
-        if self._policy.monitor:
-            self._first = {p: g.clone() for p, g in weights.gradients().items()}
+        if whole and self._options.metrics:
+            self._metrics = MetricSnapshot(self._options.metrics)
+        if self._options.monitor:
+            self._first = {p: g.clone() for p, g in step.gradients().items()}
 
     def end(self, *, finished: bool) -> None:
         """Put everything back; with a finished loop, add to the running gradient."""
-        self._processes.end()
+        self._gradient_sync.end()
         if self._buffers is not None:
             self._buffers.put_back()
         if self._metrics is not None:
@@ -112,18 +116,18 @@ class Aside:
             _add_running(self._params, self._running, add=finished)
 
     @torch.no_grad()
-    def compare(self, weights: StepContext) -> None:
+    def compare(self, step: StepContext) -> None:
         """Note lengths of the first and the final gradient, and their cosine."""
         if not self._first:
             return
-        first, last = self._first, weights.gradients()
+        first, last = self._first, step.gradients()
         norms = [joint_norm(list(each.values())) for each in (first, last)]
         both = [p for p in first if p in last]
         dot = joint_dot([first[p] for p in both], [last[p] for p in both])
-        readings = weights.readings
-        readings.note("grad_norm", norms[0])
-        readings.note("final_grad_norm", norms[1])
-        readings.note("cosine", dot / (norms[0] * norms[1]))
+        metrics = step.metrics
+        metrics.note("grad_norm", norms[0])
+        metrics.note("final_grad_norm", norms[1])
+        metrics.note("cosine", dot / (norms[0] * norms[1]))
 
 
 def _own_gradients(params: list[Tensor]) -> None:
@@ -176,25 +180,25 @@ class LossScale:
             return norm
         return norm / self._scaler.scale(torch.ones((), device=norm.device))
 
-    def tell(self, readings: StepMetrics) -> None:
+    def tell(self, metrics: StepMetrics) -> None:
         """Take the scale out of lengths that were noted."""
         for name in ("grad_norm", "final_grad_norm"):
-            readings.change(name, self.plain)
+            metrics.change(name, self.plain)
 
     @torch.no_grad()
-    def undo(self, weights: StepContext) -> None:
+    def undo(self, step: StepContext) -> None:
         """Divide all gradients by the scale, without a sync."""
-        self._apply(weights, undo=True)
+        self._apply(step, undo=True)
 
     @torch.no_grad()
-    def put_back(self, weights: StepContext) -> None:
+    def put_back(self, step: StepContext) -> None:
         """Multiply all gradients by the scale, as the scaler expects them."""
-        self._apply(weights, undo=False)
+        self._apply(step, undo=False)
 
-    def _apply(self, weights: StepContext, *, undo: bool) -> None:
+    def _apply(self, step: StepContext, *, undo: bool) -> None:
         if self._scaler is None or not self._undoes:
             return  # nearly always: no need to look at gradients in every pass
-        grads = list(weights.gradients().values())
+        grads = list(step.gradients().values())
         if not grads:
             return
         scale = self._scaler.scale(torch.ones((), device=grads[0].device))

@@ -165,7 +165,7 @@ def test_entries_of_unpacked_keywords_are_settings_left_out_unless_given():
         ("height=cosin(1,0)", UnknownNameError, "schedule 'cosin': did you mean 'cos"),
         ("height=cosine(1)", SettingError, "cosine needs end; write cosine(start, end"),
         ("height=cosine(1,x)", SettingError, "end of cosine must be a number, got 'x'"),
-        ("height=cosine(1,0,0)", SettingError, "steps >= 1 .* got steps=0"),
+        ("height=cosine(1,0,0)", SettingError, "steps must be >= 1, got 0"),
         ("height=cosine(1,0,1.5)", SettingError, "steps of cosine must be a whole"),
         ("height=cosine(1,0,1,0,0,9)", SettingError, "at most 5 arguments"),
         ("height=cosine(1,0,stps=3)", UnknownNameError, "did you mean 'steps'"),

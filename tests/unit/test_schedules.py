@@ -16,6 +16,8 @@ from steppe.schedules import (
     MultiStep,
     Poly,
     Proportional,
+    Step,
+    Warmup,
     published_gsam,
 )
 
@@ -61,6 +63,14 @@ SHORT = 1 / 7  # of the seven steps after the warm-up
         (
             MultiStep(1.0, (4, 9), 0.5, W, warmup_start=0.4),
             [0.4, 0.6, 1.0, 0.5, 0.25, 0.25, 0.25, 0.25],
+        ),
+        (
+            Step(1.0, T, 0.5, (0.4, 0.9), W, warmup_start=0.4),
+            [0.4, 0.6, 1.0, 0.5, 0.25, 0.25, 0.25, 0.25],
+        ),
+        (
+            Warmup(Linear(1.3, 0.3, T), W, first=0.1),
+            [0.1, 0.4, 1.0, 0.9, 0.4, 0.3, 0.3, 0.3],
         ),
         (
             CosineIncrease(0.5, 15, T),
@@ -214,6 +224,11 @@ def test_a_schedule_that_will_leave_the_range_is_refused_at_once(schedule):
         ),
         lambda: CosineIncrease(1.0, 2.0, steps=0),
         lambda: MultiStep(1.0, milestones=(4, 2)),
+        lambda: MultiStep(1.0, milestones=(4, math.inf)),
+        lambda: MultiStep(1.0, milestones=(4,), warmup=-1),
+        lambda: Step(1.0, 10, shares=(0.5, 1.5)),
+        lambda: Step(1.0, 10, shares=(0.75, 0.5)),
+        lambda: Warmup(Constant(1.0), steps=-1),
     ],
 )
 def test_settings_out_of_range_are_one_sentence(wrong):

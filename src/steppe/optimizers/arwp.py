@@ -62,7 +62,6 @@ def first_of_rows(tensors: Sequence[Tensor]) -> list[Tensor]:
         Limit(settings={"eta": 0.0, "mix": 1.0}, equals="rwp:sigma=0.01,mix=1.0"),
     ),
     example={"sigma": 0.01},
-    random=True,
 )
 class ARWP(AbstractMixture):
     """Step with a mean of two gradients, one at noise that avoids steep filters.

@@ -35,7 +35,6 @@ from steppe.stepping.options import RandomOptions
     source="Moellenhoff and Khan, 2023, arXiv:2210.01620",
     grad_evals=2,
     example={"rho": 0.05, "samples": 1000},
-    random=True,
     base="plain",
 )
 class BSAM(AbstractOptimizer):

@@ -52,7 +52,6 @@ from steppe.stepping.wrapper import check_minimizes
     grad_evals=1,
     limits=(Limit(settings={"inner_steps": 0}),),
     example={"inner_lr": 0.1},
-    random=True,
 )
 class EntropySGD(AbstractOptimizer):
     """Step with the gradient of the local entropy: w minus the mean of a walk from w.

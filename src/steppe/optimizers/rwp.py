@@ -35,7 +35,6 @@ from steppe.stepping.options import RandomOptions
         Limit(settings={"mix": 1.0}, equals="lpf_sgd:gamma=0.01"),
     ),
     example={"sigma": 0.01},
-    random=True,
 )
 class RWP(AbstractMixture):
     """Step with the mean of the gradient and one at weights with Gaussian noise.

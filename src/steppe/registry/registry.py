@@ -7,6 +7,7 @@ tables, documentation and contract tests read without running the method.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import importlib
@@ -30,7 +31,7 @@ from steppe.registry.settings_text import (
     pairs,
     show,
 )
-from steppe.registry.specs import Spec
+from steppe.registry.specs import OF_THE_CLASS, Spec
 
 # Records that are being read, from the outermost in: what they are, what they may name.
 _READINGS: ContextVar[tuple[tuple[str, frozenset[str]], ...]] = ContextVar(
@@ -156,7 +157,13 @@ class Registry(Generic[SpecT]):
 
     def _entry(self, name: str, make: Any, facts: dict[str, Any]) -> Entry[SpecT]:
         summary = (inspect.getdoc(make) or "").partition("\n")[0]
-        return Entry(name, make, self._spec(**{"summary": summary, **facts}))
+        declared = {
+            fact.name: getattr(make, fact.name)
+            for fact in dataclasses.fields(self._spec)
+            if fact.metadata == OF_THE_CLASS and hasattr(make, fact.name)
+        }
+        known = {"summary": summary, **declared, **facts}
+        return Entry(name, make, self._spec(**known))
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from steppe.registry.bounds import Ranges
+
+# Metadata of facts that a registry reads from the class attribute of their name.
+OF_THE_CLASS: Mapping[str, bool] = {"of_the_class": True}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
@@ -14,6 +19,8 @@ class Spec:
 
     source: str  # author, year, identifier of the publication
     summary: str = ""  # first line of the docstring
+    # of the settings that are numbers
+    bounds: Ranges = field(default_factory=dict, metadata=OF_THE_CLASS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +39,17 @@ class OptimizerSpec(Spec):
     beside: str = ""  # what its user pays on top of them, in words
     limits: tuple[Limit, ...] = ()
     example: Mapping[str, Any] = field(default_factory=dict)
-    random: bool = False  # draws random numbers, so its state holds a generator
+    # draws numbers, so its state has a generator
+    random: bool = field(default_factory=bool, metadata=OF_THE_CLASS)
     base: Literal["any", "momentum", "plain"] = "any"  # "plain": SGD, and only w - lr g
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec(Spec):
+    """Facts about a schedule."""
+
+    # its settings that count steps
+    times: tuple[str, ...] = field(default_factory=tuple, metadata=OF_THE_CLASS)
 
 
 @dataclass(frozen=True, kw_only=True)

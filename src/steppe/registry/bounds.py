@@ -1,0 +1,84 @@
+"""Ranges of settings as a class declares them, and the one check of them.
+
+A pair `(low, high)` is a closed range of numbers. What is counted, or leaves out one of
+its ends, is a `Range`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steppe.errors import SettingError, brief, check_count, check_range
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that a setting may have: finite numbers between two ends.
+
+    Args:
+        low: the least value.
+        high: the largest value.
+        whole: whole numbers alone.
+        above: `low` itself is left out.
+        below: `high` itself is left out.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value outside, in one sentence with the name and the rule."""
+        if self.whole:
+            check_count(name, value, int(self.low))
+        check_range(name, value, self.low, self.high)
+        if self.above and value == self.low:
+            raise SettingError(f"{name} must be > {self.low:g}, got {value}.")
+        if self.below and value == self.high:
+            raise SettingError(f"{name} must be < {self.high:g}, got {value}.")
+
+
+POSITIVE = Range(0.0, above=True)
+FINITE = Range()
+
+Bounds = Mapping[str, tuple[float, float]]  # of what a schedule may move
+Ranges = Mapping[str, Range | tuple[float, float]]
+
+
+def at_least(low: int) -> Range:
+    """Whole numbers from one on."""
+    return Range(low, whole=True)
+
+
+def check_bounds(settings: Mapping[str, Any], bounds: Ranges) -> None:
+    """Refuse settings outside of their declared ranges.
+
+    Args:
+        settings: values by name. None stands for "left open" and passes; a tuple passes
+            where all of its entries do.
+        bounds: ranges by name; settings without one are not looked at.
+
+    Raises:
+        SettingError: names the setting, the rule and the value.
+    """
+    for name, bound in bounds.items():
+        value = settings[name]
+        if value is None:
+            continue
+        limits = bound if isinstance(bound, Range) else Range(*bound)
+        several = isinstance(value, tuple)
+        for each in value if several else (value,):
+            limits.check(f"every entry of {name}" if several else name, each)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of a few names."""
+    if value not in choices:
+        *first, last = (f"'{choice}'" for choice in choices)
+        listed = f"{', '.join(first)} or {last}" if first else last
+        raise SettingError(f"{name} must be {listed}, got {brief(value)}.")

@@ -1,0 +1,46 @@
+"""Half a cosine from one value to another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from steppe.registry.bounds import FINITE, Ranges
+from steppe.schedules.abstract import LENGTH, SCHEDULES, AbstractWarmedUp, fraction
+
+
+@SCHEDULES.add("cosine", source="Loshchilov and Hutter, 2017, arXiv:1608.03983")
+@dataclass(frozen=True)
+class Cosine(AbstractWarmedUp):
+    """From `start` to `end` along half a cosine, after a linear warm-up.
+
+    Args:
+        start: value when the warm-up is over.
+        end: value from step `steps` on.
+        steps: length of the whole schedule, in optimizer steps, warm-up included.
+        warmup: steps of the warm-up; 0 for none.
+        warmup_start: value at step 0 of a warm-up; None for start / (warmup + 1).
+
+    Example:
+        >>> [Cosine(1.0, 0.0, steps=2)(t) for t in (0, 1, 2, 9)]
+        [1.0, 0.5, 0.0, 0.0]
+    """
+
+    bounds: ClassVar[Ranges] = {
+        **AbstractWarmedUp.warmup_bounds,
+        "start": FINITE,
+        "end": FINITE,
+        "steps": LENGTH,
+    }
+
+    start: float
+    end: float
+    steps: int
+    warmup: int = 0
+    warmup_start: float | None = None
+
+    def after_warmup(self, step: int) -> float:
+        """The value from step `warmup` on."""
+        done = fraction(step - self.warmup, self.steps - self.warmup)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * done)) / 2

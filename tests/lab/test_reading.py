@@ -7,7 +7,7 @@ and -8 points have mean -7, standard error 1 / sqrt 3 and the interval -9.48 to 
 import pytest
 
 from comparisons import comparison, lpf, row, three_seeds
-from steppe_lab.reports.comparison.reading import reading
+from steppe_lab.reports.comparison.sentences import reading
 from steppe_lab.reports.comparison.summary import summarise
 from steppe_lab.reports.comparison.terminal import table
 

@@ -36,12 +36,7 @@ class Args(Arguments, CompareSettings):
 
 def run(args: Args, results: TextIO) -> int:
     """Do what is left of the comparison, print it, write the report."""
-    from steppe_lab.reports.comparison.publishing import publish
-    from steppe_lab.reports.comparison.reading import reading
-    from steppe_lab.reports.comparison.rows import rows
-    from steppe_lab.reports.comparison.summary import summarise
-    from steppe_lab.reports.comparison.sweep import sweep_of
-    from steppe_lab.reports.comparison.terminal import sweep_table, table
+    from steppe_lab.reports.comparison.report import ComparisonReport
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study
     from steppe_lab.studies.sweep import with_validation
@@ -62,22 +57,17 @@ def run(args: Args, results: TextIO) -> int:
             sys.stderr.write(f"failed: {failure}\n")
     if not comparison.rows:
         return code
-    report = publish(comparison, args.out / "reports", data_dir=args.data_dir)
+    report = ComparisonReport(comparison)
+    page = report.publish(args.out / "reports", data_dir=args.data_dir)
     if args.as_json:
-        for row in rows(comparison):
+        for row in report.rows():
             print(json_line(row), file=results)
         return code
-    page = console(results)
-    summary = summarise(comparison)
-    page.print(table(summary))
-    sweep = sweep_of(comparison)
-    if sweep is not None:
-        page.print(sweep_table(sweep))
-        told, answer = list(comparison.failures), sweep.answer
-    else:
-        *told, answer = reading(summary)
-    for sentence in told:
-        page.print(f"- {sentence}", markup=False)
-    page.print(f"\n{answer}", markup=False)
-    page.print(f"\nReport: {report}", markup=False, soft_wrap=True)
+    terminal = console(results)
+    terminal.print(report.table())
+    *sentences, answer = report.sentences()
+    for sentence in sentences:
+        terminal.print(f"- {sentence}", markup=False)
+    terminal.print(f"\n{answer}", markup=False)
+    terminal.print(f"\nReport: {page}", markup=False, soft_wrap=True)
     return code

@@ -27,17 +27,17 @@ class Args(Arguments):
 
 def run(args: Args, results: TextIO) -> int:
     """Collect, render, say where."""
-    from steppe_lab.reports.comparison.publishing import publish
-    from steppe_lab.reports.comparison.rows import rows
+    from steppe_lab.reports.comparison.report import ComparisonReport
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import stored_study
 
     store = open_store(args.out)
     comparison = stored_study(store, args.name, trust=trusted(args.trust)).collect()
-    report = publish(comparison, args.out / "reports", again=True)
+    report = ComparisonReport(comparison)
+    page = report.publish(args.out / "reports", again=True)
     if args.as_json:
-        for row in rows(comparison):
+        for row in report.rows():
             print(json_line(row), file=results)
         return 0
-    print(report, file=results)
+    print(page, file=results)
     return 0

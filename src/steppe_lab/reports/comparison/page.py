@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steppe_lab.reports.comparison.answer import allowing, answer, answers
+from steppe_lab.reports.comparison.answer import allowing, answer, verdict
+from steppe_lab.reports.comparison.findings import answer_of, verdicts
 from steppe_lab.reports.comparison.pictures import pictures
-from steppe_lab.reports.comparison.reading import reading
 from steppe_lab.reports.comparison.sections import (
     change_cell,
     definitions,
@@ -16,6 +16,7 @@ from steppe_lab.reports.comparison.sections import (
     run_rows,
     setting_rows,
 )
+from steppe_lab.reports.comparison.sentences import reading
 from steppe_lab.reports.comparison.summary import (
     APART,
     LEARNT,
@@ -74,8 +75,8 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
 
 def _answer(summary: Summary) -> list[str]:
     """One sentence, or one for every optimizer."""
-    whole = answer(summary).removeprefix("In short: ")
-    each = [f"{told}." for told in answers(summary)] if summary.finished else []
+    whole = answer(answer_of(summary)).removeprefix("In short: ")
+    each = [f"{verdict(v)}." for v in verdicts(summary)] if summary.finished else []
     if "; ".join(each).replace(".;", ";") == whole:
         return each
     return [whole[:1].upper() + whole[1:]]

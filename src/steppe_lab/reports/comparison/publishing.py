@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
-from importlib.metadata import version
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from steppe.errors import StoreError
 from steppe.registry.registry import is_code
 from steppe_lab.datasets import DATASETS
 from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.comparison.rows import to_csv
+from steppe_lab.reports.text.provenance import made_with, options_of
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.json_files import digest, write_atomically
 from steppe_lab.studies.comparison import Comparison
-
-PACKAGES = ("steppe", "torch", "numpy", "scipy")
 
 
 def publish(
@@ -76,24 +71,6 @@ def command_of(settings: CompareSettings, data_dir: Path | None = None) -> str:
     if needs or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
     return shlex.join(words)
-
-
-def options_of(settings: BaseModel, without: str = "") -> list[str]:
-    """The options that say what differs from the defaults."""
-    words = []
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name == without or value == field.default:
-            continue
-        values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return words
-
-
-def made_with() -> dict[str, str]:
-    """Versions of what a report is made with."""
-    found = {name: version(name) for name in PACKAGES}
-    return {**found, "python": platform.python_version()}
 
 
 def _ends_with(path: Path, mark: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +10,10 @@ from steppe.errors import SteppeError
 from steppe.measures import MEASURES
 from steppe_lab.reports.comparison.quantities import Quantity, Value, read, spec_of
 from steppe_lab.reports.comparison.summary import Change, Line, Summary
+from steppe_lab.reports.html.sources import Passage, cited
 from steppe_lab.reports.text.numbers import mean_of, number, percent, points, with_error
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.studies.comparison import Comparison
-
-_CITED = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.[^\s;,]+")
-_HOSTS = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
-
-
-@dataclass(frozen=True)
-class Text:
-    """A piece of text, perhaps a link."""
-
-    text: str
-    address: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +27,7 @@ class Definition:
     sharper_is: str
     keeps: str  # changes of the network that leave the measure as it is
     cost: str
-    source: list[Text]
+    source: list[Passage]
 
 
 @dataclass(frozen=True)
@@ -122,22 +111,6 @@ def optimizer_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
 def definitions(settings: CompareSettings) -> list[Definition]:
     """Facts about every measure, from where it is registered."""
     return [_definition(text) for text in settings.measures]
-
-
-def cited(text: str) -> list[Text]:
-    """A source with its identifiers as links.
-
-    Example:
-        >>> cited("A, arXiv:2010.01412")[1].address
-        'https://arxiv.org/abs/2010.01412'
-    """
-    pieces, end = [], 0
-    for match in _CITED.finditer(text):
-        host, _, identifier = match[0].partition(":")
-        pieces.append(Text(text[end : match.start()]))
-        pieces.append(Text(match[0], _HOSTS[host] + identifier))
-        end = match.end()
-    return [piece for piece in (*pieces, Text(text[end:])) if piece.text]
 
 
 def _definition(text: str) -> Definition:

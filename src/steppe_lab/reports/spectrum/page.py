@@ -7,8 +7,8 @@ from functools import partial
 
 from steppe import plots
 from steppe_lab.analysis.spectrum import NetworkSpectrum
-from steppe_lab.reports.comparison.sections import cited
 from steppe_lab.reports.html.picture import Picture, pictured
+from steppe_lab.reports.html.sources import cited
 from steppe_lab.reports.html.templating import template
 from steppe_lab.reports.spectrum.words import (
     answer,

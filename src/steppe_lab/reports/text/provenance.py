@@ -1,0 +1,28 @@
+"""Provenance of a report: options of the command, and versions of packages."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from pydantic import BaseModel
+
+PACKAGES = ("steppe", "torch", "numpy", "scipy")
+
+
+def options_of(settings: BaseModel, without: str = "") -> list[str]:
+    """The options that say what differs from the defaults."""
+    words = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name == without or value == field.default:
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def made_with() -> dict[str, str]:
+    """Versions of the packages a report is made with, and of Python."""
+    versions = {name: version(name) for name in PACKAGES}
+    return {**versions, "python": platform.python_version()}

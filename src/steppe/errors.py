@@ -23,6 +23,10 @@ class SettingError(SteppeError, ValueError):
     """A setting of the wrong name, type or range."""
 
 
+class ChangedCodeError(SettingError):
+    """Code of the user that is not what it was when a record named it."""
+
+
 class UnknownNameError(SteppeError, ValueError):
     """A name that no registry has."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bad_files import checkpoint
 from steppe.errors import CheckpointError
 from steppe_lab.cli import main
 from steppe_lab.datasets import load
 from steppe_lab.models import MODELS
-from steppe_lab.training.foreign import load_into, weights
+from steppe_lab.training.weights import load_into, read_states
 
 MODEL = "mlp:hidden=8"
 NAMED = ["--model", MODEL, "--data", "digits"]
@@ -74,13 +76,65 @@ def test_weights_of_another_network_are_refused_by_their_names(model, tmp_path):
         r"lacks 1\.weight; it has head\.bias; of another shape are 3\.bias \(5,\)"
     )
     with pytest.raises(CheckpointError, match=sentence):
-        load_into(model, state, tmp_path / "theirs.pt")
+        load_into(model, {"": state}, tmp_path / "theirs.pt")
+
+
+def test_the_entry_that_fits_is_taken_and_never_one_of_several(model, tmp_path):
+    path, state = tmp_path / "theirs.pt", model.state_dict()
+    torch.save({"best": {"accuracy": torch.ones(())}, "model": state}, path)
+    assert load_into(model, read_states(path), path) == "model"
+    torch.save({"model_ema": state, "model": state}, path)
+    with pytest.raises(CheckpointError, match=r"several weights .*: model_ema, model;"):
+        load_into(model, read_states(path), path)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.module.", "net.module."])
+def test_prefixes_that_all_names_share_are_taken_off(prefix, model, tmp_path):
+    path = tmp_path / "theirs.pt"
+    state = {f"{prefix}{n}": t + 1 for n, t in model.state_dict().items()}
+    torch.save({"state_dict": state}, path)
+    expected = [p + 1 for p in model.state_dict().values()]
+    load_into(model, read_states(path), path)
+    pairs = zip(model.state_dict().values(), expected, strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+def test_a_checkpoint_of_steppe_needs_no_names(tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(checkpoint())
+    assert main(["evaluate", str(path), *NAMED]) == 2
+    assert "leave out --model and --data" in capsys.readouterr().err
+
+
+def test_a_flipped_bit_is_refused(model, tmp_path):
+    path = tmp_path / "theirs.pt"
+    torch.save(model.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(model[1].weight.detach().numpy().tobytes()) + 5] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged or cut off"):
+        read_states(path)
+
+
+def test_a_damaged_pickle_is_one_sentence(model, tmp_path):
+    path, source = tmp_path / "theirs.pt", torch.Generator().manual_seed(0)
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for place in torch.randint(len(whole), (60,), generator=source).tolist():
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with contextlib.suppress(CheckpointError):
+            load_into(model, read_states(path), path)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ({"epoch": 3}, "holds no state_dict"),
+        ({0: torch.ones(3)}, "holds no state_dict"),
+        ({"w": torch.eye(3).to_sparse()}, "holds no state_dict"),
+        ({"w": torch.ones(3, device="meta")}, "holds no state_dict"),
         (nn.Linear(2, 2), "a torch file of Python objects"),
         (None, "there is no file"),
     ],
@@ -90,7 +144,14 @@ def test_files_without_weights_are_refused(content, sentence, tmp_path):
     for each in [content] if content else []:
         torch.save(each, path)
     with pytest.raises(CheckpointError, match=sentence):
-        weights(path)
+        read_states(path)
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int32])
+def test_weights_of_another_kind_of_number_are_refused(kind, model, tmp_path):
+    state = {n: t.to(kind) for n, t in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"of another kind are 1\.weight"):
+        load_into(model, {"": state}, tmp_path / "theirs.pt")
 
 
 def test_a_model_without_its_data_is_refused(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from steppe.errors import DataError, SettingError
 from steppe_lab.cli import main
-from steppe_lab.datasets import DATASETS, load
+from steppe_lab.datasets import DATASETS, Selection, load
 from steppe_lab.models import MODELS
 
 pytest.importorskip("torch_geometric")
@@ -81,6 +82,8 @@ def test_a_batch_holds_each_edge_once_within_its_graph(toy):
         ({"graph_indicator": [2, 1] * 25}, "does not count from 1"),
         ({"node_labels": [1, 2]}, "features for each of the 50 nodes, got 2"),
         ({"graph_labels": []}, "hold no graph|lines of numbers"),
+        ({"node_labels": [0, 10**12] * 25}, "at most 10000 kinds of nodes"),
+        ({"node_attributes": ["nan"] * 50}, "must hold finite numbers"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:loadtxt")
@@ -88,6 +91,22 @@ def test_files_that_contradict_each_other_are_refused(toy, change, sentence):
     write(toy / "tudataset" / "TOY" / "raw", **change)
     with pytest.raises(DataError, match=sentence):
         load(DATASETS.parse(TOY), toy)
+
+
+def test_collections_without_edges_are_read(toy):
+    write(toy / "tudataset" / "TOY" / "raw", A=[])
+    (toy / "tudataset" / "TOY" / "raw" / "TOY_A.txt").write_text("")
+    data = load(DATASETS.parse(TOY), toy)
+    assert data.train.batch(slice(0, 3))[0].edge_index.shape == (2, 0)
+
+
+def test_graphs_cut_elsewhere_have_another_fingerprint(toy):
+    split = Selection().apply(load(DATASETS.parse(TOY), toy))
+    cut = split.train.first_node.clone()
+    cut[1] -= 1  # the first graph gives a node to the second
+    other = dataclasses.replace(split.train, first_node=cut)
+    digests = {split.fingerprint, dataclasses.replace(split, train=other).fingerprint}
+    assert len(digests) == 2
 
 
 def test_a_missing_collection_says_where_it_comes_from(tmp_path):

@@ -25,9 +25,9 @@ from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model
 from steppe_lab.training.evaluation import evaluate
-from steppe_lab.training.foreign import load_into, weights
 from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.weights import load_into, read_states
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,14 @@ def open_checkpoint(
 def _open_foreign(
     path: Path, belongs: Belongs, device: str | None
 ) -> tuple[checkpoints.Checkpoint, Split]:
-    state = weights(path)
+    states = read_states(path)
     named = {"device": device} if device else {}
     # The base of a file of another program is not known, and nothing is trained.
     recipe = Recipe(data=belongs.data, model=belongs.model, base="sgd", **named)
     split = load_split(recipe)
     classes = len(split.classes)
     model = build_model(recipe, split.in_shape, classes)
-    load_into(model, state, path)
+    load_into(model, states, path)
     return checkpoints.Checkpoint(
         model, recipe, split.in_shape, classes, split.fingerprint, {}
     ), split
@@ -203,7 +203,7 @@ class Network:
     """A network read from a checkpoint, on samples of the data its recipe names."""
 
     path: Path
-    digest: str  # SHA-256 of the file
+    digest: str  # SHA-256 of the file, and of the names that say what it belongs to
     recipe: Recipe
     classes: int
     objective: Objective
@@ -252,5 +252,8 @@ def read_network(
         seed=recipe.data_seed,
         mode=mode,
     )
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    content = checkpoint.read_bytes()
+    if belongs is not None:  # such a file does not say what it is measured as
+        content += f"\n{belongs.model}\n{belongs.data}\n{loaded.data}".encode()
+    digest = hashlib.sha256(content).hexdigest()
     return Network(checkpoint, digest, recipe, loaded.classes, objective, belongs)

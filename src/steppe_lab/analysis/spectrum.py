@@ -217,6 +217,7 @@ def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
     return {
         "checkpoint": {"path": str(network.path), "sha256": network.digest},
         "recipe": recipe,
+        "belongs": asdict(network.belongs) if network.belongs else None,
         "settings": found.settings.model_dump(mode="json"),
         "details": dict(whole.details),
         "parameters": whole.size,

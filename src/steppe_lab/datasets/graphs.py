@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -65,7 +66,9 @@ class GraphSamples(AbstractSamples):
         """Features and edges of each graph, and the classes."""
         graphs = (self._graph(int(each)) for each in self.graphs)
         pieces = (part for graph in graphs for part in (graph.x, graph.edge_index))
-        yield f"{self.count()} graphs ", pieces
+        sizes = torch.stack([self.first_node, self.first_edge]).diff()[:, self.graphs]
+        shape = f"{self.count()} graphs of {self.features.shape[1]} features "
+        yield shape, chain([sizes], pieces)
         yield f"{tuple(self.targets.shape)} {self.targets.dtype} ", iter([self.targets])
 
     def _graph(self, number: int) -> Any:

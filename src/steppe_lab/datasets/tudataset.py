@@ -28,6 +28,7 @@ from steppe_lab.datasets.graphs import GraphSamples, boundaries
 
 SPLIT_SEED = 12345
 SHARE = 0.7  # of the graphs, for training
+MOST_LABELS = 10_000  # of nodes; collections have up to a few hundred
 
 
 @DATASETS.add(
@@ -105,6 +106,12 @@ def _features(folder: Path, name: str, nodes: int) -> Tensor:
     for_labels = folder / f"{name}_node_labels.txt"
     if for_labels.is_file():
         columns = torch.from_numpy(_numbers(for_labels)).T
+        if int(columns.max()) - int(columns.min()) > MOST_LABELS:
+            raise DataError(
+                f"{for_labels} must have at most {MOST_LABELS} kinds of nodes, got "
+                f"labels from {int(columns.min())} to {int(columns.max())}; use the "
+                "unchanged official file."
+            )
         parts += [F.one_hot(each - each.min()).to(torch.float32) for each in columns]
     if not parts:
         raise DataError(
@@ -117,12 +124,19 @@ def _features(folder: Path, name: str, nodes: int) -> Tensor:
                 f"{folder} must have one line of node features for each of the "
                 f"{nodes:,} nodes, got {len(part):,}; use the unchanged official files."
             )
-    return torch.cat(parts, dim=1)
+    features = torch.cat(parts, dim=1)
+    if not features.isfinite().all():
+        raise DataError(
+            f"{attributes} must hold finite numbers; use the unchanged official file."
+        )
+    return features
 
 
 def _numbers(path: Path, kind: type = np.int64) -> NDArray[np.int64]:
     """Lines of numbers with commas between them, (lines, numbers)."""
     try:
+        if not path.stat().st_size:
+            return np.empty((0, 2), dtype=kind)
         return np.loadtxt(path, dtype=kind, delimiter=",", ndmin=2)
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise DataError(
@@ -144,7 +158,9 @@ def _check(
         reason = "they hold no graph"
     elif (np.diff(graph_of) < 0).any() or graph_of[0] != 0 or graph_of[-1] >= graphs:
         reason = f"the graph indicator does not count from 1 to at most {graphs:,}"
-    elif edges.shape[1] != 2 or edges.min() < 0 or edges.max() >= nodes:
+    elif len(edges) and (
+        edges.shape[1] != 2 or edges.min() < 0 or edges.max() >= nodes
+    ):
         reason = f"edges must join two of the {nodes:,} nodes"
     elif (graph_of[edges[:, 0]] != graph_of[edges[:, 1]]).any():
         reason = "an edge joins nodes of two graphs"

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from steppe.errors import CheckpointError, SettingError, SteppeError, TrustError
+from steppe.errors import ChangedCodeError, CheckpointError, SettingError, SteppeError, TrustError
 from steppe.registry.registry import reading
 from steppe_lab.training.build import build_model
 from steppe_lab.training.foreign import complaint
@@ -131,6 +131,8 @@ def load(
     except TrustError as error:
         raise CheckpointError(str(error)) from None
     except (ValidationError, SteppeError, KeyError, RuntimeError) as error:
+        if isinstance(cause_of(error), ChangedCodeError):  # no other version helps
+            raise CheckpointError(f"{path}: {reason_of(error)}.") from None
         raise CheckpointError(
             f"the recipe in {path} does not make the network it was saved with "
             f"({reason_of(error)}); use the steppe version that wrote it, "
@@ -151,11 +153,18 @@ def _check_home(path: Path, settings: Mapping[str, Any]) -> None:
         ) from None
 
 
+def cause_of(error: Exception) -> object:
+    """The error that a validator of a record raised first, if one did."""
+    if not isinstance(error, ValidationError):
+        return error
+    return error.errors()[0].get("ctx", {}).get("error")
+
+
 def reason_of(error: Exception) -> str:
     """The first complaint of an error, without its full stop."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error", first["msg"])
+        cause = cause_of(error) or first["msg"]
         return f"{'.'.join(map(str, first['loc']))}: {cause}".strip(": .")
     return str(error).splitlines()[0].rstrip(".")
 

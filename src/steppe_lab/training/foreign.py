@@ -1,4 +1,4 @@
-"""Files of other programs: their weights, or which kind they are and what to do."""
+"""Files that are no checkpoint of steppe: which kind they are, and what to do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from steppe.errors import CheckpointError
+from torch import Tensor
 
 MAGIC = {
     b"\xff\xd8\xff": "a JPEG picture",
@@ -22,81 +20,12 @@ MAGIC = {
     b"\x1f\x8b": "a gzip archive, which must be unpacked",
     b"GGUF": "a GGUF file",
 }
-WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-SHOWN = 3  # names in a sentence
 LIBRARY = (
     "load it into your network in Python, "
     "model.load_state_dict({weights}), and call "
     "steppe.measure(steppe.Objective(model, (inputs, targets)), ['trace'])"
 )
 TRAIN = "give a model.safetensors that `steppe train` or `steppe compare` wrote"
-
-
-def weights(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a file that `torch.save` wrote, on the host; no code runs.
-
-    It is the whole file, or the first entry that is one; prefixes that
-    `DataParallel` and `torch.compile` put before all names are taken off.
-
-    Raises:
-        CheckpointError: missing, damaged, or no state_dict in it.
-    """
-    if not path.is_file():
-        raise CheckpointError(
-            f"there is no file {path}; give one that torch.save wrote."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-    ):
-        raise CheckpointError(complaint(path, "torch cannot read it")) from None
-    entries = [content, *content.values()] if isinstance(content, Mapping) else []
-    states = [dict(entry) for entry in entries if _is_state(entry)]
-    if not states:
-        raise CheckpointError(
-            f"{path} holds no state_dict; save model.state_dict() with torch.save."
-        )
-    state = states[0]
-    for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): each for name, each in state.items()}
-    return state
-
-
-def load_into(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Give a network the weights of a file.
-
-    Raises:
-        CheckpointError: names or shapes that are not those of the network.
-    """
-    own = model.state_dict()
-    differences = {
-        "it lacks": [name for name in own if name not in state],
-        "it has": [name for name in state if name not in own],
-        "of another shape are": [
-            f"{name} {tuple(state[name].shape)} for {tuple(tensor.shape)}"
-            for name, tensor in own.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-    }
-    reasons = [f"{text} {_few(names)}" for text, names in differences.items() if names]
-    if reasons:
-        raise CheckpointError(
-            f"the weights in {path} are not those of this model: {'; '.join(reasons)}; "
-            "name the model, its settings and the data that they were trained with."
-        )
-    model.load_state_dict(state)
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def complaint(path: Path, reason: str) -> str:
@@ -147,7 +76,7 @@ def _of_torch(path: Path) -> str:
             "model.state_dict() from Python, then "
             f"{LIBRARY.format(weights='its weights')}."
         )
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError):
+    except Exception:  # a damaged pickle raises any kind
         return f"{path} is a torch file that is damaged or cut off; copy it again."
     kind, place = _kind(content)
     if kind == "":

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from steppe.averaging import AVERAGES
-from steppe.errors import SettingError
+from steppe.errors import ChangedCodeError, SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, Registry, is_code, one_line
 from steppe_lab.datasets import DATASETS, Selection
@@ -150,7 +150,7 @@ def code_of(
     }
     for name, before in known.items():
         if found.get(name) != before:
-            raise SettingError(
+            raise ChangedCodeError(
                 f"the source of {name} is not what it was (SHA-256 "
                 f"{found.get(name, '')[:8]} now, {before[:8]} then); "
                 "restore it, or train again with what it is now."

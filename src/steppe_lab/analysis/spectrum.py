@@ -6,7 +6,7 @@ Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 

@@ -19,7 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from steppe.errors import ChangedCodeError, CheckpointError, SettingError, SteppeError, TrustError
+from steppe.errors import (
+    ChangedCodeError,
+    CheckpointError,
+    SettingError,
+    SteppeError,
+    TrustError,
+)
 from steppe.registry.registry import reading
 from steppe_lab.training.build import build_model
 from steppe_lab.training.foreign import complaint

@@ -15,6 +15,13 @@ from steppe_lab.models import MODELS
 
 pytest.importorskip("torch_geometric")
 
+FLAT = """
+import torch
+from steppe_lab.datasets import Dataset, TensorSamples
+def load(*, data_dir):
+    rows = TensorSamples(torch.ones(9, 3), torch.arange(9) % 2)
+    return Dataset(name="flat", train=rows, test=rows, classes=("a", "b"))
+"""
 TOY = "tudataset:name=TOY"
 # Two triangles and a path of two nodes, ten times; one edge is listed twice, one is a
 # loop, and neither counts.
@@ -107,6 +114,17 @@ def test_graphs_cut_elsewhere_have_another_fingerprint(toy):
     other = dataclasses.replace(split.train, first_node=cut)
     digests = {split.fingerprint, dataclasses.replace(split, train=other).fingerprint}
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "data"), [("mlp:hidden=4", TOY), ("gcn:hidden=4", "flat_rows:load")]
+)
+def test_a_network_for_other_data_is_refused(model, data, toy, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(toy)
+    (toy / "flat_rows.py").write_text(FLAT)
+    settings = ["--data", data, "--model", model, "--data-dir", str(toy)]
+    assert main(["train", *settings, "--out", str(toy / "runs")]) == 2
+    assert "cannot be called with inputs of" in capsys.readouterr().err
 
 
 def test_a_missing_collection_says_where_it_comes_from(tmp_path):

@@ -25,7 +25,7 @@ from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model
 from steppe_lab.training.evaluation import evaluate
-from steppe_lab.training.readiness import check_ready, check_same_data
+from steppe_lab.training.readiness import check_outputs, check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.weights import load_into, read_states
 
@@ -185,6 +185,7 @@ def _open_foreign(
     classes = len(split.classes)
     model = build_model(recipe, split.in_shape, classes)
     load_into(model, states, path)
+    check_outputs(recipe, model, split)
     return checkpoints.Checkpoint(
         model, recipe, split.in_shape, classes, split.fingerprint, {}
     ), split

@@ -67,30 +67,38 @@ def check_ready(recipe: Recipe) -> Split:
     """
     check_settings(recipe)
     split = load_split(recipe)
+    model = build_model(recipe, split.in_shape, len(split.classes))
+    check_outputs(recipe, model, split)
+    _check_last_batch(recipe, model, len(split.train))
+    check_settings(recipe, len(split.train), model)
+    return split
+
+
+def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
+    """Run a network on two samples: it must take them and give what the task is about.
+
+    Raises:
+        SettingError: a network without parameters, or one for other data.
+    """
     classes = len(split.classes)
     task: AbstractTask = TASKS.build(split.task)
     rows = min(2, len(split.train))
-    model = build_model(recipe, split.in_shape, classes)
     name = f"model {recipe.model.name}"
+    fix = BUILD if is_code(recipe.model.name) else "choose a model made for such data"
     if not any(True for _ in model.parameters()):
-        raise SettingError(f"{name} has no parameters to train; {BUILD}.")
+        raise SettingError(f"{name} has no parameters to train; {fix}.")
     try:
         with torch.no_grad():
             inputs, _ = on_device(split.train.batch(slice(0, rows)), recipe.device)
             outputs = model.eval()(inputs)
     except (Exception, SystemExit) as error:
-        if not is_code(recipe.model.name):
-            raise
         raise SettingError(
-            f"{name} cannot be called with inputs of shape {split.in_shape} "
-            f"({one_line(error)}); {BUILD}."
+            f"{name} cannot be called with inputs of {recipe.data.name}, of shape "
+            f"{split.in_shape} ({one_line(error)}); {fix}."
         ) from error
     wrong = task.check_outputs(outputs, rows, classes)
     if wrong:
-        raise SettingError(f"{name} {wrong}; {BUILD}.")
-    _check_last_batch(recipe, model, len(split.train))
-    check_settings(recipe, len(split.train), model)
-    return split
+        raise SettingError(f"{name} {wrong}; {fix}.")
 
 
 def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:

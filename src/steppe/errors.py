@@ -82,7 +82,8 @@ def check_range(
 ) -> None:
     """Refuse what is no finite number in [low, high]."""
     rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-    rule = rule if low > -math.inf else "finite"
+    if low == -math.inf:
+        rule = "finite" if high == math.inf else f"<= {high:g}"
     check_number(name, value, rule)
     if not (low <= value <= high and math.isfinite(value)):
         raise SettingError(f"{name} must be {rule}, got {value}.")

@@ -101,6 +101,8 @@ CHOICES: list[Case] = [
     (["compare", "sgd", "--model", "os:getcwd"], "os:getcwd"),
     (["compare", "sam", "--sweep", "=1,2"], "sweep"),
     (["compare", "sgd", "--lr-schedule", "Cosine"], "cosine"),
+    (["compare", "sgd", "--lr-schedule", "linear(end=-1)"], "learning rate must be >="),
+    (["train", "--lr-schedule", "multi_step(milestones=(1"], "parenthes"),
     (["train", "--optimizer", "sam sgd"], "unknown optimizer 'sam sgd'"),
     (["list", "optimizrs"], "did you mean 'optimizers'"),
     (["list", "sam"], "sam"),

@@ -8,7 +8,7 @@ a run knows may be left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from steppe.errors import SettingError
@@ -33,6 +33,21 @@ def register_reader(annotation: Any, registry: Registry[Any]) -> None:
         READERS[option] = _Parts(registry)
 
 
+def read_part(registry: Registry[Any], text: str, known: Collection[str]) -> str | None:
+    """Canonical text of a part; None if it is none.
+
+    Args:
+        registry: of the kind of part.
+        text: what to read.
+        known: names of arguments that the text may leave out.
+
+    Raises:
+        UnknownNameError: `name(...)` with a name or an argument that is unknown.
+        SettingError: an argument missing, too many of them, or one of the wrong type.
+    """
+    return _Parts(registry, known).part(text)
+
+
 def part_registries() -> list[Registry[Any]]:
     """All registries of parts that have been imported, by kind."""
     found = {r.kind: r.registry for r in READERS.values() if isinstance(r, _Parts)}
@@ -42,8 +57,11 @@ def part_registries() -> list[Registry[Any]]:
 class _Parts:
     """Reads the parts of one registry."""
 
-    def __init__(self, registry: Registry[Any]) -> None:
+    def __init__(
+        self, registry: Registry[Any], known: Collection[str] = OF_THE_RUN
+    ) -> None:
         self.registry = registry
+        self.known = known  # names of arguments that texts may leave out
         self.kind = registry.kind
 
     def names(self) -> list[str]:
@@ -114,7 +132,7 @@ class _Parts:
             if key in given:
                 what = f"{key} of {entry.name}"
                 value = convert(given[key], parameter.annotation, what)
-            elif needed and key not in OF_THE_RUN:
+            elif needed and key not in self.known:
                 raise SettingError(
                     f"{entry.name} needs {key}; write "
                     f"{entry.name}({', '.join(entry.arguments())})."

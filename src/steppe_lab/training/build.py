@@ -9,12 +9,13 @@ from steppe.averaging import AVERAGES, AbstractAverage, reestimate
 from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import is_code, one_line
-from steppe.schedules import Cosine, MultiStep, StepSchedule
+from steppe.schedules import StepSchedule
 from steppe_lab.datasets.samples import AbstractSamples, on_device
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.bases import BASES, Together
+from steppe_lab.training.lr_schedules import make_lr_schedule
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import is_led
 
@@ -113,11 +114,12 @@ def fit_statistics(recipe: Recipe, model: nn.Module, samples: AbstractSamples) -
 
 def build_lr_schedule(recipe: Recipe, samples: int) -> StepSchedule:
     """The learning rate as a function of the step, for a number of samples."""
-    lr = float(recipe.base.settings["lr"])
     per_epoch = recipe.steps_per_epoch(samples)
     steps = recipe.epochs * per_epoch
-    warmup = min(round(recipe.warmup_epochs * per_epoch), steps)
-    if recipe.lr_schedule == "cosine":
-        return Cosine(lr, 0.0, steps, warmup)
-    drops = (steps // 2, 3 * steps // 4) if recipe.lr_schedule == "step" else ()
-    return MultiStep(lr, drops, warmup=warmup)
+    return make_lr_schedule(
+        recipe.lr_schedule,
+        float(recipe.base.settings["lr"]),
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        warmup=min(round(recipe.warmup_epochs * per_epoch), steps),
+    )

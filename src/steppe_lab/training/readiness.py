@@ -16,6 +16,7 @@ from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training.build import (
     BUILD,
     build_average,
+    build_lr_schedule,
     build_model,
     build_optimizer,
 )
@@ -44,6 +45,7 @@ def check_settings(
         layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
         model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
     build_optimizer(recipe, model, samples or _MANY)
+    build_lr_schedule(recipe, samples or _MANY)
     if recipe.track is not None:
         check_tracker(recipe.track)
     average = build_average(recipe, model)

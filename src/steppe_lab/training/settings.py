@@ -10,8 +10,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
 )
+
+from steppe_lab.training.lr_schedules import read_lr_schedule
 
 MOST = 10**9  # of what is counted, more than anybody waits for
 SEEDS = 2**32  # seeds are below, as numpy wants them
@@ -49,9 +52,10 @@ class PlainSettings(BaseModel):
     """Passes over the training samples."""
     batch_size: int = Field(default=64, ge=1, le=MOST)
     """Samples per step."""
-    lr_schedule: Literal["constant", "cosine", "step"] = "cosine"
+    lr_schedule: str = "cosine"
     """The learning rate over the steps: cosine falls to 0, step falls tenfold at 1/2
-    and at 3/4, constant stays."""
+    and at 3/4, constant stays; or any schedule of the step with times in epochs, as
+    multi_step(milestones=(100,120),factor=0.1)."""
     warmup_epochs: float = Field(default=0.0, ge=0.0, le=MOST)
     """Linear warm-up of the learning rate."""
     device: str = "cpu"
@@ -59,6 +63,11 @@ class PlainSettings(BaseModel):
     evaluate_every: int = Field(default=1, ge=1, le=MOST)
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""
+
+    @field_validator("lr_schedule")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return read_lr_schedule(value)
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""Schedules of the learning rate as texts, with times in epochs.
+
+Every schedule of `steppe.schedules` that follows the step serves. It starts at the
+learning rate of the base, is as long as the training, and ends at 0 where the text does
+not give its `end`: "cosine", "linear(end=0.01)", "multi_step(milestones=(100, 120))".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steppe.errors import SettingError
+from steppe.registry.composed import read_part
+from steppe.registry.registry import Entry, unknown_name
+from steppe.registry.settings_text import called, convert
+from steppe.schedules import SCHEDULES, StepSchedule, Warmup
+
+FIRST = ("start", "value")  # arguments that are the learning rate of the base
+KNOWN = (*FIRST, "end", "steps", "warmup")
+
+
+def read_lr_schedule(text: str) -> str:
+    """The text of a schedule with its names and types checked.
+
+    Example:
+        >>> read_lr_schedule("cosine()"), read_lr_schedule("linear(end=0.010)")
+        ('cosine', 'linear(end=0.01)')
+
+    Raises:
+        UnknownNameError: no schedule or argument of that name.
+        SettingError: an argument of the wrong type, or one that the training gives.
+    """
+    canonical = read_part(SCHEDULES, text, KNOWN)
+    usable = [e.name for e in SCHEDULES if not hasattr(e.make, "of_group")]
+    if canonical is None or called(canonical)[0] not in usable:
+        raise unknown_name("lr schedule", called(text)[0], usable)
+    entry, arguments = _parsed(canonical)
+    taken = [name for name in (*FIRST, "warmup") if name in arguments]
+    if taken:
+        source = "warmup_epochs" if taken[0] == "warmup" else "the lr of the base"
+        raise SettingError(
+            f"{taken[0]} of {entry.name} is {source} in an lr schedule, got '{text}'; "
+            f"leave it out, and write the other arguments by name."
+        )
+    # Without its parentheses, as the records of trainings have always had it.
+    return canonical.removesuffix("()")
+
+
+def make_lr_schedule(
+    text: str, lr: float, *, steps: int, steps_per_epoch: int, warmup: int
+) -> StepSchedule:
+    """The learning rate as a function of the step.
+
+    Args:
+        text: as `read_lr_schedule` gives it.
+        lr: of the base.
+        steps: of the training.
+        steps_per_epoch: unit of the times in the text, in steps.
+        warmup: steps of the warm-up.
+
+    Raises:
+        SettingError: an argument out of its range, or a rate below 0.
+    """
+    entry, arguments = _parsed(text)
+    for name in entry.spec.times:
+        if name in arguments:
+            arguments[name] = _times(arguments[name], steps_per_epoch)
+    training: Mapping[str, Any] = {
+        **dict.fromkeys(FIRST, lr),
+        "end": 0.0,
+        "steps": steps,
+        "warmup": warmup,
+    }
+    known = {k: v for k, v in training.items() if k in entry.arguments()}
+    try:
+        schedule = entry.make(**{**known, **arguments})
+    except SettingError as error:
+        raise SettingError(f"lr_schedule {text}: {error}") from None
+    if warmup and "warmup" not in known:
+        schedule = Warmup(schedule, warmup)
+    changes = [arguments[name] for name in entry.spec.times if name in arguments]
+    _check_rates(schedule, text, (0, warmup, steps - 1, *_flat(changes)))
+    return schedule  # type: ignore[no-any-return]
+
+
+def _parsed(text: str) -> tuple[Entry[Any], dict[str, Any]]:
+    """A schedule and the arguments in its text, of the types of its signature."""
+    name, placed, named = called(text)
+    entry = SCHEDULES[name]
+    kinds = entry.arguments()
+    return entry, {
+        key: convert(value, kinds[key].annotation, f"{key} of {name}")
+        for key, value in {**dict(zip(kinds, placed)), **named}.items()
+    }
+
+
+def _times(value: Any, unit: int) -> Any:
+    return tuple(v * unit for v in value) if isinstance(value, tuple) else value * unit
+
+
+def _flat(values: list[Any]) -> list[int]:
+    return [v for each in values for v in (each if isinstance(each, tuple) else [each])]
+
+
+def _check_rates(schedule: StepSchedule, text: str, steps: tuple[int, ...]) -> None:
+    """Refuse a rate below 0, with which torch would climb without a word."""
+    for step in steps:
+        if (rate := schedule(step)) < 0:
+            raise SettingError(
+                f"the learning rate must be >= 0, got {rate:g} with lr_schedule "
+                f"{text}; choose other values."
+            )

@@ -20,7 +20,8 @@ from steppe.registry.registry import Choice
 from steppe_lab import datasets
 from steppe_lab.datasets import TensorSamples
 from steppe_lab.tasks.classification import Classification
-from steppe_lab.training import checkpoints, states
+from steppe_lab.training import checkpoints
+from steppe_lab.training import state as states
 from steppe_lab.training.build import build_lr_schedule, build_model
 from steppe_lab.training.evaluation import evaluate
 from steppe_lab.training.loop import TrainingFailedError, train

@@ -27,7 +27,7 @@ from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.states import opened
+from steppe_lab.training.state import opened
 from steppe_lab.training.tracking import interval
 
 INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from

@@ -1,38 +1,32 @@
-"""The training loop: a recipe and its samples in, a trained network and history out."""
+"""The training loop: a recipe and its samples in, a trained network and history out.
+
+An epoch has stages, each a function below: the order of the samples; then, batch by
+batch, fetch, step and observe; then the scores. Loss and metrics are those of the task.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from steppe.averaging import AVERAGES, AbstractAverage
+from steppe.averaging import AVERAGES
 from steppe.errors import SettingError, SteppeError
-from steppe.schedules import StepSchedule
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
-from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training.build import (
-    build_average,
-    build_lr_schedule,
-    build_model,
-    build_optimizer,
     fit_statistics,
 )
 from steppe_lab.training.evaluation import AVERAGED, evaluate
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.states import opened, sealed
-from steppe_lab.training.tracking import TRACKERS, Following
+from steppe_lab.training.state import TrainingState
 
 Report = Callable[[float, str], None]
 KEEP_EVERY = 10.0  # seconds between states to resume from
@@ -66,7 +60,7 @@ def train(
     keep_every: float = KEEP_EVERY,
     folder: Path | None = None,
 ) -> Trained:
-    """Train a network from its initial weights, or from where a kept state left it.
+    """Train a network from its initial weights, or from where a saved state left it.
 
     The result follows from the recipe and the samples alone: stopping and resuming
     changes no bit. With an average the network given back is the average, unless
@@ -84,11 +78,11 @@ def train(
     Raises:
         TrainingFailedError: the training loss became NaN or infinite.
     """
-    state = _State.fresh(recipe, split, folder)
+    state = TrainingState.fresh(recipe, split, folder)
     if resume is not None and not state.load(resume):
         if report is not None:
             report(0.0, "the state that was kept cannot be used: training begins anew")
-        state = _State.fresh(recipe, split, folder)
+        state = TrainingState.fresh(recipe, split, folder)
     start = saved = time.monotonic()
     spent = state.seconds
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
@@ -118,210 +112,50 @@ def train(
     return Trained(state.model, state.history, state.seconds, gradients, tracked)
 
 
-@dataclass
-class _State:
-    """All that training goes on from at the start of an epoch."""
-
-    recipe: Recipe
-    model: nn.Module
-    optimizer: Optimizer
-    average: AbstractAverage | None
-    schedule: StepSchedule
-    data: str  # fingerprint of the samples
-    task: AbstractTask
-    steps_per_epoch: int
-    epoch: int
-    history: list[dict[str, float]]
-    following: Following | None = None
-    seconds: float = 0.0  # so far
-    gradients: float = 0.0  # so far, of whole batches
-    rng: Tensor | None = None
-    cuda_rng: Tensor | None = None
-
-    @classmethod
-    def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> _State:
-        model = build_model(recipe, split.in_shape, len(split.classes))
-        samples = len(split.train)
-        optimizer = build_optimizer(recipe, model, samples)
-        average = build_average(recipe, model)
-        if average is not None:
-            average.attach(optimizer)
-        schedule = build_lr_schedule(recipe, samples)
-        steps = -(-samples // recipe.batch_size)
-        following = None
-        if recipe.track is not None:
-            seed = recipe.data_seed
-            tracker = TRACKERS.build(recipe.track, model, split, seed, folder)
-            following = Following(tracker, optimizer)
-        task: AbstractTask = TASKS.build(split.task)
-        return cls(
-            recipe,
-            model,
-            optimizer,
-            average,
-            schedule,
-            split.fingerprint,
-            task,
-            steps_per_epoch=steps,
-            epoch=0,
-            history=[],
-            following=following,
-        )
-
-    def to_bytes(self) -> bytes:
-        state: dict[str, Any] = {
-            "recipe": self.recipe.model_dump_json(),
-            "data": self.data,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "history": self.history,
-            "seconds": self.seconds,
-            "gradients": self.gradients,
-            "rng": torch.get_rng_state(),
-        }
-        if self.average is not None:
-            state["average"] = self.average.state_dict()
-        if self.following is not None:
-            state["tracker"] = self.following.tracker.state_dict()
-        if "cuda" in self.recipe.device:
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
-        file = io.BytesIO()
-        torch.save(state, file)
-        return sealed(file.getvalue())
-
-    def load(self, kept: bytes) -> bool:
-        """Go on from a state; False where it is damaged or of another training."""
-        device = self.recipe.device
-        try:
-            contents = io.BytesIO(opened(kept))
-            state = torch.load(contents, weights_only=True, map_location=device)
-            if (state["recipe"], state["data"]) != (
-                self.recipe.model_dump_json(),
-                self.data,
-            ):
-                return False
-            self._take(state)
-        except Exception:  # torch raises many kinds for what is no state
-            return False  # nothing but time is lost
-        return True
-
-    def _take(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        if self.following is not None:
-            self.following.tracker.load_state_dict(state["tracker"])
-        self.epoch, self.history = state["epoch"], state["history"]
-        self.seconds, self.gradients = state["seconds"], state["gradients"]
-        self.rng = state["rng"].cpu()
-        self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
-
-    def put_back_rng(self) -> None:
-        if self.rng is not None:
-            torch.set_rng_state(self.rng)
-        if self.cuda_rng is not None:
-            torch.cuda.set_rng_state(self.cuda_rng, self.recipe.device)
-
-    def apply_average(self, split: Split) -> None:
-        """Let the network be the average, where there is one."""
-        if self.average is None:
-            return
-        self.average.detach()
-        if self.average.count:
-            self.average.copy_to(self.model)
-            fit_statistics(self.recipe, self.model, split.train)
-
-
-def _train_epoch(state: _State, split: Split) -> dict[str, float]:
-    """Stages of an epoch: order, then fetch, step and observe by batch, then score."""
-    recipe, model, samples = state.recipe, state.model, split.train
-    order = _order(recipe.seed, state.epoch, len(samples))
-    model.train()
+def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
+    """The stages of an epoch: order, then fetch, step and observe, then score."""
+    recipe, samples = state.recipe, split.train
+    state.model.train()
     total = 0.0
-    step = state.epoch * state.steps_per_epoch
     lr = 0.0
-    for rows in torch.split(order, recipe.batch_size):
-        lr = state.schedule(step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        batch = on_device(samples.batch(rows), recipe.device)
+    first = state.epoch * state.steps_per_epoch
+    order = _order(recipe.seed, state.epoch, len(samples))
+    for step, rows in enumerate(torch.split(order, recipe.batch_size), first):
+        batch = _fetch(samples, rows, recipe.device)
+        lr = _set_lr(state, step)
         loss, gradients = _step(state, samples, batch)
         total += len(rows) * loss
         state.gradients += gradients
-        step += 1
-        if state.following is not None:
-            with _following(state.epoch + 1):
-                state.following.after_step()
+        _observe(state)
     epoch, mean = state.epoch + 1, total / len(samples)
     _check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean}
-    return row | _scores(state, split) if recipe.scores(epoch) else row
+    return row | _score(state, split) if recipe.scores(epoch) else row
 
 
-@contextmanager
-def _following(epoch: int) -> Iterator[None]:
-    """Eigenvalues that do not exist are a failure of the training."""
-    try:
-        yield
-    except SettingError as error:
-        reason = str(error).partition(";")[0]
-        raise TrainingFailedError(
-            f"the spectrum could not be followed in epoch {epoch} ({reason}); lower "
-            "the learning rate or the radius."
-        ) from error
+def _order(seed: int, epoch: int, samples: int) -> Tensor:
+    """The order of samples in one epoch, from the seed and the epoch alone."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(samples, generator=generator)
 
 
-def _gradients(state: _State, split: Split) -> float:
-    """Gradients of a batch per step, with those that lead a method.
-
-    A product with the Hessian counts as two gradients of its samples. Where nothing is
-    led by what a tracker finds, its products are no part of the method.
-    """
-    recipe, found = state.recipe, state.gradients
-    if recipe.track is not None and state.following is not None:
-        samples = min(recipe.track.settings["samples"], len(split.train))
-        found += 2 * state.following.products * samples / recipe.batch_size
-    return found / (recipe.epochs * state.steps_per_epoch)
+def _fetch(samples: AbstractSamples, rows: Tensor, device: str) -> Batch:
+    """Samples as a batch on the device; augmentation of a batch belongs here."""
+    return on_device(samples.batch(rows), device)
 
 
-def _scores(state: _State, split: Split) -> dict[str, float]:
-    """Losses and errors of the network, and of the average if it holds anything."""
-    recipe, model, average = state.recipe, state.model, state.average
-    found = _on_both(state, split)
-    # The test loss is a finding: it may be infinite where training went well.
-    _check_finite("final training", found["train_loss"], state.epoch + 1)
-    if recipe.average is None or average is None:
-        return found
-    if AVERAGES[recipe.average.name].spec.validates:
-        _check_finite("validation", found["test_loss"], state.epoch + 1)
-        average.validate(found["test_loss"])  # type: ignore[attr-defined]
-    if not average.count:
-        return found
-    with average.applied():
-        fit_statistics(recipe, model, split.train)
-        averaged = _on_both(state, split)
-    return found | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
+def _set_lr(state: TrainingState, step: int) -> float:
+    """The learning rate of a step, in every group of parameters."""
+    lr = state.schedule(step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    return lr
 
 
-def _on_both(state: _State, split: Split) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for part, samples in (("train", split.train), ("test", split.test)):
-        row |= evaluate(state.model, samples, state.task).row(part)
-    return row
-
-
-def _check_finite(name: str, loss: float, epoch: int) -> None:
-    if not math.isfinite(loss):
-        raise TrainingFailedError(
-            f"the {name} loss became {loss} in epoch {epoch}; lower the learning rate "
-            "or the radius."
-        )
-
-
-def _step(state: _State, samples: AbstractSamples, batch: Batch) -> tuple[float, float]:
+def _step(
+    state: TrainingState, samples: AbstractSamples, batch: Batch
+) -> tuple[float, float]:
     """One optimizer step on a batch.
 
     Returns:
@@ -348,7 +182,68 @@ def _step(state: _State, samples: AbstractSamples, batch: Batch) -> tuple[float,
     return float(optimizer.step(closure)), passed / size
 
 
-def _order(seed: int, epoch: int, samples: int) -> Tensor:
-    """The order of samples in one epoch, from the seed and the epoch alone."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(samples, generator=generator)
+def _observe(state: TrainingState) -> None:
+    """Let the tracker count a step whose gradient is still there."""
+    if state.following is not None:
+        with _following(state.epoch + 1):
+            state.following.after_step()
+
+
+def _score(state: TrainingState, split: Split) -> dict[str, float]:
+    """Losses and errors of the network, and of the average if it holds anything."""
+    recipe, model, average = state.recipe, state.model, state.average
+    found = _on_both(state, split)
+    # The test loss is a finding: it may be infinite where training went well.
+    _check_finite("final training", found["train_loss"], state.epoch + 1)
+    if recipe.average is None or average is None:
+        return found
+    if AVERAGES[recipe.average.name].spec.validates:
+        _check_finite("validation", found["test_loss"], state.epoch + 1)
+        average.validate(found["test_loss"])  # type: ignore[attr-defined]
+    if not average.count:
+        return found
+    with average.applied():
+        fit_statistics(recipe, model, split.train)
+        averaged = _on_both(state, split)
+    return found | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
+
+
+def _on_both(state: TrainingState, split: Split) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        row |= evaluate(state.model, samples, state.task).row(part)
+    return row
+
+
+def _check_finite(name: str, loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingFailedError(
+            f"the {name} loss became {loss} in epoch {epoch}; lower the learning rate "
+            "or the radius."
+        )
+
+
+@contextmanager
+def _following(epoch: int) -> Iterator[None]:
+    """Eigenvalues that do not exist are a failure of the training."""
+    try:
+        yield
+    except SettingError as error:
+        reason = str(error).partition(";")[0]
+        raise TrainingFailedError(
+            f"the spectrum could not be followed in epoch {epoch} ({reason}); lower "
+            "the learning rate or the radius."
+        ) from error
+
+
+def _gradients(state: TrainingState, split: Split) -> float:
+    """Gradients of a batch per step, with those that lead a method.
+
+    A product with the Hessian counts as two gradients of its samples. Where nothing is
+    led by what a tracker finds, its products are no part of the method.
+    """
+    recipe, found = state.recipe, state.gradients
+    if recipe.track is not None and state.following is not None:
+        samples = min(recipe.track.settings["samples"], len(split.train))
+        found += 2 * state.following.products * samples / recipe.batch_size
+    return found / (recipe.epochs * state.steps_per_epoch)

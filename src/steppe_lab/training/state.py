@@ -1,0 +1,173 @@
+"""The state of a training: all that it goes on from, and its file to resume from.
+
+A state with one wrong bit would load and train another network, so a file is sealed
+with a checksum, which is compared before anything else is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from steppe.averaging import AbstractAverage
+from steppe.errors import CheckpointError
+from steppe.schedules import StepSchedule
+from steppe_lab.datasets import Split
+from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.build import (
+    build_average,
+    build_lr_schedule,
+    build_model,
+    build_optimizer,
+    fit_statistics,
+)
+from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.tracking import TRACKERS, Following
+
+_HEAD = b"steppe training state 3\n"
+_DIGITS = 64  # of a SHA-256
+
+
+@dataclass
+class TrainingState:
+    """All that training goes on from at the start of an epoch."""
+
+    recipe: Recipe
+    model: nn.Module
+    optimizer: Optimizer
+    average: AbstractAverage | None
+    schedule: StepSchedule
+    data: str  # fingerprint of the samples
+    task: AbstractTask
+    steps_per_epoch: int
+    epoch: int
+    history: list[dict[str, float]]
+    following: Following | None = None
+    seconds: float = 0.0  # so far
+    gradients: float = 0.0  # so far, of whole batches
+    rng: Tensor | None = None
+    cuda_rng: Tensor | None = None
+
+    @classmethod
+    def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> TrainingState:
+        """The state before the first step."""
+        model = build_model(recipe, split.in_shape, len(split.classes))
+        samples = len(split.train)
+        optimizer = build_optimizer(recipe, model, samples)
+        average = build_average(recipe, model)
+        if average is not None:
+            average.attach(optimizer)
+        schedule = build_lr_schedule(recipe, samples)
+        steps = -(-samples // recipe.batch_size)
+        following = None
+        if recipe.track is not None:
+            seed = recipe.data_seed
+            tracker = TRACKERS.build(recipe.track, model, split, seed, folder)
+            following = Following(tracker, optimizer)
+        task: AbstractTask = TASKS.build(split.task)
+        return cls(
+            recipe,
+            model,
+            optimizer,
+            average,
+            schedule,
+            split.fingerprint,
+            task,
+            steps_per_epoch=steps,
+            epoch=0,
+            history=[],
+            following=following,
+        )
+
+    def to_bytes(self) -> bytes:
+        """The state as a file that is sealed with its checksum."""
+        state: dict[str, Any] = {
+            "recipe": self.recipe.model_dump_json(),
+            "data": self.data,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "history": self.history,
+            "seconds": self.seconds,
+            "gradients": self.gradients,
+            "rng": torch.get_rng_state(),
+        }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        if self.following is not None:
+            state["tracker"] = self.following.tracker.state_dict()
+        if "cuda" in self.recipe.device:
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
+        file = io.BytesIO()
+        torch.save(state, file)
+        return sealed(file.getvalue())
+
+    def load(self, kept: bytes) -> bool:
+        """Go on from a state; False where it is damaged or of another training."""
+        device = self.recipe.device
+        try:
+            contents = io.BytesIO(opened(kept))
+            state = torch.load(contents, weights_only=True, map_location=device)
+            if (state["recipe"], state["data"]) != (
+                self.recipe.model_dump_json(),
+                self.data,
+            ):
+                return False
+            self._take(state)
+        except Exception:  # torch raises many kinds for what is no state
+            return False  # nothing but time is lost
+        return True
+
+    def _take(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.following is not None:
+            self.following.tracker.load_state_dict(state["tracker"])
+        self.epoch, self.history = state["epoch"], state["history"]
+        self.seconds, self.gradients = state["seconds"], state["gradients"]
+        self.rng = state["rng"].cpu()
+        self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
+
+    def put_back_rng(self) -> None:
+        """Set the random state of torch to that of the file, if there is one."""
+        if self.rng is not None:
+            torch.set_rng_state(self.rng)
+        if self.cuda_rng is not None:
+            torch.cuda.set_rng_state(self.cuda_rng, self.recipe.device)
+
+    def apply_average(self, split: Split) -> None:
+        """Let the network be the average, where there is one."""
+        if self.average is None:
+            return
+        self.average.detach()
+        if self.average.count:
+            self.average.copy_to(self.model)
+            fit_statistics(self.recipe, self.model, split.train)
+
+
+def sealed(contents: bytes) -> bytes:
+    """Contents with their checksum before them."""
+    return _HEAD + hashlib.sha256(contents).hexdigest().encode() + b"\n" + contents
+
+
+def opened(kept: bytes) -> bytes:
+    """Contents of a sealed state.
+
+    Raises:
+        CheckpointError: they are not what was sealed, or nothing of this format.
+    """
+    start = len(_HEAD) + _DIGITS + 1
+    if not kept.startswith(_HEAD):
+        raise CheckpointError("it is no state of this version of steppe")
+    if sealed(kept[start:]) != kept:
+        raise CheckpointError("its contents do not match their checksum")
+    return kept[start:]

@@ -106,6 +106,7 @@ class Objective:
         check_count("batch_size", batch_size, 1)
         check_integer("seed", seed)
         self.model = model
+        self.loss = loss
         self.mode = mode
         self.seed = seed
         self.cost = Cost()

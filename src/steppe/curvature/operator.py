@@ -22,7 +22,10 @@ from steppe.curvature.products.context import twice_differentiable
 from steppe.curvature.products.finite_differences import AbstractDifferences
 from steppe.curvature.products.functional import Functional, Run, check_unrandom
 from steppe.curvature.products.retained import AbstractBatchProduct, RetainedGraphs
-from steppe.curvature.products.verification import check_products
+from steppe.curvature.products.verification import (
+    asymmetry_in_float64,
+    check_products,
+)
 from steppe.errors import SettingError, check_count, check_range
 from steppe.linalg.operators import AbstractOperator
 from steppe.objective import Objective, check_objective
@@ -79,7 +82,8 @@ class AbstractCurvature(AbstractOperator):
             products in the same order.
         check: run the first batch twice before the first product, without gradients,
             and refuse a loss that differs; refuse also products that are not those of a
-            symmetric matrix, where an algorithm sees it without further ones.
+            symmetric matrix, where an algorithm sees it without further ones and a
+            float64 copy of model and first batch shows that it is not rounding.
 
     Raises:
         SettingError: a setting out of range, or patterns that match no parameter.
@@ -123,6 +127,7 @@ class AbstractCurvature(AbstractOperator):
         self.products = 0
         self._terms: int | None = None
         self._sound = False  # whether model and loss were found fit for products
+        self._symmetric: tuple[bool | None] | None = None  # once it has been verified
         self._made: Functional | None = None
         self._select(objective.names, params)
 
@@ -152,6 +157,28 @@ class AbstractCurvature(AbstractOperator):
         power = 1 / 3 if self.backend == "finite_difference" else 1 / 2
         share: float = torch.finfo(self.dtype).eps ** power
         return share
+
+    def symmetric_in_float64(self) -> bool | None:
+        """Whether products are symmetric but for rounding; None where not known.
+
+        Looked at once, on a copy of the model and of its first batch.
+        """
+        if self._symmetric is None:
+            share = asymmetry_in_float64(self.objective, self._on)
+            # All processes have to go on, or to stop, together.
+            share = float(self.agreed(torch.tensor(share, dtype=torch.float64)))
+            known = math.isfinite(share)
+            self._symmetric = (share <= self.asymmetry if known else None,)
+        return self._symmetric[0]
+
+    def _on(self, objective: Objective) -> Self:
+        """The same matrix of another objective, in this process alone."""
+        other = copy.copy(self)
+        other.objective, other.ranks = objective, ProcessGroup(None)
+        other.budget, other.compile = 0, False
+        other.products, other._terms, other._sound = 0, None, True
+        other._select(objective.names, self.names)
+        return other
 
     @property
     def details(self) -> Mapping[str, Any]:

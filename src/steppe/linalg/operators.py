@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, UsageError
-from steppe.linalg.protocols import LinearOperator, agreed, asymmetry, dimension
+from steppe.linalg.protocols import (
+    LinearOperator,
+    agreed,
+    asymmetry,
+    dimension,
+    symmetric,
+)
 
 
 class AbstractOperator(ABC):
@@ -184,6 +190,11 @@ class Combination(AbstractOperator):
         if any(factor < 0 for factor, _ in self.terms) and len(self.terms) > 1:
             return math.inf
         return max(asymmetry(term) for _, term in self.terms)
+
+    def symmetric_in_float64(self) -> bool | None:
+        """Whether all terms are symmetric but for rounding; None where not known."""
+        verdicts = [symmetric(term) for _, term in self.terms]
+        return False if False in verdicts else None if None in verdicts else True
 
     def agreed(self, values: Tensor) -> Tensor:
         """The same values in every process that works on one of the terms."""

@@ -1,20 +1,28 @@
-"""Products with custom backward passes, compared with differences once.
+"""Products compared once with others: with differences, and in float64.
 
 A backward pass that somebody wrote may be right, and what is differentiated of it
 wrong: it need not say how it depends on what the function was given. The matrix then
-lacks terms and is symmetric all the same.
+lacks terms and is symmetric all the same. Where it is not symmetric, a wider type
+tells a wrong derivative, which stays, from rounding, which goes.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from steppe.curvature.products.finite_differences import AbstractDifferences
 from steppe.curvature.products.retained import AbstractBatchProduct
 from steppe.errors import UsageError
+from steppe.linalg.protocols import LinearOperator, drawn_asymmetry, uncast
+from steppe.objective import Objective
+from steppe.results import Cost
 
 AGREE = 1e-3  # two differences that agree so well have met no kink
 DIFFER = 1e-2  # products that differ by more from them are wrong
@@ -64,3 +72,46 @@ def _along(differences: AbstractDifferences, column: Tensor, share: float) -> Te
     found = torch.zeros_like(column)
     differences.add_products(column, found)
     return found
+
+
+def asymmetry_in_float64(
+    objective: Objective, matrix: Callable[[Objective], LinearOperator]
+) -> float:
+    """Asymmetry, as a share of the matrix, of the first batch in float64.
+
+    Rounding is smaller there by nine digits, also in a forward pass under an autocast
+    of its own, which leaves float64 alone. NaN where the model cannot be copied, run in
+    float64, or has no influence there.
+
+    Args:
+        objective: the mean loss.
+        matrix: gives the matrix of another objective.
+    """
+    objective.cost += Cost(products=3 / len(objective.batches))
+    try:
+        H = matrix(_in_float64(objective))
+        with uncast(H):
+            return drawn_asymmetry(H)
+    except Exception:  # somebody's model may refuse to be copied in any way
+        return math.nan
+
+
+def _in_float64(objective: Objective) -> Objective:
+    """The same loss of a float64 copy of the model on a copy of the first batch."""
+    model = copy.deepcopy(objective.model).double()
+    loss = objective.loss
+    if isinstance(loss, nn.Module):
+        loss = copy.deepcopy(loss).double()
+    batch = tree_map(_widened, objective.batches[0])
+    wide = Objective(model, [batch], loss, mode=objective.mode, seed=objective.seed)
+    if objective.dtype == torch.float64:
+        # No wider type is left, but a fit that is not so close has no residuals
+        # that cancel, and a derivative that is wrong stays so.
+        with torch.no_grad():
+            torch._foreach_mul_(list(wide.params), 0.5)
+    return wide
+
+
+def _widened(leaf: Any) -> Any:
+    wide = isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return leaf.double() if wide else leaf

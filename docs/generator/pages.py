@@ -25,6 +25,7 @@ from docs.generator.facts import (
 )
 from docs.generator.markdown import Text, cell, linked, text_of
 from steppe.averaging import AVERAGES
+from steppe.bases.registered import BASES
 from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
 from steppe.optimizers import OPTIMIZERS
@@ -32,7 +33,6 @@ from steppe.registry.composed import OF_THE_RUN
 from steppe.registry.registry import Entry, Registry
 from steppe.schedules import SCHEDULES
 from steppe.stepping.options import OptimizerOptions, RandomOptions
-from steppe_lab.training.bases import BASES
 
 FOLDER = Path(__file__).resolve().parents[1] / "methods"
 OPTIONS = "every-optimizer.md"

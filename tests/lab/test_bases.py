@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from loops import identical, values
+from steppe.bases.registered import BASES, muon
+from steppe.bases.together import Together
 from steppe.errors import SettingError
 from steppe.optimizers import SAM
 from steppe_lab import datasets
-from steppe_lab.training.bases import BASES, Together, muon
 from steppe_lab.training.build import build_optimizer
 from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from steppe.noise import joint_norm
+from steppe.registry.bounds import Bounds
 from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext
-from steppe.stepping.group_settings import Bounds
 
 GEOMETRIES: Registry[Spec] = Registry("geometry", Spec)
 

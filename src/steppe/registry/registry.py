@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from steppe.errors import SettingError, TrustError, UnknownNameError
+from steppe.registry.bounds import check_bounds
 from steppe.registry.settings_text import (
     built,
     canonical,
@@ -150,20 +151,23 @@ class Registry(Generic[SpecT]):
         def register(make: Made) -> Made:
             if name in self._entries:
                 raise SettingError(f"{self.kind} '{name}' is registered twice.")
-            self._entries[name] = self._entry(name, make, facts)
+            known = {**self._declared(make), **facts}
+            self._entries[name] = self._entry(name, make, known)
             return make
 
         return register
 
     def _entry(self, name: str, make: Any, facts: dict[str, Any]) -> Entry[SpecT]:
         summary = (inspect.getdoc(make) or "").partition("\n")[0]
-        declared = {
+        return Entry(name, make, self._spec(**{"summary": summary, **facts}))
+
+    def _declared(self, make: Any) -> dict[str, Any]:
+        """Facts that a class of steppe has as attributes; a user's may mean others."""
+        return {
             fact.name: getattr(make, fact.name)
             for fact in dataclasses.fields(self._spec)
             if fact.metadata == OF_THE_CLASS and hasattr(make, fact.name)
         }
-        known = {"summary": summary, **declared, **facts}
-        return Entry(name, make, self._spec(**known))
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -266,6 +270,15 @@ class Registry(Generic[SpecT]):
             name: built(value, kinds.get(name), known or {})
             for name, value in choice.settings.items()
         }
+        check_bounds(
+            settings,
+            # Schedules are checked by what they are settings of, along the steps.
+            {
+                name: bound
+                for name, bound in entry.spec.bounds.items()
+                if name in settings and not callable(settings[name])
+            },
+        )
         return entry.make(*args, **more, **settings)
 
 

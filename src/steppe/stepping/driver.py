@@ -26,6 +26,7 @@ from steppe.errors import UsageError, check_callable
 from steppe.gates import LookingGate
 from steppe.noise import joint_norm
 from steppe.parameters import forget_derived
+from steppe.registry.bounds import Bounds
 from steppe.registry.registry import Registry
 from steppe.registry.specs import OptimizerSpec
 from steppe.schedules import Schedule
@@ -37,7 +38,6 @@ from steppe.stepping.context import (
     advance,
     plain_step,
 )
-from steppe.stepping.group_settings import Bounds
 from steppe.stepping.hooks.micro_batches import MicroBatches, Outside
 from steppe.stepping.hooks.saved import Aside, Loop, LossScale, OpenLoop
 from steppe.stepping.options import CheckedOptions, RandomOptions, Statistics

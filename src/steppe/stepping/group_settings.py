@@ -12,11 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from steppe.errors import SettingError, check_range
+from steppe.registry.bounds import Bounds
 from steppe.schedules import GroupSchedule, Schedule
 
 OWN = "steppe_own"  # key in a group: names of the settings its user gave it
 Groups = Sequence[dict[str, Any]]
-Bounds = Mapping[str, tuple[float, float]]  # closed range of each setting
 
 
 class GroupSettings:

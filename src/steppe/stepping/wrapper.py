@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from steppe.errors import SettingError, UsageError, brief
+from steppe.registry.bounds import Bounds
 from steppe.schedules import Schedule
-from steppe.stepping.group_settings import Bounds, GroupSettings
+from steppe.stepping.group_settings import GroupSettings
 from steppe.stepping.state_dicts import joined_state, reading, split_state
 
 

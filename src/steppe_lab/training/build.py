@@ -6,6 +6,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steppe.averaging import AVERAGES, AbstractAverage, reestimate
+from steppe.bases.registered import BASES
+from steppe.bases.together import Together
 from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import is_code, one_line
@@ -14,7 +16,6 @@ from steppe_lab.datasets.samples import AbstractSamples, on_device
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
-from steppe_lab.training.bases import BASES, Together
 from steppe_lab.training.lr_schedules import make_lr_schedule
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import is_led

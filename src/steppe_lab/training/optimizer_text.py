@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steppe.averaging import AVERAGES
+from steppe.bases.registered import BASES
 from steppe.errors import SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, unknown_name
-from steppe_lab.training.bases import BASES
 from steppe_lab.training.settings import parted
 from steppe_lab.training.tracking import TRACKERS, is_led, read_led
 

@@ -13,12 +13,12 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from steppe.averaging import AVERAGES
+from steppe.bases.registered import BASES
 from steppe.errors import ChangedCodeError, SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, Registry, is_code, one_line
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
-from steppe_lab.training.bases import BASES
 from steppe_lab.training.settings import SEEDS, PlainSettings
 from steppe_lab.training.tracking import TRACKERS
 

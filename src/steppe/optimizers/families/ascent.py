@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from steppe.errors import SettingError, brief
 from steppe.geometry import L2, Geometry
+from steppe.registry.bounds import Bounds
 from steppe.schedules import Schedule
 from steppe.stepping.context import MovedParameters, StepContext
 from steppe.stepping.driver import AbstractOptimizer
-from steppe.stepping.group_settings import Bounds
 from steppe.stepping.options import RandomOptions
 from steppe.stepping.wrapper import check_minimizes
 

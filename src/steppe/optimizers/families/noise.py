@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from steppe.errors import SettingError, check_count
 from steppe.optimizers.families.gradients import aligned, mix_
+from steppe.registry.bounds import Bounds
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
     FINAL_GRADIENT,
@@ -21,7 +22,6 @@ from steppe.stepping.context import (
     StepContext,
 )
 from steppe.stepping.driver import AbstractOptimizer
-from steppe.stepping.group_settings import Bounds
 from steppe.stepping.options import RandomOptions
 
 

@@ -2,46 +2,40 @@
 
 A base is made from the parameters of a model, in their order. It is one optimizer, or
 a list of them where parameters of several kinds have several; all get the same lr.
+Texts say pairs such as `betas` as two numbers, and their defaults are those of studies,
+so that signatures here are not those of the classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+import math
+from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from steppe.bases import PHB, AdaBound, AdaShift
+from steppe.bases.adabound import AdaBound
+from steppe.bases.adashift import AdaShift
+from steppe.bases.polyak import PHB
 from steppe.errors import SettingError
+from steppe.registry.bounds import Range, Ranges, at_least
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
-from steppe.stepping.context import FULL_BATCH, Plan, StepContext
-from steppe.stepping.driver import AbstractOptimizer
-from steppe.stepping.group_settings import Bounds
 
 BASES: Registry[Spec] = Registry("base optimizer", Spec)
 
-
-class Together(AbstractOptimizer):
-    """Several bases that step as one, each with the plain gradient.
-
-    Args:
-        bases: with parameters of their own.
-    """
-
-    bounds: ClassVar[Bounds] = {}
-
-    def __init__(self, bases: Sequence[Optimizer]) -> None:
-        super().__init__(bases, settings={})
-
-    def plan(self, step: StepContext) -> Plan:
-        """Evaluate once, where the weights are."""
-        yield FULL_BATCH
+FROM_ZERO = (0.0, math.inf)
+DECAY = Range(0.0, 1.0, below=True)  # of a running mean
+GRADIENT: Ranges = {"lr": FROM_ZERO, "weight_decay": FROM_ZERO}
+MOMENTUM: Ranges = {**GRADIENT, "momentum": FROM_ZERO}
+MOMENTS: Ranges = {**GRADIENT, "beta1": DECAY, "beta2": DECAY, "eps": FROM_ZERO}
 
 
-@BASES.add("sgd", source="Robbins and Monro, 1951; momentum of Polyak, 1964")
+@BASES.add(
+    "sgd", source="Robbins and Monro, 1951; momentum of Polyak, 1964", bounds=MOMENTUM
+)
 def sgd(
     params: Iterable[Parameter],
     *,
@@ -56,7 +50,7 @@ def sgd(
     )
 
 
-@BASES.add("adam", source="Kingma and Ba, 2015, arXiv:1412.6980")
+@BASES.add("adam", source="Kingma and Ba, 2015, arXiv:1412.6980", bounds=MOMENTS)
 def adam(
     params: Iterable[Parameter],
     *,
@@ -72,7 +66,9 @@ def adam(
     )
 
 
-@BASES.add("adamw", source="Loshchilov and Hutter, 2019, arXiv:1711.05101")
+@BASES.add(
+    "adamw", source="Loshchilov and Hutter, 2019, arXiv:1711.05101", bounds=MOMENTS
+)
 def adamw(
     params: Iterable[Parameter],
     *,
@@ -88,7 +84,7 @@ def adamw(
     )
 
 
-@BASES.add("adagrad", source="Duchi et al., 2011, JMLR 12")
+@BASES.add("adagrad", source="Duchi et al., 2011, JMLR 12", bounds=GRADIENT)
 def adagrad(
     params: Iterable[Parameter], *, lr: float = 0.01, weight_decay: float = 0.0
 ) -> Optimizer:
@@ -96,7 +92,11 @@ def adagrad(
     return torch.optim.Adagrad(params, lr, weight_decay=weight_decay)
 
 
-@BASES.add("rmsprop", source="Tieleman and Hinton, 2012, lecture 6.5")
+@BASES.add(
+    "rmsprop",
+    source="Tieleman and Hinton, 2012, lecture 6.5",
+    bounds={**MOMENTUM, "alpha": FROM_ZERO, "eps": FROM_ZERO},
+)
 def rmsprop(
     params: Iterable[Parameter],
     *,
@@ -112,7 +112,7 @@ def rmsprop(
     )
 
 
-@BASES.add("phb", source="Polyak, 1964")
+@BASES.add("phb", source="Polyak, 1964", bounds={**GRADIENT, "momentum": (0.0, 1.0)})
 def phb(
     params: Iterable[Parameter],
     *,
@@ -125,7 +125,11 @@ def phb(
     return PHB(params, lr, momentum=momentum, form=form, weight_decay=weight_decay)
 
 
-@BASES.add("adashift", source="Zhou et al., 2019, arXiv:1810.00143")
+@BASES.add(
+    "adashift",
+    source="Zhou et al., 2019, arXiv:1810.00143",
+    bounds={**MOMENTS, "window": at_least(1)},
+)
 def adashift(
     params: Iterable[Parameter],
     *,
@@ -149,7 +153,11 @@ def adashift(
     )
 
 
-@BASES.add("adabound", source="Luo et al., 2019, arXiv:1902.09843")
+@BASES.add(
+    "adabound",
+    source="Luo et al., 2019, arXiv:1902.09843",
+    bounds={**MOMENTS, "final_lr": FROM_ZERO, "gamma": FROM_ZERO},
+)
 def adabound(
     params: Iterable[Parameter],
     *,
@@ -180,6 +188,7 @@ def adabound(
 @BASES.add(
     "muon",
     source="Jordan et al., 2024; step size of Liu et al., 2025, arXiv:2502.16982",
+    bounds={**MOMENTS, "momentum": FROM_ZERO},
 )
 def muon(
     params: Iterable[Parameter],

@@ -102,7 +102,7 @@ def test_finished_runs_are_not_run_again_and_start_no_process(store, monkeypatch
     ids = add(store, 2)
     for run in ids:
         store.finish(run, {})
-    monkeypatch.setattr("steppe_lab.execution.local.hire", None)
+    monkeypatch.setattr("steppe_lab.execution.local.start_worker", None)
     events = []
     outcome = run_local(store, ids, "executor_jobs:halve", progress=events.append)
     assert outcome.finished == tuple(ids)

@@ -287,7 +287,7 @@ def test_a_beat_keeps_a_lease_and_a_thief_ends_it(store, run):
     assert stolen.held()
 
 
-def test_of_many_thieves_one_gets_the_lease(store, run):
+def test_of_many_breakers_one_gets_the_lease(store, run):
     for _ in range(20):
         forge(store, run, age=99.0, host="elsewhere")
         gate, got = threading.Barrier(6), []
@@ -296,11 +296,11 @@ def test_of_many_thieves_one_gets_the_lease(store, run):
             gate.wait()
             got.append(store.claim(run))
 
-        thieves = [threading.Thread(target=steal) for _ in range(6)]
-        for thief in thieves:
-            thief.start()
-        for thief in thieves:
-            thief.join()
+        breakers = [threading.Thread(target=steal) for _ in range(6)]
+        for breaker in breakers:
+            breaker.start()
+        for breaker in breakers:
+            breaker.join()
         (lease,) = [lease for lease in got if lease is not None]
         assert lease.held()
         lease.release()
@@ -318,7 +318,7 @@ def test_a_thief_that_comes_late_puts_the_fresh_lease_back(store, run):
 
 def test_a_thief_killed_in_the_act_stops_nobody(store, run):
     path = forge(store, run, age=99.0, host="elsewhere")
-    turn = path.with_name(".lease.json.thief")
+    turn = path.with_name(".lease.json.breaker")
     turn.write_text(path.read_text())
     assert store.claim(run) is None  # it may be at work
     os.utime(turn, (0, 0))

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
     open_streams()
     arguments = sys.argv[1:] if argv is None else argv
-    # Code of the user is found in the current folder; last, so that a file there
+    # Code of the user is looked for in the current folder; last, so that a file there
     # hides no module of Python or of another package.
     sys.path.append(os.getcwd())
     resumes = bool(arguments) and arguments[0] in RESUMING

@@ -1,4 +1,4 @@
-"""What the command says when something is wrong: one sentence, and exit code 2."""
+"""Messages of the command for errors: one sentence, and exit code 2."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def reported(run: Callable[[], int], *, resumes: bool) -> int:
 
 
 def refusal(error: OSError) -> str:
-    """One sentence for what the operating system refuses."""
+    """One sentence for a refusal of the operating system."""
     reason = (error.strerror or str(error)).lower()
     if error.filename is None:
         return f"the output cannot be written: {reason}; write it elsewhere."

@@ -18,7 +18,7 @@ from steppe_lab.cli.messages import ParseError, sentence
 
 
 class Arguments(BaseModel):
-    """Arguments of a verb; what is wrong with them is one sentence."""
+    """Arguments of a verb; an error in them is one sentence."""
 
     spellings: ClassVar[Mapping[str, str]] = {}  # other words for arguments
 
@@ -102,18 +102,18 @@ def _check_value(option: str, kind: Any, value: str, joined: bool) -> None:
 
 
 def _complaint(box: str, verb: str) -> str:
-    """What tyro says in the box that it draws, up to the first rule inside."""
+    """The message in the box that tyro draws, up to the first rule inside."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│|╭╮╰╯+ ") for line in plain.splitlines()]
     if lines and not _is_rule(lines[0]):
         lines = lines[1:]  # the title in the upper border
-    told: list[str] = []
+    message: list[str] = []
     for line in lines:
-        if _is_rule(line) and told:
+        if _is_rule(line) and message:
             break
         if not _is_rule(line):
-            told.append(line)
-    text = " ".join(told).rstrip(". ")
+            message.append(line)
+    text = " ".join(message).rstrip(". ")
     if wrong := re.search(r"invalid choice '(.*?)'.*?one of \((.*?)\)", text):
         choices = re.findall(r"'(.*?)'", wrong[2])
         near = difflib.get_close_matches(wrong[1], choices, n=1, cutoff=0.5)

@@ -39,14 +39,14 @@ def progress() -> Iterator[Tell]:
 
 
 def in_tenths(tell: Tell, total: int) -> Callable[[float, str], None]:
-    """A function of what is done and a text; a log has a line for every tenth."""
-    told = 0
+    """A function of the progress and a text; a log has a line for every tenth."""
+    shown = 0
 
     def report(done: float, text: str) -> None:
-        nonlocal told
+        nonlocal shown
         tenths = int(10 * done / total)
-        tell(done, int(done), total, text, tenths > told)
-        told = max(told, tenths)
+        tell(done, int(done), total, text, tenths > shown)
+        shown = max(shown, tenths)
 
     return report
 

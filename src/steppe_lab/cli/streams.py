@@ -82,7 +82,7 @@ def _number(stream: TextIO) -> int | None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Close a stream; what cannot be written is given up, not tried again at exit."""
+    """Close a stream; text that cannot be written is not tried again at exit."""
     try:
         stream.close()
     except OSError:
@@ -91,7 +91,7 @@ def _discard(stream: TextIO) -> None:
 
 
 def _legible(error: UnicodeError) -> tuple[str | bytes, int]:
-    """One character that a terminal lacks; bytes of file names stay what they are."""
+    """One character that a terminal lacks; bytes of file names stay as they are."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letter, after = error.object[error.start], error.start + 1

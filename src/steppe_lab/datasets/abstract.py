@@ -1,4 +1,4 @@
-"""What a data set is: its samples, the facts about it, and the registry of them."""
+"""Data sets: their samples, the facts about them, and the registry."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def check_labels(
     return labels
 
 
-def note_if_fewer(part: str, found: int, official: int) -> tuple[str, ...]:
+def note_if_fewer(part: str, count: int, official: int) -> tuple[str, ...]:
     """A note when a part of a data set is not complete."""
-    if found == official:
+    if count == official:
         return ()
-    return (f"{found:,} of {official:,} official {part} images",)
+    return (f"{count:,} of {official:,} official {part} images",)

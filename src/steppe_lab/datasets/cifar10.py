@@ -69,8 +69,8 @@ def cifar10(*, data_dir: Path | None = None) -> Dataset:
     test_pixels, test_targets = _read(folder / "test_batch")
     notes = note_if_fewer("test", len(test_pixels), OFFICIAL_TEST)
     if len(train) < len(TRAIN_FILES):
-        found = f"{len(train)} of {len(TRAIN_FILES)} official training files"
-        notes = (f"{found}, {len(train_pixels):,} images", *notes)
+        files = f"{len(train)} of {len(TRAIN_FILES)} official training files"
+        notes = (f"{files}, {len(train_pixels):,} images", *notes)
     return Dataset(
         name="cifar10",
         train=_images(train_pixels, cat([targets for _, targets in train])),

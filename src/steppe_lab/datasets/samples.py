@@ -37,7 +37,7 @@ class AbstractSamples(ABC):
     @property
     @abstractmethod
     def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input, or of what a model must know of it."""
+        """Shape of one input, as far as a model must know it."""
 
     @abstractmethod
     def chosen(self, positions: Tensor) -> Self:

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 
 from steppe.errors import SettingError, UsageError
 from steppe_lab.execution.worker import Event, Order, Ready, Unusable
-from steppe_lab.execution.worker_handle import Job, Worker, hire
+from steppe_lab.execution.worker_handle import Job, Worker, start_worker
 from steppe_lab.store.store import Failure, Store
 
 Progress = Callable[[Event], None]
@@ -26,7 +26,7 @@ _FALSE_STARTS = 3  # workers that die at birth, until it is no accident
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the runs, in the order given."""
+    """Finished and failed runs, in the order of the call."""
 
     finished: tuple[str, ...]
     failed: dict[str, Failure]
@@ -92,12 +92,12 @@ class _Study:
     attempts: dict[str, int] = field(default_factory=dict)  # before this call
     finished: set[str] = field(default_factory=set)
     failed: dict[str, Failure] = field(default_factory=dict)
-    crew: list[Worker] = field(default_factory=list)
+    pool: list[Worker] = field(default_factory=list)
     looked: float = 0.0  # when `elsewhere` was last gone through
     false_starts: int = 0
 
     def sort(self, ids: list[str]) -> None:
-        """Tell what is done already from what is to do."""
+        """Note finished and finally failed runs, and queue the others."""
         for run in ids:
             if self.store.status(run) == "finished":
                 self.store.free(run)  # of a worker killed between result and release
@@ -114,38 +114,40 @@ class _Study:
         """Keep workers busy until nothing is left."""
         try:
             while self.queue or self.elsewhere or self._busy():
+                # No more workers than runs: each costs seconds and memory to start.
                 wanted = min(workers, len(self.queue) + self._busy())
-                while len(self.crew) < wanted:
-                    hire(self.crew, self.store, self.job)
+                while len(self.pool) < wanted:
+                    start_worker(self.pool, self.store, self.job)
                 self._hand_out()
                 self._listen()
-                self._bury()
+                self._reap()
                 self._look_elsewhere()
-            for worker in self.crew:
+            for worker in self.pool:
                 worker.send(None)
         except BaseException:
-            for worker in self.crew:
+            # All at once, before each is waited for in turn below.
+            for worker in self.pool:
                 worker.process.terminate()
             raise
         finally:
             self._dismiss()
 
     def _busy(self) -> int:
-        return sum(worker.run is not None for worker in self.crew)
+        return sum(worker.run is not None for worker in self.pool)
 
     def _hand_out(self) -> None:
-        for worker in self.crew:
+        for worker in self.pool:
             if self.queue and worker.ready and worker.run is None:
                 worker.run = run = self.queue.popleft()
                 worker.send(Order(run, self.attempts[run], self.max_attempts))
 
     def _listen(self) -> None:
-        sources = [source for worker in self.crew for source in worker.sources()]
+        sources = [source for worker in self.pool for source in worker.sources()]
         wait(sources, timeout=_LOOK_AGAIN)
-        for worker in self.crew:
-            self._hear(worker)
+        for worker in self.pool:
+            self._poll(worker)
 
-    def _hear(self, worker: Worker) -> None:
+    def _poll(self, worker: Worker) -> None:
         for message in worker.messages():
             if isinstance(message, Unusable):
                 raise message.error
@@ -166,13 +168,14 @@ class _Study:
             self.failed[event.run] = failure or Failure(event.text, self.max_attempts)
         self.progress(event)
 
-    def _bury(self) -> None:
-        for worker in list(self.crew):
+    def _reap(self) -> None:
+        for worker in list(self.pool):
             how = worker.death()
             if how is None:
                 continue
-            self._hear(worker)  # what it said before it died
-            self.crew.remove(worker)
+            # Its last words first: they may say that the run was finished after all.
+            self._poll(worker)
+            self.pool.remove(worker)
             worker.close()
             if worker.run is not None:
                 self._record_death(worker.run, f"the worker process died ({how})")
@@ -180,6 +183,7 @@ class _Study:
                 self._count_false_start(how)
 
     def _record_death(self, run: str, reason: str) -> None:
+        # Counted under the lease, so that no other process counts the attempt too.
         lease = self.store.claim(run)
         if lease is None:  # it had finished, or another process was faster
             self.elsewhere[run] = None
@@ -190,6 +194,7 @@ class _Study:
         if tries >= self.max_attempts:
             self._note(Event(run, "failed", 0.0, reason))
             return
+        # To the front, so that runs keep the order of the call.
         self.queue.appendleft(run)
         again = f"attempt {tries + 1} of {self.max_attempts} follows"
         self._note(Event(run, "waiting", 0.0, f"{reason}; {again}"))
@@ -197,7 +202,7 @@ class _Study:
     def _count_false_start(self, how: str) -> None:
         self.false_starts += 1
         killed = how.startswith("signal")
-        somebody = any(worker.ready for worker in self.crew)
+        somebody = any(worker.ready for worker in self.pool)
         if self.false_starts < _FALSE_STARTS and (killed or somebody):
             return  # another one is started
         why = (
@@ -224,13 +229,13 @@ class _Study:
                 self.queue.append(run)
 
     def _dismiss(self) -> None:
-        """End all workers and give back what they held."""
+        """End all workers and free the leases they held."""
         deadline = time.monotonic() + _PATIENCE
-        for worker in self.crew:
+        for worker in self.pool:
             worker.close(max(0.0, deadline - time.monotonic()))
             if worker.run is not None:
                 self.store.free(worker.run)
-        self.crew.clear()
+        self.pool.clear()
 
 
 def _silent(event: Event) -> None:

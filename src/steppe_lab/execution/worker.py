@@ -1,4 +1,4 @@
-"""What one worker process of the local executor does: claim a run, work, store.
+"""The body of a worker process of the local executor: claim a run, work, store.
 
 The parent sends ids through a pipe of this worker's own and gets events back. A
 worker ignores Ctrl-C, which is the parent's to handle, and ends with its parent.
@@ -35,7 +35,7 @@ _QUIET = 0.05  # seconds between two events of one run
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a run."""
+    """A change in the state of a run."""
 
     run: str
     state: Literal["waiting", "running", "finished", "failed"]
@@ -82,16 +82,16 @@ def serve(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what code of the user prints is no output of the command
-    heart = _Heart()
-    talk = _Talk(pipe)
+    heartbeat = _Heartbeat()
+    reports = _Reports(pipe)
     try:
         store, call = Store(root, stale_after=stale_after), find_work(work)
-        talk.send(Ready())
+        reports.send(Ready())
         while (order := pipe.recv()) is not None:
             with reading(store.folder(order.run), trust):
-                talk.send(_attempt(store, order, call, heart, talk))
+                reports.send(_attempt(store, order, call, heartbeat, reports))
     except SteppeError as error:
-        talk.send(Unusable(error))
+        reports.send(Unusable(error))
     except EOFError:  # the parent is gone
         pass
 
@@ -104,15 +104,15 @@ def find_work(name: str) -> Work:
     """
     module, colon, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        imported = getattr(importlib.import_module(module), function)
     except (Exception, SystemExit) as error:  # importing runs code of the user
         raise UsageError(
             f"work must be an importable module:function, got '{name}' "
             f"({one_line(error)})."
         ) from error
-    if not colon or not callable(found):
+    if not colon or not callable(imported):
         raise UsageError(f"work must be an importable module:function, got '{name}'.")
-    work: Work = found
+    work: Work = imported
     return work
 
 
@@ -126,7 +126,7 @@ def is_settled(failure: Failure, order: Order) -> bool:
     return failure.final or tries >= (order.max_attempts if failure.died else 1)
 
 
-class _Heart:
+class _Heartbeat:
     """Beats the lease in hand; ends the process when the parent is gone."""
 
     def __init__(self) -> None:
@@ -137,16 +137,18 @@ class _Heart:
         parent = multiprocessing.parent_process()
         while parent is not None:
             parent.join(_BEAT)  # returns early when the parent dies
-            lease = self.lease
+            lease = self.lease  # once: the other thread may end its run meanwhile
+            # Also by its number, as an orphan gets another parent.
             if not parent.is_alive() or os.getppid() != parent.pid:
                 if lease is not None:
                     lease.release()
+                # Not sys.exit, which would end this thread and let the work go on.
                 os._exit(1)
             if lease is not None:
                 lease.beat()
 
 
-class _Talk:
+class _Reports:
     """The pipe to the parent, for any thread of the work."""
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
@@ -163,13 +165,14 @@ class _Talk:
 
     def progress(self, run: str, fraction: float, text: str) -> None:
         now = time.monotonic()
+        # Thinned out, as a work that reports each batch would fill the pipe.
         if now - self._last >= _QUIET:
             self._last = now
             self.send(Event(run, "running", min(max(float(fraction), 0.0), 1.0), text))
 
 
 def _attempt(
-    store: Store, order: Order, work: Work, heart: _Heart, talk: _Talk
+    store: Store, order: Order, work: Work, heartbeat: _Heartbeat, reports: _Reports
 ) -> Event:
     run = order.run
     lease = store.claim(run)
@@ -182,17 +185,18 @@ def _attempt(
         failure = store.failure(run)
         if failure is not None and is_settled(failure, order):
             return Event(run, "failed", 0.0, failure.reason)
-        heart.lease = lease
+        # From here on the lease is renewed, however long the work takes.
+        heartbeat.lease = lease
         try:
-            talk.send(Event(run, "running"))
-            return _carry_out(store, run, work, talk)
+            reports.send(Event(run, "running"))
+            return _carry_out(store, run, work, reports)
         finally:
-            heart.lease = None
+            heartbeat.lease = None
 
 
-def _carry_out(store: Store, run: str, work: Work, talk: _Talk) -> Event:
+def _carry_out(store: Store, run: str, work: Work, reports: _Reports) -> Event:
     def report(fraction: float, text: str = "") -> None:
-        talk.progress(run, fraction, text)
+        reports.progress(run, fraction, text)
 
     try:
         result = work(store.config(run), store.folder(run), report)

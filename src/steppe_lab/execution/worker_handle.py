@@ -1,4 +1,4 @@
-"""The parent's side of a worker process: start it, hear it, see it die, end it."""
+"""The parent's side of a worker process: start, messages, death and end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _THREADS = (
 
 @dataclass(frozen=True)
 class Job:
-    """What the processes of a crew do."""
+    """The work of the processes of a pool."""
 
     work: str  # module:function
     threads: int  # of the numerical libraries
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass
 class Worker:
-    """One process and the pipe to it; `run` is what it works on."""
+    """One process and the pipe to it; `run` is the one in work."""
 
     process: SpawnProcess
     pipe: Connection[Any, Any]
@@ -50,15 +50,16 @@ class Worker:
             self.pipe.send(order)
 
     def messages(self) -> Iterator[Event | Ready | Unusable]:
-        """What it has sent and nobody has read."""
+        """Messages that it has sent and nobody has read."""
         try:
+            # The pipe of a dead worker still holds its last messages.
             while self.open and self.pipe.poll():
                 yield self.pipe.recv()
         except (EOFError, OSError):
             self.open = False
 
     def sources(self) -> list[Any]:
-        """What to wait for until it sends something or dies."""
+        """Handles to wait for: ready when it sends something or dies."""
         sentinel = self.process.sentinel
         return [self.pipe, sentinel] if self.open else [sentinel]
 
@@ -79,8 +80,9 @@ class Worker:
         self.process.close()
 
 
-def hire(crew: list[Worker], store: Store, job: Job) -> None:
-    """Start a worker and add it to the crew, so that no interrupt falls between."""
+def start_worker(pool: list[Worker], store: Store, job: Job) -> None:
+    """Start a worker and add it to the pool, so that no interrupt falls between."""
+    # A forked child would inherit the threads' locks of the numerical libraries.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     root = store.root.absolute()
@@ -89,7 +91,8 @@ def hire(crew: list[Worker], store: Store, job: Job) -> None:
     )
     with _no_interrupt(), _thread_limits(job.threads):
         process.start()
-        crew.append(Worker(process, ours))
+        pool.append(Worker(process, ours))
+    # Only the worker may hold this end, or its death would never close the pipe.
     theirs.close()
 
 

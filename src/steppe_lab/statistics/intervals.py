@@ -45,8 +45,8 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         level: coverage, 0 to 1.
 
     Example:
-        >>> found = mean_interval([1.0, 2.0, 3.0])
-        >>> round(found.mean, 3), round(found.half_width, 3)
+        >>> interval = mean_interval([1.0, 2.0, 3.0])
+        >>> round(interval.mean, 3), round(interval.half_width, 3)
         (2.0, 2.484)
     """
     mean, count = fmean(values), len(values)
@@ -106,11 +106,12 @@ def error_difference(
     over_gaps = over_seeds * samples * seeds * (seeds - 1)
     rest = (whole - over_gaps - seeds * columns) / free / cells
     parts = ((over_seeds, seeds - 1), (over_samples, samples - 1), (rest, free))
-    found = max(over_seeds, over_samples, over_seeds + over_samples - rest)
+    # The sum can be less than one of its parts where `rest` is estimated too large.
+    total = max(over_seeds, over_samples, over_seeds + over_samples - rest)
     doubt = sum(part**2 / freedom for part, freedom in parts)
-    freedom = found**2 / doubt if doubt else float(samples - 1)
-    made = _student(mean, math.sqrt(found), freedom, seeds, level)
-    return replace(made, samples=samples)
+    freedom = total**2 / doubt if doubt else float(samples - 1)
+    interval = _student(mean, math.sqrt(total), freedom, seeds, level)
+    return replace(interval, samples=samples)
 
 
 def paired_ratio(
@@ -120,9 +121,10 @@ def paired_ratio(
     if min(*left, *right) <= 0:
         return None
     logs = [math.log(a / b) for a, b in zip(left, right, strict=True)]
-    found = mean_interval(logs, level)
-    mean, low, high = map(_exp, (found.mean, found.low, found.high))
-    return replace(found, mean=mean, low=low, high=high)
+    # Ratios are averaged as logs, where halving and doubling weigh the same.
+    interval = mean_interval(logs, level)
+    mean, low, high = map(_exp, (interval.mean, interval.low, interval.high))
+    return replace(interval, mean=mean, low=low, high=high)
 
 
 def _exp(value: float) -> float:

@@ -39,10 +39,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         StoreError: no space, no right to write, or a file where a folder must be.
     """
     raw = data.encode() if isinstance(data, str) else data
+    # Beside the target, since a rename is atomic within one file system alone.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            # Synced before the rename: a crash could leave the name without data.
             _write_synced(temporary, raw)
             os.replace(temporary, path)
         except BaseException:
@@ -51,7 +53,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             raise
     except OSError as error:
         raise cannot("write", path, error) from error
-    _sync_folder(path.parent)
+    _sync_folder(path.parent)  # or the new name itself is lost in a crash
 
 
 def cannot(verb: str, path: Path, error: OSError) -> StoreError:
@@ -141,6 +143,7 @@ def read_record(path: Path | str, fix: str = "delete it and run again") -> Any:
     record = read_json(path, fix)
     if not isinstance(record, dict):
         raise StoreError(f"{path} is damaged (not a JSON object); {fix}.")
+    # The checksum is of the record without it: none can hold its own digest.
     seal = record.pop(_SEAL, None)
     if seal is not None and seal != digest(record):
         raise StoreError(f"{path} is damaged (it does not match its sha256); {fix}.")
@@ -211,7 +214,7 @@ def _write_synced(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         view = memoryview(data)
-        while view:
+        while view:  # the system may take fewer bytes than asked
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
     finally:

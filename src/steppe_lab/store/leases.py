@@ -34,6 +34,7 @@ class Lease:
         """Renew the lease; False when it is no longer ours."""
         if not self.held():
             return False
+        # A beat may fail where a network file system is away; the next is soon.
         with contextlib.suppress(OSError):
             os.utime(self.path)
         return True
@@ -96,12 +97,12 @@ def is_stale(path: Path, stale_after: float) -> bool:
 def break_stale(path: Path, stale_after: float) -> bool:
     """Remove a stale lease; True when this call removed it.
 
-    Thieves take turns by a lease of their own, so that none removes what another
-    has just made; only that one, of a thief killed in the act, is taken unguarded.
+    Breakers take turns by a lease of their own, so that none removes the lease another
+    one has just created; only that of a breaker killed in the act is taken unguarded.
     """
     if not is_stale(path, stale_after):
         return False
-    turn = path.with_name(f".{path.name}.thief")
+    turn = path.with_name(f".{path.name}.breaker")
     token = _read(turn).get("token")
     if is_stale(turn, stale_after):
         take_away(turn, token)
@@ -109,19 +110,23 @@ def break_stale(path: Path, stale_after: float) -> bool:
     if guard is None:
         return False
     with guard:
+        # Read again: another breaker may have been here before our turn came.
         token = _read(path).get("token")
         return is_stale(path, stale_after) and take_away(path, token)
 
 
 def take_away(path: Path, token: str | None) -> bool:
-    """Remove the lease with this token; another one found there is put back."""
+    """Remove the lease with this token; any other there is put back."""
     taken = path.with_name(f".{path.name}.{secrets.token_hex(6)}.stolen")
+    # Renamed, not unlinked: of several that try, the file system lets one succeed, and
+    # the token can be read again where nobody else looks.
     try:
         path.rename(taken)
     except OSError:
         return False
     holder = _read(taken)
     same = holder.get("token") == token
+    # Somebody took the run between our look and the rename: the lease is theirs.
     if not same:
         _create(path, holder)
     try:
@@ -194,6 +199,7 @@ def _clock(folder: Path) -> float:
 
 
 def _create(path: Path, holder: dict[str, Any]) -> bool:
+    # O_EXCL makes looking and taking one act, on network file systems too.
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:

@@ -99,6 +99,7 @@ class Store:
             StoreError: another config has this id, or nothing can be written.
         """
         run = run_id(config)
+        # Two that add one run at once write the same bytes, so no lock is needed.
         if not exists(self._marker):
             write_json(self._marker, {"format": FORMAT, "steppe": _version()})
         path = self.folder(run) / _CONFIG
@@ -172,7 +173,7 @@ class Store:
         return record
 
     def result(self, run: str) -> dict[str, Any]:
-        """What a finished run gave.
+        """The result of a finished run.
 
         Raises:
             StoreError: not finished, or the file is damaged.
@@ -193,6 +194,7 @@ class Store:
     def finish(self, run: str, result: dict[str, Any]) -> None:
         """Store the result of a run, for good: a result already there stays."""
         path = self.folder(run) / _RESULT
+        # A worker whose lease was stolen while it slept must not replace the other's.
         if not exists(path):
             write_record(path, result)
 
@@ -224,6 +226,7 @@ class Store:
         folder = self.folder(run)
         if not exists(folder / _CONFIG):
             raise StoreError(f"there is no run {run} in {self.root}; add it first.")
+        # First of all the lease of a dead holder, which would block the run for good.
         self.free(run)
         if exists(folder / _RESULT):
             return None
@@ -234,9 +237,9 @@ class Store:
         if exists(folder / _RESULT):
             lease.release()
             return None
-        for crumb in folder.rglob(f".*{TEMPORARY}"):  # of a writer that was killed
+        for leftover in folder.rglob(f".*{TEMPORARY}"):  # of a writer that was killed
             with contextlib.suppress(OSError):
-                crumb.unlink()
+                leftover.unlink()
         return lease
 
     def free(self, run: str) -> bool:
@@ -245,7 +248,7 @@ class Store:
         return path.exists() and leases.break_stale(path, self.stale_after)
 
     def rows(self, runs: Iterable[str] | None = None) -> Iterator[Row]:
-        """Runs with what is known of them, in the order given, or sorted by id.
+        """Runs with settings, result and failure, in the order given, or sorted by id.
 
         Raises:
             StoreError: a file is damaged; it is named.
@@ -301,12 +304,12 @@ def _names(folder: Path) -> set[str]:
 def _check_format(marker: Path) -> None:
     fix = "restore it, or name another folder"
     record = read_json(marker, fix)
-    found = record.get("format") if isinstance(record, dict) else None
-    if not isinstance(found, int):
+    number = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(number, int):
         raise StoreError(f"{marker} is damaged (no format number); {fix}.")
-    if found > FORMAT:
+    if number > FORMAT:
         raise StoreError(
-            f"{marker.parent} has store format {found}, made by steppe "
+            f"{marker.parent} has store format {number}, made by steppe "
             f"{record.get('steppe')}, and steppe {_version()} reads up to {FORMAT}; "
             "upgrade steppe."
         )

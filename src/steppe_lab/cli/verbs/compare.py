@@ -35,7 +35,7 @@ class Args(Arguments, CompareSettings):
 
 
 def run(args: Args, results: TextIO) -> int:
-    """Do what is left of the comparison, print it, write the report."""
+    """Run the unfinished part of the comparison, print it, write the report."""
     from steppe_lab.reports.comparison.report import ComparisonReport
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study

@@ -1,4 +1,4 @@
-"""`steppe list`: what there is, with its settings."""
+"""`steppe list`: methods, models and data by name, with their settings."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def run(args: Args, results: TextIO) -> int:
     parts = {registry.kind for registry in kinds["parts"]}
     wanted = kinds if args.kind == "all" else {args.kind: kinds[args.kind]}
     if args.as_json:
-        found = {
+        listed = {
             registry.kind: {
                 entry.name: _record(entry, registry.kind in parts) for entry in registry
             }
             for registries in wanted.values()
             for registry in registries
         }
-        print(json.dumps(found), file=results)
+        print(json.dumps(listed), file=results)
         return 0
     page = console(results)
     for registries in wanted.values():
@@ -76,7 +76,7 @@ def run(args: Args, results: TextIO) -> int:
 
 
 def _record(entry: Any, part: bool) -> dict[str, Any]:
-    """Facts of a method; what has no default is null, as is what is left out."""
+    """Facts of a method; a setting without a default is null."""
     settings = entry.arguments() if part else entry.settings()
     plain = (str, int, float, bool, tuple)
     return {
@@ -90,7 +90,7 @@ def _record(entry: Any, part: bool) -> dict[str, Any]:
 
 
 def _table(registry: Any, part: bool) -> Table:
-    """A row per entry; what all of them take and leave open stands below, once."""
+    """A row per entry; settings that all of them share stand below, once."""
     heading = "arguments and defaults" if part else "settings and defaults"
     table = Table(registry.kind, heading, "what it is")
     rows = [(e, e.arguments() if part else e.settings()) for e in registry]

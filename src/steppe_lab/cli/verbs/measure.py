@@ -51,7 +51,7 @@ class Args(Arguments):
 
 
 def run(args: Args, results: TextIO) -> int:
-    """Measure and print; what a network does not allow is said, and exits with 1."""
+    """Measure and print; refused measures are named, and exit with 1."""
     from steppe_lab.analysis.places import checkpoint_at
     from steppe_lab.analysis.single import measure_one
     from steppe_lab.store.json_files import json_line, write_json
@@ -60,7 +60,7 @@ def run(args: Args, results: TextIO) -> int:
     use_data_dir(args.data_dir)
     if args.out is not None:
         check_place(args.out)
-    found = measure_one(
+    estimates = measure_one(
         checkpoint_at(args.checkpoint, OUT),
         args.measures,
         part=args.part,
@@ -70,24 +70,24 @@ def run(args: Args, results: TextIO) -> int:
         trust=trusted(args.trust),
         belongs=belongs(args.model, args.data),
     )
-    records = {name: estimate_record(estimate) for name, estimate in found.items()}
+    records = {name: estimate_record(estimate) for name, estimate in estimates.items()}
     if args.out is not None:
         write_json(args.out, records)
-    lacks = {name: e.refusal for name, e in found.items() if e.refusal}
+    lacks = {name: e.refusal for name, e in estimates.items() if e.refusal}
     if args.as_json:
         print(json_line(records), file=results)
     else:
-        _show(args, found, results)
+        _show(args, estimates, results)
     for name, refusal in lacks.items():
         say(f"{name} was not measured: {refusal}")
     return 1 if lacks else 0
 
 
-def _show(args: Args, found: Mapping[str, Estimate], results: TextIO) -> None:
+def _show(args: Args, estimates: Mapping[str, Estimate], results: TextIO) -> None:
     from steppe.measures import MEASURES
 
     table = Table("measure", "value", "standard error", "unit", "draws")
-    given = {name: e for name, e in found.items() if not e.refusal}
+    given = {name: e for name, e in estimates.items() if not e.refusal}
     for name, estimate in given.items():
         value = f"{estimate.value:.5g}" + ("" if estimate.converged else " (?)")
         error = f"{estimate.stderr:.2g}" if estimate.samples else "none drawn"

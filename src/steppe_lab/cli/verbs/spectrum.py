@@ -70,19 +70,19 @@ def run(args: Args, results: TextIO) -> int:
         claim(folder, network)
         size = sum(p.numel() for p in network.objective.params)
         report = in_tenths(tell, products(settings, size))
-        found = spectrum_of(network, settings, report=report)
-        paths = publish_spectrum(found, folder, data_dir=args.data_dir)
+        result = spectrum_of(network, settings, report=report)
+        paths = publish_spectrum(result, folder, data_dir=args.data_dir)
     if args.as_json:
         files = {name: str(path) for name, path in paths.items()}
-        print(json_line({**spectrum_record(found), "files": files}), file=results)
+        print(json_line({**spectrum_record(result), "files": files}), file=results)
         return 0
     page = console(results)
-    for sentence in answer(found):
+    for sentence in answer(result):
         page.print(sentence, markup=False)
-    tables = [ends_table(found)] if settings.k else []
-    for table in (*tables, sums_table(found), layers_table(found)):
+    tables = [ends_table(result)] if settings.k else []
+    for table in (*tables, sums_table(result), layers_table(result)):
         page.print(table)
-    for sentence in (layers_note(found.layers), *doubts(found)):
+    for sentence in (layers_note(result.layers), *doubts(result)):
         page.print(sentence, markup=False)
     page.print(f"\nReport: {paths['page']}", markup=False, soft_wrap=True)
     return 0

@@ -45,10 +45,10 @@ def run(args: Args, results: TextIO) -> int:
             progress=lambda e: tell(e.fraction, 0, 1, e.text or e.state, False),
         )
     if args.as_json:
-        found = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
+        record = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}
         if done.result["wrong"] is not None:  # which ones: result.json
-            found["wrong"] = len(done.result["wrong"])
-        print(json_line(found), file=results)
+            record["wrong"] = len(done.result["wrong"])
+        print(json_line(record), file=results)
         return 0
     metric = stored_headline(done.result)
     shown = "{:.2%}" if metric.share else "{:.4g}"

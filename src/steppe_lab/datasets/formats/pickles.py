@@ -1,4 +1,4 @@
-"""Reading pickled arrays without running what a stranger wrote.
+"""Reading pickled arrays without running the code of a stranger.
 
 A pickle is a program: it may name any importable object and call it. Here the program
 is read by an interpreter that knows the instructions an array of numbers needs and no
@@ -89,6 +89,7 @@ class _Array:
                 f"the shape of an array must fit its {len(data):,} bytes, and have at "
                 f"most {_MOST_AXES} axes"
             )
+        # Python 2 wrote bytes as text, one character for each byte.
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, dtype)
         by_columns = columns_first is True or columns_first == 1
@@ -96,7 +97,7 @@ class _Array:
         self.held = rows.copy()  # torch wants memory that it may write to
 
 
-class _Machine:
+class _Interpreter:
     """Runs a program of which every instruction is one of `_STEPS` or `_VALUES`."""
 
     def __init__(self, program: bytes) -> None:
@@ -106,10 +107,11 @@ class _Machine:
         self.copied = 0  # bytes, which a short program could repeat without end
 
     def run(self) -> Any:
-        """What is on the stack at the end."""
+        """The value on top of the stack at the end of the program."""
         # Of a stream, so that nothing behind the end of the program is looked at.
         steps = pickletools.genops(io.BytesIO(self.program))
         for number, (opcode, argument, _) in enumerate(steps):
+            # Bounded by count: instructions can cost more than the bytes they take.
             if number == MOST_STEPS:
                 raise DataError(f"it has more than {MOST_STEPS:,} instructions")
             name = opcode.name
@@ -178,6 +180,7 @@ class _Machine:
     def reduce(self) -> None:
         arguments, target = self.stack.pop(), self.stack.pop()
         if not isinstance(target, _Name) or type(arguments) is not tuple:
+            # And a `_Name` is a plain record: nothing here could be called by Python.
             raise DataError(f"it calls a {_kind(target)}")
         self.stack.append(self._built(target.builder, arguments))
 
@@ -202,6 +205,7 @@ class _Machine:
 
     def _count(self, data: Any) -> None:
         self.copied += len(data) if isinstance(data, str | bytes) else 0
+        # Recalled from the memo, few instructions could ask for any amount of memory.
         if self.copied > 4 * len(self.program):
             raise DataError("it copies the same bytes again and again")
 
@@ -218,18 +222,18 @@ _VALUES = {
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
-_Step = Callable[[_Machine, Any], None]
+_Step = Callable[[_Interpreter, Any], None]
 
 
-def _remember(machine: _Machine, at: int) -> None:
+def _remember(machine: _Interpreter, at: int) -> None:
     machine.memo[at] = machine.stack[-1]
 
 
-def _recall(machine: _Machine, at: int) -> None:
+def _recall(machine: _Interpreter, at: int) -> None:
     machine.stack.append(machine.memo[at])
 
 
-def _dictionary(machine: _Machine, _: Any) -> None:
+def _dictionary(machine: _Interpreter, _: Any) -> None:
     items = machine.since_mark()
     machine.stack.append({})
     machine.update(items)
@@ -282,7 +286,7 @@ def read_pickled_dict(path: Path, again: str) -> dict[str, Any]:
     """
     raw = read_limited(path, MOST_BYTES, again)
     try:
-        held = _Machine(raw).run()
+        held = _Interpreter(raw).run()
     except DataError as error:
         reason = str(error).rstrip(".")
         raise DataError(

@@ -24,7 +24,7 @@ class Published:
     unpack: bool = False  # the download is an archive
 
     def fix(self, target: Path | str) -> str:
-        """The half sentence that says what to download and where to put it."""
+        """The half sentence that names the download and the place for it."""
         act = "unpack" if self.unpack else "put"
         return f"download it from {self.url} and {act} it into {target}"
 

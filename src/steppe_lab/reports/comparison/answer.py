@@ -101,7 +101,7 @@ def _flat(finding: Verdict) -> str:
 
 
 def _one_sided(sides: Flatness, *, matched: bool) -> str:
-    """Measures that agree beyond noise, and what to mind about them in brackets."""
+    """Measures that agree beyond noise, with caveats in brackets."""
     clear = [*sides.flatter, *sides.sharper]
     word = "flatter" if sides.flatter else "sharper"
     titles = [quantity.title for quantity in clear]

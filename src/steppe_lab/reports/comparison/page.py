@@ -36,9 +36,9 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
     """The page.
 
     Args:
-        comparison: what to report; runs may have failed, even all of them.
-        command: what to type to make it again.
-        versions: of the packages it was made with.
+        comparison: runs may have failed, even all of them.
+        command: makes the page again.
+        versions: of the packages that made it.
     """
     summary, sweep = summarise(comparison), sweep_of(comparison)
     page = template("compare.html.j2")
@@ -120,7 +120,7 @@ def _data(comparison: Comparison) -> str:
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
-    """What the page is about, in a few pairs of words."""
+    """Subject of the page: pairs of a name and a value."""
     settings = comparison.settings
     facts = [("data", settings.data), ("model", settings.model)]
     if comparison.parameters:

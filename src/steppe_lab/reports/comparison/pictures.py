@@ -27,21 +27,21 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
     if not comparison.rows:
         return []
     asked = [q for q in summary.quantities if q.measured or q.key == HEADLINE]
-    made = [_dots(summary, quantity) for quantity in asked]
-    found = sweep_of(comparison)
-    if found is not None:
-        made.insert(0, _sweep(found))
+    drawn = [_dots(summary, quantity) for quantity in asked]
+    sweep = sweep_of(comparison)
+    if sweep is not None:
+        drawn.insert(0, _sweep(sweep))
     if any(_surface(row) for row in comparison.rows):
-        made.append(_lines(comparison))
+        drawn.append(_lines(comparison))
     held_out = comparison.settings.held_out
     if any(len(_scored(row, "train_loss", 1.0)) > 1 for row in comparison.rows):
         metric = metric_of(comparison)
         label = f"{held_out} {metric.title}"
-        made.append(
+        drawn.append(
             _curves(comparison, f"test_{metric.name}", label, share=metric.share)
         )
-        made.append(_curves(comparison, "train_loss", "train loss", share=False))
-    return made
+        drawn.append(_curves(comparison, "train_loss", "train loss", share=False))
+    return drawn
 
 
 def _dots(summary: Summary, quantity: Quantity) -> Picture:
@@ -61,25 +61,25 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
             if (m := cell.mean) is not None
         },
     )
-    told = [f"{name}: {_in_words(cell, quantity)}" for name, cell in cells.items()]
+    texts = [f"{name}: {_in_words(cell, quantity)}" for name, cell in cells.items()]
     bars = "; thin bars are standard errors" if _sampled(cells.values()) else ""
     return pictured(
         draw,
         title=_heading(quantity),
         caption=f"One dot per run, below them mean and 95 % interval{bars}. "
         + (f"{_heading(quantity)}: {quantity.note}." if quantity.note else ""),
-        alt=f"{_heading(quantity)} of every run. {'. '.join(told)}.",
+        alt=f"{_heading(quantity)} of every run. {'. '.join(texts)}.",
     )
 
 
-def _sweep(found: SweepReport) -> Picture:
+def _sweep(report: SweepReport) -> Picture:
     return pictured(
-        partial(sweep_plot, found),
-        title=f"Errors over {found.setting}",
+        partial(sweep_plot, report),
+        title=f"Errors over {report.setting}",
         caption="Means over seeds with their 95 % intervals. The dotted line is the "
-        f"{found.setting} with the lowest validation error.",
-        alt=f"Errors over {found.setting}. "
-        + " ".join(f"{'; '.join(cells)}." for cells in found.table()),
+        f"{report.setting} with the lowest validation error.",
+        alt=f"Errors over {report.setting}. "
+        + " ".join(f"{'; '.join(cells)}." for cells in report.table()),
     )
 
 
@@ -89,7 +89,7 @@ def _lines(comparison: Comparison) -> Picture:
         for name in comparison.settings.optimizers
     }
     radius = comparison.settings.line_radius
-    told = [_ends(name, found) for name, found in surfaces.items() if found]
+    texts = [_ends(name, runs) for name, runs in surfaces.items() if runs]
     return pictured(
         partial(
             plots.lines,
@@ -101,25 +101,27 @@ def _lines(comparison: Comparison) -> Picture:
         caption="Along a random line through each network, its direction scaled filter "
         "by filter; thick: mean over runs.",
         alt=f"Train loss along random lines from −{radius:g} to {radius:g}, mean over "
-        f"runs. {' '.join(told)}",
+        f"runs. {' '.join(texts)}",
     )
 
 
 def _curves(comparison: Comparison, key: str, label: str, *, share: bool) -> Picture:
     runs = {
-        name: [_scored(row, key, 100.0 if share else 1.0) for row in found]
+        name: [_scored(row, key, 100.0 if share else 1.0) for row in rows]
         for name in comparison.settings.optimizers
-        if (found := comparison.of(name))
+        if (rows := comparison.of(name))
     }
-    told = [_course(name, found, share) for name, found in runs.items()]
-    drawn = {name: [_every_epoch(run) for run in found] for name, found in runs.items()}
+    texts = [_course(name, scores, share) for name, scores in runs.items()]
+    drawn = {
+        name: [_every_epoch(run) for run in scores] for name, scores in runs.items()
+    }
     averaged = any(row.settings.get("average") for row in comparison.rows)
     return pictured(
         partial(plots.curves, drawn, ylabel=f"{label}, %" if share else label),
         title=f"{_upper(label)} while training",
         caption="Mean over runs; the band is from the lowest to the highest run."
         + (" Of averaged weights where there are any." if averaged else ""),
-        alt=f"{_upper(label)} by epoch, mean over runs. {' '.join(told)}",
+        alt=f"{_upper(label)} by epoch, mean over runs. {' '.join(texts)}",
     )
 
 
@@ -137,8 +139,8 @@ def _surface(row: Row) -> Surface | None:
 
 def _scored(row: Row, key: str, factor: float) -> dict[int, float]:
     """The scores of a run by epoch, where it was scored."""
-    found = (scores_of_trained(epoch) for epoch in row.history)
-    return {int(e["epoch"]): factor * e[key] for e in found if key in e}
+    epochs = (scores_of_trained(epoch) for epoch in row.history)
+    return {int(e["epoch"]): factor * e[key] for e in epochs if key in e}
 
 
 def _every_epoch(scores: Mapping[int, float]) -> list[float]:
@@ -154,7 +156,7 @@ def _every_epoch(scores: Mapping[int, float]) -> list[float]:
 
 
 def _scaled(cell: Cell, factor: float) -> list[float]:
-    return [factor * found.value for found in cell.values.values()]
+    return [factor * each.value for each in cell.values.values()]
 
 
 def _sampled(cells: Iterable[Cell]) -> bool:
@@ -172,14 +174,14 @@ def _in_words(cell: Cell, quantity: Quantity) -> str:
     if cell.mean is None:
         return "no run"
     show = percent if quantity.share else number
-    runs = ", ".join(show(found.value) for found in cell.values.values())
+    runs = ", ".join(show(each.value) for each in cell.values.values())
     if cell.mean.count < 2:
         return runs
     return f"runs {runs}; mean {mean_of(cell.mean, quantity.share)}"
 
 
-def _ends(name: str, found: Sequence[Surface]) -> str:
-    columns = list(zip(*(s.loss.tolist() for s in found)))
+def _ends(name: str, surfaces: Sequence[Surface]) -> str:
+    columns = list(zip(*(s.loss.tolist() for s in surfaces)))
     left, middle, right = (fmean(columns[i]) for i in (0, len(columns) // 2, -1))
     ends = listed([number(left, 2), number(right, 2)])
     return f"{name}: {number(middle, 2)} in the middle, {ends} at the ends."

@@ -26,7 +26,7 @@ def publish(
     """Write the page, and the rows as CSV beside it, unless they are there.
 
     Args:
-        comparison: what to report.
+        comparison: with at least one row.
         folder: gets NAME.html and NAME.csv, and loses older ones of that name.
         again: write them even if these very rows have been reported.
         data_dir: folder with the files of data sets, for the command in the page.
@@ -57,7 +57,7 @@ def publish(
 
 
 def command_of(settings: CompareSettings, data_dir: Path | None = None) -> str:
-    """The command that makes a comparison, with what differs from the defaults.
+    """The command that makes a comparison, with options that are no defaults.
 
     Args:
         settings: of the comparison.

@@ -1,4 +1,4 @@
-"""What a comparison reports of every network, and how to read it from a row."""
+"""Quantities reported of every network, and how they are read from a row."""
 
 from __future__ import annotations
 
@@ -57,9 +57,11 @@ def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
     """All quantities of a comparison, the headline first."""
     names: dict[str, Mapping[str, Any]] = {}
     for row in comparison.rows:
-        for name, found in row.measures.items():
-            names.setdefault(name, found)
-    measured = [q for name, found in names.items() for q in _measured(name, found)]
+        for name, estimate in row.measures.items():
+            names.setdefault(name, estimate)
+    measured = [
+        q for name, estimate in names.items() for q in _measured(name, estimate)
+    ]
     return (*_scores(comparison), *measured)
 
 
@@ -121,12 +123,12 @@ def _scores(comparison: Comparison) -> list[Quantity]:
     ]
 
 
-def _measured(name: str, found: Mapping[str, Any]) -> list[Quantity]:
+def _measured(name: str, estimate: Mapping[str, Any]) -> list[Quantity]:
     spec = spec_of(name)
     units = spec.units if spec else ""
     inverse = spec is not None and spec.sharper_is == "smaller"
     flatter: Literal["smaller", "larger"] = "larger" if inverse else "smaller"
-    contains_loss = BASE_LOSS in found.get("details", {})
+    contains_loss = BASE_LOSS in estimate.get("details", {})
     whole = Quantity(
         key=f"measure:{name}",
         title=name,
@@ -162,13 +164,13 @@ def _number(value: Any) -> float:
 
 
 def _of_measure(row: Row, name: str) -> Value:
-    found = row.measures.get(name)
-    if found is None:
+    estimate = row.measures.get(name)
+    if estimate is None:
         return Value(math.nan)
     return Value(
-        _number(found.get("value")),
-        _number(found.get("stderr", 0.0)),
-        bool(found.get("converged", True)),
+        _number(estimate.get("value")),
+        _number(estimate.get("stderr", 0.0)),
+        bool(estimate.get("converged", True)),
     )
 
 

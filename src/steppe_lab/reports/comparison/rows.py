@@ -33,13 +33,13 @@ def to_csv(comparison: Comparison) -> str:
 
     A text that a spreadsheet would compute gets an apostrophe before it.
     """
-    found = rows(comparison)
-    if not found:
+    table = rows(comparison)
+    if not table:
         return ""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(map(_cell, found[0]))
-    writer.writerows(map(_cell, row.values()) for row in found)
+    writer.writerow(map(_cell, table[0]))
+    writer.writerows(map(_cell, row.values()) for row in table)
     return buffer.getvalue()
 
 
@@ -61,13 +61,13 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
     for start, scores in (("", row.last), ("best_", row.best)):
         named = {key.replace("test_", f"{held_out}_"): v for key, v in scores.items()}
         flat |= {f"{start}{key}": value for key, value in named.items()}
-    for name, found in row.measures.items():
-        flat[name] = found.get("value")
+    for name, estimate in row.measures.items():
+        flat[name] = estimate.get("value")
         for part in ("stderr", "samples", "converged"):
-            flat[f"{name}_{part}"] = found.get(part)
-        if found.get("refusal"):
-            flat[f"{name}_refusal"] = found["refusal"]
-        base, value = found.get("details", {}).get(BASE_LOSS), found.get("value")
+            flat[f"{name}_{part}"] = estimate.get(part)
+        if estimate.get("refusal"):
+            flat[f"{name}_refusal"] = estimate["refusal"]
+        base, value = estimate.get("details", {}).get(BASE_LOSS), estimate.get("value")
         if base is not None and value is not None:
             flat[f"{name}_minus_loss"] = value - base
     if row.training in comparison.tested:

@@ -1,4 +1,4 @@
-"""What the tables of a comparison's page say, cell by cell."""
+"""Cells of the tables of a comparison's page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell with what is said of it."""
+    """The text of a cell with a remark below it, and its emphasis."""
 
     text: str
     small: str = ""
@@ -50,11 +50,11 @@ def mean_cell(summary: Summary, line: Line, quantity: Quantity) -> TableCell:
     return TableCell(mean_of(cell.mean, quantity.share), own, strong=best)
 
 
-def change_cell(found: Change | None, quantity: Quantity) -> TableCell:
+def change_cell(change: Change | None, quantity: Quantity) -> TableCell:
     """A difference or a ratio with its interval; faint within noise."""
-    if found is None:
+    if change is None:
         return TableCell("–", faint=True)
-    gap, ratio = found.interval, found.scale == "ratio"
+    gap, ratio = change.interval, change.scale == "ratio"
     show = points if quantity.share else lambda value: number(value, 2 + (not ratio))
     text = f"{show(gap.mean)} points" if quantity.share else show(gap.mean)
     text = f"× {text}" if ratio else text
@@ -62,9 +62,9 @@ def change_cell(found: Change | None, quantity: Quantity) -> TableCell:
         return TableCell(text, "one seed", faint=True)
     high = show(gap.high) if math.isfinite(gap.high) else "any"
     ends = f"{show(gap.low)} to {high}"
-    told = ", within noise" if found.noise else ""
-    told = f", not clear among {found.among}" if found.alone else told
-    return TableCell(text, ends + told, faint=not found.clear)
+    remark = ", within noise" if change.noise else ""
+    remark = f", not clear among {change.among}" if change.alone else remark
+    return TableCell(text, ends + remark, faint=not change.clear)
 
 
 def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:
@@ -93,19 +93,19 @@ def setting_rows(settings: CompareSettings) -> list[tuple[str, str, str]]:
 
 def optimizer_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
     """Label, settings of the method and of an average, those of the base."""
-    found = []
+    table = []
     for name in comparison.settings.optimizers:
         rows = comparison.of(name)
         if not rows:
-            found.append((name, "no finished run", ""))
+            table.append((name, "no finished run", ""))
             continue
         recipe = rows[0].settings
         wraps = recipe.get("optimizer")
         method = _choice(wraps) if wraps else "the base optimizer alone"
         if recipe.get("average"):
             method += f"; weights averaged by {_choice(recipe['average'])}"
-        found.append((name, method, _choice(recipe.get("base") or {})))
-    return found
+        table.append((name, method, _choice(recipe.get("base") or {})))
+    return table
 
 
 def definitions(settings: CompareSettings) -> list[Definition]:
@@ -144,13 +144,13 @@ def _definition(text: str) -> Definition:
     )
 
 
-def _run_cell(found: Value, quantity: Quantity) -> TableCell:
-    if not math.isfinite(found.value):
+def _run_cell(score: Value, quantity: Quantity) -> TableCell:
+    if not math.isfinite(score.value):
         return TableCell("not finite", faint=True)
     if quantity.share:
-        return TableCell(percent(found.value))
-    small = "" if found.converged else "not converged"
-    return TableCell(with_error(found.value, found.stderr), small)
+        return TableCell(percent(score.value))
+    small = "" if score.converged else "not converged"
+    return TableCell(with_error(score.value, score.stderr), small)
 
 
 def _choice(choice: dict[str, Any]) -> str:

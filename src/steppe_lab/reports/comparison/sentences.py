@@ -206,7 +206,7 @@ def _unfinished(finding: UnfinishedRuns) -> str:
 def _doubt(
     change: Change, show: Callable[[float], str], *, brief: bool = False, sign: int = 1
 ) -> str:
-    """The interval, after a comma; what others have said is left out if brief."""
+    """The interval, after a comma; brief where another one of the sentence is full."""
     interval = change.interval
     if interval.count < 2:
         return "" if brief else ", one seed, so no interval"

@@ -58,7 +58,7 @@ class Change:
 
     @property
     def none(self) -> float:
-        """What no difference would be."""
+        """The value that means no difference: a ratio of 1, a gap of 0."""
         return 1.0 if self.scale == "ratio" else 0.0
 
     @property
@@ -108,15 +108,15 @@ class Versus:
         loss, error = map(self.changes.get, (TRAIN_LOSS, TRAIN_HEADLINE))
         if loss is None or error is None or loss.scale != "ratio" or not self.learnt:
             return False
-        found = loss.interval
-        ends = (found.low, found.high) if found.count > 1 else (found.mean,) * 2
+        ratio = loss.interval
+        ends = (ratio.low, ratio.high) if ratio.count > 1 else (ratio.mean,) * 2
         near = ends[0] >= 1 / MATCHED and ends[1] <= MATCHED
         return near and abs(error.interval.mean) <= APART
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a comparison found."""
+    """A comparison in numbers: optimizers, their differences, and doubts."""
 
     first: str  # what the others are compared with
     quantities: tuple[Quantity, ...]
@@ -130,17 +130,17 @@ class Summary:
     unlike: tuple[str, ...]  # differences between optimizers besides their methods
 
     def line(self, optimizer: str) -> Line:
-        """What was found of one optimizer."""
+        """The numbers of one optimizer."""
         return next(line for line in self.lines if line.optimizer == optimizer)
 
     def quantity(self, key: str) -> Quantity:
         """A quantity by its key."""
-        return next(found for found in self.quantities if found.key == key)
+        return next(each for each in self.quantities if each.key == key)
 
     def comparisons(self, key: str) -> int:
         """How many comparisons a verdict on a quantity allows for."""
-        found = [v.changes[key].among for v in self.versus if key in v.changes]
-        return max(found, default=0)
+        counts = [v.changes[key].among for v in self.versus if key in v.changes]
+        return max(counts, default=0)
 
     def clear_best(self, key: str) -> str | None:
         """The optimizer that is better in a quantity than every other beyond noise."""
@@ -153,20 +153,20 @@ class Summary:
         best = min(filled, key=lambda line: sign * _mean(line.cells[key]))
         others = [line for line in filled if line is not best]
         family = [q for q in self.quantities if q.family == quantity.family]
-        found = _compared(others, best, family)
-        clear = all(key in c and c[key].clear for c in found.values())
+        changes = _compared(others, best, family)
+        clear = all(key in c and c[key].clear for c in changes.values())
         return best.optimizer if clear else None
 
 
 def summarise(comparison: Comparison) -> Summary:
     """Means with 95 % t intervals over seeds, and paired differences to the first."""
-    found = quantities(comparison)
+    reported = quantities(comparison)
     settings = comparison.settings
-    lines = tuple(_line(comparison, name, found) for name in settings.optimizers)
-    changes = _compared(lines[1:], lines[0], found)
+    lines = tuple(_line(comparison, name, reported) for name in settings.optimizers)
+    changes = _compared(lines[1:], lines[0], reported)
     return Summary(
         first=settings.optimizers[0],
-        quantities=found,
+        quantities=reported,
         lines=lines,
         versus=tuple(
             _versus(line, lines[0], changes[line.optimizer]) for line in lines[1:]
@@ -175,14 +175,14 @@ def summarise(comparison: Comparison) -> Summary:
         planned=settings.runs,
         finished=len(comparison.rows),
         failures=comparison.failures,
-        doubts=tuple(_doubts(comparison, found)),
+        doubts=tuple(_doubts(comparison, reported)),
         unlike=tuple(_unlike(comparison)),
     )
 
 
 def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
     """Over the seeds both have; a ratio where all are positive. Not judged yet."""
-    left, right = (found.cells[quantity.key] for found in (line, first))
+    left, right = (each.cells[quantity.key] for each in (line, first))
     seeds = sorted(set(left.values) & set(right.values))
     if not seeds:
         return None
@@ -205,29 +205,29 @@ def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
 
 
 def _compared(
-    lines: Sequence[Line], first: Line, found: Sequence[Quantity]
+    lines: Sequence[Line], first: Line, judged: Sequence[Quantity]
 ) -> dict[str, dict[str, Change]]:
     """Changes against one, by optimizer and key, judged family by family."""
-    made: dict[str, dict[str, Change]] = {line.optimizer: {} for line in lines}
-    for family in dict.fromkeys(quantity.family for quantity in found):
+    against: dict[str, dict[str, Change]] = {line.optimizer: {} for line in lines}
+    for family in dict.fromkeys(quantity.family for quantity in judged):
         changes = {
             (line.optimizer, quantity.key): compared
             for line in lines
-            for quantity in found
+            for quantity in judged
             if quantity.family == family
             and (compared := _change(line, first, quantity)) is not None
         }
         p = {at: c.interval.p for at, c in changes.items() if c.interval.count > 1}
         clear = holm(p)
         for at, change in changes.items():
-            made[at[0]][at[1]] = replace(change, clear=at in clear, among=len(p))
-    return made
+            against[at[0]][at[1]] = replace(change, clear=at in clear, among=len(p))
+    return against
 
 
-def _line(comparison: Comparison, name: str, found: tuple[Quantity, ...]) -> Line:
+def _line(comparison: Comparison, name: str, reported: tuple[Quantity, ...]) -> Line:
     rows = comparison.of(name)
     cells = {}
-    for quantity in found:
+    for quantity in reported:
         values = {row.seed: read(quantity, row) for row in rows}
         cells[quantity.key] = _cell(values)
     gradients = fmean(row.gradients for row in rows) if rows else None
@@ -235,10 +235,10 @@ def _line(comparison: Comparison, name: str, found: tuple[Quantity, ...]) -> Lin
 
 
 def _cell(values: Mapping[int, Value]) -> Cell:
-    kept = {seed: v for seed, v in values.items() if math.isfinite(v.value)}
-    errors = [v.stderr for v in kept.values() if math.isfinite(v.stderr)]
-    mean = mean_interval([v.value for v in kept.values()]) if kept else None
-    return Cell(kept, mean, sum(errors) / len(errors) if errors else 0.0)
+    finite = {seed: v for seed, v in values.items() if math.isfinite(v.value)}
+    errors = [v.stderr for v in finite.values() if math.isfinite(v.stderr)]
+    mean = mean_interval([v.value for v in finite.values()]) if finite else None
+    return Cell(finite, mean, sum(errors) / len(errors) if errors else 0.0)
 
 
 def _versus(line: Line, first: Line, changes: Mapping[str, Change]) -> Versus:
@@ -249,26 +249,26 @@ def _versus(line: Line, first: Line, changes: Mapping[str, Change]) -> Versus:
     return Versus(line.optimizer, changes, price, learnt)
 
 
-def _doubts(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
-    told = _refusals(comparison, found)
+def _doubts(comparison: Comparison, reported: tuple[Quantity, ...]) -> list[str]:
+    doubts = _refusals(comparison, reported)
     for row in comparison.rows:
-        for quantity in found:
+        for quantity in reported:
             if quantity.key.startswith("excess:"):
-                continue  # told of the measure it comes from
+                continue  # its measure is named already
             value, who = read(quantity, row), f"{row.optimizer}, seed {row.seed}"
             if quantity.measured and refusal_of(quantity, row):
                 continue
             if not math.isfinite(value.value):
-                told.append(f"{quantity.title} of {who} is not finite and left out")
+                doubts.append(f"{quantity.title} of {who} is not finite and left out")
             elif not value.converged:
-                told.append(f"{quantity.title} of {who} did not converge")
-    return told
+                doubts.append(f"{quantity.title} of {who} did not converge")
+    return doubts
 
 
-def _refusals(comparison: Comparison, found: tuple[Quantity, ...]) -> list[str]:
+def _refusals(comparison: Comparison, reported: tuple[Quantity, ...]) -> list[str]:
     """Measures that networks do not allow; the networks of one reason are counted."""
     counts: Counter[tuple[str, str]] = Counter()
-    for quantity in found:
+    for quantity in reported:
         if quantity.key.startswith("measure:"):
             reasons = (refusal_of(quantity, row) for row in comparison.rows)
             counts.update((quantity.title, reason) for reason in reasons if reason)
@@ -282,7 +282,7 @@ def _unlike(comparison: Comparison) -> list[str]:
     """Settings of the same base optimizer that differ from the first one's."""
     first, *others = comparison.settings.optimizers
     ours = _base(comparison, first)
-    found: dict[tuple[str, str], list[str]] = {}
+    differences: dict[tuple[str, str], list[str]] = {}
     for other in others:
         theirs = _base(comparison, other)
         if not ours or ours["name"] != theirs.get("name"):
@@ -291,11 +291,11 @@ def _unlike(comparison: Comparison) -> list[str]:
             mine = ours["settings"].get(key)
             if mine != value:
                 pair = (f"{key} = {value}", f"{key} = {mine}")
-                found.setdefault(pair, []).append(other)
+                differences.setdefault(pair, []).append(other)
     return [
         f"{listed(names)} {'steps' if len(names) == 1 else 'step'} with {theirs}, "
         f"{first} with {mine}"
-        for (theirs, mine), names in found.items()
+        for (theirs, mine), names in differences.items()
     ]
 
 

@@ -51,7 +51,7 @@ class SweepReport:
 
 
 def sweep_of(comparison: Comparison) -> SweepReport | None:
-    """What a sweep found; None for a comparison that is none, or has no number."""
+    """The errors of a sweep; None without a sweep, or without numbers in it."""
     setting = comparison.settings.sweep
     by_value: dict[float, list[Row]] = {}
     for row in comparison.rows if setting else ():
@@ -61,7 +61,7 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
     if not by_value:
         return None
     lines = tuple(_line(comparison, v, by_value[v]) for v in sorted(by_value))
-    found = Sweep(
+    sweep = Sweep(
         values=tuple(sorted(by_value)),
         scores=tuple(
             tuple(row.last[f"test_{row.headline.name}"] for row in by_value[value])
@@ -71,10 +71,10 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
         runs=comparison.settings.seeds,
         better=metric_of(comparison).better,
     )
-    answer = _answer(comparison, found, lines)
-    if found.best is not None:
-        answer += _doubt(found.best, by_value, comparison.settings.seeds)
-    return SweepReport(setting, lines, found.best, answer)
+    answer = _answer(comparison, sweep, lines)
+    if sweep.best is not None:
+        answer += _doubt(sweep.best, by_value, comparison.settings.seeds)
+    return SweepReport(setting, lines, sweep.best, answer)
 
 
 def _doubt(best: float, by_value: dict[float, list[Row]], seeds: int) -> str:
@@ -115,19 +115,19 @@ def _value(recipe: dict[str, Any], setting: str) -> float | None:
     return None
 
 
-def _answer(comparison: Comparison, found: Sweep, lines: tuple[SweepLine, ...]) -> str:
-    setting, best = comparison.settings.sweep, found.best
+def _answer(comparison: Comparison, sweep: Sweep, lines: tuple[SweepLine, ...]) -> str:
+    setting, best = comparison.settings.sweep, sweep.best
     if best is None:
         return f"No {setting} can be chosen, as none finished all of its runs."
     line = next(line for line in lines if line.value == best)
     count = f"{comparison.test_samples:,} samples held out of training"
-    told = f"Chosen on {count}, without the test set: {setting} = {best:g}"
+    text = f"Chosen on {count}, without the test set: {setting} = {best:g}"
     if line.test is not None:
         over = one_or_more(comparison.settings.seeds, "seed")
-        told += f", with a test error of {mean_of(line.test, share=True)} ({over})"
-    if found.at_edge is None:
-        return f"{told}."
+        text += f", with a test error of {mean_of(line.test, share=True)} ({over})"
+    if sweep.at_edge is None:
+        return f"{text}."
     side, further = {"low": ("lowest", "lower"), "high": ("highest", "higher")}[
-        found.at_edge
+        sweep.at_edge
     ]
-    return f"{told}. It is the {side} value tried, so try {further} ones too."
+    return f"{text}. It is the {side} value tried, so try {further} ones too."

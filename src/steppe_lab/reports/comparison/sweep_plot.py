@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def sweep_plot(found: SweepReport, *, theme: Theme = "light") -> Figure:
+def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
     """Draw validation and test error by value, in percent, with their intervals.
 
     Args:
-        found: the sweep; values that span more than a factor of 30 are drawn on a
+        report: the sweep; values that span more than a factor of 30 are drawn on a
             logarithmic axis, intervals of one seed are not drawn.
         theme: "light" for dark ink on a light page, "dark" for the contrary.
     """
     figure, axes = canvas(theme)
     curves = {
-        "validation error": [(line.value, line.validation) for line in found.lines],
-        "test error": [(line.value, line.test) for line in found.lines if line.test],
+        "validation error": [(line.value, line.validation) for line in report.lines],
+        "test error": [(line.value, line.test) for line in report.lines if line.test],
     }
     handles = {}
     for name, look in looks(curves, theme).items():
@@ -35,10 +35,10 @@ def sweep_plot(found: SweepReport, *, theme: Theme = "light") -> Figure:
         )
         bars = [half if math.isfinite(half) else 0.0 for half in halves]
         axes.errorbar(at, means, yerr=bars, fmt="none", color=look.colour, capsize=3)
-    if found.best is not None:
-        axes.axvline(found.best, color="gray", ls=":", lw=1.2)
-    axes.set(xlabel=found.setting, ylabel="error, %")
-    values = [line.value for line in found.lines]
+    if report.best is not None:
+        axes.axvline(report.best, color="gray", ls=":", lw=1.2)
+    axes.set(xlabel=report.setting, ylabel="error, %")
+    values = [line.value for line in report.lines]
     if wants_log(values):
         log_axis(axes, "x", values)
     legend(figure, theme, handles)

@@ -21,38 +21,38 @@ def table(summary: Summary) -> Table:
     Up to three optimizers stand side by side; more stand below each other, with what
     the question is about.
     """
-    made = Table(
+    means = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption=_caption(summary),
         caption_justify="left",
         show_edge=False,
     )
-    made.add_column("", no_wrap=True)
+    means.add_column("", no_wrap=True)
     if len(summary.lines) <= ACROSS:
         for line in summary.lines:
-            made.add_column(Text(line.optimizer), justify="right")
+            means.add_column(Text(line.optimizer), justify="right")
         for quantity in summary.quantities:
             cells = [_cell(summary, line, quantity) for line in summary.lines]
-            made.add_row(Text(quantity.title), *cells)
-        made.add_row("gradients a step", *(_gradients(line) for line in summary.lines))
-        return made
+            means.add_row(Text(quantity.title), *cells)
+        means.add_row("gradients a step", *(_gradients(line) for line in summary.lines))
+        return means
     asked = [q for q in summary.quantities if q.measured or q.key in _ASKED]
     for quantity in asked:
-        made.add_column(Text(quantity.title), justify="right")
-    made.add_column("gradients a step", justify="right")
+        means.add_column(Text(quantity.title), justify="right")
+    means.add_column("gradients a step", justify="right")
     for line in summary.lines:
         cells = [_cell(summary, line, quantity) for quantity in asked]
-        made.add_row(Text(line.optimizer), *cells, _gradients(line))
-    return made
+        means.add_row(Text(line.optimizer), *cells, _gradients(line))
+    return means
 
 
-def sweep_table(found: SweepReport) -> Table:
+def sweep_table(sweep: SweepReport) -> Table:
     """The errors of a sweep by value."""
-    made = Table(*found.heads, box=box.SIMPLE_HEAD, show_edge=False)
-    for cells in found.table():
-        made.add_row(*cells)
-    return made
+    errors = Table(*sweep.heads, box=box.SIMPLE_HEAD, show_edge=False)
+    for cells in sweep.table():
+        errors.add_row(*cells)
+    return errors
 
 
 _ASKED = (HEADLINE, TRAIN_LOSS)

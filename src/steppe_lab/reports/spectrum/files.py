@@ -41,7 +41,7 @@ def claim(folder: Path, network: Network) -> None:
     """Make the folder, unless it holds the spectrum of another network.
 
     Raises:
-        StoreError: it does, or it cannot be made.
+        StoreError: it does, or the folder cannot be made.
     """
     record = folder / RECORD
     try:
@@ -51,8 +51,8 @@ def claim(folder: Path, network: Network) -> None:
         raise cannot("write", folder, error) from error
     if not taken:
         return
-    found = read_json(record, fix="delete it, or name another --out")
-    before = found.get("checkpoint", {}) if isinstance(found, Mapping) else {}
+    stored = read_json(record, fix="delete it, or name another --out")
+    before = stored.get("checkpoint", {}) if isinstance(stored, Mapping) else {}
     if before.get("sha256") != network.digest:
         raise StoreError(
             f"{folder} holds the spectrum of another checkpoint "
@@ -61,12 +61,12 @@ def claim(folder: Path, network: Network) -> None:
 
 
 def publish_spectrum(
-    found: NetworkSpectrum, folder: Path, *, data_dir: Path | None = None
+    result: NetworkSpectrum, folder: Path, *, data_dir: Path | None = None
 ) -> dict[str, Path]:
     """Write the files; the record comes last, so that all is there where it is.
 
     Args:
-        found: what to write.
+        result: numbers of the spectrum.
         folder: gets `<model>_<optimizer>_eigen.npy` and `_weight.npy`, the nodes and
             weights of the density, shape (probes, steps); `_density.npy`, shape
             (points, 2), eigenvalues and densities; `eig_<model>_<optimizer>.png` and
@@ -79,7 +79,7 @@ def publish_spectrum(
     Raises:
         StoreError: a file cannot be written.
     """
-    stem, whole = found.stem, found.spectrum
+    stem, whole = result.stem, result.spectrum
     paths = {
         "eigenvalues": folder / f"{stem}_eigen.npy",
         "weights": folder / f"{stem}_weight.npy",
@@ -89,15 +89,15 @@ def publish_spectrum(
         "page": folder / PAGE,
         "record": folder / RECORD,
     }
-    layers = by_layer(found)
+    layers = by_layer(result)
     bars = plots.bars(
         {name: part.value for name, part in layers.items()},
         stderrs={name: part.stderr for name, part in layers.items()},
         xlabel="trace",
     )
-    width = found.settings.width
+    width = result.settings.width
     curve = torch.stack(whole.density(width, points=POINTS), dim=1)
-    page = render(found, command=command_of(found, data_dir), versions=made_with())
+    page = render(result, command=command_of(result, data_dir), versions=made_with())
     contents = {
         "eigenvalues": _npy(whole.nodes.numpy()),
         "weights": _npy(whole.weights.numpy()),
@@ -113,19 +113,19 @@ def publish_spectrum(
     for name, content in contents.items():
         write_atomically(paths[name], content)
     files = {name: path.name for name, path in paths.items() if name != "record"}
-    write_json(paths["record"], {**spectrum_record(found), "files": files})
+    write_json(paths["record"], {**spectrum_record(result), "files": files})
     return paths
 
 
-def command_of(found: NetworkSpectrum, data_dir: Path | None = None) -> str:
-    """The command that makes the same numbers; DIR stands for data not told of."""
-    words = ["steppe", "spectrum", str(found.network.path)]
-    words += options_of(found.settings)
-    belongs = found.network.belongs
+def command_of(result: NetworkSpectrum, data_dir: Path | None = None) -> str:
+    """The command that makes the same numbers; DIR for an unnamed data folder."""
+    words = ["steppe", "spectrum", str(result.network.path)]
+    words += options_of(result.settings)
+    belongs = result.network.belongs
     words += ["--model", belongs.model, "--data", belongs.data] if belongs else []
-    if found.network.recipe.reads_files or data_dir is not None:
+    if result.network.recipe.reads_files or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
-    trusted = found.network.recipe.code
+    trusted = result.network.recipe.code
     words += ["--trust", *trusted] if trusted else []
     return shlex.join(words)
 

@@ -35,60 +35,62 @@ SOURCES = (
 )
 
 
-def render(found: NetworkSpectrum, *, command: str, versions: Mapping[str, str]) -> str:
+def render(
+    result: NetworkSpectrum, *, command: str, versions: Mapping[str, str]
+) -> str:
     """The page.
 
     Args:
-        found: what to report.
-        command: what to type to make it again.
-        versions: of the packages it was made with.
+        result: numbers of the spectrum.
+        command: makes the page again.
+        versions: of the packages that made it.
     """
     return template("spectrum.html.j2").render(
         verb="spectrum",
-        title=title(found),
-        facts=_facts(found),
+        title=title(result),
+        facts=_facts(result),
         question="How sharp is the loss around this network?",
-        answer=answer(found),
-        doubts=doubts(found),
-        ends=end_rows(found),
-        sums=sums(found),
-        pictures=[density_picture(found), layers_picture(found)],
-        tensors=layer_rows(found),
-        layers_note=layers_note(found.layers),
-        starts=_starts(found.settings.probes),
-        complete=is_complete(found),
-        counting=counting(found),
-        matrix=matrix_of(found),
-        settings=_settings(found.settings),
-        found=found,
+        answer=answer(result),
+        doubts=doubts(result),
+        ends=end_rows(result),
+        sums=sums(result),
+        pictures=[density_picture(result), layers_picture(result)],
+        tensors=layer_rows(result),
+        layers_note=layers_note(result.layers),
+        starts=_starts(result.settings.probes),
+        complete=is_complete(result),
+        counting=counting(result),
+        matrix=matrix_of(result),
+        settings=_settings(result.settings),
+        result=result,
         sources=cited(SOURCES),
         command=command,
         versions=versions,
     )
 
 
-def density_picture(found: NetworkSpectrum) -> Picture:
+def density_picture(result: NetworkSpectrum) -> Picture:
     """The density with the eigenvalues at both ends."""
-    whole = found.spectrum
+    whole = result.spectrum
     values = [*whole.top.values.tolist(), *whole.bottom.values.tolist()]
     marked = (
         f" Marked: {listed([number(value) for value in values])}." if values else ""
     )
-    low, high = ends(found)
+    low, high = ends(result)
     return pictured(
-        partial(plots.density, whole, sigma=found.settings.width),
+        partial(plots.density, whole, sigma=result.settings.width),
         title="Density of the eigenvalues",
         caption="Share of the eigenvalues per unit, on a logarithmic axis; the height "
         "of the floor is a tenth of that of one eigenvalue alone.",
-        alt=f"Density of the eigenvalues of the {matrix_of(found)}, from {number(low)} "
-        f"to {number(high)}.{marked}",
+        alt=f"Density of the eigenvalues of the {matrix_of(result)}, from "
+        f"{number(low)} to {number(high)}.{marked}",
     )
 
 
-def layers_picture(found: NetworkSpectrum) -> Picture:
+def layers_picture(result: NetworkSpectrum) -> Picture:
     """A bar for the trace of each layer."""
-    layers = by_layer(found)
-    told = [f"{name} {number(part.value)}" for name, part in layers.items()]
+    layers = by_layer(result)
+    traces = [f"{name} {number(part.value)}" for name, part in layers.items()]
     return pictured(
         partial(
             plots.bars,
@@ -97,23 +99,23 @@ def layers_picture(found: NetworkSpectrum) -> Picture:
             xlabel="trace",
         ),
         title="Trace by layer",
-        caption=layers_note(found.layers),
-        alt=f"Trace by layer: {', '.join(told)}.",
+        caption=layers_note(result.layers),
+        alt=f"Trace by layer: {', '.join(traces)}.",
     )
 
 
-def _facts(found: NetworkSpectrum) -> list[tuple[str, str]]:
-    recipe = found.network.recipe
-    terms = found.spectrum.details["terms"]
+def _facts(result: NetworkSpectrum) -> list[tuple[str, str]]:
+    recipe = result.network.recipe
+    terms = result.spectrum.details["terms"]
     return [
         ("data", str(recipe.data)),
         ("model", str(recipe.model)),
-        ("parameters", f"{found.spectrum.size:,}"),
-        ("optimizer", found.network.trained_by),
-        ("matrix", matrix_of(found)),
-        ("samples", f"{terms:,} {found.settings.part}"),
-        ("mode", found.settings.mode),
-        ("products", f"{found.spectrum.products:,}"),
+        ("parameters", f"{result.spectrum.size:,}"),
+        ("optimizer", result.network.trained_by),
+        ("matrix", matrix_of(result)),
+        ("samples", f"{terms:,} {result.settings.part}"),
+        ("mode", result.settings.mode),
+        ("products", f"{result.spectrum.products:,}"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is said of a spectrum, on a terminal and on a page."""
+"""Sentences, tables and notes about a spectrum, for terminals and pages."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Sum:
     how: str
 
 
-def title(found: NetworkSpectrum) -> str:
-    """What the report is about."""
-    network = found.network
+def title(result: NetworkSpectrum) -> str:
+    """The heading of a report: the network and its optimizer."""
+    network = result.network
     return f"Spectrum of {network.recipe.model.name} trained by {network.trained_by}"
 
 
-def matrix_of(found: NetworkSpectrum) -> str:
+def matrix_of(result: NetworkSpectrum) -> str:
     """The matrix in words."""
-    return MATRICES[found.settings.matrix]
+    return MATRICES[result.settings.matrix]
 
 
-def end_rows(found: NetworkSpectrum) -> list[list[str]]:
+def end_rows(result: NetworkSpectrum) -> list[list[str]]:
     """Rank, largest and its residual, smallest and its residual."""
-    top, bottom = found.spectrum.top, found.spectrum.bottom
+    top, bottom = result.spectrum.top, result.spectrum.bottom
     sides = [_cells(top), list(reversed(_cells(bottom)))]
     return [
         [str(rank + 1), *left, *right]
@@ -50,28 +50,32 @@ def end_rows(found: NetworkSpectrum) -> list[list[str]]:
     ]
 
 
-def doubts(found: NetworkSpectrum) -> list[str]:
-    """Sentences on what did not reach its accuracy."""
-    whole = found.spectrum
+def doubts(result: NetworkSpectrum) -> list[str]:
+    """Sentences on eigenvalues that did not reach their accuracy."""
+    whole = result.spectrum
     late = [
         name
         for name, pairs in (("largest", whole.top), ("smallest", whole.bottom))
         if not pairs.converged
     ]
-    told = []
+    sentences = []
     if late:
-        told.append(
+        sentences.append(
             f"Residuals of the {' and '.join(late)} eigenvalues are above 1 % of "
             "their magnitude for some; take more --steps."
         )
-    return told
+    return sentences
 
 
-def sums(found: NetworkSpectrum) -> list[Sum]:
-    """Trace, norm, effective dimension and what else is known of the whole."""
-    whole, layers, steps = found.spectrum, found.layers, found.spectrum.nodes.shape[1]
+def sums(result: NetworkSpectrum) -> list[Sum]:
+    """Trace, norm, effective dimension and sum of the Ritz values."""
+    whole, layers, steps = (
+        result.spectrum,
+        result.layers,
+        result.spectrum.nodes.shape[1],
+    )
     rows = [Sum("trace", estimate(whole.trace), _drawn(whole.trace))]
-    same = layers.matrix == found.settings.matrix
+    same = layers.matrix == result.settings.matrix
     known = same and not whole.trace.samples and layers.exact
     if not known:
         name = MATRICES[layers.matrix]
@@ -82,88 +86,88 @@ def sums(found: NetworkSpectrum) -> list[Sum]:
         Sum("Frobenius norm", estimate(whole.frobenius), _drawn(whole.frobenius)),
         Sum(
             "effective dimension",
-            estimate(found.effective_dimension),
+            estimate(result.effective_dimension),
             f"sum of λ / (λ + α) over the positive ones of {whole.size:,} eigenvalues "
-            f"λ, α = {_alpha(found)}; {_probes(found)}",
+            f"λ, α = {_alpha(result)}; {_probes(result)}",
         ),
         Sum(
             "sum of the Ritz values",
             number(whole.ritz_sum),
             "of all eigenvalues, so the trace"
-            if is_complete(found)
+            if is_complete(result)
             else f"of {steps} steps, on whose number it depends; published as a "
             "trace, which it is not",
         ),
     ]
 
 
-def counting(found: NetworkSpectrum) -> list[str]:
+def counting(result: NetworkSpectrum) -> list[str]:
     """How eigenvalues are counted where not all of them are known."""
-    if is_complete(found):
+    if is_complete(result):
         return []
-    single = int(found.spectrum.single[0].sum())
-    told = [
+    single = int(result.spectrum.single[0].sum())
+    sentences = [
         "The share of the eigenvalues that a node stands for is drawn with the random "
         f"start. Of the nodes, {single} have converged, apart from their neighbours "
         "and from 0: each counts as one eigenvalue exactly. The other shares are "
         "estimated, in agreement with the trace; the standard error holds what is "
         "random in them and what the last quarter of the steps has changed."
     ]
-    if found.settings.probes == 1:
-        told.append(
+    if result.settings.probes == 1:
+        sentences.append(
             "One start cannot tell an eigenvalue from several equal ones; two can "
             "(--probes 2)."
         )
-    return told
+    return sentences
 
 
-def answer(found: NetworkSpectrum) -> list[str]:
+def answer(result: NetworkSpectrum) -> list[str]:
     """Where the network is sharp, in a few sentences."""
-    smallest, largest = ends(found)
-    are = "are" if _ends_resolved(found) else "reach at least"
-    told = [
-        f"The eigenvalues of the {matrix_of(found)} {are} from {number(smallest)} to "
-        f"{number(largest)}, at a {found.settings.part} loss of "
-        f"{number(found.loss.value)}."
+    smallest, largest = ends(result)
+    are = "are" if _ends_resolved(result) else "reach at least"
+    sentences = [
+        f"The eigenvalues of the {matrix_of(result)} {are} from {number(smallest)} to "
+        f"{number(largest)}, at a {result.settings.part} loss of "
+        f"{number(result.loss.value)}."
     ]
-    leading, share = largest_layer(found)
+    leading, share = largest_layer(result)
     if leading:
-        about = "" if found.layers.exact else "About "
-        told.append(
+        about = "" if result.layers.exact else "About "
+        sentences.append(
             f"{about}{percent(share)} of the trace of the "
-            f"{MATRICES[found.layers.matrix]} is in layer {leading}."
+            f"{MATRICES[result.layers.matrix]} is in layer {leading}."
         )
-    return told
+    return sentences
 
 
-def ends(found: NetworkSpectrum) -> tuple[float, float]:
-    """The smallest and the largest eigenvalue that were found."""
-    nodes = found.spectrum.nodes
+def ends(result: NetworkSpectrum) -> tuple[float, float]:
+    """The smallest and the largest Ritz value."""
+    nodes = result.spectrum.nodes
     return float(nodes.min()), float(nodes.max())
 
 
-def is_complete(found: NetworkSpectrum) -> bool:
+def is_complete(result: NetworkSpectrum) -> bool:
     """Whether there were as many steps as eigenvalues: all of them are known."""
-    return found.spectrum.nodes.shape[1] == found.spectrum.size
+    return result.spectrum.nodes.shape[1] == result.spectrum.size
 
 
-def largest_layer(found: NetworkSpectrum) -> tuple[str, float]:
+def largest_layer(result: NetworkSpectrum) -> tuple[str, float]:
     """The layer with the largest trace and its share; "" where that says nothing."""
-    total, layers = found.layers.total.value, by_layer(found)
+    total, layers = result.layers.total.value, by_layer(result)
     if not total > 0 or min(part.value for part in layers.values()) < 0:
         return "", 0.0
     name = max(layers, key=lambda layer: layers[layer].value)
     return name, layers[name].value / total
 
 
-def by_layer(found: NetworkSpectrum) -> dict[str, Estimate]:
+def by_layer(result: NetworkSpectrum) -> dict[str, Estimate]:
     """Traces of layers: of tensors whose names differ in their last part alone.
 
     The errors of tensors are added: they come from the same draws.
     """
     layers: dict[str, Estimate] = {}
-    for tensor, part in found.layers.by_tensor.items():
-        name = _layer(found, tensor)
+    for tensor, part in result.layers.by_tensor.items():
+        name = _layer(result, tensor)
         before = layers.get(name, Estimate(value=0.0))
         layers[name] = Estimate(
             value=before.value + part.value,
@@ -173,51 +177,51 @@ def by_layer(found: NetworkSpectrum) -> dict[str, Estimate]:
     return layers
 
 
-def layer_rows(found: NetworkSpectrum) -> list[list[str]]:
+def layer_rows(result: NetworkSpectrum) -> list[list[str]]:
     """Tensor, entries, trace, its share, and the mean over the entries."""
-    total = found.layers.total.value
+    total = result.layers.total.value
     return [
         [
             name,
-            f"{found.sizes[name]:,}",
+            f"{result.sizes[name]:,}",
             estimate(part),
             percent(part.value / total) if total > 0 else "–",
-            number(part.value / found.sizes[name]),
+            number(part.value / result.sizes[name]),
         ]
-        for name, part in found.layers.by_tensor.items()
+        for name, part in result.layers.by_tensor.items()
     ]
 
 
 def layers_note(layers: Layers) -> str:
-    """Whose traces they are and how they were found."""
+    """The matrix of the traces and the method that computed them."""
     how = "exactly" if layers.exact else f"by {layers.total.samples} draws"
     why = f" ({layers.why})" if layers.why else ""
     return f"Of the {MATRICES[layers.matrix]}, {how}{why}."
 
 
-def estimate(found: Estimate) -> str:
+def estimate(quantity: Estimate) -> str:
     """A value with its standard error, where that is more than rounding."""
-    visible = found.stderr > VISIBLE * abs(found.value)
-    return with_error(found.value, found.stderr if visible else 0.0)
+    visible = quantity.stderr > VISIBLE * abs(quantity.value)
+    return with_error(quantity.value, quantity.stderr if visible else 0.0)
 
 
-def _ends_resolved(found: NetworkSpectrum) -> bool:
+def _ends_resolved(result: NetworkSpectrum) -> bool:
     """Whether the outermost eigenvalues are known to within a hundredth."""
-    top, bottom = found.spectrum.top, found.spectrum.bottom
+    top, bottom = result.spectrum.top, result.spectrum.bottom
     if not len(top.values):
-        return is_complete(found)
+        return is_complete(result)
     return all(
         float(pairs.residuals[place]) <= RESOLVED * abs(float(pairs.values[place]))
         for pairs, place in ((top, 0), (bottom, -1))
     )
 
 
-def _layer(found: NetworkSpectrum, tensor: str) -> str:
-    """Name of the module of a tensor; a mere number is followed by what it is."""
+def _layer(result: NetworkSpectrum, tensor: str) -> str:
+    """Name of the module of a tensor; a mere number is followed by its class."""
     name = tensor.rpartition(".")[0]
     if not name:
         return tensor
-    kind = type(found.network.objective.model.get_submodule(name)).__name__
+    kind = type(result.network.objective.model.get_submodule(name)).__name__
     return f"{name} ({kind})" if name.replace(".", "").isdigit() else name
 
 
@@ -230,18 +234,20 @@ def _cells(pairs: Eigenpairs) -> list[list[str]]:
     ]
 
 
-def _drawn(found: Estimate) -> str:
-    return f"± standard error, {found.samples} draws" if found.samples else "exact"
+def _drawn(quantity: Estimate) -> str:
+    return (
+        f"± standard error, {quantity.samples} draws" if quantity.samples else "exact"
+    )
 
 
-def _alpha(found: NetworkSpectrum) -> str:
-    alpha = number(found.effective_dimension.details["alpha"])
-    given = found.settings.alpha is not None
-    return alpha if given else f"{alpha}, a hundredth of the largest"
+def _alpha(result: NetworkSpectrum) -> str:
+    alpha = number(result.effective_dimension.details["alpha"])
+    chosen = result.settings.alpha is not None
+    return alpha if chosen else f"{alpha}, a hundredth of the largest"
 
 
-def _probes(found: NetworkSpectrum) -> str:
-    probes = found.effective_dimension.samples
+def _probes(result: NetworkSpectrum) -> str:
+    probes = result.effective_dimension.samples
     if not probes:
         return "exact"
     return f"± standard error, {one_or_more(probes, 'probe')}"

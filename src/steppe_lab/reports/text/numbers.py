@@ -52,7 +52,7 @@ def percent(share: float) -> str:
 
 
 def with_error(mean: float, error: float) -> str:
-    """A mean ± what it may be off by, rounded to two digits of that.
+    """A mean ± its error, rounded to two digits of the error.
 
     Example:
         >>> with_error(0.12742, 0.1432), with_error(10.066, 0.0)

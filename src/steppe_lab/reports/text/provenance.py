@@ -11,7 +11,7 @@ PACKAGES = ("steppe", "torch", "numpy", "scipy")
 
 
 def options_of(settings: BaseModel, without: str = "") -> list[str]:
-    """The options that say what differs from the defaults."""
+    """Options for all settings that differ from their defaults."""
     words = []
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)

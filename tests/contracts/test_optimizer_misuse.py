@@ -303,10 +303,11 @@ def test_sparse_gradients_are_refused_in_one_sentence(method):
 def test_the_norm_of_half_precision_gradients_does_not_overflow(dtype):
     w = nn.Parameter(torch.zeros(100, dtype=dtype))
     opt = steppe.SAM(torch.optim.SGD([w], lr=0.0), rho=5.0)
-    for index in opt.passes():
-        if index == 1:
-            assert w.float().norm().item() == pytest.approx(5.0, rel=1e-2)
+    norms = []
+    for _ in opt.passes():
+        norms.append(w.float().norm().item())
         (w.float() * 10000).sum().backward()
+    assert norms == pytest.approx([0.0, 5.0], rel=1e-2)
 
 
 def test_shares_keep_their_sum_when_gradients_are_zeroed_in_place():
@@ -690,17 +691,17 @@ def test_a_base_that_maximizes_is_refused_where_uphill_would_be_downhill(entry):
         try:
             opt = make(entry, base)
         except SettingError as error:
-            results.append(str(error))
+            refusal = str(error)
             break
         for _ in range(3):
             for _ in opt.passes():
                 (sign * (w**4).sum()).backward()
             opt.step()
         results.append(w.detach())
-    if isinstance(results[1], str):
-        assert "maximize=False" in results[1]
     else:
-        torch.testing.assert_close(*results, rtol=1e-12, atol=0)
+        refusal = ""
+    refused = "maximize=False" in refusal
+    assert refused or torch.allclose(*results, rtol=1e-12, atol=0)
 
 
 def test_a_state_that_remembers_more_parameters_is_refused():

@@ -40,11 +40,11 @@ class UsageError(SteppeError, RuntimeError):
 
 
 class DataError(SteppeError, ValueError):
-    """Data that is missing, damaged or not what its format promises."""
+    """Data that is missing, damaged or violates its format."""
 
 
 class CheckpointError(SteppeError, ValueError):
-    """A checkpoint that cannot be read back as what it says it is."""
+    """A checkpoint that cannot be read back, or contradicts its record."""
 
 
 class StoreError(SteppeError, RuntimeError):
@@ -80,7 +80,7 @@ def install(extra: str) -> str:
 def check_range(
     name: str, value: Any, low: float = -math.inf, high: float = math.inf
 ) -> None:
-    """Refuse what is no finite number in [low, high]."""
+    """Refuse anything but a finite number in [low, high]."""
     rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
     if low == -math.inf:
         rule = "finite" if high == math.inf else f"<= {high:g}"
@@ -90,14 +90,14 @@ def check_range(
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Refuse what is no finite number > 0."""
+    """Refuse anything but a finite number > 0."""
     check_number(name, value, "> 0")
     if not (value > 0 and math.isfinite(value)):
         raise SettingError(f"{name} must be > 0, got {value}.")
 
 
 def check_count(name: str, value: Any, low: int) -> None:
-    """Refuse what is no whole number >= low."""
+    """Refuse anything but a whole number >= low."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         rule = f"a whole number >= {low}"
         raise SettingError(f"{name} must be {rule}, got {brief(value)}.")
@@ -105,7 +105,7 @@ def check_count(name: str, value: Any, low: int) -> None:
 
 
 def check_callable(name: str, value: Any, does: str) -> None:
-    """Refuse what cannot be called; the sentence says what it is called for."""
+    """Refuse a value that cannot be called; the message names its purpose."""
     if not callable(value):
         raise SettingError(
             f"{name} must be a function that {does}, got {brief(value)}."
@@ -113,7 +113,7 @@ def check_callable(name: str, value: Any, does: str) -> None:
 
 
 def check_integer(name: str, value: Any) -> None:
-    """Refuse what is no whole number, such as a seed that is a text."""
+    """Refuse anything but a whole number, such as a seed that is a text."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise SettingError(f"{name} must be a whole number, got {brief(value)}.")
 
@@ -126,7 +126,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
 
 
 def check_number(name: str, value: Any, rule: str) -> None:
-    """Refuse what is no real number; the rule of its range is part of the sentence."""
+    """Refuse anything but a real number; the message holds the rule of its range."""
     # Optimizers ask in every step: the usual types first.
     if type(value) not in (float, int) and not _is_number(value):
         raise SettingError(f"{name} must be a number {rule}, got {brief(value)}.")

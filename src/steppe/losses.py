@@ -1,4 +1,4 @@
-"""What a loss setting means: a loss of batches, and the likelihood it stands for.
+"""Loss settings: the loss of a batch, and the likelihood that it stands for.
 
 Shape letters: B batch, C classes.
 """
@@ -64,7 +64,7 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def named_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
-    """Name of a loss, and what gives the loss terms of a model on a batch.
+    """Name of a loss, and the function of model and batch that gives its terms.
 
     Raises:
         SettingError: an unknown name, or a loss that averages or weighs its terms.
@@ -120,9 +120,9 @@ def likelihood(loss: str | BatchLoss) -> Likelihood | None:
         weighed = ("weight", "pos_weight")
         if any(getattr(loss, name, None) is not None for name in weighed):
             return None
-        found = LIKELIHOODS.get(type(loss))
+        form = LIKELIHOODS.get(type(loss))
         ignored = getattr(loss, "ignore_index", None)
-        return None if found is None else Likelihood(found.outputs, ignored)
+        return None if form is None else Likelihood(form.outputs, ignored)
     return LIKELIHOODS.get(loss)
 
 
@@ -135,9 +135,9 @@ def is_per_value(loss: str | BatchLoss) -> bool:
 
 
 def _on_pairs(
-    name: str, loss: PairLoss, ignored: int | None, given: str | BatchLoss
+    name: str, loss: PairLoss, ignored: int | None, setting: str | BatchLoss
 ) -> BatchLoss:
-    per_value = is_per_value(given)
+    per_value = is_per_value(setting)
 
     def terms(outputs: Tensor, targets: Tensor) -> Tensor:
         if per_value:
@@ -225,7 +225,7 @@ def _is_no_mistake(error: Exception) -> bool:
 
 
 def _why_no_classes(outputs: Tensor, targets: Tensor, ignored: int) -> str | None:
-    """What is wrong with targets that are to be classes."""
+    """Reason why targets cannot be classes; None where they can."""
     shape = tuple(outputs.shape)
     if targets.shape == outputs.shape and targets.is_floating_point():
         return None  # probabilities
@@ -242,9 +242,9 @@ def _why_no_classes(outputs: Tensor, targets: Tensor, ignored: int) -> str | Non
             f"{shape}, got {tuple(targets.shape)}; reshape the targets, or the outputs "
             "in the model."
         )
-    kept = targets[targets != ignored]
+    counted = targets[targets != ignored]
     highest = shape[classes] - 1
-    wrong = kept[(kept < 0) | (kept > highest)]
+    wrong = counted[(counted < 0) | (counted > highest)]
     if not len(wrong):
         return None
     return (
@@ -277,12 +277,12 @@ def _show(value: Any) -> str:
 def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:
     if targets.dtype.is_floating_point:  # class probabilities
         return losses.flatten()
-    kept = targets != ignored
+    counted = targets != ignored
     # A compiler needs to know shapes; it may have the zeros of ignored targets, as
     # what is compiled is summed over the terms.
     if torch.compiler.is_compiling():
         return losses.flatten()
-    return losses.flatten() if kept.all() else losses[kept]
+    return losses.flatten() if counted.all() else losses[counted]
 
 
 def _on_batches(loss: BatchLoss) -> BatchLoss:

@@ -1,4 +1,4 @@
-"""A model as it has to be while it is measured, and is found again afterwards.
+"""The state of a model while it is measured, and its exact return afterwards.
 
 Derivatives have to be those of the values, by all parameters, and parameters have to
 stay what they are: layers that see to it otherwise are set to the ordinary way, or
@@ -65,7 +65,7 @@ def forked(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def _check_model(model: nn.Module, variables: Mapping[str, nn.Parameter]) -> None:
-    """Refuse a model that is no longer the one that was given."""
+    """Refuse a model whose parameters are no longer those of the objective."""
     present = dict(model.named_parameters())
     for name, p in variables.items():
         if present.get(name) is not p or not p.requires_grad:
@@ -83,7 +83,7 @@ def _check_model(model: nn.Module, variables: Mapping[str, nn.Parameter]) -> Non
 
 
 def _check_gradients(variables: Mapping[str, nn.Parameter]) -> None:
-    """Refuse a backward pass within one: what it finds is lost to the outer one."""
+    """Refuse a backward pass within one: the outer one lacks its gradients."""
     for name, p in variables.items():
         if p.grad is not None:
             raise UsageError(
@@ -95,7 +95,7 @@ def _check_gradients(variables: Mapping[str, nn.Parameter]) -> None:
 
 @contextmanager
 def unwritten(model: nn.Module) -> Iterator[None]:
-    """See to it that what runs inside does not write to parameters.
+    """Refuse code that writes to the parameters, and undo it.
 
     Values are compared, not versions: writing through `.data` leaves no version.
 
@@ -131,7 +131,7 @@ def _plain_layers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _plain_tables(model: nn.Module) -> Iterator[None]:
-    """Embeddings without what they do to weights and gradients beside looking up.
+    """Embeddings that only look up rows, without renorm or scaled gradients.
 
     Raises:
         UsageError: rows that a forward pass would shorten in the weights themselves.
@@ -171,7 +171,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 class _Followed:
-    """What torch's reentrant checkpoints are replaced by: those that are not.
+    """Non-reentrant checkpoints in place of torch's reentrant ones.
 
     Reentrant ones hide all parameters inside from derivatives, without a word where
     nothing that they are given requires a gradient.

@@ -39,7 +39,7 @@ MOST_BYTES = 2**33
 
 
 def check_objective(objective: Any, what: str) -> None:
-    """Refuse what is no objective, such as a model.
+    """Refuse anything but an objective, such as a model.
 
     Args:
         objective: what was given.
@@ -135,7 +135,7 @@ class Objective:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What a number measured on this objective is a function of."""
+        """Settings that numbers measured on this objective depend on."""
         averaged = {"reduction": "mean over the values of a sample"}
         return {
             "loss": self.loss_name,
@@ -204,9 +204,9 @@ class Objective:
     def losses(self) -> Tensor:
         """All loss terms in the order of the data, shape (N,)."""
         with self.measuring(), self._unwritten():
-            found = [self.batch_values(i) for i in range(len(self.batches))]
+            values = [self.batch_values(i) for i in range(len(self.batches))]
         self.cost += Cost(forwards=1)
-        joined = torch.cat(found)
+        joined = torch.cat(values)
         self._note(joined.numel())
         return joined
 
@@ -279,7 +279,7 @@ class Objective:
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Let measures that run inside share what they build (`share`)."""
+        """Let measures that run inside share operators (`share`)."""
         outer = self._shared
         self._shared = {} if outer is None else outer
         try:
@@ -293,8 +293,8 @@ class Objective:
             return build(self)
         if build not in self._shared:
             self._shared[build] = build(self)
-        made: Shared = self._shared[build]
-        return made
+        shared: Shared = self._shared[build]
+        return shared
 
     def _note(self, terms: int) -> int:
         """Keep the number N of loss terms, and refuse none at all."""

@@ -19,7 +19,7 @@ from steppe.errors import SettingError, brief
 
 
 def check_model(model: Any, name: str = "model") -> None:
-    """Refuse what is no module."""
+    """Refuse anything but a module."""
     if not isinstance(model, nn.Module):
         raise SettingError(
             f"{name} must be a torch.nn.Module, the network itself, got {brief(model)}."
@@ -34,15 +34,15 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
             values.
     """
     check_model(model)
-    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not found:
+    params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not params:
         raise SettingError(
             "the model has no parameter that requires a gradient; "
             "set requires_grad on those to measure."
         )
-    for name, p in found.items():
+    for name, p in params.items():
         check_made(name, p)
-    return found
+    return params
 
 
 def check_made(name: str, tensor: Tensor) -> None:
@@ -80,13 +80,15 @@ def matching(
         )
     wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     # A name may hold brackets of its own.
-    found = tuple(n for n in names if any(n == p or fnmatchcase(n, p) for p in wanted))
-    if not found:
+    fitting = tuple(
+        n for n in names if any(n == p or fnmatchcase(n, p) for p in wanted)
+    )
+    if not fitting:
         raise SettingError(
             f"no parameter has a name that matches {', '.join(wanted) or 'nothing'}; "
             f"they are {', '.join(names)}."
         )
-    return found
+    return fitting
 
 
 def norm_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -98,18 +100,18 @@ def norm_parameters(model: nn.Module) -> list[nn.Parameter]:
     Raises:
         SettingError: the model has none.
     """
-    found = {
+    params = {
         p: None
         for module in model.modules()
         if "norm" in type(module).__name__.lower()
         for p in module.parameters(recurse=False)
     }
-    if not found:
+    if not params:
         raise SettingError(
             "the model has no normalisation layer with parameters; leave out "
             "perturb='norm', or pass the parameters to move."
         )
-    return list(found)
+    return list(params)
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
@@ -226,7 +228,7 @@ class BufferSnapshot:
 
 
 def metrics_in(model: nn.Module) -> tuple[nn.Module, ...]:
-    """Modules that count what they are called with, by the names torchmetrics uses."""
+    """Modules that accumulate statistics, by the attributes of torchmetrics."""
     return tuple(
         module
         for module in model.modules()
@@ -267,7 +269,7 @@ def _state_copies(place: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def unfollowed(params: Iterable[Tensor]) -> Iterator[None]:
-    """Let no graph lead to the parameters, with gradients on for what else has one."""
+    """Cut the parameters off from graphs; gradients by other tensors stay on."""
     flagged = [p for p in params if p.requires_grad]
     forget_derived()
     for p in flagged:

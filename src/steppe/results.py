@@ -1,4 +1,4 @@
-"""Frozen results: a value with its error, its cost and what it is a function of.
+"""Frozen results: a value with its error, its cost and its settings.
 
 Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps, X points
 along an axis.
@@ -104,7 +104,7 @@ def spread(counts: Tensor, values: Tensor) -> float:
 
 
 def _regressed(counts: Tensor, nodes: Tensor, values: Tensor) -> tuple[float, Tensor]:
-    """Slope of values over nodes, and what the line leaves of them, (M, m)."""
+    """Slope of values over nodes, and the residuals of the line, (M, m)."""
     total = counts.sum()
     apart = nodes - (counts * nodes).sum() / total
     square = float((counts * apart.square()).sum())
@@ -151,9 +151,9 @@ class Spectrum:
         if self.nodes.shape[1] == self.size:
             return Estimate(value=float(function(self.nodes[0]).mean()))
         values = function(self.nodes)
-        found = (self.weights * values).sum(1)
+        means = (self.weights * values).sum(1)
         drawn = self.weights.masked_fill(self.single, 0.0) * self.size
-        probes = len(found)
+        probes = len(means)
         along, across = _regressed(drawn, self.nodes, values)
         variance = spread(drawn, across)
         rows = (self.weights * across).sum(1) * self.size
@@ -165,7 +165,7 @@ class Spectrum:
         full, early = (measure.mean(function) for measure in self.starts)
         coarse = (self.size * (full - early)) ** 2
         stderr = math.sqrt(pooled / probes + traced + coarse) / self.size
-        return Estimate(value=float(found.mean()), stderr=stderr, samples=probes)
+        return Estimate(value=float(means.mean()), stderr=stderr, samples=probes)
 
     def effective_dimension(self, alpha: float | None = None) -> Estimate:
         """Sum of l / (l + alpha) over the positive eigenvalues l.
@@ -188,8 +188,8 @@ class Spectrum:
             largest = float(self.nodes.max())
             alpha = RELATIVE * largest if largest > 0 else 1.0
         check_positive("alpha", alpha)
-        found = self._summed(lambda v: v.clamp(min=0) / (v.clamp(min=0) + alpha))
-        return replace(found, details={"alpha": alpha})
+        dimension = self._summed(lambda v: v.clamp(min=0) / (v.clamp(min=0) + alpha))
+        return replace(dimension, details={"alpha": alpha})
 
     def log_determinant(self, shift: float = 0.0) -> Estimate:
         """Logarithm of the determinant of H + shift I.
@@ -264,11 +264,11 @@ class Spectrum:
         return _width(sigma, low, high, self.nodes.shape[1])
 
     def _summed(self, function: Callable[[Tensor], Tensor]) -> Estimate:
-        found = self.mean(function)
+        mean = self.mean(function)
         return Estimate(
-            value=self.size * found.value,
-            stderr=self.size * found.stderr,
-            samples=found.samples,
+            value=self.size * mean.value,
+            stderr=self.size * mean.stderr,
+            samples=mean.samples,
         )
 
 

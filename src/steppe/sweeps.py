@@ -13,7 +13,7 @@ from steppe.errors import SettingError, check_callable
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What became of each value.
+    """Scores of a training by the value of a setting.
 
     The score of the best of many values flatters it: judge the value by samples that
     the scores do not come from.
@@ -29,28 +29,28 @@ class Sweep:
     def means(self) -> tuple[float, ...]:
         """Mean score of each value; NaN unless all of its runs finished."""
         return tuple(
-            fmean(found) if len(found) == self.runs else math.nan
-            for found in self.scores
+            fmean(scores) if len(scores) == self.runs else math.nan
+            for scores in self.scores
         )
 
     @property
     def stderrs(self) -> tuple[float, ...]:
         """Standard error of each mean over the runs; inf for fewer than two."""
         return tuple(
-            stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.inf
-            for found in self.scores
+            stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else math.inf
+            for scores in self.scores
         )
 
     @property
     def best(self) -> float | None:
         """The value with the best mean, the smaller of equals; None if all failed."""
         sign = 1.0 if self.better == "smaller" else -1.0
-        found = [
+        ranked = [
             (sign * mean, value)
             for mean, value in zip(self.means, self.values, strict=True)
             if math.isfinite(mean)
         ]
-        return min(found)[1] if found else None
+        return min(ranked)[1] if ranked else None
 
     @property
     def at_edge(self) -> Literal["low", "high"] | None:
@@ -74,12 +74,12 @@ class Sweep:
     def _answer(self) -> str:
         if self.best is None:
             return "No value can be told best, as none finished all of its runs."
-        told = f"Best: {self.best:g}"
+        answer = f"Best: {self.best:g}"
         if self.at_edge is None:
-            return f"{told}."
+            return f"{answer}."
         side = {"low": "lowest", "high": "highest"}[self.at_edge]
         further = {"low": "lower", "high": "higher"}[self.at_edge]
-        return f"{told}, the {side} value tried; try {further} ones too."
+        return f"{answer}, the {side} value tried; try {further} ones too."
 
 
 def sweep(
@@ -92,7 +92,7 @@ def sweep(
 ) -> Sweep:
     """Run a training with each value of a setting, such as SAM's radius.
 
-    A run that raises an exception, or whose score is not finite, is told among the
+    A run that raises an exception, or whose score is not finite, is listed among the
     failures, and the others go on; a value with such a run is not called best.
 
     Args:
@@ -108,8 +108,8 @@ def sweep(
         SettingError: no values, or one that is twice among them or not finite.
 
     Example:
-        >>> found = sweep(lambda rho: (rho - 0.1) ** 2, log_spaced(0.01, 1.0, 5))
-        >>> found.best, found.at_edge
+        >>> result = sweep(lambda rho: (rho - 0.1) ** 2, log_spaced(0.01, 1.0, 5))
+        >>> result.best, result.at_edge
         (0.1, None)
     """
     check_callable("train", train, "takes a value, returns a score")
@@ -130,16 +130,16 @@ def sweep(
     scores: list[tuple[float, ...]] = []
     failures: list[str] = []
     for value in ordered:
-        found = []
+        finished = []
         for seed in arguments:
-            score, told = _scored(train, value, seed)
+            score, outcome = _scored(train, value, seed)
             name = f"{value:g}" + "".join(f", seed {s}" for s in seed)
             if math.isfinite(score):
-                found.append(score)
+                finished.append(score)
             else:
-                failures.append(f"{name}: {told}")
-            log(f"{name}: {told}")
-        scores.append(tuple(found))
+                failures.append(f"{name}: {outcome}")
+            log(f"{name}: {outcome}")
+        scores.append(tuple(finished))
     return Sweep(
         values=ordered,
         scores=tuple(scores),

@@ -205,7 +205,7 @@ def test_nothing_keeps_an_operator_alive(make):
     try:
         H = make(objective)
         _ = H @ torch.ones(H.shape[0], dtype=H.dtype)
-        dead = weakref.ref(H), weakref.ref(H._graphs.kept[0])
+        dead = weakref.ref(H), weakref.ref(H._graphs.by_batch[0])
         del H
         assert dead[0]() is None
         assert dead[1]() is None

@@ -1,4 +1,4 @@
-"""What an average of the weights is, and the register of all of them.
+"""Averages of the weights along training: the protocol, and the registry of all.
 
 An average sees the weights after each optimizer step and keeps copies of its own::
 
@@ -68,7 +68,7 @@ class Mean:
         self.lerp_(other.tensors, other.count / self.count)
 
     def lerp_(self, tensors: list[Tensor], weight: float) -> None:
-        """Move by a share of the way; what is equal on both ends stays bit for bit."""
+        """Move by a share of the way; entries equal on both ends stay bit for bit."""
         torch._foreach_lerp_(self.tensors, tensors, weight)
 
 
@@ -126,11 +126,11 @@ class AbstractAverage(ABC):
 
     @abstractmethod
     def numbers(self) -> dict[str, Any]:
-        """What else to save: numbers and lists of them."""
+        """Numbers, and lists of numbers, to save beside the copies."""
 
     @abstractmethod
     def restore(self, copies: list[Mean], numbers: Mapping[str, Any], /) -> None:
-        """Continue from what `copies` and `numbers` gave."""
+        """Continue from saved `copies` and `numbers`."""
 
     # ---- along training ----------------------------------------------------------
 
@@ -285,12 +285,12 @@ class AbstractAverage(ABC):
             CheckpointError: the state of another method, of another model or of a
                 newer version, or a damaged one; nothing has been loaded then.
         """
-        kept = self.copies(), self.numbers()
+        previous = self.copies(), self.numbers()
         try:
             with reading(type(self).__name__):
                 self._load(state_dict)
         except BaseException:
-            self.restore(list(kept[0]), kept[1])
+            self.restore(list(previous[0]), previous[1])
             raise
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:

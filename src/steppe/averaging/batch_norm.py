@@ -1,4 +1,4 @@
-"""Running statistics that fit the weights: those of the whole data.
+"""Running statistics that fit the weights: those of the full data.
 
 Averaged weights have activations of their own, and the running statistics of the model
 are not theirs. Source: Izmailov et al., 2018, arXiv:1803.05407, Algorithm 1, last line.
@@ -87,7 +87,7 @@ def reestimate(
 
 
 class _Collector:
-    """A forward hook that joins what a layer says of each batch."""
+    """A forward hook that joins the statistics of a layer over batches."""
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -101,10 +101,10 @@ class _Collector:
     def __call__(
         self, layer: Any, inputs: tuple[Any, ...], named: dict[str, Any], _: object
     ) -> None:
-        given = inputs[0] if inputs else next(iter(named.values()))
+        input = inputs[0] if inputs else next(iter(named.values()))
         mean, var = layer.running_mean, layer.running_var
         apart = mean.to(self._mean.dtype) - self._mean
-        terms = len(given) if self._by_instance else given.numel() // mean.numel()
+        terms = len(input) if self._by_instance else input.numel() // mean.numel()
         self.calls += 1
         self._terms += terms
         share = terms / self._terms
@@ -169,14 +169,14 @@ def _layers_that_train(model: nn.Module) -> list[Any]:
 
 def _has_statistics(module: Any) -> bool:
     names = ("running_mean", "running_var")
-    found = all(isinstance(getattr(module, name, None), Tensor) for name in names)
-    if found and not hasattr(module, "momentum"):
+    complete = all(isinstance(getattr(module, name, None), Tensor) for name in names)
+    if complete and not hasattr(module, "momentum"):
         raise SettingError(
             f"{type(module).__name__} has running statistics but no momentum; give it "
             "the attribute momentum, the weight of a new batch, as torch's layers "
             "have; 0 keeps its statistics."
         )
-    return found and getattr(module, "track_running_stats", True)
+    return complete and getattr(module, "track_running_stats", True)
 
 
 def _run_on_inputs(model: nn.Module, batch: Any) -> None:

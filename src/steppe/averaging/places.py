@@ -1,4 +1,4 @@
-"""Where a model keeps what is averaged, so that a step need not walk through it.
+"""Places of averaged tensors in a model, so that a step need not walk through it.
 
 Shape letters: P tensors, parameters and where asked for buffers.
 """
@@ -18,7 +18,7 @@ from steppe.parameters import check_made
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a module keeps a tensor, and as what it was found."""
+    """Attribute of a module that holds a tensor, with its kind, shape and dtype."""
 
     table: Mapping[str, Tensor | None]
     key: str
@@ -110,8 +110,8 @@ class Places:
                     yield name, self._place(table, key, tensor)
 
     def _place(self, table: dict[str, Any], key: str, tensor: Tensor) -> _Place:
-        kept = self._dtype or torch.promote_types(tensor.dtype, torch.float32)
-        dtype = tensor.dtype if tensor.is_complex() else kept
+        wide = self._dtype or torch.promote_types(tensor.dtype, torch.float32)
+        dtype = tensor.dtype if tensor.is_complex() else wide
         return _Place(table, key, tensor.shape, tensor.device, dtype)
 
 

@@ -1,4 +1,4 @@
-"""What base optimizers share: refusals, counting steps, tensors in buckets.
+"""Base optimizers: refusals of gradients, counts of steps, tensors in buckets.
 
 Tensors of one device, type and number of steps are updated together, by torch's
 operations on lists and without waiting for a GPU.
@@ -109,12 +109,12 @@ class AbstractBase(Optimizer, ABC):
 
         Nothing has been loaded then.
         """
-        kept = self.state, self.param_groups
+        previous = self.state, self.param_groups
         try:
             with reading(type(self).__name__):
                 self._load(state_dict)
         except BaseException:
-            self.state, self.param_groups = kept
+            self.state, self.param_groups = previous
             raise
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
@@ -156,7 +156,7 @@ class AbstractBase(Optimizer, ABC):
                 )
 
     def _buckets(self, group: Group) -> list[Bucket]:
-        found: dict[tuple[torch.device, torch.dtype, int], Bucket] = {}
+        buckets: dict[tuple[torch.device, torch.dtype, int], Bucket] = {}
         for param in group["params"]:
             if param.grad is None:
                 continue
@@ -166,11 +166,11 @@ class AbstractBase(Optimizer, ABC):
                 state.update({name: _zeros(param, s) for name, s in shapes.items()})
                 state["step"] = 0
             step = state["step"] + 1
-            bucket = found.setdefault((param.device, param.dtype, step), Bucket(step))
+            bucket = buckets.setdefault((param.device, param.dtype, step), Bucket(step))
             bucket.params.append(param)
             bucket.grads.append(param.grad)
             bucket.states.append(state)
-        return list(found.values())
+        return list(buckets.values())
 
 
 def _zeros(param: Tensor, shape: torch.Size) -> Tensor:
@@ -179,7 +179,7 @@ def _zeros(param: Tensor, shape: torch.Size) -> Tensor:
 
 
 def check_betas(betas: Any) -> None:
-    """Refuse what is not two decay rates in [0, 1)."""
+    """Refuse anything but two decay rates in [0, 1)."""
     if not isinstance(betas, list | tuple) or len(betas) != 2:
         raise SettingError(f"betas must be two numbers, got {betas!r}.")
     for beta in betas:
@@ -189,13 +189,13 @@ def check_betas(betas: Any) -> None:
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse what is none of the choices."""
+    """Refuse a value that is not among the choices."""
     if value not in choices:
         listed = " or ".join(f"'{choice}'" for choice in choices)
         raise SettingError(f"{name} must be {listed}, got {value!r}.")
 
 
 def check_switch(name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
+    """Refuse anything but True and False."""
     if not isinstance(value, bool):
         raise SettingError(f"{name} must be True or False, got {value!r}.")

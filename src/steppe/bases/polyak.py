@@ -84,11 +84,11 @@ class PHB(AbstractBase):
     def _update(self, bucket: Bucket, group: Group) -> None:
         lr, momentum = float(group["lr"]), float(group["momentum"])
         grads = bucket.decayed(group["weight_decay"])
-        kept = bucket.state(STATE_OF_FORM[group["form"]])
-        torch._foreach_mul_(kept, momentum)
+        velocity = bucket.state(STATE_OF_FORM[group["form"]])
+        torch._foreach_mul_(velocity, momentum)
         if group["form"] == "torch":
-            torch._foreach_add_(kept, grads)
-            torch._foreach_add_(bucket.params, kept, alpha=-lr)
+            torch._foreach_add_(velocity, grads)
+            torch._foreach_add_(bucket.params, velocity, alpha=-lr)
         else:
-            torch._foreach_add_(kept, grads, alpha=-lr)
-            torch._foreach_add_(bucket.params, kept)
+            torch._foreach_add_(velocity, grads, alpha=-lr)
+            torch._foreach_add_(bucket.params, velocity)

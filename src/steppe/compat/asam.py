@@ -74,8 +74,8 @@ class ASAM(_Minimizer):
         rho: float = 0.5,
         eta: float = 0.01,
     ) -> None:
-        made = asam.ASAM(optimizer, rho=rho, eta=eta, style="samsung", model=model)
-        super().__init__(optimizer, made)
+        method = asam.ASAM(optimizer, rho=rho, eta=eta, style="samsung", model=model)
+        super().__init__(optimizer, method)
 
 
 class SAM(_Minimizer):

@@ -54,6 +54,6 @@ class Front(Shown):
         return [p for group in self.param_groups for p in group["params"]]
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what belongs to one step; an LR scheduler patches `step`."""
+        """State without the parts of a single step; an LR scheduler patches `step`."""
         left_out = {"step", *self.of_one_step}
         return {k: v for k, v in self.__dict__.items() if k not in left_out}

@@ -66,14 +66,14 @@ class GSAM(Front):
         **kwargs: Any,
     ) -> None:
         _check(perturb_eps, grad_reduce, rho_scheduler, kwargs)
-        made = gsam.GSAM(
+        method = gsam.GSAM(
             base_optimizer,
             rho=_Present(rho_scheduler),
             alpha=gsam_alpha,
             geometry=Adaptive(style="davda54") if adaptive else None,
             model=model,
         )
-        super().__init__(made)
+        super().__init__(method)
         _check_same(params, self._params())
         self.model = model
         self.rho_scheduler = rho_scheduler
@@ -96,7 +96,7 @@ class GSAM(Front):
     def set_closure(
         self, loss_fn: Callable[..., Tensor], inputs: Any, targets: Any, **kwargs: Any
     ) -> None:
-        """Say what the next steps are about.
+        """Set the loss function and the data of the next steps.
 
         Args:
             loss_fn: takes predictions and targets, gives the loss.
@@ -156,7 +156,7 @@ class GSAM(Front):
                 has been loaded then.
         """
         with reading(type(self).__name__):
-            if any("old_g" in kept for kept in state_dict["state"].values()):
+            if any("old_g" in state for state in state_dict["state"].values()):
                 state_dict = _without_gradients(state_dict)
             before = self.rho_scheduler.state_dict()
             try:
@@ -202,8 +202,8 @@ def _check(
         )
 
 
-def _check_same(given: Iterable[Any], held: list[Tensor]) -> None:
-    groups = [g["params"] if isinstance(g, dict) else [g] for g in given]
+def _check_same(passed: Iterable[Any], held: list[Tensor]) -> None:
+    groups = [g["params"] if isinstance(g, dict) else [g] for g in passed]
     ours = {id(p) for p in held}
     strange = [p for group in groups for p in group if id(p) not in ours]
     if strange:

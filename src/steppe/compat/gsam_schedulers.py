@@ -22,7 +22,7 @@ from steppe.stepping.state_dicts import check_entries
 
 @runtime_checkable
 class Scheduler(Protocol):
-    """What `steppe.compat.GSAM` takes its radius from."""
+    """Protocol of the schedule that `steppe.compat.GSAM` takes its radius from."""
 
     @property
     def value(self) -> float:
@@ -32,7 +32,7 @@ class Scheduler(Protocol):
         """Go on to the next step; returns its value."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on here."""
+        """State of the schedule, for `load_state_dict`."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state."""

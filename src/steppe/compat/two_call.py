@@ -173,7 +173,7 @@ class TwoCall(Front):
         self.zero_grad()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As in torch; what `finish()` left is no longer there to step with."""
+        """As in torch; the gradient that `finish()` left is dropped too."""
         self._finished = False
         super().zero_grad(set_to_none)
         if not self._waits():

@@ -146,7 +146,7 @@ def _exact_metric(
     objective: Objective, likelihood: Likelihood, outputs: Outputs
 ) -> Metric:
     """Products with the Fisher matrix of the distribution of each row's target."""
-    z, kept = outputs.z.detach(), kept_rows(objective, outputs)
+    z, mask = outputs.z.detach(), kept_rows(objective, outputs)
     classes = classes_along(objective, outputs)
     share = z.numel() / outputs.losses.numel()  # values of a loss term
     match likelihood.outputs:
@@ -158,8 +158,8 @@ def _exact_metric(
             p = torch.sigmoid(z) * torch.sigmoid(-z) / share
         case "means":
             p = torch.full_like(z, 2 / share)
-    if kept is not None:
-        p = p * kept
+    if mask is not None:
+        p = p * mask
 
     def times(u: Tensor) -> Tensor:
         weighed = p * u

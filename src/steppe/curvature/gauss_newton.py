@@ -1,4 +1,4 @@
-"""What matrices J' M J share, J being the derivative of outputs by the parameters."""
+"""Matrices J' M J, with J the Jacobian of the outputs by the parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AbstractGaussNewton(AbstractCurvature):
 
     @abstractmethod
     def _outputs(self, batch: Any) -> Tensor:
-        """What J is the derivative of, for one batch on the device."""
+        """Outputs whose Jacobian is J, for one batch on the device."""
 
     @abstractmethod
     def _linearised(self, index: int) -> tuple[Tensor, Metric]:

@@ -89,14 +89,14 @@ def minimum_sharpness(
     draws, network = folded_traces(objective, samples, generator)
     terms = _terms(network, draws, biases, batch_norm)
     if solver == "newton":
-        found = solve(terms, network.streams)
+        solution = solve(terms, network.streams)
     else:
-        found = descend(terms, _chain(network), lr, epochs)
+        solution = descend(terms, _chain(network), lr, epochs)
     return Estimate(
-        value=found.value,
-        stderr=_error(terms, draws, found) if samples else 0.0,
+        value=solution.value,
+        stderr=_error(terms, draws, solution) if samples else 0.0,
         samples=samples or 0,
-        converged=found.converged and batch_norm == "affine",
+        converged=solution.converged and batch_norm == "affine",
         cost=objective.cost - before,
         details={
             **objective.details,
@@ -104,8 +104,8 @@ def minimum_sharpness(
             "biases": biases,
             "batch_norm": batch_norm,
             "trace": sum(term.trace for term in terms),
-            "iterations": found.iterations,
-            "scales": _scales(network, found),
+            "iterations": solution.iterations,
+            "scales": _scales(network, solution),
         },
     )
 
@@ -127,11 +127,11 @@ def _check(solver: str, batch_norm: str, lr: float, epochs: int) -> None:
 
 
 def _check_network(network: Structure) -> None:
-    """Refuse what a positive factor does not simply pass through."""
-    for found in (*network.not_piecewise_linear, *network.not_homogeneous):
+    """Refuse a network that is not positively homogeneous in each layer."""
+    for reason in (*network.not_piecewise_linear, *network.not_homogeneous):
         raise UsageError(
             "minimum sharpness needs a positively homogeneous network, such as one of "
-            f"ReLU, pooling and linear layers, but this one has {found}; replace that "
+            f"ReLU, pooling and linear layers, but this one has {reason}; replace that "
             "operation, or measure the trace."
         )
     for name in network.repeated:
@@ -225,10 +225,12 @@ def _terms(
 
 
 def _error(
-    terms: Sequence[Term], draws: Mapping[str, Tensor], found: Solution
+    terms: Sequence[Term], draws: Mapping[str, Tensor], solution: Solution
 ) -> float:
     """Standard error of a minimum: that of the sum at its scales, to first order."""
-    shares = [(found.scales[t.source] / found.scales[t.target]) ** 2 for t in terms]
+    shares = [
+        (solution.scales[t.source] / solution.scales[t.target]) ** 2 for t in terms
+    ]
     pairs = zip(terms, shares, strict=True)
     sums = torch.stack([draws[term.name] * share for term, share in pairs]).sum(0)
     return float(sums.std()) / math.sqrt(len(sums)) if len(sums) > 1 else math.inf
@@ -251,7 +253,9 @@ def _chain(network: Structure) -> list[int]:
     return order
 
 
-def _scales(network: Structure, found: Solution) -> dict[str, float]:
+def _scales(network: Structure, solution: Solution) -> dict[str, float]:
     return {
-        link.name: found.scales[link.target] for link in network.links if not link.bias
+        link.name: solution.scales[link.target]
+        for link in network.links
+        if not link.bias
     }

@@ -37,7 +37,7 @@ Backend = Literal["auto", "retained", "recompute", "func", "finite_difference"]
 
 
 class Settings(TypedDict, total=False):
-    """What every curvature operator can be told; see `AbstractCurvature`."""
+    """Settings of all curvature operators; see `AbstractCurvature`."""
 
     params: str | Sequence[str] | None
     budget: int
@@ -182,7 +182,7 @@ class AbstractCurvature(AbstractOperator):
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What a number that comes from this operator is a function of."""
+        """Objective and settings that numbers of this operator depend on."""
         return {
             **self.objective.details,
             "kind": self.kind,
@@ -272,7 +272,7 @@ class AbstractCurvature(AbstractOperator):
         """The curvature of the summed losses of one batch."""
 
     def _functional(self, run: Run) -> Functional:
-        """What is computed of a batch, as a function of the parameters; made once."""
+        """A quantity of a batch as a function of the parameters; built once."""
         if self._made is None:
             variables = dict(zip(self.names, self.params, strict=True))
             self._made = Functional(
@@ -325,7 +325,7 @@ class AbstractCurvature(AbstractOperator):
         return total.T
 
     def _check(self) -> None:
-        """Refuse layers whose gradients do not suit, and losses that cannot be run."""
+        """Refuse sparse gradients, and losses that are not repeatable."""
         objective = self.objective
         check_dense(objective.model)
         if self.check:
@@ -334,7 +334,7 @@ class AbstractCurvature(AbstractOperator):
             check_unrandom(objective)
 
     def _examined(self, part: AbstractBatchProduct) -> AbstractBatchProduct:
-        """The part of the first batch, if custom functions in it are differentiated."""
+        """The product of the first batch, after a check of its custom functions."""
         objective = self.objective
         custom = self._graphs.custom
         if self.backend == "func":

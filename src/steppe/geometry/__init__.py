@@ -1,4 +1,4 @@
-"""What "uphill" means: the longest way up inside a ball of some norm.
+"""Geometries: the shape of the ball that an ascent step is taken in.
 
 A geometry turns the gradient g into the displacement of radius rho that raises the
 linearised loss most, in its own norm. Any method that climbs takes one:

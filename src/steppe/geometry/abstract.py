@@ -1,4 +1,4 @@
-"""What a geometry is: gradients in, displacements of a given radius out."""
+"""Geometry: maps gradients to a perturbation of a given radius."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Window:
         self._batches: list[tuple[Any, ...]] = []
 
     def passes(self, *batch: Any) -> Iterator[Any]:
-        """What to evaluate and call `accelerator.backward` on, one after another.
+        """Micro-batches to evaluate, each followed by `accelerator.backward`.
 
         Use it directly in a `for`, inside `accelerator.accumulate(model)`. Nothing is
         yielded before the last micro-batch of a step; all of them are with it.

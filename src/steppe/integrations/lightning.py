@@ -93,7 +93,7 @@ class SteppeModule:
         return answer
 
     def training_step(self, *args: Any) -> Any:
-        """Evaluate what the present pass is about; outside of passes nothing."""
+        """Evaluate the batches of the present pass; outside of passes do nothing."""
         module: Any = super()
         training_step = module.training_step
         if self._steppe() is None:
@@ -149,10 +149,10 @@ class SteppeModule:
         if not self.automatic_optimization or self._only_refreshes():
             return None
         try:
-            found = self.trainer.optimizers
+            optimizers = self.trainer.optimizers
         except RuntimeError:  # no Trainer: somebody calls training_step by hand
             return None
-        return steppe_optimizer(found[0]) if len(found) == 1 else None
+        return steppe_optimizer(optimizers[0]) if len(optimizers) == 1 else None
 
     def _only_refreshes(self) -> bool:
         """Whether an averaging callback reads the data for running statistics alone."""
@@ -178,8 +178,8 @@ class SteppeModule:
                 for self._piece in parts:
                     with self._synchronised(self._piece is parts[-1]):
                         if index == 0:
-                            found = closure()
-                            loss = loss if found is None else found
+                            result = closure()
+                            loss = loss if result is None else result
                         else:
                             self._replay(opt)
                 if loss is None:
@@ -248,7 +248,7 @@ def _accepted(training_step: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 
 def _weighted(output: Any, weight: float) -> Any:
-    """What a training_step gives, with its loss multiplied by a weight."""
+    """Result of a training_step, with its loss multiplied by a weight."""
     if weight == 1.0 or output is None:
         return output
     if isinstance(output, Tensor):

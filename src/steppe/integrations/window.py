@@ -1,4 +1,4 @@
-"""The micro-batches between two optimizer steps, and what a pass asks of each.
+"""The micro-batches between two optimizer steps, and the pieces a pass needs.
 
 All micro-batches of a window together are the batch of the step: a method that
 evaluates shares of a batch gets shares of the rows of the window, as of a large batch.
@@ -36,7 +36,7 @@ def steppe_optimizer(optimizer: Any) -> AbstractOptimizer | None:
 
 
 def pieces(opt: AbstractOptimizer, window: Sequence[Any]) -> list[Piece]:
-    """What the present pass of an optimizer is about.
+    """Pieces of micro-batches that the present pass of an optimizer evaluates.
 
     Args:
         opt: inside its `passes()` loop.
@@ -57,14 +57,14 @@ def pieces(opt: AbstractOptimizer, window: Sequence[Any]) -> list[Piece]:
     if len(wanted) == total:
         return [Piece(batch, i) for i, batch in enumerate(window)]
     first, last = int(wanted[0]), int(wanted[-1]) + 1
-    found = []
+    pieces = []
     for i, (size, end) in enumerate(zip(known, accumulate(known), strict=True)):
         low, high = max(first - end + size, 0), min(last - end + size, size)
         if low < high:
             part = (high - low) / size
             weight = (high - low) * total / (size * len(wanted))
-            found.append(Piece(_between(window[i], low, high), i, part, weight))
-    return found
+            pieces.append(Piece(_between(window[i], low, high), i, part, weight))
+    return pieces
 
 
 def _rows(batch: Any) -> int | None:
@@ -77,7 +77,7 @@ def _rows(batch: Any) -> int | None:
 
 def _between(batch: Any, low: int, high: int) -> Any:
     def cut(leaf: Any) -> Any:
-        whole = isinstance(leaf, Tensor) and leaf.dim() > 0
-        return leaf[low:high] if whole else leaf
+        batched = isinstance(leaf, Tensor) and leaf.dim() > 0
+        return leaf[low:high] if batched else leaf
 
     return tree_map(cut, batch)

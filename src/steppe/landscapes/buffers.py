@@ -61,20 +61,20 @@ def mode_of(batch_norm: BatchNorm, *, moving: bool) -> str:
 
 
 def check_same(
-    wanted: Mapping[str, torch.Size], given: Mapping[str, torch.Size], kind: str
+    wanted: Mapping[str, torch.Size], present: Mapping[str, torch.Size], kind: str
 ) -> None:
     """Refuse tensors of other names or shapes than those of a subspace.
 
     Args:
         wanted: shapes by name in one model.
-        given: the same in the other.
+        present: the same in the other.
         kind: noun for the message, such as "parameters".
 
     Raises:
-        SettingError: the first name or shape that differs is given.
+        SettingError: the first name or shape that differs.
     """
-    for name in [*wanted, *given]:
-        left, right = wanted.get(name), given.get(name)
+    for name in [*wanted, *present]:
+        left, right = wanted.get(name), present.get(name)
         if left != right:
             raise SettingError(
                 f"the models must have the same {kind}: {name} is {_show(left)} "

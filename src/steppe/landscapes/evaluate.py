@@ -148,7 +148,7 @@ def _buffers(
     move: Callable[[float], None],
     modes: Mapping[nn.Module, bool],
 ) -> dict[str, Tensor]:
-    """Buffers of the model at a point, found before any batch is evaluated."""
+    """Buffers of the model at a point, set before any batch is evaluated."""
     at = 0.0 if batch_norm == "freeze" else coordinate
     chosen = {k: v.to(objective.device) for k, v in line.buffers_at(at).items()}
     if not callable(batch_norm):
@@ -208,17 +208,19 @@ def _numbers(x: Any) -> tuple[float, ...]:
             )
         last = count - 1
         # Weighted ends: a symmetric range has its centre at exactly 0.
-        found = tuple((start * (last - i) + stop * i) / last for i in range(count))
+        coordinates = tuple(
+            (start * (last - i) + stop * i) / last for i in range(count)
+        )
     else:
-        found = tuple(float(coordinate) for coordinate in x)
-        if triple and found[2] >= 2 and found[2].is_integer():
+        coordinates = tuple(float(coordinate) for coordinate in x)
+        if triple and coordinates[2] >= 2 and coordinates[2].is_integer():
             raise SettingError(
                 "the count of x=(start, stop, count) must be an integer, got "
                 f"{x[2]!r}; give three coordinates as a list."
             )
-    if not found or not all(map(math.isfinite, found)):
+    if not coordinates or not all(map(math.isfinite, coordinates)):
         raise SettingError(f"x must hold at least one coordinate, all finite, got {x}.")
-    return found
+    return coordinates
 
 
 def _details(

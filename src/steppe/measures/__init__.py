@@ -38,7 +38,7 @@ def measure(
     generator: torch.Generator | None = None,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Measure several things on one objective, sharing what they build.
+    """Measure several quantities of one objective, which share operators.
 
     Every measure has a generator of its own, made from the seed and its name: its
     result does not depend on which others run.
@@ -67,8 +67,8 @@ def measure(
         drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
         seed = int(drawn)
     wanted: dict[str, AbstractMeasure] = {}
-    for given in _listed(measures):
-        key, built = _keyed(given)
+    for asked in _listed(measures):
+        key, built = _keyed(asked)
         if key in wanted:
             raise SettingError(f"'{key}' is asked for twice; give each measure once.")
         wanted[key] = built
@@ -134,20 +134,20 @@ def _listed(measures: Any) -> list[Any]:
     return list(measures)
 
 
-def _keyed(given: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]:
-    if isinstance(given, AbstractMeasure):
-        return str(given.choice()), given
-    if isinstance(given, type):
+def _keyed(asked: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]:
+    if isinstance(asked, AbstractMeasure):
+        return str(asked.choice()), asked
+    if isinstance(asked, type):
         raise SettingError(
             "a measure is given by name or as an object, got the class "
-            f"{given.__name__}; write {given.__name__}()."
+            f"{asked.__name__}; write {asked.__name__}()."
         )
-    if not isinstance(given, str | Choice):
+    if not isinstance(asked, str | Choice):
         raise SettingError(
             "a measure is given by name or as an object such as LPF(sigma=0.02), "
-            f"got {brief(given)}."
+            f"got {brief(asked)}."
         )
-    return str(given), build(given)
+    return str(asked), build(asked)
 
 
 def _own(built: AbstractMeasure, seed: int) -> torch.Generator:

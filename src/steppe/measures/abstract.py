@@ -1,4 +1,4 @@
-"""What a measure of flatness is, and the register of all of them."""
+"""Measures of flatness: the base class, and the registry of all."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ class AbstractMeasure(abc.ABC):
         names = (entry.name for entry in MEASURES if entry.make is type(self))
         return Choice(next(names, type(self).__name__), self.settings())
 
-    def details(self, objective: Objective, **found: Any) -> dict[str, Any]:
-        """What the number is a function of: objective, settings, and what was found."""
-        return {**objective.details, **self.settings(), **found}
+    def details(self, objective: Objective, **results: Any) -> dict[str, Any]:
+        """Objective and settings that the estimate depends on, with further results."""
+        return {**objective.details, **self.settings(), **results}

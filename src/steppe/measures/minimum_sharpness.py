@@ -46,12 +46,12 @@ class MinimumSharpness(AbstractMeasure):
         self, objective: Objective, *, generator: torch.Generator | None = None
     ) -> Estimate:
         """Find the traces layer by layer, and their exact minimum."""
-        found = minimum_sharpness(
+        estimate = minimum_sharpness(
             objective,
             biases=self.biases,
             samples=self.samples or None,
             generator=generator,
         )
         return dataclasses.replace(
-            found, details={**found.details, **self.details(objective)}
+            estimate, details={**estimate.details, **self.details(objective)}
         )

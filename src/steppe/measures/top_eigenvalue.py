@@ -54,10 +54,10 @@ class TopEigenvalue(AbstractMeasure):
             max_products=self.max_products,
             generator=generator,
         )
-        found = {"residual": float(pairs.residuals[0]), "products": pairs.products}
+        results = {"residual": float(pairs.residuals[0]), "products": pairs.products}
         return Estimate(
             value=float(pairs.values[0]),
             converged=pairs.converged,
             cost=objective.cost - before,
-            details=self.details(objective, **found),
+            details=self.details(objective, **results),
         )

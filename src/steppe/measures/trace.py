@@ -52,16 +52,16 @@ class Trace(AbstractMeasure):
         """Ask the Hessian, or draw random signs until the error is met."""
         check_objective(objective, type(self).__name__)
         before = objective.cost
-        found = hutchinson.trace(
+        estimate = hutchinson.trace(
             objective.share(Hessian),
             rtol=self.rtol,
             min_samples=MIN_SAMPLES,
             max_samples=self.max_samples,
             generator=generator,
         )
-        method = found.details["method"]
+        method = estimate.details["method"]
         return dataclasses.replace(
-            found,
+            estimate,
             cost=objective.cost - before,
             details=self.details(objective, method=method),
         )

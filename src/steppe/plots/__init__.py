@@ -1,4 +1,4 @@
-"""Pictures of what was measured, as matplotlib figures that no global state holds.
+"""Figures of measurements, as matplotlib objects outside its global state.
 
 matplotlib is imported when a picture is made, not before; it comes with the extra viz.
 """

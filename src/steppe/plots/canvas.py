@@ -1,4 +1,4 @@
-"""What all pictures share: themes, colours that most eyes tell apart, axes, files.
+"""Canvas of all figures: themes, colours that most eyes tell apart, axes, files.
 
 Colours are after Okabe and Ito, 2008, Color Universal Design, darkened or lightened
 until each has a contrast of 3 to 1 with the page; line styles and markers differ too,

@@ -74,5 +74,5 @@ def density(
 def _heights(values: Tensor, grid: Tensor, height: Tensor) -> list[float]:
     """Heights of the curve at eigenvalues."""
     places = torch.searchsorted(grid, values.to(grid.dtype)).clamp(max=len(grid) - 1)
-    found: list[float] = height[places].tolist()
-    return found
+    heights: list[float] = height[places].tolist()
+    return heights

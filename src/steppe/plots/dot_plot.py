@@ -78,7 +78,7 @@ def _offset(place: int, count: int) -> float:
 def _limits(
     axes: Axes, values: list[float], intervals: list[tuple[float, float, float]]
 ) -> None:
-    """Show all runs, and of the intervals what is not far away from them."""
+    """Limit the axis to all runs and the near parts of their intervals."""
     if not values:
         return
     low, high = min(values), max(values)

@@ -27,12 +27,12 @@ def cosines_of(gradients: Sequence[Tensor]) -> Row:
     drawn = torch.stack(list(gradients)).double().cpu()
     cosines = drawn[:, :-1] / drawn[:, -1:].clamp(min=1e-300)
     names = [str(i) for i in range(cosines.shape[1] - 1)] + ["fbg"]
-    found: Row = {}
+    row: Row = {}
     for name, column in zip(names, cosines.T, strict=True):
-        found[f"alig/{name}_mean"] = float(column.mean())
-        found[f"alig/{name}_abs_mean"] = float(column.abs().mean())
-        found[f"alig/{name}_std"] = float(column.std(correction=0))
-    return found
+        row[f"alig/{name}_mean"] = float(column.mean())
+        row[f"alig/{name}_abs_mean"] = float(column.abs().mean())
+        row[f"alig/{name}_std"] = float(column.std(correction=0))
+    return row
 
 
 def shares_of(name: str, drawn: Sequence[Tensor]) -> Row:

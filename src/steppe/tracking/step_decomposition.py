@@ -1,4 +1,4 @@
-"""What the parts of a gradient step do to the loss, one by one.
+"""Changes of the loss by the parts of a gradient step, one by one.
 
 Source: Jastrzebski et al., 2019, arXiv:1807.05031, Section 3, with the factors of the
 authors' code.
@@ -65,8 +65,8 @@ def decomposed(
 def _changes(
     objective: Objective, steps: Sequence[Tensor], factors: Sequence[float], loss: float
 ) -> list[float]:
-    found = _losses(objective, (f * step for f in factors for step in steps))
-    each = torch.tensor(found, dtype=torch.float64).view(len(factors), len(steps))
+    losses = _losses(objective, (f * step for f in factors for step in steps))
+    each = torch.tensor(losses, dtype=torch.float64).view(len(factors), len(steps))
     means: list[float] = (each.mean(1) - loss).tolist()
     return means
 
@@ -74,12 +74,12 @@ def _changes(
 def _losses(objective: Objective, steps: Iterable[Tensor]) -> list[float]:
     """Mean loss after each of the steps from the present parameters."""
     params: list[Tensor] = list(objective.params)
-    found = []
+    losses = []
     objective.check_repeatable()
     with objective.measuring(), restored(params) as base, torch.no_grad():
         for step in steps:
             overwrite_(params, base)
             displace_(params, unflatten(step, params))
-            found.append(float(objective.mean_loss()))
-    objective.cost += Cost(forwards=len(found))
-    return found
+            losses.append(float(objective.mean_loss()))
+    objective.cost += Cost(forwards=len(losses))
+    return losses

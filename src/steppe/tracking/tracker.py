@@ -1,4 +1,4 @@
-"""The top of the spectrum along training, and what the steps do in its directions.
+"""The largest eigenvalues along training, and the steps in their directions.
 
 Source: Jastrzebski et al., 2019, arXiv:1807.05031. The names of the columns are those
 of the authors' code, so that its figures can be drawn from these files. Differences:
@@ -43,7 +43,7 @@ Unit = Literal["epoch", "step"]
 
 
 class Writer(Protocol):
-    """What takes numbers as they come, such as TensorBoard's `SummaryWriter`."""
+    """Protocol of a writer of scalars, such as TensorBoard's `SummaryWriter`."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
         """Take one number."""
@@ -185,7 +185,7 @@ class SpectrumTracker:
             )
         old = self.pairs
         try:
-            found = eigsh(
+            pairs = eigsh(
                 operator,
                 min(self.k, operator.shape[0]),
                 tol=self.tol,
@@ -195,14 +195,14 @@ class SpectrumTracker:
         finally:
             operator.close()
         gradient = flatten([g.detach() for g in objective.gradient()])
-        row = self._row(found, gradient, scalars)
-        self.pairs, self.products = found, self.products + found.products
+        row = self._row(pairs, gradient, scalars)
+        self.pairs, self.products = pairs, self.products + pairs.products
         self.rows.append(row)
-        self._basis = torch.cat([found.vectors, gradient[:, None]], dim=1)
+        self._basis = torch.cat([pairs.vectors, gradient[:, None]], dim=1)
         self._gradients, self._moves = [], []
         self._before = self._now() if self.steps else None
-        self._keep(found, row)
-        return found
+        self._keep(pairs, row)
+        return pairs
 
     def decompose(
         self,
@@ -212,7 +212,7 @@ class SpectrumTracker:
         factors: Sequence[float] = FACTORS,
         generator: torch.Generator | None = None,
     ) -> dict[str, Any]:
-        """What the parts of a gradient step along the directions do to the loss.
+        """Change of the loss by each part of a gradient step along the directions.
 
         Each part alone is taken, times each of the factors; for comparison the part
         along a random direction and the whole step. With a folder the result is kept
@@ -238,13 +238,13 @@ class SpectrumTracker:
         objective = self._make if isinstance(self._make, Objective) else self._make()
         if self.pairs is None:
             raise UsageError("there are no directions yet; call measure() before.")
-        found = decomposed(
+        changes = decomposed(
             objective, gradients, self.pairs.vectors, lr, factors, seeded(generator)
         )
         if self._folder is not None:
             path = self._folder / f"decompose_{self._step}.json"
-            replace(path, json.dumps(found).encode())
-        return found
+            replace(path, json.dumps(changes).encode())
+        return changes
 
     def observe(self) -> None:
         """Note how the gradient in `p.grad` lies to the directions; before the step."""
@@ -308,8 +308,8 @@ class SpectrumTracker:
         if isinstance(self._make, Objective):
             self._names, self._params = self._make.names, self._make.params
         elif self._basis is not None:
-            made = self._make()
-            self._names, self._params = made.names, made.params
+            objective = self._make()
+            self._names, self._params = objective.names, objective.params
 
     def _now(self) -> Tensor:
         return flatten([p.detach() for p in self._params])
@@ -326,22 +326,22 @@ class SpectrumTracker:
             self._first = [p.detach().clone() for p in self._params]
 
     def _row(
-        self, found: Eigenpairs, gradient: Tensor, scalars: Mapping[str, float]
+        self, pairs: Eigenpairs, gradient: Tensor, scalars: Mapping[str, float]
     ) -> Row:
-        values = found.values.tolist()
-        shares = (found.residuals / found.values.abs().clamp(min=1e-300)).tolist()
+        values = pairs.values.tolist()
+        shares = (pairs.residuals / pairs.values.abs().clamp(min=1e-300)).tolist()
         row: Row = {"epoch": self._epoch, "step": self._step, "SN": values[0]}
         row |= {f"top_K_e/{i}": value for i, value in enumerate(values)}
         row |= {
             "residual": max(shares),
-            "products": found.products,
-            "converged": int(found.converged),
+            "products": pairs.products,
+            "converged": int(pairs.converged),
         }
         if self.pairs is not None:
-            row["overlap"] = overlap(found.vectors, self.pairs.vectors)
+            row["overlap"] = overlap(pairs.vectors, self.pairs.vectors)
         row |= self._distances()
         row["grad_norm"] = float(gradient.double().norm())
-        cosines = alignment(gradient, found.vectors).tolist()
+        cosines = alignment(gradient, pairs.vectors).tolist()
         row |= {f"alig/fbg_e{i}": cosine for i, cosine in enumerate(cosines)}
         row |= cosines_of(self._gradients) | shares_of("alex_alpha", self._gradients)
         row |= shares_of("alex_v", self._moves)
@@ -366,7 +366,7 @@ class SpectrumTracker:
         along = (vector @ basis) / lengths.clamp(min=torch.finfo(basis.dtype).tiny)
         return torch.cat([along, vector.norm()[None]])  # stays on its device
 
-    def _keep(self, found: Eigenpairs, row: Row) -> None:
+    def _keep(self, pairs: Eigenpairs, row: Row) -> None:
         if self._writer is not None:
             for name, value in row.items():
                 self._writer.add_scalar(name, value, self._step)
@@ -375,7 +375,7 @@ class SpectrumTracker:
         write_rows(self._folder, self.rows)
         if self.save_vectors:
             path = self._folder / f"top_K_ev_{self._step}.npz"
-            write_vectors(path, found.vectors, self._names, self._params)
+            write_vectors(path, pairs.vectors, self._names, self._params)
 
 
 def _check(k: int, every: int, unit: str, tol: float) -> None:

@@ -94,8 +94,8 @@ def _rule(activation: Callable[..., Tensor]) -> Rule:
         def f(x: Tensor) -> Tensor:
             return activation(x, *args, **kwargs)
 
-        found: Tensor = applied(Elementwise, f, input)
-        return found
+        output: Tensor = applied(Elementwise, f, input)
+        return output
 
     return apply
 

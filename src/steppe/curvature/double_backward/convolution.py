@@ -51,17 +51,17 @@ class AbstractBilinear(ABC):
     @abstractmethod
     def pull(
         self,
-        looked_for: Sequence[bool],
+        needed: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
         *fixed: Tensor,
     ) -> Pulled:
-        """Derivatives of <g, A(x, w) + b> by x, w and b, those looked for."""
+        """Derivatives of <g, A(x, w) + b> by x, w and b; None for those not needed."""
 
     @abstractmethod
     def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
-        """What `fixed` has to be for the same map of x without its offset."""
+        """Constants in place of `fixed` that leave the offset of the map of x out."""
 
 
 @dataclass(frozen=True)
@@ -98,22 +98,22 @@ class Convolution(AbstractBilinear):
     def times(
         self, x: Tensor, w: Tensor | None, b: Tensor | None, *_: Tensor
     ) -> Tensor:
-        found: Tensor = torch.ops.aten.convolution(x, w, b, *vars(self).values())
-        return found
+        output: Tensor = torch.ops.aten.convolution(x, w, b, *vars(self).values())
+        return output
 
     def pull(
         self,
-        looked_for: Sequence[bool],
+        needed: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
         *_: Tensor,
     ) -> Pulled:
-        found: Pulled = torch.ops.aten.convolution_backward(
-            g, x, w, [g.shape[1]], *vars(self).values(), list(looked_for)
+        grads: Pulled = torch.ops.aten.convolution_backward(
+            g, x, w, [g.shape[1]], *vars(self).values(), list(needed)
         )
         # In one dimension torch may give what was not asked for, in another shape.
-        by_x, by_w, by_b = map(_only, found, looked_for)
+        by_x, by_w, by_b = map(_only, grads, needed)
         return by_x, by_w, by_b
 
     def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
@@ -135,17 +135,17 @@ class BatchNorm(AbstractBilinear):
 
     def pull(
         self,
-        looked_for: Sequence[bool],
+        needed: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
         *fixed: Tensor,
     ) -> Pulled:
         of_batch = (g.new_empty(0), g.new_empty(0))
-        found: Pulled = torch.ops.aten.native_batch_norm_backward(
-            g, x, w, *fixed, *of_batch, False, self.eps, list(looked_for)
+        grads: Pulled = torch.ops.aten.native_batch_norm_backward(
+            g, x, w, *fixed, *of_batch, False, self.eps, list(needed)
         )
-        return found
+        return grads
 
     def of_tangents(self, *fixed: Tensor) -> tuple[Tensor, ...]:
         mean, variance = fixed
@@ -165,7 +165,7 @@ class Bilinear(torch.autograd.Function):
         *fixed: Tensor,
     ) -> Tensor:
         ctx.op = op
-        ctx.given = (True, w is not None, b is not None)
+        ctx.present = (True, w is not None, b is not None)
         ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, *fixed)
@@ -174,13 +174,13 @@ class Bilinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         (g,) = grads
-        looked_for = needed_inputs(ctx, ctx.given, 1)
-        if g is None or not any(looked_for):
+        needed = needed_inputs(ctx, ctx.present, 1)
+        if g is None or not any(needed):
             return None, None, None, None, *ctx.unneeded
-        given = (looked_for, g, *ctx.saved_tensors)
+        arguments = (needed, g, *ctx.saved_tensors)
         if transformed(g):
-            return None, *ctx.op.pull(*given), *ctx.unneeded
-        return None, *applied(BilinearPull, ctx.op, *given), *ctx.unneeded
+            return None, *ctx.op.pull(*arguments), *ctx.unneeded
+        return None, *applied(BilinearPull, ctx.op, *arguments), *ctx.unneeded
 
 
 class BilinearPull(torch.autograd.Function):
@@ -190,7 +190,7 @@ class BilinearPull(torch.autograd.Function):
     def forward(
         ctx: Any,
         op: AbstractBilinear,
-        looked_for: Sequence[bool],
+        needed: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor | None,
@@ -200,7 +200,7 @@ class BilinearPull(torch.autograd.Function):
         ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g, x, w, *fixed)
-        return op.pull(looked_for, g, x, w, *fixed)
+        return op.pull(needed, g, x, w, *fixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -217,21 +217,21 @@ class BilinearPull(torch.autograd.Function):
             terms.append(c.view(1, -1, *[1] * (g.dim() - 2)).expand_as(g))
         along = sum(terms[1:], terms[0]) if terms else None
         pulled = (by_x and v is not None, by_w and h is not None, False)
-        found: Sequence[Tensor | None] = (None, None)
+        pulled_back: Sequence[Tensor | None] = (None, None)
         if any(pulled):
             # What stands in for an argument that is missing gives its shape alone.
             h, v = x if h is None else h, w if v is None else v
-            found = ctx.op.pull(pulled, g, h, v, *tangents)
-        return None, None, along, found[0], found[1], *ctx.unneeded
+            pulled_back = ctx.op.pull(pulled, g, h, v, *tangents)
+        return None, None, along, pulled_back[0], pulled_back[1], *ctx.unneeded
 
 
-def _only(found: Tensor | None, looked_for: bool) -> Tensor | None:
-    return found if looked_for else None
+def _only(grad: Tensor | None, needed: bool) -> Tensor | None:
+    return grad if needed else None
 
 
-def _apply(op: AbstractBilinear, *given: Tensor | None) -> Tensor:
-    found: Tensor = applied(Bilinear, op, *given)
-    return found
+def _apply(op: AbstractBilinear, *arguments: Tensor | None) -> Tensor:
+    output: Tensor = applied(Bilinear, op, *arguments)
+    return output
 
 
 def _convolution(dims: int) -> Rule:

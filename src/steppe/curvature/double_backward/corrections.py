@@ -29,8 +29,8 @@ class Corrections(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        found = corrected(func, args, kwargs or {})
-        return func(*args, **(kwargs or {})) if found is None else found
+        output = corrected(func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if output is None else output
 
 
 def padded_tables(model: nn.Module) -> set[Tensor]:
@@ -77,13 +77,13 @@ class _ConstantPadding(TorchFunctionMode):
         if fixed is None or padding_idx is None:
             return F.embedding(input, weight, padding_idx, *settings, **named)
         padding = (input == padding_idx % len(fixed)).unsqueeze(-1)
-        found = F.embedding(input, weight, None, *settings, **named)
-        held: Tensor = torch.where(padding, F.embedding(input, fixed), found)
+        rows = F.embedding(input, weight, None, *settings, **named)
+        held: Tensor = torch.where(padding, F.embedding(input, fixed), rows)
         return held
 
 
 def corrected(func: Any, args: Any, kwargs: Any) -> Tensor | None:
-    """What a call to a function of torch gives, or None where torch is right."""
+    """Corrected result of a call to a function of torch; None where torch is right."""
     rule: Rule | None = RULES.get(func)
     return None if rule is None else rule(*args, **kwargs)
 
@@ -91,8 +91,8 @@ def corrected(func: Any, args: Any, kwargs: Any) -> Tensor | None:
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     others = None if dim == -1 else [d for d in range(v.dim()) if d != dim % v.dim()]
     norm = torch.linalg.vector_norm(v, dim=others, keepdim=others is not None)
-    found: Tensor = v * (g / norm)
-    return found
+    weight: Tensor = v * (g / norm)
+    return weight
 
 
 def _batch_norm(
@@ -106,8 +106,8 @@ def _batch_norm(
 ) -> Tensor | None:
     if weight is not None or bias is None:
         return None
-    given = (running_mean, running_var, torch.ones_like(bias), bias)
-    return F.batch_norm(input, *given, *settings, **named)
+    arguments = (running_mean, running_var, torch.ones_like(bias), bias)
+    return F.batch_norm(input, *arguments, *settings, **named)
 
 
 RULES: dict[Any, Rule] = {torch._weight_norm: _weight_norm, F.batch_norm: _batch_norm}

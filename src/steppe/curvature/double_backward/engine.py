@@ -1,4 +1,4 @@
-"""What a custom backward pass asks about the pass that it is part of."""
+"""The autograd engine: the derivatives that a running backward pass needs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
 
 
-def needed_inputs(ctx: Any, given: Sequence[bool], first: int) -> tuple[bool, ...]:
-    """Which derivatives by arguments of a function are looked for just now.
+def needed_inputs(ctx: Any, present: Sequence[bool], first: int) -> tuple[bool, ...]:
+    """Whether the running backward pass needs derivatives by each of some arguments.
 
     Args:
         ctx: of the function's backward pass.
-        given: for some arguments in a row, whether they are tensors and not None.
+        present: for some arguments in a row, whether they are tensors and not None.
         first: place of the first of them; no tensor comes before it.
     """
-    needed = ctx.needs_input_grad[first : first + len(given)]
+    needed = ctx.needs_input_grad[first : first + len(present)]
     nodes = iter(ctx.next_functions)
-    places = [next(nodes)[0] if there else None for there in given]
+    places = [next(nodes)[0] if there else None for there in present]
     return tuple(
         bool(need and node is not None and torch._C._will_engine_execute_node(node))
         for need, node in zip(needed, places, strict=True)
@@ -33,10 +33,10 @@ def inner(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor) if tensor.is_leaf else tensor
 
 
-def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
+def applied(function: type[torch.autograd.Function], *arguments: Any) -> Any:
     """Apply a function, its tensors linked so that `needed_inputs` can tell."""
     apply: Any = function.apply
-    return apply(*(inner(t) if isinstance(t, Tensor) else t for t in given))
+    return apply(*(inner(t) if isinstance(t, Tensor) else t for t in arguments))
 
 
 def identity(tensor: Tensor) -> Tensor:
@@ -53,22 +53,22 @@ def transformed(tensor: Tensor) -> bool:
 
 def torch_double_backward(
     f: Callable[..., Tensor],
-    given: Sequence[Tensor],
+    inputs: Sequence[Tensor],
     g: Tensor,
     tangents: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """Second derivatives by torch's own, which can be differentiated again.
 
     Args:
-        f: a function of `given`.
-        given: what is differentiated by.
+        f: a function of `inputs`.
+        inputs: the tensors to differentiate by.
         g: gradient in the value of f.
-        tangents: of the gradients in `given`; None for zeros.
+        tangents: of the gradients in `inputs`; None for zeros.
 
     Returns:
-        Derivatives of the sum of <tangent, gradient in given>, by g and by `given`.
+        Derivatives of the sum of <tangent, gradient in inputs>, by g and by `inputs`.
     """
-    g, *linked = (t.view_as(t) for t in (g, *given))
+    g, *linked = (t.view_as(t) for t in (g, *inputs))
     there = [t for t in linked if t.requires_grad]
     first = iter(torch.autograd.grad(f(*linked), there, g, create_graph=True))
     grads = [next(first) if t.requires_grad else None for t in linked]
@@ -78,7 +78,7 @@ def torch_double_backward(
         if grad is not None and grad.requires_grad and tangent is not None
     ]
     if not pairs:
-        return [None] * (1 + len(given))
+        return [None] * (1 + len(inputs))
     second = iter(
         torch.autograd.grad(
             [grad for grad, _ in pairs],

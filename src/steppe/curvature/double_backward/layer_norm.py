@@ -39,7 +39,7 @@ class LayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, eps: float) -> Tensor:
         y, mean, r = torch.native_layer_norm(x, w.shape, w, b, eps)
-        ctx.eps, ctx.given = eps, (True, True, b is not None)
+        ctx.eps, ctx.present = eps, (True, True, b is not None)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, mean, r)
         return y
@@ -47,13 +47,13 @@ class LayerNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         (g,) = grads
-        looked_for = needed_inputs(ctx, ctx.given, 0)
-        if g is None or not any(looked_for):
+        needed = needed_inputs(ctx, ctx.present, 0)
+        if g is None or not any(needed):
             return None, None, None, None
         if transformed(g):
-            return *_pull(looked_for, g, *ctx.saved_tensors), None
-        given = (ctx.eps, looked_for, g, *ctx.saved_tensors)
-        return *applied(LayerNormPull, *given), None
+            return *_pull(needed, g, *ctx.saved_tensors), None
+        arguments = (ctx.eps, needed, g, *ctx.saved_tensors)
+        return *applied(LayerNormPull, *arguments), None
 
 
 class LayerNormPull(torch.autograd.Function):
@@ -63,7 +63,7 @@ class LayerNormPull(torch.autograd.Function):
     def forward(
         ctx: Any,
         eps: float,
-        looked_for: Sequence[bool],
+        needed: Sequence[bool],
         g: Tensor,
         x: Tensor,
         w: Tensor,
@@ -73,7 +73,7 @@ class LayerNormPull(torch.autograd.Function):
         ctx.eps = eps
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g, x, w, mean, r)
-        return _pull(looked_for, g, x, w, mean, r)
+        return _pull(needed, g, x, w, mean, r)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -119,9 +119,9 @@ def _again(
     follow = torch.is_grad_enabled()
     with torch.enable_grad():
         f = partial(_normalise, eps)
-        found = torch_double_backward(f, (x, w), g, (h, v))
+        grads = torch_double_backward(f, (x, w), g, (h, v))
     # A copy without a graph: transforms do not know `detach`.
-    return [t if t is None or follow else t.clone() for t in found]
+    return [t if t is None or follow else t.clone() for t in grads]
 
 
 def _normalise(eps: float, x: Tensor, w: Tensor) -> Tensor:
@@ -129,20 +129,20 @@ def _normalise(eps: float, x: Tensor, w: Tensor) -> Tensor:
 
 
 def _pull(
-    looked_for: Sequence[bool], g: Tensor, x: Tensor, w: Tensor, mean: Tensor, r: Tensor
+    needed: Sequence[bool], g: Tensor, x: Tensor, w: Tensor, mean: Tensor, r: Tensor
 ) -> Any:
     # The values of the bias do not matter.
     return torch.ops.aten.native_layer_norm_backward(
-        g, x, w.shape, mean, r, w, w, list(looked_for)
+        g, x, w.shape, mean, r, w, w, list(needed)
     )
 
 
 def _project(a: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
     """P(a)."""
-    found: Tensor = torch.ops.aten.native_layer_norm_backward(
+    projected: Tensor = torch.ops.aten.native_layer_norm_backward(
         a, x, x.shape[-1:], mean, r, None, None, [True, False, False]
     )[0]
-    return found
+    return projected
 
 
 def _rule(
@@ -159,8 +159,8 @@ def _rule(
         return None
     if bias is not None and bias.shape != weight.shape:
         return None
-    found: Tensor = applied(LayerNorm, input, weight, bias, eps)
-    return found
+    output: Tensor = applied(LayerNorm, input, weight, bias, eps)
+    return output
 
 
 RULES: dict[Any, Rule] = {F.layer_norm: _rule}

@@ -45,14 +45,14 @@ class FastDoubleBackward(TorchFunctionMode):
         kwargs = kwargs or {}
         rule = RULES.get(func)
         if rule and self._reaches() and _ordinary((*args, *kwargs.values())):
-            found = rule(*args, **kwargs)
-            if found is not None:
-                return found
-        found = corrected(func, args, kwargs)
-        return func(*args, **kwargs) if found is None else found
+            output = rule(*args, **kwargs)
+            if output is not None:
+                return output
+        output = corrected(func, args, kwargs)
+        return func(*args, **kwargs) if output is None else output
 
     def _reaches(self) -> bool:
-        """Whether nobody else takes over a call or what is saved for its backward."""
+        """Whether no other mode or hook intercepts calls or saved tensors."""
         if HOOKS is None or not self._alone or torch.compiler.is_dynamo_compiling():
             return False
         return bool(HOOKS(True) == self._hooks)

@@ -1,4 +1,4 @@
-"""What is known exactly of an operator's diagonal, where anything is.
+"""Exact traces and diagonals, for networks that have a closed form.
 
 Shape letters: C outputs of a sample, D parameters in all.
 """
@@ -40,19 +40,19 @@ def known_trace(
     if not _suits(objective, hessian=hessian):
         return None
     try:
-        found = layer_traces(objective, params=names)
+        traces = layer_traces(objective, params=names)
     except SteppeError:
         return None
-    if hessian and not found.exact_hessian:
+    if hessian and not traces.exact_hessian:
         return None
     sizes = dict(zip(objective.names, objective.params, strict=True))
     tensors = {
         name: Estimate(value=value + shift * sizes[name].numel())
-        for name, value in found.by_tensor.items()
+        for name, value in traces.by_tensor.items()
     }
     return Estimate(
         value=sum(tensor.value for tensor in tensors.values()),
-        cost=found.cost,
+        cost=traces.cost,
         details={"method": "exact", "by_tensor": tensors},
     )
 

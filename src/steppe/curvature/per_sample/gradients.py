@@ -132,8 +132,8 @@ class Reduced(AbstractGradients):
     def parts(self, grad: Tensor, step: int) -> Iterator[Tensor]:
         """Sums over all but the samples and the parameter's dimensions."""
         shape = [1] * (grad.dim() - len(self.shape)) + list(self.shape)
-        whole = isinstance(self.factor, float) and self.factor == 1
-        scaled = self.layout.samples_first(grad if whole else grad * self.factor)
+        unscaled = isinstance(self.factor, float) and self.factor == 1
+        scaled = self.layout.samples_first(grad if unscaled else grad * self.factor)
         summed = [i + 1 for i, size in enumerate(shape) if size == 1]
         reduced = scaled.sum(summed) if summed else scaled
         for part in torch.split(reduced, step):
@@ -199,8 +199,8 @@ class Gathered(AbstractGradients):
 
 def total(parts: Iterable[Tensor]) -> Tensor:
     """Sum of tensors, in float64."""
-    found: Tensor = functools.reduce(torch.add, (part.double() for part in parts))
-    return found
+    summed: Tensor = functools.reduce(torch.add, (part.double() for part in parts))
+    return summed
 
 
 def norms_of(uses: list[AbstractGradients], grads: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the autograd graph of a model's outputs says of the network.
+"""Structure of a network, read from the autograd graph of its outputs.
 
 The graph from the outputs to the parameters shows which operations a network is made
 of, whatever its code looks like: where every parameter enters, whether all else is
@@ -145,7 +145,7 @@ def _nodes(root: Node) -> Iterator[Node]:
 
 @dataclass(frozen=True)
 class _Parameter:
-    """What an input of an operation is, when it is a parameter."""
+    """A parameter as the input of an operation."""
 
     name: str
     transposed: bool
@@ -202,7 +202,7 @@ class _Reader:
         self.parents[self._stream(one)] = self._stream(other)
 
     def read(self, node: Any) -> None:
-        """Note what one operation does to parameters and streams."""
+        """Record the parameters of one operation, and the streams that it joins."""
         name = operation(node)
         inputs = [self._input(child) for child, _ in node.next_functions]
         if name in HOMOGENEOUS:
@@ -254,22 +254,24 @@ class _Reader:
             node = self.parents[node]
         return node
 
-    def _use(self, node: Node, given: _Parameter, kind: str, slot: int) -> None:
-        made = Use(given.name, kind, node, slot, given.transposed, given.shape)
-        self.uses.append(made)
+    def _use(self, node: Node, parameter: _Parameter, kind: str, slot: int) -> None:
+        use = Use(
+            parameter.name, kind, node, slot, parameter.transposed, parameter.shape
+        )
+        self.uses.append(use)
 
-    def _add(self, node: Node, given: _Parameter, kind: str, slot: int) -> None:
+    def _add(self, node: Node, parameter: _Parameter, kind: str, slot: int) -> None:
         """A parameter that is a bias of the outputs of an operation."""
-        self._use(node, given, kind, slot)
-        self.links.append((given.name, None, node))
-        self.biases.add(given.name)
+        self._use(node, parameter, kind, slot)
+        self.links.append((parameter.name, None, node))
+        self.biases.add(parameter.name)
 
     def _through(self, node: Node, inputs: list[_Input], kind: str) -> None:
-        for slot, given in enumerate(inputs):
-            if isinstance(given, _Parameter):
-                self._add(node, given, kind, slot)
-            elif given is not None:
-                self.join(node, given)
+        for slot, each in enumerate(inputs):
+            if isinstance(each, _Parameter):
+                self._add(node, each, kind, slot)
+            elif each is not None:
+                self.join(node, each)
 
     def _sum(self, node: Node, name: str, inputs: list[_Input]) -> None:
         self._through(node, inputs, "add" if name in SUMS else "other")
@@ -281,16 +283,17 @@ class _Reader:
             self.join(node, None)
 
     def _product(self, node: Node, name: str, inputs: list[_Input]) -> None:
-        weights = [i for i, given in enumerate(inputs) if isinstance(given, _Parameter)]
-        moving = [given for given in inputs if isinstance(given, Node)]
+        weights = [i for i, each in enumerate(inputs) if isinstance(each, _Parameter)]
+        moving = [each for each in inputs if isinstance(each, Node)]
         divided = name == "Div" and len(inputs) > 1 and inputs[1] is not None
         if divided or len(weights) > 1 or len(moving) > 1:
             self._curve(node, name, inputs)
         elif weights:
-            given = inputs[weights[0]]
-            assert isinstance(given, _Parameter)
-            self._use(node, given, "multiply" if name == "Mul" else "other", weights[0])
-            self.links.append((given.name, moving[0] if moving else None, node))
+            parameter = inputs[weights[0]]
+            assert isinstance(parameter, _Parameter)
+            kind = "multiply" if name == "Mul" else "other"
+            self._use(node, parameter, kind, weights[0])
+            self.links.append((parameter.name, moving[0] if moving else None, node))
         else:
             self._through(node, inputs, "other")
 
@@ -309,16 +312,16 @@ class _Reader:
             self._bias(node, inputs[0], constant=True)
 
     def _weigh(
-        self, node: Node, given: _Parameter, slot: int, data: _Input, kind: str
+        self, node: Node, parameter: _Parameter, slot: int, data: _Input, kind: str
     ) -> None:
         """A product of a parameter with activations or data."""
         if isinstance(data, _Parameter):
             self._use(node, data, "other", 0)
             self.not_piecewise_linear.append("a product of two parameters")
             data = None
-        plain = given.direct or given.transposed
-        self._use(node, given, kind if plain else "other", slot)
-        self.links.append((given.name, data, node))
+        plain = parameter.direct or parameter.transposed
+        self._use(node, parameter, kind if plain else "other", slot)
+        self.links.append((parameter.name, data, node))
 
     def _affine(
         self, node: Node, kind: str, inputs: list[_Input], constant_bias: bool = False
@@ -346,8 +349,8 @@ class _Reader:
         if node._saved_training:
             self._curve(node, "batch norm with the statistics of the batch", inputs)
             return
-        given = [each for each in (weight, bias) if isinstance(each, _Parameter)]
-        if len(given) == 1:
+        affine = [each for each in (weight, bias) if isinstance(each, _Parameter)]
+        if len(affine) == 1:
             self.not_homogeneous.append("batch norm with one of weight and bias frozen")
         for slot, each in ((1, weight), (2, bias)):
             if isinstance(each, _Parameter):
@@ -356,7 +359,7 @@ class _Reader:
                     self._weigh(node, each, slot, data, kind)
                 else:
                     self._add(node, each, kind, slot)
-        if not given:
+        if not affine:
             self.join(node, None)
             self._through(node, [data], "other")
 
@@ -380,9 +383,9 @@ class _Reader:
         self, node: Node, name: str, inputs: list[_Input], kind: str = "other"
     ) -> None:
         self.not_piecewise_linear.append(name)
-        for slot, given in enumerate(inputs):
-            if isinstance(given, _Parameter):
-                self._use(node, given, kind if given.direct else "other", slot)
+        for slot, each in enumerate(inputs):
+            if isinstance(each, _Parameter):
+                self._use(node, each, kind if each.direct else "other", slot)
 
 
 def _against_zero(node: Any, name: str) -> bool:

@@ -52,7 +52,7 @@ class AbstractOuter(AbstractGradients):
         self.shape = shape
         self.columns = columns
         self.room = room
-        self._kept: dict[tuple[str, int, int], Tensor] = {}
+        self._cache: dict[tuple[str, int, int], Tensor] = {}
 
     @abc.abstractmethod
     def inputs(self, data: Tensor) -> Tensor:
@@ -90,8 +90,8 @@ class AbstractOuter(AbstractGradients):
             return total(part.square().sum() for part in parts)
         each = groups * (2 * positions**2 + positions * (inner + outer))
         pieces = self._pieces(grad, "gram", max(1, AT_ONCE // each))
-        found = total((gram * _gram(outputs)).sum() for gram, outputs in pieces)
-        return found.clamp(min=0)  # what is nearly zero may round to below it
+        squares = total((gram * _gram(outputs)).sum() for gram, outputs in pieces)
+        return squares.clamp(min=0)  # what is nearly zero may round to below it
 
     def squares(self, grad: Tensor) -> Tensor:
         """Without the gradients where there is one position."""
@@ -108,7 +108,7 @@ class AbstractOuter(AbstractGradients):
     def _pieces(
         self, grad: Tensor, kind: str, step: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """What is kept of the inputs, and the gradients, of some samples at a time."""
+        """Prepared inputs and gradients, some samples at a time."""
         grads = self.layout.samples_first(grad)
         for start in range(0, self.layout.samples, step):
             rows = slice(start, start + step)
@@ -116,13 +116,13 @@ class AbstractOuter(AbstractGradients):
 
     def _prepared(self, kind: str, rows: slice) -> Tensor:
         key = (kind, rows.start, rows.stop)
-        if key in self._kept:
-            return self._kept[key]
-        made = self.inputs(self.data[rows])
-        made = _gram(made) if kind == "gram" else made
-        if self.columns > 1 and self.room.take(made.numel()):
-            self._kept[key] = made
-        return made
+        if key in self._cache:
+            return self._cache[key]
+        factor = self.inputs(self.data[rows])
+        factor = _gram(factor) if kind == "gram" else factor
+        if self.columns > 1 and self.room.take(factor.numel()):
+            self._cache[key] = factor
+        return factor
 
 
 class Linear(AbstractOuter):
@@ -159,7 +159,7 @@ class AbstractConvolution(AbstractOuter):
         return self._grouped(t.flatten(0, 1).flatten(2), t)
 
     def patches(self, t: Tensor, sites: tuple[int, ...]) -> Tensor:
-        """What the kernel covers at every place, of rows (b, T, C, ...)."""
+        """Receptive fields of the kernel at every position, of rows (b, T, C, ...)."""
         padding = [p for p in reversed(self.node._saved_padding) for _ in "ab"]
         seen = F.pad(t.flatten(0, 1), padding)
         steps = zip(

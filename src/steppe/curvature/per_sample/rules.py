@@ -47,8 +47,8 @@ def gradients_at(z: Tensor, nodes: Sequence[Node], seed: Tensor) -> list[Tensor 
     if not nodes:
         return []
     edges = [GradientEdge(node, 0) for node in nodes]
-    found = torch.autograd.grad(z, edges, seed, retain_graph=True, allow_unused=True)
-    return list(found)
+    grads = torch.autograd.grad(z, edges, seed, retain_graph=True, allow_unused=True)
+    return list(grads)
 
 
 def find_layouts(z: Tensor, uses: Sequence[Use]) -> dict[Node, Layout]:
@@ -90,7 +90,7 @@ def _layout(name: str, before: Tensor, after: Tensor, marks: Tensor) -> Layout:
 def gradients_of(
     use: Use, layout: Layout, parameter: Tensor, columns: int, room: CacheBudget
 ) -> AbstractGradients:
-    """What gives the gradients of single samples by one use of a parameter.
+    """Rule for the gradients of single samples by one use of a parameter.
 
     Args:
         use: of the parameter; kind "folded" is the effective weight of a batch norm.
@@ -108,8 +108,8 @@ def gradients_of(
     if use.kind == "linear" and rows:
         return Linear(use, layout, _rows(node), shape, columns, room)
     if use.kind == "convolution" and rows:
-        made = TransposedConvolution if node._saved_transposed else Convolution
-        return made(use, layout, node._saved_input, shape, columns, room)
+        rule = TransposedConvolution if node._saved_transposed else Convolution
+        return rule(use, layout, node._saved_input, shape, columns, room)
     if use.kind == "embedding" and not node._saved_scale_grad_by_freq:
         return Gathered(use, layout, parameter)
     if use.kind in _FACTORS:
@@ -134,7 +134,7 @@ def folded(use: Use) -> Use:
 
 
 def _rows(node: Any) -> Tensor:
-    """What a weight is multiplied with."""
+    """Rows that a weight is multiplied with."""
     if operation(node) != "Addmm":
         plain: Tensor = node._saved_self
         return plain

@@ -116,8 +116,8 @@ def layer_traces(
         check_count("samples", samples, 1)
     before = objective.cost
     sweep = _Sweep(objective, matching(objective.names, params), samples, generator)
-    found = sweep.traces()
-    return _traces(objective, sweep, found, objective.cost - before)
+    draws = sweep.traces()
+    return _traces(objective, sweep, draws, objective.cost - before)
 
 
 def folded_traces(
@@ -131,9 +131,9 @@ def folded_traces(
     draw, or of the shape (1,) where nothing is sampled.
     """
     sweep = _Sweep(objective, objective.names, samples, generator, fold=True)
-    found = sweep.traces()
+    draws = sweep.traces()
     # No batch was read where no parameter has an influence.
-    return found, sweep.network or network_structure(objective)[0]
+    return draws, sweep.network or network_structure(objective)[0]
 
 
 def exact_diagonal(
@@ -159,19 +159,19 @@ def exact_diagonal(
     """
     check_objective(objective, "exact_diagonal")
     sweep = _Sweep(objective, matching(objective.names, params))
-    found = sweep.diagonals()
+    squares = sweep.diagonals()
     if hessian and sweep.not_piecewise_linear:
         raise UsageError(
             "the exact diagonal of the Hessian needs a piecewise linear network, but "
             f"{min(sweep.not_piecewise_linear)}; leave hessian out for that of the "
             "Gauss-Newton matrix, or use diagonal(Hessian(objective))."
         )
-    kept = dict(zip(objective.names, objective.params, strict=True))
-    return flatten([found[name].to(kept[name].dtype) for name in found])
+    parameters = dict(zip(objective.names, objective.params, strict=True))
+    return flatten([squares[name].to(parameters[name].dtype) for name in squares])
 
 
 def network_structure(objective: Objective) -> tuple[Structure, int]:
-    """What the network is made of, and how many outputs it has for a sample."""
+    """Structure of the network, and the number of outputs of a sample."""
     with objective.measuring(), twice_differentiable(objective.model):
         z = cut(objective, 0).z
         objective.cost += Cost(forwards=1 / len(objective.batches))
@@ -208,11 +208,11 @@ class _Sweep:
             for name in self.names
         }
 
-        def add(draw: int, name: str, found: Tensor) -> None:
-            sums[name][draw if self.samples else 0] += found
+        def add(draw: int, name: str, squares: Tensor) -> None:
+            sums[name][draw if self.samples else 0] += squares
 
         self._run(norms_of, add)
-        return {name: found.cpu() for name, found in self._means(sums)}
+        return {name: squares.cpu() for name, squares in self._means(sums)}
 
     @torch.inference_mode(False)
     def diagonals(self) -> dict[str, Tensor]:
@@ -223,21 +223,21 @@ class _Sweep:
             for name in self.names
         }
 
-        def add(_: int, name: str, found: Tensor) -> None:
-            sums[name] += found
+        def add(_: int, name: str, squares: Tensor) -> None:
+            sums[name] += squares
 
         self._run(squares_of, add)
         return dict(self._means(sums))
 
     def _means(self, sums: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        for name, found in sums.items():
-            if not bool(found.isfinite().all()):
+        for name, squares in sums.items():
+            if not bool(squares.isfinite().all()):
                 raise DataError(
                     f"squares of gradients by {name} add up to an infinity or NaN; "
                     "check that the loss is finite at these parameters and data, or "
                     "use a wider dtype such as float64."
                 )
-            yield name, found / self._terms()
+            yield name, squares / self._terms()
 
     def _terms(self) -> int:
         return self.objective.count()
@@ -296,27 +296,27 @@ class _Sweep:
         wanted = [use for use in network.uses if use.name in self.names]
         if not wanted:  # no parameter has an influence
             return {}
-        places = self._found_layouts(wanted, outputs.z)
+        places = self._layouts_of(wanted, outputs.z)
         room = CacheBudget()
-        found: dict[str, list[AbstractGradients]] = {}
+        gradients: dict[str, list[AbstractGradients]] = {}
         for use, layout in zip(wanted, places, strict=True):
             if layout is None:  # the outputs do not depend on it
                 continue
-            given = folded(use) if self.fold else use
-            made = gradients_of(given, layout, params[use.name], columns, room)
-            found.setdefault(use.name, []).append(made)
-        return found
+            effective = folded(use) if self.fold else use
+            rule = gradients_of(effective, layout, params[use.name], columns, room)
+            gradients.setdefault(use.name, []).append(rule)
+        return gradients
 
-    def _found_layouts(self, uses: Sequence[Use], z: Tensor) -> list[Layout | None]:
-        """Found anew only where a batch has another size or another graph."""
+    def _layouts_of(self, uses: Sequence[Use], z: Tensor) -> list[Layout | None]:
+        """Layouts of the samples; computed again for another batch size or graph."""
         key = (tuple(z.shape), tuple((u.name, operation(u.operation)) for u in uses))
         if key not in self._layouts:
-            found = find_layouts(z, uses)
-            self._layouts[key] = [found.get(use.operation) for use in uses]
+            layouts = find_layouts(z, uses)
+            self._layouts[key] = [layouts.get(use.operation) for use in uses]
         return self._layouts[key]
 
     def _seeds(self, outputs: Outputs) -> tuple[int, Iterator[Tensor]]:
-        """How many backward passes there are to be, and from which gradients in z."""
+        """Number of backward passes, and the gradients in z that they start from."""
         if self.samples is None:
             factors = loss_factors(self.objective, outputs)
             return len(factors), iter(factors)
@@ -324,15 +324,15 @@ class _Sweep:
         return self.samples, (draw() for _ in range(self.samples))
 
     def _drawing(self, outputs: Outputs) -> Callable[[], Tensor]:
-        """What draws gradients in z with the curvature as their second moment."""
+        """Sampler of gradients in z whose second moment is the curvature in z."""
         likelihood, z = self.objective.likelihood, outputs.z.detach()
         batch = self.objective.batches[outputs.index]
         classes = likelihood is not None and likelihood.outputs == "logits"
         soft = classes and batch[1].is_floating_point()
         if classes and not soft:
-            kept = kept_rows(self.objective, outputs)
+            mask = kept_rows(self.objective, outputs)
             along = classes_along(self.objective, outputs)
-            p = z.softmax(along) if kept is None else z.softmax(along) * kept
+            p = z.softmax(along) if mask is None else z.softmax(along) * mask
             return partial(self._of_classes, p, along)
         if z.dim() > 2:
             return partial(
@@ -357,14 +357,14 @@ class _Sweep:
 
 
 def _traces(
-    objective: Objective, sweep: _Sweep, found: Mapping[str, Tensor], cost: Cost
+    objective: Objective, sweep: _Sweep, traces: Mapping[str, Tensor], cost: Cost
 ) -> LayerTraces:
-    summed = torch.stack(list(found.values())).sum(0)
+    summed = torch.stack(list(traces.values())).sum(0)
     not_piecewise_linear = sorted(sweep.not_piecewise_linear)
     return LayerTraces(
-        by_tensor={name: float(draws.mean()) for name, draws in found.items()},
+        by_tensor={name: float(draws.mean()) for name, draws in traces.items()},
         stderr_by_tensor={
-            name: _error(draws, sweep.samples) for name, draws in found.items()
+            name: _error(draws, sweep.samples) for name, draws in traces.items()
         },
         total=float(summed.mean()),
         stderr=_error(summed, sweep.samples),

@@ -98,26 +98,28 @@ class Functional(nn.Module):
 
     def joined(self, values: Values, columns: int) -> Tensor:
         """Values of the variables as vectors, shape (columns, D)."""
-        found = ((values[f"model.{name}"], p) for name, p in self._variables.items())
-        parts = [value.reshape(len(value), p.numel()) for value, p in found]
+        pairs = ((values[f"model.{name}"], p) for name, p in self._variables.items())
+        parts = [value.reshape(len(value), p.numel()) for value, p in pairs]
         return torch.cat(parts, dim=1)[:columns]
 
     def _call(self, values: Values, batch: Any) -> Tensor:
         tables = [(values[name], table) for name, table in self._tables]
-        given = {place: values[name] for place, name in self._places.items()}
+        parameters = {place: values[name] for place, name in self._places.items()}
         with Corrections(), constant_padding(tables):
-            found: Tensor = functional_call(self, given, (batch,), tie_weights=False)
-        return found
+            outputs: Tensor = functional_call(
+                self, parameters, (batch,), tie_weights=False
+            )
+        return outputs
 
     def _hvp(self, values: Values, tangents: Values, batch: Any) -> Values:
         """Products of the second derivatives of the sum with K vectors."""
 
         def slope(at: Values) -> Values:
-            found: Values = grad(lambda x: self._call(x, batch).sum())(at)
-            return found
+            gradient: Values = grad(lambda x: self._call(x, batch).sum())(at)
+            return gradient
 
-        found: Values = _each(lambda t: jvp(slope, (values,), (t,))[1], tangents)
-        return found
+        products: Values = _each(lambda t: jvp(slope, (values,), (t,))[1], tangents)
+        return products
 
     def _jvp(self, values: Values, tangents: Values, batch: Any) -> Tensor:
         """Derivatives along K vectors, shape (K, *outputs)."""
@@ -125,25 +127,27 @@ class Functional(nn.Module):
         def run(at: Values) -> Tensor:
             return self._call(at, batch)
 
-        found: Tensor = _each(lambda t: jvp(run, (values,), (t,))[1], tangents)
-        return found
+        derivatives: Tensor = _each(lambda t: jvp(run, (values,), (t,))[1], tangents)
+        return derivatives
 
     def _vjp(self, values: Values, weights: Tensor, batch: Any) -> Values:
         """Gradients of the outputs, weighed K times, shape (K, *outputs)."""
         pull: Callable[[Tensor], tuple[Values]]
         pull = vjp(lambda x: self._call(x, batch), values)[1]
-        found: Values = _each(lambda w: pull(w)[0], weights)
-        return found
+        gradients: Values = _each(lambda w: pull(w)[0], weights)
+        return gradients
 
     def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        made = torch.compile(function, fullgraph=True) if self._compile else function
+        compiled = (
+            torch.compile(function, fullgraph=True) if self._compile else function
+        )
 
         setting = "compile=True" if self._compile else "backend='func'"
 
         def call(*inputs: Any) -> Any:
             # Parameters that are no variables would leave a graph behind.
-            with _statistics_aside(self.model), torch.no_grad(), _told(setting):
-                return made(*inputs)
+            with _statistics_aside(self.model), torch.no_grad(), _refusals_for(setting):
+                return compiled(*inputs)
 
         return call
 
@@ -178,8 +182,8 @@ class GradientMap(AbstractBatchProduct):
     def add_products(self, columns: Tensor, total: Tensor) -> None:
         of = self._functional
         for place, rows in of.chunks(columns):
-            found = of.hvp(of.values(), of.cut(rows), self._fetch())
-            total[place] += of.joined(found, place.stop - place.start)
+            products = of.hvp(of.values(), of.cut(rows), self._fetch())
+            total[place] += of.joined(products, place.stop - place.start)
 
 
 class JacobianMap(AbstractBatchProduct):
@@ -202,8 +206,8 @@ class JacobianMap(AbstractBatchProduct):
             values = of.values()
             jvp = of.jvp(values, of.cut(rows), self._fetch())
             weights = torch.stack([self._metric(one) for one in jvp])
-            found = of.vjp(values, weights, self._fetch())
-            total[place] += of.joined(found, place.stop - place.start)
+            gradients = of.vjp(values, weights, self._fetch())
+            total[place] += of.joined(gradients, place.stop - place.start)
 
 
 def check_unrandom(objective: Objective) -> None:
@@ -253,7 +257,7 @@ def _statistics_aside(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _told(setting: str) -> Iterator[None]:
+def _refusals_for(setting: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # torch scripts its own rules of forward derivatives at their first use,

@@ -109,8 +109,8 @@ def loss_hessian_times(outputs: Outputs, u: Tensor) -> Tensor:
     Raises:
         UsageError: the loss has an operation without a second derivative in torch.
     """
-    (found,) = differentiate((outputs.slope,), (outputs.leaf,), (u,), keep="retain")
-    return found
+    (image,) = differentiate((outputs.slope,), (outputs.leaf,), (u,), keep="retain")
+    return image
 
 
 def loss_factors(objective: Objective, outputs: Outputs) -> Tensor:
@@ -134,7 +134,7 @@ def loss_factors(objective: Objective, outputs: Outputs) -> Tensor:
             f"term, got {tuple(z.shape)}; reshape the outputs and targets in the model "
             "and the data, or use GGN, which takes any shape."
         )
-    likelihood, kept = objective.likelihood, kept_rows(objective, outputs)
+    likelihood, mask = objective.likelihood, kept_rows(objective, outputs)
     if likelihood is None or _soft(objective, outputs):
         return _spectral_factors(outputs)
     if likelihood.outputs == "logits" and z.dim() == 2:
@@ -147,7 +147,7 @@ def loss_factors(objective: Objective, outputs: Outputs) -> Tensor:
         factors = (rows * (2 / share) ** 0.5).reshape(columns, *z.shape)
     else:
         return _spectral_factors(outputs)
-    return factors if kept is None else factors * kept
+    return factors if mask is None else factors * mask
 
 
 def sampled_gradients(
@@ -165,8 +165,8 @@ def sampled_gradients(
     z = outputs.z.detach()
     classes = classes_along(objective, outputs)
     drawn = _draw(likelihood, z, outputs.losses.numel(), classes, generator)
-    kept = kept_rows(objective, outputs)
-    return drawn if kept is None else drawn * kept
+    mask = kept_rows(objective, outputs)
+    return drawn if mask is None else drawn * mask
 
 
 def known_likelihood(objective: Objective) -> Likelihood:
@@ -194,12 +194,12 @@ def kept_rows(objective: Objective, outputs: Outputs) -> Tensor | None:
     if likelihood is None or likelihood.ignored is None or _soft(objective, outputs):
         return None
     targets = objective.batches[outputs.index][1].to(outputs.z.device)
-    kept = targets != likelihood.ignored
-    if bool(kept.all()):
+    mask = targets != likelihood.ignored
+    if bool(mask.all()):
         return None
     classes = classes_along(objective, outputs)
-    mask: Tensor = kept.unsqueeze(classes).to(outputs.z.dtype)
-    return mask
+    weights: Tensor = mask.unsqueeze(classes).to(outputs.z.dtype)
+    return weights
 
 
 def classes_along(objective: Objective, outputs: Outputs) -> int:
@@ -292,11 +292,11 @@ def _row_hessians(outputs: Outputs) -> Tensor:
     z = outputs.z.detach()
     rows, columns = len(z), z.shape[1] if z.dim() == 2 else 1
     eye = torch.eye(columns, dtype=z.dtype, device=z.device)
-    found = [
+    images = [
         loss_hessian_times(outputs, unit.expand(rows, columns).reshape(z.shape))
         for unit in eye
     ]
-    blocks = torch.stack([f.reshape(rows, columns) for f in found], 2).double()
+    blocks = torch.stack([f.reshape(rows, columns) for f in images], 2).double()
     # Rows that share a loss term show in a product whose rows weigh differently.
     weights = torch.linspace(1, 2, rows, dtype=z.dtype, device=z.device).unsqueeze(1)
     probe = weights.expand(rows, columns)
@@ -314,7 +314,7 @@ def _row_hessians(outputs: Outputs) -> Tensor:
 def _with_hook(
     objective: Objective, batch: Any, hook: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Loss terms of a batch, of what the hook makes of the model's outputs."""
+    """Loss terms of a batch, with the model's outputs replaced by a hook."""
     calls = 0
 
     def checked(_module: nn.Module, _args: Any, output: Any) -> Tensor:

@@ -64,9 +64,9 @@ class AbstractProducts(AbstractBatchProduct):
         for column, row in zip(columns, total, strict=True):
             # Matrix products round by the alignment of a vector.
             column = column if column.data_ptr() % ALIGNED == 0 else column.clone()
-            found = self._times(unflatten(column, self._params))
-            if found is not None:
-                torch._foreach_add_(unflatten(row, self._params), found)
+            image = self._times(unflatten(column, self._params))
+            if image is not None:
+                torch._foreach_add_(unflatten(row, self._params), image)
 
 
 class AbstractGraph(AbstractProducts):
@@ -147,7 +147,7 @@ class RetainedGraphs:
 
     def clear(self) -> None:
         """Let go of all graphs."""
-        self.kept: dict[int, AbstractGraph] = {}
+        self.by_batch: dict[int, AbstractGraph] = {}
         self.bytes = 0
         self._full = self._budget == 0
         self._checked = False
@@ -155,8 +155,8 @@ class RetainedGraphs:
 
     def get(self, index: int, build: Callable[[], AbstractGraph]) -> AbstractGraph:
         """The graph of a batch, built where it is not kept."""
-        if index in self.kept:
-            return self.kept[index]
+        if index in self.by_batch:
+            return self.by_batch[index]
         self._objective.cost += Cost(gradients=1 / len(self._objective.batches))
         if self._full:
             return self._build(build)
@@ -174,7 +174,7 @@ class RetainedGraphs:
         for tensor in graph.tensors:
             held.pack(tensor)
         if self._budget is None or self.bytes + held.bytes <= self._budget:
-            self.kept[index] = graph
+            self.by_batch[index] = graph
             self.bytes += held.bytes
         else:
             self._full = True
@@ -231,7 +231,7 @@ def _pointer(tensor: Tensor) -> int:
 
 
 def _same(now: Sequence[Tensor], then: Sequence[tuple[int, Tensor]]) -> bool:
-    """Whether tensors are where and what they were; waits for a GPU once."""
+    """Whether tensors have the same places and values; waits for a GPU once."""
     places = [pointer for pointer, _ in then]
     if [tensor.data_ptr() for tensor in now] != places:
         return False

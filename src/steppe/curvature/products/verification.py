@@ -56,9 +56,9 @@ def check_products(
     length = float(near.norm())
     if not float((near - far).norm()) <= AGREE * length:
         return
-    found = torch.zeros_like(column)
-    part().add_products(column, found)
-    if float((found - near).norm()) > DIFFER * length:
+    image = torch.zeros_like(column)
+    part().add_products(column, image)
+    if float((image - near).norm()) > DIFFER * length:
         raise UsageError(
             f"products with derivatives of {name} are wrong: they differ from "
             "differences of gradients; let its backward pass compute with tensors of "
@@ -69,9 +69,9 @@ def check_products(
 
 def _along(differences: AbstractDifferences, column: Tensor, share: float) -> Tensor:
     differences.share = share
-    found = torch.zeros_like(column)
-    differences.add_products(column, found)
-    return found
+    image = torch.zeros_like(column)
+    differences.add_products(column, image)
+    return image
 
 
 def asymmetry_in_float64(

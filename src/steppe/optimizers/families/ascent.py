@@ -1,4 +1,4 @@
-"""What the methods share that climb along the gradient before they look again."""
+"""Methods with an ascent step before the gradient that they descend with."""
 
 from __future__ import annotations
 

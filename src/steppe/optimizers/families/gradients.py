@@ -1,4 +1,4 @@
-"""What methods share that combine the gradients of several passes into one."""
+"""Methods that combine the gradients of several passes into one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the methods share that take the gradient at weights with random noise."""
+"""Methods that take gradients at randomly perturbed weights."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class AbstractMixture(AbstractOptimizer):
         """Take note of the gradient at the noisy weights, in `p.grad`."""
 
     def plan(self, step: StepContext) -> Plan:
-        """Evaluate at the weights and at noisy ones; leave out what weighs nothing."""
+        """Evaluate at the weights and at noisy ones; leave out terms of weight zero."""
         params = step.perturbed()
         mix = step.setting("mix", params)
         if not any(mix):

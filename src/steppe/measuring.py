@@ -47,6 +47,7 @@ def measured(
         with preserved(model), _plain_layers(model):
             model.train(training)
             yield
+            # Before gradients are put back: those in `.grad` now come from inside.
             _check_gradients(variables)
 
 

@@ -1,7 +1,7 @@
 """The mean loss as a function of the parameters, on fixed data.
 
 Every loss term (a sample, or a token of a sequence) weighs alike, also in a short
-last batch. The model is left as found: parameters, buffers, gradients, modes and
+last batch. The model comes back unchanged: parameters, buffers, gradients, modes and
 random state, also after an exception.
 
 Shape letters: N loss terms, B batch, P parameter tensors.
@@ -288,7 +288,7 @@ class Objective:
             self._shared = outer
 
     def share(self, build: Callable[[Objective], Shared]) -> Shared:
-        """`build(self)`, made once inside `sharing()` and anew outside it."""
+        """`build(self)`, called once inside `sharing()` and each time outside it."""
         if self._shared is None:
             return build(self)
         if build not in self._shared:

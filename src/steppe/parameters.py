@@ -79,7 +79,7 @@ def matching(
             f"params must be names or patterns such as 'layer1.*', got {patterns!r}."
         )
     wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    # A name may hold brackets of its own.
+    # A name may hold brackets of its own, which a glob would read as a set.
     fitting = tuple(
         n for n in names if any(n == p or fnmatchcase(n, p) for p in wanted)
     )
@@ -92,7 +92,7 @@ def matching(
 
 
 def norm_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of normalisation layers, told by the type of their module.
+    """Parameters of normalisation layers, recognised by the type of their module.
 
     These are torch's batch, instance, layer, group and RMS norms, and any module whose
     class name holds "norm" and that has parameters of its own.
@@ -289,7 +289,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
     Parameters are not copied: what moves them restores them (`restored`).
     """
-    forget_derived()
+    forget_derived()  # casts and parametrizations that were made in other modes
     parameters = list(model.parameters())
     grads = [p.grad for p in parameters]
     flags = [p.requires_grad for p in parameters]

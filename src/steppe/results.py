@@ -158,11 +158,14 @@ class Spectrum:
         variance = spread(drawn, across)
         rows = (self.weights * across).sum(1) * self.size
         between = float(rows.var()) if probes > 1 else 0.0
+        # Few probes say little of their own spread: the variance that theory gives for
+        # one probe stands in for PRIOR further ones.
         pooled = (PRIOR * variance + (probes - 1) * between) / (PRIOR + probes - 1)
         sums = spread(drawn, self.nodes) / probes
         sampled, noise = along**2 * sums, along**2 * self.trace.stderr**2
         traced = sampled * noise / (sampled + noise) if noise else 0.0
         full, early = (measure.mean(function) for measure in self.starts)
+        # The change over the last quarter of the steps stands for that of further ones.
         coarse = (self.size * (full - early)) ** 2
         stderr = math.sqrt(pooled / probes + traced + coarse) / self.size
         return Estimate(value=float(means.mean()), stderr=stderr, samples=probes)

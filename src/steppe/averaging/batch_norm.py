@@ -32,7 +32,7 @@ def reestimate(
 ) -> int:
     """Set all running statistics to those of the data at the present weights.
 
-    Every sample weighs alike, also in a short last batch. Layers are found by their
+    Every sample weighs alike, also in a short last batch. Layers are known by their
     `running_mean`, `running_var` and `momentum` (the weight of a new batch, or None),
     as torch's batch and instance norms and `SyncBatchNorm` have them. All other layers
     run as they predict, so dropout is off; modes are as before at the end. A layer that
@@ -104,6 +104,8 @@ class _Collector:
         input = inputs[0] if inputs else next(iter(named.values()))
         mean, var = layer.running_mean, layer.running_var
         apart = mean.to(self._mean.dtype) - self._mean
+        # Layers weigh by the values behind a mean, not by batches: the last one may
+        # be short, and inputs of different sizes have different numbers of pixels.
         terms = len(input) if self._by_instance else input.numel() // mean.numel()
         self.calls += 1
         self._terms += terms

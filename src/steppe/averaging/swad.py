@@ -85,7 +85,7 @@ class SWAD(AbstractAverage):
         self.n_tolerance = n_tolerance
         self.tolerance_ratio = tolerance_ratio
         self.start = 0  # first step in the average
-        self.end: int | None = None  # last step in it, once found
+        self.end: int | None = None  # last step in it; None until validation says so
         self.threshold: float | None = None  # the paper's l, once converged
         self._settled: Mean | None = self.weights().copy()  # before the segments
         self._segments: deque[Mean] = deque()
@@ -148,7 +148,7 @@ class SWAD(AbstractAverage):
         return self.steps - sum(segment.count for segment in self._segments)
 
     def wants(self, _: int) -> bool:
-        """Every step until the end is found."""
+        """Every step until the end of the average."""
         return self.end is None
 
     def take(self, weights: Mean) -> None:

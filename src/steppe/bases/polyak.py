@@ -84,6 +84,7 @@ class PHB(AbstractBase):
     def _update(self, bucket: Bucket, group: Group) -> None:
         lr, momentum = float(group["lr"]), float(group["momentum"])
         grads = bucket.decayed(group["weight_decay"])
+        # Its name in the state says the form, as the two are not the same numbers.
         velocity = bucket.state(STATE_OF_FORM[group["form"]])
         torch._foreach_mul_(velocity, momentum)
         if group["form"] == "torch":

@@ -101,7 +101,7 @@ class TwoCall(Front):
         return wanted
 
     def second_step(self, zero_grad: bool = False) -> None:
-        """Put the weights back and step with the gradient found at the moved ones.
+        """Put the weights back and step with the gradient of the moved ones.
 
         Args:
             zero_grad: clear the gradients afterwards.

@@ -5,7 +5,7 @@ the next layer, leave its function as it is and move the trace of the Hessian. M
 sharpness is the smallest such trace, so that no rescaling can change it.
 
 Source: Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612. Here the minimum is
-found exactly; networks with branches have one factor for all that is added up; an
+exact; networks with branches have one factor for all that is added up; an
 evaluated batch norm is a layer with the weight w / s and the bias b - w m / s, whose
 statistics m and s follow the layer before. The published variant with batch norm leaves
 these layers out of the sum, which then has no minimum.
@@ -170,6 +170,8 @@ def _check_rescaling(objective: Objective) -> None:
         if not link.bias:
             balance[link.source] -= read[link.name]
             size[link.source] += abs(read[link.name])
+    # Euler's identity: where scaling a stream up and its readers down changes nothing,
+    # the derivatives along both are equal.
     near = torch.finfo(objective.dtype).eps ** 0.5
     for link in network.links:
         at = link.target

@@ -126,7 +126,7 @@ class AbstractCurvature(AbstractOperator):
         self.check = check
         self.products = 0
         self._terms: int | None = None
-        self._sound = False  # whether model and loss were found fit for products
+        self._sound = False  # whether model and loss have passed the checks
         self._symmetric: tuple[bool | None] | None = None  # once it has been verified
         self._made: Functional | None = None
         self._select(objective.names, params)
@@ -312,10 +312,14 @@ class AbstractCurvature(AbstractOperator):
                     self._check()
                 for index in range(len(objective.batches)):
                     part = self._batch_product(index)
+                    # Only the first batch is compared: a check of all of them would
+                    # cost more than the products.
                     if self.check and not self._sound:
                         part = self._examined(part)
                     self._sound = True
                     part.add_products(columns, total)
+            # Sums of all processes before the division by all terms: shards may
+            # differ in size, and a mean of means would weigh them wrongly.
             self.ranks.add(total)
             total.div_(terms)
             if self.weight_decay:

@@ -114,18 +114,21 @@ def _moments(
 
         def move(coordinate: float) -> None:
             if coordinate == 1 and end is not None:
-                overwrite_(params, end)
+                overwrite_(params, end)  # base + direction rounds to another point
             else:
                 overwrite_(params, base)
                 displace_(params, toward, coordinate)
 
+        # Before the batches: re-estimated statistics need a pass over the data, and
+        # all batches of a point have to see the same ones.
         buffers = [
             _buffers(objective, line, c, batch_norm, move, modes) for c in coordinates
         ]
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
+
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
-                move(coordinate)
+                move(coordinate)  # from the base, not the last point: no drift
                 _write(objective, buffers[i])
                 losses = objective.batch_values(index).double()
                 if not terms and len(losses):  # squares about a mean do not cancel

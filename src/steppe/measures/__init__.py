@@ -74,6 +74,8 @@ def measure(
         wanted[key] = built
     estimates: dict[str, Estimate] = {}
     errors: list[Exception] = []
+    # All measures are built before the first one runs, so that a typing error in the
+    # last of them does not cost the work of the others.
     with objective.sharing():
         for key, built in wanted.items():
             try:
@@ -151,6 +153,7 @@ def _keyed(asked: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]
 
 
 def _own(built: AbstractMeasure, seed: int) -> torch.Generator:
+    # By name, not by position: a measure draws the same numbers whichever others run.
     text = f"{seed}:{built.choice().name}"
     digest = hashlib.sha256(text.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -20,7 +20,7 @@ MEASURES: Registry[MeasureSpec] = Registry("measure", MeasureSpec)
 class AbstractMeasure(abc.ABC):
     """Settings of a measure; calling it on an objective is the measurement.
 
-    A measure leaves the model as found: parameters, buffers, gradients, modes and
+    A measure leaves the model unchanged: parameters, buffers, gradients, modes and
     random state, also after an exception. Randomness comes from the generator alone.
     """
 

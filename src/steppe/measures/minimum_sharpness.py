@@ -1,7 +1,7 @@
 """Minimum sharpness: the trace of the Hessian at the flattest rescaling.
 
-Source: Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612; the minimum is found
-exactly here (`steppe.curvature.minimum_sharpness`).
+Source: Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612; here with the exact
+minimum (`steppe.curvature.minimum_sharpness`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Largest eigenvalue of the Hessian of the mean loss.
 
 Source: LeCun et al., 1993, Automatic Learning Rate Maximization by On-Line Estimation
-of the Hessian's Eigenvectors; found here by Lanczos (`steppe.linalg.lanczos`), so that
+of the Hessian's Eigenvectors; here by Lanczos (`steppe.linalg.lanczos`), so that
 it is the algebraically largest and not the largest in magnitude.
 """
 

@@ -33,7 +33,7 @@ def decomposed(
     """Mean changes of the loss, by direction and factor of the step length.
 
     Args:
-        objective: left as found.
+        objective: the mean loss; its parameters come back bit for bit.
         gradients: shape (M, D).
         directions: orthonormal, shape (D, K).
         lr: learning rate of the step.
@@ -78,7 +78,7 @@ def _losses(objective: Objective, steps: Iterable[Tensor]) -> list[float]:
     objective.check_repeatable()
     with objective.measuring(), restored(params) as base, torch.no_grad():
         for step in steps:
-            overwrite_(params, base)
+            overwrite_(params, base)  # adding and taking away again would round
             displace_(params, unflatten(step, params))
             losses.append(float(objective.mean_loss()))
     objective.cost += Cost(forwards=len(losses))

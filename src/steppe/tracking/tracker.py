@@ -3,8 +3,8 @@
 Source: Jastrzebski et al., 2019, arXiv:1807.05031. The names of the columns are those
 of the authors' code, so that its figures can be drawn from these files. Differences:
 eigenvalues are the algebraically largest, not those of the largest magnitude; the
-search starts from the vectors found before; batches weigh by their samples; a row
-holds averages over the steps since the row before, not the last step.
+search starts from the vectors of the last measurement; batches weigh by their samples;
+a row holds averages over the steps since the row before, not the last step.
 
 Shape letters: D parameters in all, K eigenpairs, R rows.
 """
@@ -66,7 +66,7 @@ class SpectrumTracker:
             tracker.after_epoch(loss=loss)
 
     A value that comes up close to others of a very large network may be missed until it
-    stands out: each search starts near the vectors found before.
+    stands out: each search starts near the last vectors.
 
     Each measurement is a row; its statistics of steps are over those since the row
     before, and in the directions of that row. The columns:
@@ -161,13 +161,13 @@ class SpectrumTracker:
         It can be given to NSGD as it is: `NSGD(base, directions=tracker.directions)`.
 
         Args:
-            step: not used; providers of directions are told it.
+            step: not used; providers of directions are called with it.
         """
         del step
         return None if self.pairs is None else self.pairs.vectors
 
     def measure(self, **scalars: float) -> Eigenpairs:
-        """Find the eigenpairs at the present parameters, and write a row.
+        """Compute the eigenpairs at the present parameters, and write a row.
 
         Args:
             **scalars: numbers to put in the row, under these names.
@@ -193,8 +193,9 @@ class SpectrumTracker:
                 start=None if old is None else old.vectors,
             )
         finally:
-            operator.close()
+            operator.close()  # retained graphs would share memory with the training
         gradient = flatten([g.detach() for g in objective.gradient()])
+        # The row compares with the directions of the last measurement: before they go.
         row = self._row(pairs, gradient, scalars)
         self.pairs, self.products = pairs, self.products + pairs.products
         self.rows.append(row)

@@ -208,6 +208,8 @@ class BilinearPull(torch.autograd.Function):
         g, x, w, *fixed = ctx.saved_tensors
         by_g, by_x, by_w = needed_inputs(ctx, (True, True, w is not None), 2)
         tangents = ctx.op.of_tangents(*fixed)
+        # A is linear in x and in w: the derivative of <g, A(x, w)> by one of them is A
+        # again, with a tangent in place of the other, and needs no kernel of its own.
         terms = []
         if by_g and h is not None:
             terms.append(ctx.op.times(h, w, None, *tangents))

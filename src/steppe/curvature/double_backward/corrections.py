@@ -4,7 +4,7 @@ Weight norm: on a CPU, torch's fused operation has a backward pass that is not t
 derivative of its own. Batch norm in evaluation mode with a bias and no weight: its
 double backward fails.
 
-Where derivatives are not found by a backward pass alone, the row of an embedding that
+Where derivatives come from more than a backward pass, the row of an embedding that
 stands for padding moves like the others, though its gradient is zero by definition:
 there it has to be held.
 """
@@ -76,6 +76,8 @@ class _ConstantPadding(TorchFunctionMode):
         fixed = self._fixed.get(id(weight))
         if fixed is None or padding_idx is None:
             return F.embedding(input, weight, padding_idx, *settings, **named)
+        # Without padding_idx the table has derivatives in all rows; those of padding
+        # are taken from the constant table instead.
         padding = (input == padding_idx % len(fixed)).unsqueeze(-1)
         rows = F.embedding(input, weight, None, *settings, **named)
         held: Tensor = torch.where(padding, F.embedding(input, fixed), rows)
@@ -106,6 +108,7 @@ def _batch_norm(
 ) -> Tensor | None:
     if weight is not None or bias is None:
         return None
+    # With ones for the missing weight, torch's double backward works.
     arguments = (running_mean, running_var, torch.ones_like(bias), bias)
     return F.batch_norm(input, *arguments, *settings, **named)
 

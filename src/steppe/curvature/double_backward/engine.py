@@ -19,6 +19,8 @@ def needed_inputs(ctx: Any, present: Sequence[bool], first: int) -> tuple[bool, 
         present: for some arguments in a row, whether they are tensors and not None.
         first: place of the first of them; no tensor comes before it.
     """
+    # `needs_input_grad` says which inputs require a gradient at all; a backward pass
+    # by some of them asks the engine for fewer.
     needed = ctx.needs_input_grad[first : first + len(present)]
     nodes = iter(ctx.next_functions)
     places = [next(nodes)[0] if there else None for there in present]

@@ -86,6 +86,8 @@ class LayerNormPull(torch.autograd.Function):
             if c is not None:
                 along = c.expand_as(g) if along is None else along + c
             return None, None, along, *others, None, None
+        # The first pass is g -> r P(g w), with P the projection off the constant
+        # vector and off n; below are its derivatives, each with one projection.
         by_g, by_x, by_w = needed_inputs(ctx, (True, True, True), 2)
         rows = tuple(range(g.dim() - 1))
         n = torch.native_layer_norm(x, w.shape, None, None, ctx.eps)[0]

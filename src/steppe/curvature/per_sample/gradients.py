@@ -49,6 +49,8 @@ class Layout:
 
 def layouts(shape: torch.Size, samples: int) -> Iterator[Layout]:
     """All places where a number of samples could be, the likeliest first."""
+    # A layer may fold other dimensions into the one of the samples, as attention does
+    # with its heads, so that the axis is a multiple of their number.
     for axis, size in enumerate(shape):
         if size and size % samples == 0:
             yield Layout(axis, samples, major=True)
@@ -57,7 +59,7 @@ def layouts(shape: torch.Size, samples: int) -> Iterator[Layout]:
 
 
 class CacheBudget:
-    """Counts how much may still be kept."""
+    """Counts the numbers that may still be cached for one batch."""
 
     def __init__(self, numbers: int = KEPT) -> None:
         self.left = numbers

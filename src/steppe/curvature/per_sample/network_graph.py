@@ -134,7 +134,7 @@ def operation(node: Node) -> str:
 
 def _nodes(root: Node) -> Iterator[Node]:
     todo, seen = [root], {root}
-    while todo:
+    while todo:  # not recursive: graphs of deep networks exceed Python's stack
         node = todo.pop()
         yield node
         children = dict.fromkeys(n for n, _ in node.next_functions if n is not None)
@@ -250,15 +250,13 @@ class _Reader:
         return view
 
     def _stream(self, node: Node | None) -> Node | None:
+        # Union-find: activations that an operation adds or passes on share one scale.
         while node in self.parents and self.parents[node] is not node:
             node = self.parents[node]
         return node
 
-    def _use(self, node: Node, parameter: _Parameter, kind: str, slot: int) -> None:
-        use = Use(
-            parameter.name, kind, node, slot, parameter.transposed, parameter.shape
-        )
-        self.uses.append(use)
+    def _use(self, node: Node, p: _Parameter, kind: str, slot: int) -> None:
+        self.uses.append(Use(p.name, kind, node, slot, p.transposed, p.shape))
 
     def _add(self, node: Node, parameter: _Parameter, kind: str, slot: int) -> None:
         """A parameter that is a bias of the outputs of an operation."""

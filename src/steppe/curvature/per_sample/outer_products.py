@@ -83,6 +83,9 @@ class AbstractOuter(AbstractGradients):
 
     def norms(self, grad: Tensor) -> Tensor:
         """By Gram matrices of the positions where that is less work."""
+        # |X' G|^2 = <X X', G G'>: the Gram matrices have a row for each position, the
+        # gradient an entry for each pair of channels. That of the inputs is the same
+        # for all backward passes.
         groups, positions, inner, outer = self.sizes(grad)
         gram_work = positions**2 * (inner / self.columns + outer)
         if positions > 1 and gram_work > positions * inner * outer:

@@ -65,6 +65,8 @@ def find_layouts(z: Tensor, uses: Sequence[Use]) -> dict[Node, Layout]:
     seed = torch.randn(z.shape, generator=source, dtype=torch.float64).to(z)
     marks = (1 + torch.rand(len(z), generator=source, dtype=torch.float64)).to(z)
     marked = seed * marks.view(-1, *[1] * (z.dim() - 1))
+    # Where layers mix samples, as batch norm in training does, no layout explains the
+    # second pass, and the parameter is refused instead of given wrong gradients.
     before = gradients_at(z, list(names), seed)
     after = gradients_at(z, list(names), marked)
     return {
@@ -104,6 +106,8 @@ def gradients_of(
     """
     node: Any = use.operation
     shape = tuple(parameter.shape)
+    # These rules take the rows of a sample from what torch saved for the backward
+    # pass, where samples are along the first axis.
     rows = layout.axis == 0 or layout.samples == 1
     if use.kind == "linear" and rows:
         return Linear(use, layout, _rows(node), shape, columns, room)
@@ -114,6 +118,8 @@ def gradients_of(
         return Gathered(use, layout, parameter)
     if use.kind in _FACTORS:
         aligned, factor = _FACTORS[use.kind](use)
+        # A parameter that has entries along the axis of the samples is not shared by
+        # them, and its gradient is no sum over samples.
         padded = (1,) * (len(shape_of(node)) - len(aligned)) + aligned
         if padded[layout.axis] == 1 or layout.samples == 1:
             return Reduced(use, layout, padded, shape, factor)

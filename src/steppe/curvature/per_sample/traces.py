@@ -273,6 +273,8 @@ class _Sweep:
         if not nodes:  # no parameter has an influence
             return
         for column, seed in enumerate(seeds):
+            # One backward pass stops at the operations of the parameters: gradients
+            # of single samples are made from its rows, not by torch.
             grads = dict(zip(nodes, gradients_at(outputs.z, nodes, seed), strict=True))
             for name, many in uses.items():
                 pairs = [(each, grads[each.use.operation]) for each in many]
@@ -329,6 +331,8 @@ class _Sweep:
         batch = self.objective.batches[outputs.index]
         classes = likelihood is not None and likelihood.outputs == "logits"
         soft = classes and batch[1].is_floating_point()
+        # The Hessian of cross-entropy in z is diag(p) - p p', the sum over classes of
+        # p_c (e_c - p)(e_c - p)': random signs need no factorization of C x C matrices.
         if classes and not soft:
             mask = kept_rows(self.objective, outputs)
             along = classes_along(self.objective, outputs)

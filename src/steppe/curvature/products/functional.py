@@ -113,6 +113,8 @@ class Functional(nn.Module):
 
     def _hvp(self, values: Values, tangents: Values, batch: Any) -> Values:
         """Products of the second derivatives of the sum with K vectors."""
+        # Forward over reverse: tangents pass through the gradient, in place of a second
+        # backward pass.
 
         def slope(at: Values) -> Values:
             gradient: Values = grad(lambda x: self._call(x, batch).sum())(at)
@@ -122,7 +124,7 @@ class Functional(nn.Module):
         return products
 
     def _jvp(self, values: Values, tangents: Values, batch: Any) -> Tensor:
-        """Derivatives along K vectors, shape (K, *outputs)."""
+        """Jacobian-vector products with K vectors, shape (K, *outputs)."""
 
         def run(at: Values) -> Tensor:
             return self._call(at, batch)
@@ -131,7 +133,7 @@ class Functional(nn.Module):
         return derivatives
 
     def _vjp(self, values: Values, weights: Tensor, batch: Any) -> Values:
-        """Gradients of the outputs, weighed K times, shape (K, *outputs)."""
+        """Vector-Jacobian products with K weights of the outputs, (K, *outputs)."""
         pull: Callable[[Tensor], tuple[Values]]
         pull = vjp(lambda x: self._call(x, batch), values)[1]
         gradients: Values = _each(lambda w: pull(w)[0], weights)

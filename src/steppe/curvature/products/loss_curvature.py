@@ -88,7 +88,7 @@ def cut(objective: Objective, index: int) -> Outputs:
 def outputs_on(objective: Objective, batch: Any) -> Tensor:
     """Outputs of the model on a batch on the device, for an objective that `cut` takes.
 
-    They are found without the loss where its batches are known to be pairs.
+    The loss is not called where its batches are known to be pairs.
     """
     if objective.likelihood is not None:
         z: Tensor = objective.model(batch[0])

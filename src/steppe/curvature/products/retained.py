@@ -126,6 +126,8 @@ class JacobianGraph(AbstractGraph):
         outputs, weights = _linked(self._pulled, pieces)
         if not outputs:
             return None
+        # J' u is linear in u, so that its derivative by u along a vector v is J v: a
+        # Jacobian-vector product from two backward passes, on a graph that is there.
         (jvp,) = differentiate(outputs, (self._u,), weights, keep="retain")
         weighed = (self._metric(jvp),)
         return differentiate((self._z,), self._params, weighed, keep="retain")
@@ -158,7 +160,7 @@ class RetainedGraphs:
         if index in self.by_batch:
             return self.by_batch[index]
         self._objective.cost += Cost(gradients=1 / len(self._objective.batches))
-        if self._full:
+        if self._full:  # no batch after the first that did not fit is kept either
             return self._build(build)
         held = _Held(self._foreign(index))
         try:
@@ -188,6 +190,8 @@ class RetainedGraphs:
         model = self._objective.model
         state = [t.detach() for t in chain(model.parameters(), model.buffers())]
         if not _same(state, self._snapshot):
+            # A graph holds the tensors of its forward pass: it would go on giving the
+            # products of the old weights, without an error.
             self.clear()
             self._snapshot = [(t.data_ptr(), t.clone()) for t in state]
 
@@ -209,7 +213,7 @@ class RetainedGraphs:
 
 
 class _Held:
-    """Counts the bytes a graph keeps, each storage once."""
+    """Counts the bytes that a graph keeps in memory, each storage once."""
 
     def __init__(self, known: set[int]) -> None:
         self.bytes = 0

@@ -52,6 +52,8 @@ def check_products(
     size = sum(p.numel() for p in params)
     drawn = torch.randn(size, generator=source, dtype=torch.float64)
     column = drawn.to(params[0].device, params[0].dtype)[None]
+    # Two steps of different length: an error of differences depends on the step, and
+    # one of the backward pass does not.
     near, far = (_along(differences, column, share) for share in (0.25, 1.0))
     length = float(near.norm())
     if not float((near - far).norm()) <= AGREE * length:

@@ -119,7 +119,7 @@ def check_integer(name: str, value: Any) -> None:
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
-    """Refuse values that are no finite numbers, None and tuples aside."""
+    """Refuse values that are no finite numbers, but for None and tuples."""
     for name, value in settings.items():
         if not isinstance(value, tuple | None):
             check_range(name, value)

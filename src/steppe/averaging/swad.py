@@ -29,7 +29,7 @@ from steppe.stepping.state_dicts import check_entries
 @AVERAGES.add(
     "swad",
     source="Cha et al., 2021, arXiv:2102.08604",
-    memory="max(n_converge, n_tolerance) + 2 until the end is found, then 1",
+    memory="max(n_converge, n_tolerance) + 2 until the end is known, then 1",
     copies=5,
     validates=True,
     example={"n_converge": 2, "n_tolerance": 3},

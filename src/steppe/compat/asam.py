@@ -41,7 +41,7 @@ class _Minimizer:
         self.calls = TwoCall(wrapped)  # an Optimizer, for `GradScaler` and `finish()`
 
     def ascent_step(self) -> None:
-        """Move the weights uphill along `p.grad`; clear the gradients."""
+        """Take an ascent step along `p.grad`; clear the gradients."""
         self.calls.first_step(zero_grad=True)
 
     def descent_step(self) -> None:

@@ -1,7 +1,7 @@
 """Geometries: the shape of the ball that an ascent step is taken in.
 
-A geometry turns the gradient g into the displacement of radius rho that raises the
-linearised loss most, in its own norm. Any method that climbs takes one:
+A geometry turns the gradient g into the perturbation of radius rho that raises the
+linearised loss most, in its own norm. Any method with an ascent step takes one:
 `steppe.SAM(base, geometry=steppe.geometry.Adaptive())`. A geometry is one module beside
 this one that adds a class to `GEOMETRIES`.
 """

@@ -21,7 +21,7 @@ GEOMETRIES: Registry[Spec] = Registry("geometry", Spec)
 
 
 class Geometry(ABC):
-    """Turns gradients into displacements of a given radius."""
+    """Turns gradients into perturbations of a given radius."""
 
     bounds: ClassVar[Bounds] = {}  # of its own settings, which live in the groups
     tells_length: ClassVar[bool] = False  # its norm is the L2 norm of the gradients
@@ -38,7 +38,7 @@ class Geometry(ABC):
         grads: list[Tensor],
         rho: Sequence[float],
     ) -> tuple[list[Tensor], Tensor]:
-        """Turn gradients into displacements, in place and without a host sync.
+        """Turn gradients into perturbations, in place and without a host sync.
 
         A zero gradient gives zero; on a CPU, so does one that is not finite.
 
@@ -49,7 +49,7 @@ class Geometry(ABC):
             rho: P radii.
 
         Returns:
-            P displacements, and a norm that is finite if and only if the gradients are.
+            P perturbations, and a norm that is finite if and only if the gradients are.
         """
 
 

@@ -75,9 +75,9 @@ def eigsh(
             error of the value is of the order of its square. Residuals of ten rounding
             errors of the largest eigenvalue are small enough, too.
         max_products: budget of operator-vector products; None for max(200, 20 k).
-        start: start vector, shape (D,), or block (D, K), such as the eigenvectors found
-            a few training steps ago: their sum is the start, with something random
-            beside that finds what has come up since. None for a random vector.
+        start: start vector, shape (D,), or block (D, K), such as the eigenvectors of a
+            few training steps ago: their sum is the start, with a random part beside
+            it that sees eigenvalues which came up since. None for a random vector.
         max_basis: vectors in memory at most, at least 2 k + 10; the search then starts
             again from its best pairs whenever it is full. None for no bound.
         generator: of the random vectors; None for seed 0 on the CPU.

@@ -65,7 +65,7 @@ class ASAM(AbstractAscent):
         super().__init__(base, rho=rho, geometry=geometry, **options)
 
     def plan(self, step: StepContext) -> Plan:
-        """Climb in the units of the weights, evaluate there, come back."""
+        """Take an ascent step in units of the weights; evaluate the perturbed one."""
         yield FULL_BATCH
         with self.uphill(step):
             yield FINAL_GRADIENT

@@ -106,7 +106,7 @@ class BSAM(AbstractOptimizer):
         self._check_bases()
 
     def plan(self, step: StepContext) -> Plan:
-        """Look at a draw of the posterior, climb, evaluate, and precondition."""
+        """Evaluate a draw of the posterior, take an ascent step, and precondition."""
         self._check_bases()
         params = step.perturbed()
         with step.held(params) as here:
@@ -153,7 +153,7 @@ class BSAM(AbstractOptimizer):
     def _ascent(
         self, step: StepContext, params: list[Tensor], grads: list[Tensor]
     ) -> list[Tensor]:
-        """The displacement rho g / s."""
+        """The perturbation rho g / s."""
         if not params:
             return []
         deltas = torch._foreach_div(grads, self._kept_precision(step, params))

@@ -83,7 +83,7 @@ class CRSAM(AbstractAscent):
         super().__init__(base, rho=rho, geometry=geometry, settings=own, **options)
 
     def plan(self, step: StepContext) -> Plan:
-        """Look here, uphill and as far downhill, then add up."""
+        """Evaluate the clean gradient and those on both sides along it; add them up."""
         yield FULL_BATCH
         first = step.gradients()
         with self.uphill(step, along=first):

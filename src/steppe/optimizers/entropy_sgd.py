@@ -100,7 +100,7 @@ class EntropySGD(AbstractOptimizer):
             momentum, or is added to it afterwards.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; with a `GradScaler`, pass it.
-            Running statistics are those of all passes unless told otherwise.
+            Running statistics are those of all passes unless set otherwise.
     """
 
     bounds: ClassVar = {

@@ -1,9 +1,9 @@
-"""Friendly SAM (F-SAM): climb along what is peculiar to the batch.
+"""Friendly SAM (F-SAM): ascent step along the stochastic part of the gradient.
 
 Source: Li, Zhou, He, Cheng, Huang, 2024, arXiv:2403.12350, Algorithm 1, with the order
 of the authors' code: the first perturbation is SAM's and starts the average, later ones
 subtract the average of the steps before. The paper subtracts the average that holds the
-present gradient already; for sigma = 1 both climb in the same direction.
+present gradient already; for sigma = 1 both ascend in the same direction.
 
 Differences from the authors' code: weights come back bit for bit; the average is saved
 with the optimizer.
@@ -42,7 +42,7 @@ MEAN = "mean_gradient"
     example={"rho": 0.05},
 )
 class FSAM(AbstractAscent):
-    """Step with the gradient uphill of the batch, the usual gradient taken out.
+    """SAM whose ascent step follows the gradient minus its running mean.
 
     With g the gradient at the weights w and m its running mean over earlier steps, the
     base steps with the gradient at w + rho u / ||u||, u = g - sigma m; then
@@ -83,7 +83,7 @@ class FSAM(AbstractAscent):
         super().__init__(base, rho=rho, geometry=geometry, settings=own, **options)
 
     def plan(self, step: StepContext) -> Plan:
-        """Climb along the gradient without its mean, evaluate there, come back."""
+        """Take an ascent step along the gradient minus its mean; evaluate there."""
         yield FULL_BATCH
         params, grads = step.with_grad()
         mean = step.method_state.get(MEAN, params)

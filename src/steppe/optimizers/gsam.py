@@ -46,18 +46,18 @@ from steppe.stepping.options import OptimizerOptions
     example={"rho": 0.05, "alpha": 0.4},
 )
 class GSAM(AbstractAscent):
-    """Step with SAM's gradient, less what of the clean one is orthogonal to it.
+    """SAM's gradient minus a multiple of the clean one's part orthogonal to it.
 
     With g the gradient at the weights and g_p the one at w + rho g / ||g||, joined over
     all parameters, the base steps with
 
         g_p - alpha (g - <g, g_p> / ||g_p||^2 g_p).
 
-    The second term goes uphill on the clean loss along a direction that leaves the
+    The second term raises the clean loss along a direction that leaves the
     perturbed loss alone, to first order: the gap between the two closes. A step keeps
     two copies of the parameters: their backup and the first gradient.
 
-    `metrics()` tells "perturbed_cosine", the cosine between g and g_p.
+    `metrics()` holds "perturbed_cosine", the cosine between g and g_p.
 
     Args:
         base: the optimizer that takes the step, or several that share one norm.
@@ -96,7 +96,7 @@ class GSAM(AbstractAscent):
         self.minimize = minimize
 
     def plan(self, step: StepContext) -> Plan:
-        """Look here and uphill, then split one gradient along the other."""
+        """Evaluate the clean and the perturbed gradient; split one along the other."""
         yield FULL_BATCH
         first = step.gradients()
         with self.uphill(step, along=first):

@@ -1,4 +1,4 @@
-"""LookSAM: SAM on every k-th step, and its sideways part reused in between.
+"""LookSAM: SAM on every k-th step, and its orthogonal part reused in between.
 
 Source: Liu, Mai, Chen, Hsieh, You, 2022, arXiv:2203.02714, Algorithm 1.
 
@@ -87,7 +87,7 @@ class LookSAM(AbstractAscent):
         self.k = k
 
     def plan(self, step: StepContext) -> Plan:
-        """Look uphill and remember what is sideways there, or add what was."""
+        """Evaluate the perturbed gradient and keep its orthogonal part, or reuse it."""
         yield FULL_BATCH
         first = step.gradients()
         if not self._looks(step):

@@ -55,7 +55,7 @@ class LPFSGD(AbstractSmoothing):
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
-            of all passes unless told otherwise, as in the authors' code.
+            of all passes unless set otherwise, as in the authors' code.
     """
 
     bounds: ClassVar = {"gamma": (0.0, math.inf)}

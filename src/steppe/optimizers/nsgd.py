@@ -184,7 +184,7 @@ class NSGD(AbstractOptimizer):
 
 @torch.no_grad()
 def nudge(tensors: list[Tensor], basis: Basis, gamma: Sequence[float]) -> list[Tensor]:
-    """What to add to joint tensors t: (gamma - 1) P P^T t.
+    """Correction of joint tensors t: (gamma - 1) P P^T t.
 
     Args:
         tensors: P tensors.

@@ -37,7 +37,7 @@ from steppe.stepping.options import OptimizerOptions
     example={"rho": 0.1, "alpha": 0.8},
 )
 class PGN(AbstractAscent):
-    """Step with a mixture of the gradients here and uphill.
+    """Step with a mixture of the clean and the perturbed gradient.
 
     The gradient of L(w) + lambda ||g(w)|| is g + lambda H g / ||g||; with the Hessian
     product taken as a difference of gradients over the distance rho, and lambda =
@@ -50,9 +50,9 @@ class PGN(AbstractAscent):
         rho: length of the difference, in the units of the parameters (L2 norm over all
             of them together), >= 0, or a schedule of it; the paper's r. 0 gives back
             the base.
-        alpha: share of the gradient uphill, >= 0, or a schedule of it. 0 gives back the
-            base, 1 gives SAM; above 1 the penalty is larger than SAM's.
-        geometry: what uphill means, see `steppe.geometry`; None for the L2 ball.
+        alpha: share of the perturbed gradient, >= 0, or a schedule of it. 0 gives back
+            the base, 1 gives SAM; above 1 the penalty is larger than SAM's.
+        geometry: of the ascent step, see `steppe.geometry`; None for the L2 ball.
         options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
@@ -73,7 +73,7 @@ class PGN(AbstractAscent):
         )
 
     def plan(self, step: StepContext) -> Plan:
-        """Look here and uphill, then mix."""
+        """Evaluate the clean and the perturbed gradient, then mix."""
         yield FULL_BATCH
         first = step.gradients()
         with self.uphill(step, along=first):

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation (SAM): step with the gradient found uphill.
+"""Sharpness-aware minimisation (SAM): step with the gradient after an ascent step.
 
 Source: Foret, Kleiner, Mobahi, Neyshabur, 2021, arXiv:2010.01412, Equations 2 and 3
 with p = 2.
@@ -43,8 +43,8 @@ class SAM(AbstractAscent):
         base: the optimizer that takes the step, or several that share one norm.
         rho: radius of the ball, in the units of the parameters (L2 norm over all of
             them together), >= 0, or a schedule of it. 0 gives back the base.
-        ascent_steps: n >= 1; with more than one, n steps of rho / n follow the gradient
-            uphill, and a step costs n + 1 gradients.
+        ascent_steps: n >= 1; with more than one, n ascent steps of rho / n follow the
+            gradient, and a step costs n + 1 gradient evaluations.
         geometry: the ball, see `steppe.geometry`; None for the L2 ball.
         options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
@@ -74,7 +74,7 @@ class SAM(AbstractAscent):
         self.ascent_steps = ascent_steps
 
     def plan(self, step: StepContext) -> Plan:
-        """Climb rho along the gradient, evaluate there, come back."""
+        """Take an ascent step along the gradient, and evaluate the perturbed one."""
         yield FULL_BATCH
         with ExitStack() as climb:
             for k in range(self.ascent_steps):

@@ -62,7 +62,7 @@ class SmoothOut(AbstractSmoothing):
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
-            of all passes unless told otherwise. The authors leave normalisation layers
+            of all passes unless set otherwise. The authors leave normalisation layers
             unblurred by choice: here, put them into a group with `perturb=False`.
     """
 

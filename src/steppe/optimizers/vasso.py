@@ -1,4 +1,4 @@
-"""Variance-suppressed SAM (VaSSO): climb along a running mean of the gradients.
+"""Variance-suppressed SAM (VaSSO): ascent step along a running mean of gradients.
 
 Source: Li, Giannakis, 2023, arXiv:2309.15639, Algorithm 1; the mean starts with the
 first gradient, as in the authors' code.
@@ -39,7 +39,7 @@ MEAN = "mean_gradient"
     example={"rho": 0.05},
 )
 class VaSSO(AbstractAscent):
-    """Step with the gradient uphill, where uphill is steadier than one batch says.
+    """SAM whose ascent step follows a running mean of the gradients.
 
     With g the gradient at the weights w, the direction d becomes
     (1 - theta) d + theta g, and the base steps with the gradient at w + rho d / ||d||.
@@ -72,7 +72,7 @@ class VaSSO(AbstractAscent):
         super().__init__(base, rho=rho, geometry=geometry, settings=own, **options)
 
     def plan(self, step: StepContext) -> Plan:
-        """Climb along the mean of the gradients, evaluate there, come back."""
+        """Take an ascent step along the mean of the gradients, and evaluate there."""
         yield FULL_BATCH
         params, grads = step.with_grad()
         theta = step.setting("theta", params)

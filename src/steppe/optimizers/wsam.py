@@ -91,7 +91,7 @@ class WSAM(AbstractAscent):
             )
 
     def plan(self, step: StepContext) -> Plan:
-        """Look here and uphill; mix, or go along the difference after the step."""
+        """Evaluate both gradients; mix them, or follow their difference afterwards."""
         yield FULL_BATCH
         first = step.gradients()
         with self.uphill(step, along=first):

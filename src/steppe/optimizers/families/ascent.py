@@ -21,12 +21,12 @@ from steppe.stepping.wrapper import check_minimizes
 
 
 class AbstractAscent(AbstractOptimizer):
-    """A method that evaluates the gradient rho uphill, in some geometry.
+    """A method that takes an ascent step of radius rho in some geometry.
 
     Args:
         base: the optimizer that takes the step, or several that share one norm.
         rho: radius, or a schedule of it.
-        geometry: what uphill means; None for `L2`.
+        geometry: of the ascent step; None for `L2`.
         settings: of the method beside rho.
         options: see `OptimizerOptions`.
 
@@ -64,7 +64,7 @@ class AbstractAscent(AbstractOptimizer):
         *,
         share: float = 1.0,
     ) -> Iterator[MovedParameters]:
-        """Hold the weights uphill: at w + rho * share along the gradient.
+        """Hold the weights after an ascent step: at w + rho * share along the gradient.
 
         Args:
             step: the running one.

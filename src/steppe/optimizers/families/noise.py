@@ -107,7 +107,7 @@ class AbstractMixture(AbstractOptimizer):
 
     @abstractmethod
     def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
-        """Draw a displacement for each of P unmoved parameters."""
+        """Draw a perturbation for each of P unmoved parameters."""
 
     @abstractmethod
     def learn(self, step: StepContext) -> None:

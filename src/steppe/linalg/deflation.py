@@ -64,7 +64,7 @@ class Draws:
             self.inside_square = krylov.square()
 
     def more(self, count: int) -> tuple[Tensor, Tensor]:
-        """Draw on what is left of the operator, in blocks.
+        """Draw on the deflated operator, in blocks.
 
         Args:
             count: number K of draws.
@@ -80,11 +80,14 @@ class Draws:
     def _draw(self, columns: int) -> tuple[Tensor, Tensor]:
         signs = rademacher(self._H, columns, self._generator)
         with uncast(self._H):
+            # With P the projection on the space and z = (1 - P) s, z' H z is a draw of
+            # (1 - P) H (1 - P): one product of H, as without deflation.
             if self._krylov is not None:
                 basis = self._krylov.basis()
                 wide = signs.to(basis.dtype)
                 signs = (wide - basis.mT @ (basis @ wide)).to(signs.dtype)
             image = product(self._H, signs)
+        # A Krylov space checks symmetry on its own, at every step.
         if self._krylov is None and not self.products:
             self._check(signs, image)
         self.products += columns
@@ -92,8 +95,9 @@ class Draws:
         both = signs * image
         sums = [both[part].sum(0, dtype=torch.float64) for part in self._parts]
         squares = lengths(image).square()
-        found = agreed(self._H, torch.cat([torch.stack(sums), squares[None]])).cpu()
-        return found[:-1], found[-1]
+        rows = torch.cat([torch.stack(sums), squares[None]])
+        rows = agreed(self._H, rows).cpu()
+        return rows[:-1], rows[-1]
 
     def _check(self, signs: Tensor, image: Tensor) -> None:
         """Compare z' H y with y' H z for draws next to each other, if any are."""
@@ -122,10 +126,10 @@ def _inside(krylov: Krylov, parts: Sequence[slice]) -> Tensor:
     """
     basis, images = krylov.basis(), krylov.images()
     inner = krylov.projected.to(basis.device, basis.dtype)
-    found = []
+    sums = []
     for part in parts:
         rows = basis[:, part]
         both = (rows * images[:, part]).sum(dtype=torch.float64)
         doubly = ((rows @ rows.T) * inner).sum(dtype=torch.float64)
-        found.append(2 * both - doubly)
-    return torch.stack(found).cpu()
+        sums.append(2 * both - doubly)
+    return torch.stack(sums).cpu()

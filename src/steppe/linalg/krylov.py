@@ -38,7 +38,7 @@ class Krylov:
     """An orthonormal basis and the projection of the operator onto it.
 
     Where the space is exhausted it goes on with a random vector, so that multiple
-    eigenvalues and very small D are found too.
+    eigenvalues and very small D are covered too.
 
     Args:
         H: symmetric operator of shape (D, D).
@@ -119,7 +119,7 @@ class Krylov:
         return True
 
     def step(self, toward: Tensor | None = None) -> None:
-        """Make one product, and let what it adds to the basis wait.
+        """Expand the space by one product; a new direction joins the waiting vectors.
 
         Args:
             toward: combination of the waiting vectors to multiply, shape (p,); None
@@ -131,15 +131,19 @@ class Krylov:
         current = self._rows[m]
         image = product(self._H, current.to(self._H.dtype)).to(current.dtype)
         self.products += 1
-        known = self._pending[0]  # of the image, along the vectors of V
+        # H is symmetric: the coefficients of the image along V are those that earlier
+        # images had along this vector, and only those along P have to be computed.
+        known = self._pending[0]
         along = agreed(self._H, self._rows[m : m + p] @ image).double().cpu()
         rest = image - self._combined(torch.cat([known, along]))
-        # The others are orthogonal to the image in exact arithmetic only, and where
-        # the operator is symmetric: what is left along them tells.
+        # The rest is orthogonal to the basis in exact arithmetic, if the operator is
+        # symmetric: a component that is left along the basis shows that it is not.
         rest, beta, left = self._against_all(rest)
         self._reach = max(self._reach, float(known.norm() + along.norm()) + beta)
         check_symmetry(self._H, left, self._reach)
         self._project(known, along)
+        # A shorter rest is rounding: the space is invariant, and a vector made from it
+        # would be noise that passes for a direction of H.
         if beta > 10 * self.epsilon and self._filled < self.size:
             self._append(rest, beta)
             row = torch.zeros((1, m + 1), dtype=torch.float64)
@@ -174,8 +178,8 @@ class Krylov:
         """Products of H with the basis, shape (m, D): a combination of its vectors."""
         mixed = torch.cat([self._projected, self._pending])  # (m + p, m)
         rows = self._rows[: self._filled]
-        found: Tensor = mixed.T.to(rows.device, rows.dtype) @ rows
-        return found
+        products: Tensor = mixed.T.to(rows.device, rows.dtype) @ rows
+        return products
 
     @property
     def projected(self) -> Tensor:
@@ -193,13 +197,13 @@ class Krylov:
             values: Ritz values, shape (K,).
             coefficients: of their vectors, shape (m, K).
         """
-        m, kept = self.steps, len(values)
+        m, count = self.steps, len(values)
         mix = coefficients.T.to(self._rows.device, self._rows.dtype)
         for begin in range(0, self.size, CHUNK):
             chunk = self._rows[: self._filled, begin : begin + CHUNK]
-            chunk[:kept] = mix @ chunk[:m]
-            chunk[kept : kept + self.waiting] = chunk[m:].clone()
-        self._filled = kept + self.waiting
+            chunk[:count] = mix @ chunk[:m]
+            chunk[count : count + self.waiting] = chunk[m:].clone()
+        self._filled = count + self.waiting
         self._projected = torch.diag(values)
         self._pending = self._pending @ coefficients
 
@@ -252,7 +256,7 @@ class Krylov:
         return combined
 
     def _against_all(self, vector: Tensor) -> tuple[Tensor, float, float]:
-        """What is orthogonal to the basis, its norm and that of the rest.
+        """Component orthogonal to the basis, its norm, and the norm of the other one.
 
         A pass that takes out much leaves rounding errors of that size behind, and is
         repeated; one that finds little has done its work.

@@ -99,17 +99,17 @@ class MSAM(AbstractOptimizer):
     def _downhill(self, step: StepContext) -> tuple[list[Tensor], list[Tensor]]:
         """Movable parameters with momentum, and copies of it that point downhill."""
         state = self.state
-        found: dict[Tensor, Tensor] = {}
+        momenta: dict[Tensor, Tensor] = {}
         signs: dict[Tensor, float] = {}
         for p in step.perturbed():
-            kept = state.get(p, {})
+            own = state.get(p, {})
             for name, sign in MOMENTA.items():
-                if isinstance(kept.get(name), Tensor):
-                    found[p], signs[p] = kept[name], sign
-        if not found:
+                if isinstance(own.get(name), Tensor):
+                    momenta[p], signs[p] = own[name], sign
+        if not momenta:
             return [], []
-        ahead = torch._foreach_mul(list(found.values()), list(signs.values()))
-        return list(found), list(ahead)
+        ahead = torch._foreach_mul(list(momenta.values()), list(signs.values()))
+        return list(momenta), list(ahead)
 
     def _names(self) -> str:
         return " and ".join(type(base).__name__ for base in self.bases)

@@ -148,6 +148,8 @@ def _drawn(
     """
     drawn = []
     for p in params:
+        # Filled in one order of entries, whatever the memory format of the parameter:
+        # channels_last is to have the same noise.
         noise = torch.empty_like(p, memory_format=torch.contiguous_format)
         noise.requires_grad_(False)
         (part,) = local_parts([noise])
@@ -175,6 +177,8 @@ def joint_norm(tensors: list[Tensor]) -> Tensor:
         return torch.zeros(())
     tensors = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     device = tensors[0].device
+    # In half precision the sum of squares overflows (float16) or stops growing at 256
+    # equal terms (bfloat16).
     half = {torch.float16, torch.bfloat16}
     dtypes = [torch.float32 if t.dtype in half else None for t in tensors]
     if any(dtypes):
@@ -226,6 +230,7 @@ def scaled_(tensors: list[Tensor], rho: Sequence[float], norm: Tensor) -> list[T
         torch._foreach_zero_(tensors)
         return tensors
     inverse = 1.0 / (norm + 1e-12)
+    # One kernel for all tensors of a radius and device, instead of one for each.
     kinds: dict[tuple[float, torch.device], list[Tensor]] = {}
     for tensor, radius in zip(tensors, rho, strict=True):
         kinds.setdefault((radius, tensor.device), []).append(tensor)

@@ -102,6 +102,7 @@ class Places:
                 tables.append(module._buffers)
             for table in tables:
                 for key, tensor in table.items():
+                    # A tied weight has several places and is averaged once.
                     if tensor is None or not is_number(tensor) or id(tensor) in seen:
                         continue
                     seen.add(id(tensor))
@@ -110,6 +111,8 @@ class Places:
                     yield name, self._place(table, key, tensor)
 
     def _place(self, table: dict[str, Any], key: str, tensor: Tensor) -> _Place:
+        # A mean of many steps in bfloat16 would stop moving: a step of it is smaller
+        # than half a unit in the last place.
         wide = self._dtype or torch.promote_types(tensor.dtype, torch.float32)
         dtype = tensor.dtype if tensor.is_complex() else wide
         return _Place(table, key, tensor.shape, tensor.device, dtype)

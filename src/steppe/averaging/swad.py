@@ -125,6 +125,8 @@ class SWAD(AbstractAverage):
     def _seek_start(self) -> None:
         self._settle(self.n_converge)
         losses = self._losses
+        # Converged where the loss has not improved for n_converge validations: the
+        # average begins with the first of them.
         if len(losses) == self.n_converge and losses[0] == min(losses):
             self.threshold = (1 + self.tolerance_ratio) * fmean(losses)
             self._settled = None
@@ -140,6 +142,8 @@ class SWAD(AbstractAverage):
 
     def _settle(self, keep: int) -> None:
         """Leave only the last segments apart."""
+        # The window may still begin or end between the last segments, so these keep
+        # their own means; older ones are joined, which bounds the memory.
         while len(self._segments) > keep:
             self._losses.popleft()
             self._settled = _joined(self._settled, self._segments.popleft())

@@ -165,6 +165,8 @@ class AbstractBase(Optimizer, ABC):
                 shapes = self._shapes(param, group)
                 state.update({name: _zeros(param, s) for name, s in shapes.items()})
                 state["step"] = 0
+            # Parameters that had no gradient in some steps are corrected for their own
+            # number of steps, and cannot share the factors of the others.
             step = state["step"] + 1
             bucket = buckets.setdefault((param.device, param.dtype, step), Bucket(step))
             bucket.params.append(param)

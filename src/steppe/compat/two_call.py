@@ -90,7 +90,7 @@ class TwoCall(Front):
         first: Grads = [p.grad for p in params]
         left: Grads = [None if zero_grad or g is None else g.clone() for g in first]
         loop = cast(Loop, self.optimizer.passes())
-        next(loop)
+        next(loop)  # begins the first pass, which clears gradients: they go back in
         _give(params, first)
         wanted = next(loop, None) is not None
         if wanted:
@@ -211,6 +211,7 @@ class TwoCall(Front):
     def _second_pass(self, closure: Callable[[], Any]) -> Any:
         self.first_step(zero_grad=True)
         try:
+            # Optimizers are often called under no_grad, as torch's own steps are.
             with torch.enable_grad():
                 value = closure()
             self.finish()

@@ -81,6 +81,8 @@ class Adaptive(Geometry):
             if scaled:
                 torch._foreach_mul_([steps[i] for i in chosen], factors)
             return steps, norm
+        # The longest way up in the ball |T^-1 d| <= rho is T^2 g / |T g|: the factors
+        # are multiplied once before the norm and once after it.
         once = self.style == "bigvision"
         if scaled and not once:
             torch._foreach_mul_(scaled, factors)

@@ -57,6 +57,8 @@ class Spectral(Geometry):
         grads: list[Tensor],
         rho: Sequence[float],
     ) -> tuple[list[Tensor], Tensor]:
+        # To length 1, so that all singular values are at most 1, where both
+        # polynomials are bounded.
         norm = each_scaled_(grads, [1.0] * len(grads))
         for grad in grads:
             if grad.dim() > 1 and grad.numel():
@@ -79,10 +81,13 @@ def polar_factor(matrix: Tensor, iterations: int, polish: int) -> Tensor:
     Returns:
         Same shape; singular values that are zero stay zero.
     """
+    # The products x x' have the size of the shorter side.
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     x = x if wide else x.mT
     a, b, c = QUINTIC
+    # The quintic raises small singular values fast, but does not converge to 1; the
+    # cubic converges, and quadratically once they are near.
     for _ in range(iterations):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x

@@ -100,6 +100,8 @@ class SteppeModule:
             return training_step(*_accepted(training_step, args))
         piece = self._piece
         if piece is None:
+            # Lightning calls this once for every micro-batch, before the passes, which
+            # evaluate the whole window with the last of them.
             return torch.full((), torch.nan, device=self.device, requires_grad=True)
         args = (piece.batch, self._window[piece.index][1])
         return _weighted(training_step(*_accepted(training_step, args)), piece.weight)
@@ -177,6 +179,8 @@ class SteppeModule:
                 parts = pieces(opt, [batch for batch, _ in self._window])
                 for self._piece in parts:
                     with self._synchronised(self._piece is parts[-1]):
+                        # Lightning's closure also runs its hooks and logs, which are to
+                        # run once in a step, whatever number of passes it has.
                         if index == 0:
                             result = closure()
                             loss = loss if result is None else result
@@ -185,6 +189,8 @@ class SteppeModule:
                 if loss is None:
                     break
                 seen = sum(piece.part for piece in parts)  # micro-batches
+                # Metrics of torchmetrics count the samples of the first pass alone, if
+                # that saw all of them; they are put back to this state at the end.
                 if index == 0 and seen == len(self._window):
                     metrics = MetricSnapshot(metrics_in(module))
         finally:

@@ -52,6 +52,8 @@ def pieces(opt: AbstractOptimizer, window: Sequence[Any]) -> list[Piece]:
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
         return [Piece(opt.take(batch), i) for i, batch in enumerate(window)]
+    # The optimizer splits row numbers as it would split a batch: the answer says which
+    # rows of which micro-batches the pass wants, without joining tensors.
     total = sum(known)
     wanted = opt.take(torch.arange(total))
     if len(wanted) == total:
@@ -62,6 +64,8 @@ def pieces(opt: AbstractOptimizer, window: Sequence[Any]) -> list[Piece]:
         low, high = max(first - end + size, 0), min(last - end + size, size)
         if low < high:
             part = (high - low) / size
+            # The trainer divides by the number of micro-batches; a piece counts by its
+            # share of the rows of this pass instead.
             weight = (high - low) * total / (size * len(wanted))
             pieces.append(Piece(_between(window[i], low, high), i, part, weight))
     return pieces

@@ -187,6 +187,7 @@ class Combination(AbstractOperator):
     @property
     def asymmetry(self) -> float:
         """How far products may be from symmetric; infinite where terms may cancel."""
+        # A difference of large matrices has rounding errors of their size, not its own.
         if any(factor < 0 for factor, _ in self.terms) and len(self.terms) > 1:
             return math.inf
         return max(asymmetry(term) for _, term in self.terms)

@@ -90,6 +90,8 @@ def spectrum(
     H, generator = widened(H), seeded(generator)
     steps, details = min(steps, size), details_of(H)
     with uncast(H):
+        # The first run serves the pairs, the density and the sums; further probes only
+        # the density.
         krylov = _walk(H, steps, generator)
         pairs = [_pairs(krylov, end, k, tol, details) for end in (1, -1)]
         trace, frobenius, spent = _sums(H, krylov, draws, generator)

@@ -88,6 +88,8 @@ def trace(
     parts = list(names.values()) or [slice(None)]
     deflated = method == "deflated"
     draws = Draws(H, generator, parts, space(H, generator) if deflated else None)
+    # The pilot says whether a Krylov space pays: where few draws are enough, its
+    # products would cost more than they save.
     spent, pilot = 0, draws.more(min_samples)[0]
     if method == "auto" and Sample(draws.inside, pilot).wanted(rtol) > WORTH * STEPS:
         spent = draws.products

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from steppe.errors import SettingError, check_count, check_range
+from steppe.registry.bounds import FINITE, LENGTH, Range, Ranges, at_least, check_bounds
 from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
@@ -21,7 +22,12 @@ GATES: Registry[Spec] = Registry("gate", Spec)
 
 
 class Gate(ABC):
-    """Tells on which steps a method is used."""
+    """Tells on which steps a method is used; subclasses may be dataclasses."""
+
+    bounds: ClassVar[Ranges] = {}  # of the settings that are numbers
+
+    def __post_init__(self) -> None:
+        check_bounds(vars(self), self.bounds)
 
     @abstractmethod
     def opens(self, step: int) -> bool:
@@ -58,10 +64,9 @@ class Every(Gate):
         interval: steps from one open step to the next, >= 1.
     """
 
-    interval: int
+    bounds: ClassVar[Ranges] = {"interval": at_least(1)}
 
-    def __post_init__(self) -> None:
-        check_count("interval", self.interval, low=1)
+    interval: int
 
     def opens(self, step: int) -> bool:
         return step % self.interval == 0
@@ -77,12 +82,10 @@ class After(Gate):
         steps: length of the training, in optimizer steps.
     """
 
+    bounds: ClassVar[Ranges] = {"fraction": (0.0, 1.0), "steps": LENGTH}
+
     fraction: float
     steps: int
-
-    def __post_init__(self) -> None:
-        check_range("fraction", self.fraction, low=0.0, high=1.0)
-        check_range("steps", self.steps, low=1)
 
     def opens(self, step: int) -> bool:
         return step / self.steps >= self.fraction
@@ -98,11 +101,10 @@ class Sometimes(Gate):
         seed: of the draws; the decision follows from seed and step alone.
     """
 
+    bounds: ClassVar[Ranges] = {"probability": (0.0, 1.0), "seed": Range(whole=True)}
+
     probability: float
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_range("probability", self.probability, low=0.0, high=1.0)
 
     def opens(self, step: int) -> bool:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -130,16 +132,17 @@ class AdaptiveGate(LookingGate):
         decay: d, the share of mean and variance that a step keeps, in [0, 1).
     """
 
+    bounds: ClassVar[Ranges] = {
+        "steps": LENGTH,
+        "start": FINITE,
+        "end": FINITE,
+        "decay": Range(0.0, 1.0, below=True),
+    }
+
     steps: int
     start: float = 1.0
     end: float = -1.0
     decay: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_range("steps", self.steps, low=1)
-        check_range("decay", self.decay, low=0.0, high=1.0)
-        if self.decay == 1.0:
-            raise SettingError("decay must be below 1, got 1; 0.9 is usual.")
 
     def opens_for(self, squared_norm: float, step: int, seen: dict[str, float]) -> bool:
         if not math.isfinite(squared_norm):

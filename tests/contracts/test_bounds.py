@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 import torch
 
+from steppe.averaging import AVERAGES
 from steppe.bases.registered import BASES
 from steppe.errors import SettingError
+from steppe.gates import GATES
+from steppe.geometry import GEOMETRIES
+from steppe.measures import MEASURES
 from steppe.registry.bounds import Range, check_bounds
 from steppe.registry.registry import Choice, Entry, Registry
 from steppe.registry.settings_text import is_tuple, options
 from steppe.schedules import SCHEDULES
+from steppe_lab.models import MODELS
 
-PARTS: list[Registry[Any]] = [SCHEDULES]
-REGISTRIES: list[Registry[Any]] = [BASES, *PARTS]
+PARTS: list[Registry[Any]] = [SCHEDULES, GATES, GEOMETRIES]
+REGISTRIES: list[Registry[Any]] = [BASES, AVERAGES, MEASURES, MODELS, *PARTS]
 
 
 def numbers(registry: Registry[Any], entry: Entry[Any]) -> set[str]:
@@ -38,7 +43,8 @@ def outside(bound: Range) -> list[float]:
     """Values that a range must refuse: its open ends, beyond its ends, no numbers."""
     beyond = [v for v in (bound.low - 1, bound.high + 1) if math.isfinite(v)]
     ends = [bound.low] * bound.above + [bound.high] * bound.below
-    return [*beyond, *ends, *[bound.low + 0.5] * bound.whole, math.nan, math.inf]
+    between = [0.5 if bound.low == -math.inf else bound.low + 0.5] * bound.whole
+    return [*beyond, *ends, *between, math.nan, math.inf]
 
 
 ENTRIES = [pytest.param(r, e, id=f"{r.kind}-{e.name}") for r in REGISTRIES for e in r]
@@ -54,15 +60,23 @@ CASES = [
 def make(registry: Registry[Any], entry: Entry[Any], settings: dict[str, Any]) -> Any:
     if registry in PARTS:
         return entry.make(**settings)
-    return registry.build(Choice(entry.name, settings), [torch.nn.Parameter(ONE)])
+    if registry is BASES:  # their functions leave it to the registry
+        return registry.build(Choice(entry.name, settings), *FIRST[registry.kind])
+    return entry.make(*FIRST[registry.kind], **settings)
 
 
-ONE = torch.ones(1)
+FIRST: dict[str, tuple[Any, ...]] = {  # arguments beside the settings
+    "base optimizer": ([torch.nn.Parameter(torch.ones(1))],),
+    "average": (torch.nn.Linear(1, 1),),
+    "measure": (),
+    "model": ((1, 32, 32), 2),
+}
 NEEDED = {  # arguments without a default
     **dict.fromkeys(("value", "start", "max_value"), 2.0),
     **dict.fromkeys(("end", "min_value", "factor", "rate"), 1.0),
     **dict.fromkeys(("max_lr", "steps"), 5),
     "milestones": (1, 2),
+    **dict.fromkeys(("interval", "fraction", "probability"), 1),
 }
 
 
@@ -96,6 +110,8 @@ def test_a_value_outside_of_its_range_is_refused_by_name(registry, entry, name, 
         ((-math.inf, 0.0), 1, "x must be <= 0, got 1."),
         (Range(), math.inf, "x must be finite, got inf."),
         (Range(0.0, above=True), 0, "x must be > 0, got 0."),
+        (Range(0.0, above=True), -1, "x must be > 0, got -1."),
+        (Range(0.0, above=True), "a", "x must be a number > 0, got 'a'."),
         (Range(0.0, 1.0, below=True), 1, "x must be < 1, got 1."),
         (Range(2, whole=True), 1.5, "x must be a whole number >= 2, got 1.5."),
         (Range(2, whole=True), 1, "x must be >= 2, got 1."),

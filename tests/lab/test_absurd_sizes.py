@@ -59,7 +59,7 @@ NETWORKS = {
 @pytest.mark.parametrize("model", NETWORKS)
 def test_a_network_without_measure_is_refused(model):
     recipe = Recipe(data="digits", model=model, base="sgd")
-    with pytest.raises(SettingError, match=r"memory|must be <= 1000"):
+    with pytest.raises(SettingError, match=r"memory|must be between 1 and 1000"):
         build_model(recipe, *NETWORKS[model])
 
 

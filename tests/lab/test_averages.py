@@ -116,7 +116,7 @@ def test_a_sweep_of_an_optimizer_with_an_average_sets_the_optimizer():
     [
         ("sgd+em", "unknown average 'em': did you mean 'ema'"),
         ("sgd+ema:decy=1", "did you mean 'decay'"),
-        ("sgd+ema:decay=2", "decay must be >= 0 and <= 1, got 2"),
+        ("sgd+ema:decay=2", "decay must be between 0 and 1, got 2"),
         ("sgd+ema+swa", "one average of the weights, got ema and swa"),
         ("sgd+swad", "must not be that of the test set; hold out .* --held-out val"),
         ("sgd+swa:start=13", "none of the 12 steps of this training"),

@@ -71,7 +71,7 @@ def test_ema_every_few_steps_sees_those_weights_only():
 
 def test_a_decay_out_of_range_is_refused():
     for decay in (-0.1, 1.1, math.nan):
-        with pytest.raises(SettingError, match="decay must be >= 0 and <= 1, got"):
+        with pytest.raises(SettingError, match="decay must be between 0 and 1, got"):
             EMA(Point(), decay=decay, warmup=False)
 
 
@@ -292,5 +292,5 @@ def test_swad_refuses_losses_it_cannot_compare_and_validations_without_a_step():
         with pytest.raises(SettingError, match="finite and >= 0, got"):
             swad.validate(loss)
     swad.validate(torch.tensor(1.0))
-    with pytest.raises(SettingError, match="tolerance_ratio must be >= 0 and finite"):
+    with pytest.raises(SettingError, match="tolerance_ratio must be >= 0, got"):
         SWAD(Point(), tolerance_ratio=-0.1)

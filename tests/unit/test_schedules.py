@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steppe.errors import SettingError
-from steppe.optimizers import SAM
+from steppe.optimizers import OPTIMIZERS, SAM
 from steppe.schedules import (
     Constant,
     Cosine,
@@ -188,6 +188,13 @@ def test_an_optimizer_takes_the_value_at_the_learning_rate_of_the_step():
 def test_a_group_keeps_its_own_value_under_a_schedule():
     optimizer = sam(Proportional(0.6, 0.1, max_lr=0.1), rho=0.25)
     assert step(optimizer) == pytest.approx([0.6, 0.25])
+
+
+def test_the_registry_leaves_schedules_to_the_optimizer():
+    base = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.05)
+    text = "sam:rho=proportional(0.6,0.1,0.1)"
+    optimizer = OPTIMIZERS.build(text, base)
+    assert step(optimizer) == pytest.approx([0.35])
 
 
 def test_a_plain_function_is_a_schedule():

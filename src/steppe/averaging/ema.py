@@ -8,13 +8,13 @@ d_t = min(d, (1 + t) / (10 + t)) after t updates are common practice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
-from steppe.errors import SettingError, check_count, check_number
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 
 
 @AVERAGES.add(
@@ -56,6 +56,8 @@ class EMA(AbstractAverage):
         0.25
     """
 
+    bounds: ClassVar[Ranges] = {"decay": (0.0, 1.0), "every": at_least(1)}
+
     def __init__(
         self,
         model: nn.Module,
@@ -66,10 +68,7 @@ class EMA(AbstractAverage):
         buffers: Literal["copy", "average"] = "average",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_number("decay", decay, ">= 0 and <= 1")
-        if not 0 <= decay <= 1:
-            raise SettingError(f"decay must be >= 0 and <= 1, got {decay}.")
-        check_count("every", every, 1)
+        check_bounds({"decay": decay, "every": every}, self.bounds)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.decay = decay
         self.warmup = warmup

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
-from steppe.errors import check_count
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 
 
 @AVERAGES.add(
@@ -44,6 +44,8 @@ class LAWA(AbstractAverage):
         SettingError: a setting out of its range.
     """
 
+    bounds: ClassVar[Ranges] = {"k": at_least(1), "every": at_least(1)}
+
     def __init__(
         self,
         model: nn.Module,
@@ -53,8 +55,7 @@ class LAWA(AbstractAverage):
         buffers: Literal["copy", "average"] = "copy",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_count("k", k, 1)
-        check_count("every", every, 1)
+        check_bounds({"k": k, "every": every}, self.bounds)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.k = k
         self.every = every

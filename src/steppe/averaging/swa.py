@@ -9,13 +9,13 @@ The learning rate of the paper, cyclic or constant, is the schedule's business.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
-from steppe.errors import check_count
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 
 
 @AVERAGES.add(
@@ -41,6 +41,8 @@ class SWA(AbstractAverage):
         SettingError: a setting out of its range.
     """
 
+    bounds: ClassVar[Ranges] = {"start": at_least(0), "every": at_least(1)}
+
     def __init__(
         self,
         model: nn.Module,
@@ -50,8 +52,7 @@ class SWA(AbstractAverage):
         buffers: Literal["copy", "average"] = "copy",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_count("start", start, 0)
-        check_count("every", every, 1)
+        check_bounds({"start": start, "every": every}, self.bounds)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.start = start
         self.every = every

@@ -16,13 +16,14 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from steppe.averaging.abstract import AVERAGES, AbstractAverage, Mean
-from steppe.errors import SettingError, UsageError, check_count, check_number
+from steppe.errors import SettingError, UsageError
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 from steppe.stepping.state_dicts import check_entries
 
 
@@ -63,6 +64,12 @@ class SWAD(AbstractAverage):
         SettingError: a setting out of its range.
     """
 
+    bounds: ClassVar[Ranges] = {
+        "n_converge": at_least(1),
+        "n_tolerance": at_least(1),
+        "tolerance_ratio": (0.0, math.inf),
+    }
+
     def __init__(
         self,
         model: nn.Module,
@@ -73,13 +80,12 @@ class SWAD(AbstractAverage):
         buffers: Literal["copy", "average"] = "copy",
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_count("n_converge", n_converge, 1)
-        check_count("n_tolerance", n_tolerance, 1)
-        check_number("tolerance_ratio", tolerance_ratio, ">= 0")
-        if not 0 <= tolerance_ratio < math.inf:
-            raise SettingError(
-                f"tolerance_ratio must be >= 0 and finite, got {tolerance_ratio}."
-            )
+        settings = {
+            "n_converge": n_converge,
+            "n_tolerance": n_tolerance,
+            "tolerance_ratio": tolerance_ratio,
+        }
+        check_bounds(settings, self.bounds)
         super().__init__(model, buffers=buffers, dtype=dtype)
         self.n_converge = n_converge
         self.n_tolerance = n_tolerance

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steppe.noise import joint_norm
-from steppe.registry.bounds import Bounds
+from steppe.registry.bounds import Bounds, Ranges
 from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
@@ -23,12 +23,15 @@ GEOMETRIES: Registry[Spec] = Registry("geometry", Spec)
 class Geometry(ABC):
     """Turns gradients into perturbations of a given radius."""
 
-    bounds: ClassVar[Bounds] = {}  # of its own settings, which live in the groups
+    bounds: ClassVar[Ranges] = {}  # of the settings that are numbers
+    in_groups: ClassVar[
+        Bounds
+    ] = {}  # of those that live in the groups, as schedules do
     tells_length: ClassVar[bool] = False  # its norm is the L2 norm of the gradients
 
     def settings(self) -> dict[str, float | Schedule]:
         """Values or schedules of its own settings, by name."""
-        return {name: getattr(self, name) for name in self.bounds}
+        return {name: getattr(self, name) for name in self.in_groups}
 
     @abstractmethod
     def ascent_(

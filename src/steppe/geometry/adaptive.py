@@ -16,7 +16,7 @@ from torch import Tensor
 from steppe.errors import SettingError, UsageError
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
 from steppe.noise import joint_norm, scaled_
-from steppe.registry.bounds import Bounds
+from steppe.registry.bounds import Bounds, Ranges, check_bounds
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext
 
@@ -47,9 +47,12 @@ class Adaptive(Geometry):
     eta: float | Schedule = 0.01
     style: Literal["matrices", "samsung", "davda54", "bigvision"] = "matrices"
     p: Literal["2", "inf"] = "2"
-    bounds: ClassVar[Bounds] = {"eta": (0.0, math.inf)}
+    in_groups: ClassVar[Bounds] = {"eta": (0.0, math.inf)}
+    bounds: ClassVar[Ranges] = in_groups
 
     def __post_init__(self) -> None:
+        if isinstance(self.eta, int | float):  # a schedule is checked along the steps
+            check_bounds(vars(self), self.bounds)
         styles = ("matrices", "samsung", "davda54", "bigvision")
         if self.style not in styles:
             raise SettingError(

@@ -6,15 +6,18 @@ the normalisation and the unit of the radius are this project's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from steppe.errors import UsageError, check_range
+from steppe.errors import UsageError
 from steppe.geometry.abstract import GEOMETRIES, Geometry
 from steppe.noise import joint_norm, scaled_
+from steppe.registry.bounds import Ranges, check_bounds
 from steppe.stepping.context import StepContext
 
 
@@ -37,11 +40,13 @@ class Preconditioned(Geometry):
             "square_avg" of RMSprop.
     """
 
+    bounds: ClassVar[Ranges] = {"damping": (1e-12, math.inf)}
+
     damping: float = 0.01
     moment: str = "exp_avg_sq"
 
     def __post_init__(self) -> None:
-        check_range("damping", self.damping, low=1e-12)
+        check_bounds(vars(self), self.bounds)
 
     def ascent_(
         self,

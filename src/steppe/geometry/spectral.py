@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steppe.errors import check_count
 from steppe.geometry.abstract import GEOMETRIES, Geometry, each_scaled_
 from steppe.geometry.shapes import Scale, check_scale, fans, radii
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 from steppe.stepping.context import StepContext
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # lifts small singular values fastest
@@ -44,11 +44,11 @@ class Spectral(Geometry):
     iterations: int = 5
     polish: int = 3
     tells_length: ClassVar = True
+    bounds: ClassVar[Ranges] = {"iterations": at_least(0), "polish": at_least(0)}
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
-        check_count("iterations", self.iterations, low=0)
-        check_count("polish", self.polish, low=0)
+        check_bounds(vars(self), self.bounds)
 
     def ascent_(
         self,

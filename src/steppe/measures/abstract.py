@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from steppe.objective import Objective
+from steppe.registry.bounds import Ranges, check_bounds
 from steppe.registry.registry import Choice, Registry
 from steppe.registry.specs import MeasureSpec
 from steppe.results import Estimate
@@ -23,6 +24,11 @@ class AbstractMeasure(abc.ABC):
     A measure leaves the model unchanged: parameters, buffers, gradients, modes and
     random state, also after an exception. Randomness comes from the generator alone.
     """
+
+    bounds: ClassVar[Ranges] = {}  # of the settings that are numbers
+
+    def __post_init__(self) -> None:
+        check_bounds(self.settings(), self.bounds)
 
     @abc.abstractmethod
     def __call__(

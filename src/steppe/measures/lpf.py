@@ -10,17 +10,17 @@ Shape letters: M random draws.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.protocols import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.noise import filter_noise, gaussian_noise
 from steppe.objective import Objective, check_objective
 from steppe.parameters import displace_, overwrite_, restored
+from steppe.registry.bounds import POSITIVE, Ranges, at_least, check_choice
 from steppe.results import Cost, Estimate
 
 NOISES = {"filter": filter_noise, "raw": gaussian_noise}
@@ -70,15 +70,15 @@ class LPF(AbstractMeasure):
             does not.
     """
 
+    bounds: ClassVar[Ranges] = {"sigma": POSITIVE, "samples": at_least(2)}
+
     sigma: float = 0.01
     samples: int = 100
     scale: Literal["filter", "raw"] = "filter"
 
     def __post_init__(self) -> None:
-        check_positive("sigma", self.sigma)
-        check_count("samples", self.samples, 2)
-        if self.scale not in NOISES:
-            raise SettingError(f"scale must be 'filter' or 'raw', got {self.scale!r}.")
+        super().__post_init__()
+        check_choice("scale", self.scale, tuple(NOISES))
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None

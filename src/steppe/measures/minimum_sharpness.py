@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from steppe.curvature.minimum_sharpness import minimum_sharpness
-from steppe.errors import check_count
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective
+from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
 
 
@@ -36,11 +37,10 @@ class MinimumSharpness(AbstractMeasure):
             worth it for more than about 100; 0 for the exact traces.
     """
 
+    bounds: ClassVar[Ranges] = {"samples": at_least(0)}
+
     biases: bool = True
     samples: int = 0
-
-    def __post_init__(self) -> None:
-        check_count("samples", self.samples, 0)
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None

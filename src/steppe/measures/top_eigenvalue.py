@@ -8,14 +8,15 @@ it is the algebraically largest and not the largest in magnitude.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from steppe.curvature.hessian import Hessian
-from steppe.errors import check_count, check_positive
 from steppe.linalg.lanczos import eigsh
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective, check_objective
+from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
 
@@ -35,12 +36,10 @@ class TopEigenvalue(AbstractMeasure):
         max_products: Hessian products at most.
     """
 
+    bounds: ClassVar[Ranges] = {"tol": POSITIVE, "max_products": at_least(1)}
+
     tol: float = 1e-3
     max_products: int = 200
-
-    def __post_init__(self) -> None:
-        check_positive("tol", self.tol)
-        check_count("max_products", self.max_products, 1)
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from steppe.curvature.hessian import Hessian
-from steppe.errors import check_count, check_positive
 from steppe.linalg import trace as hutchinson
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective, check_objective
+from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
 MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
@@ -39,12 +40,10 @@ class Trace(AbstractMeasure):
         max_samples: random vectors at most, one Hessian product each; at least 20.
     """
 
+    bounds: ClassVar[Ranges] = {"rtol": POSITIVE, "max_samples": at_least(MIN_SAMPLES)}
+
     rtol: float = 0.05
     max_samples: int = 200
-
-    def __post_init__(self) -> None:
-        check_positive("rtol", self.rtol)
-        check_count("max_samples", self.max_samples, MIN_SAMPLES)
 
     def __call__(
         self, objective: Objective, *, generator: torch.Generator | None = None

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steppe.errors import SettingError, brief, check_count, check_range
+from steppe.errors import (
+    SettingError,
+    brief,
+    check_count,
+    check_integer,
+    check_number,
+    check_range,
+)
 
 
 @dataclass(frozen=True)
@@ -34,17 +41,22 @@ class Range:
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value outside, in one sentence with the name and the rule."""
-        if self.whole:
+        if self.whole and self.low == -math.inf:
+            check_integer(name, value)
+        elif self.whole:
             check_count(name, value, int(self.low))
+        if self.above:
+            check_number(name, value, f"> {self.low:g}")
+            if not (value > self.low and math.isfinite(value)):
+                raise SettingError(f"{name} must be > {self.low:g}, got {value}.")
         check_range(name, value, self.low, self.high)
-        if self.above and value == self.low:
-            raise SettingError(f"{name} must be > {self.low:g}, got {value}.")
         if self.below and value == self.high:
             raise SettingError(f"{name} must be < {self.high:g}, got {value}.")
 
 
 POSITIVE = Range(0.0, above=True)
 FINITE = Range()
+LENGTH = Range(1.0)  # of a training, in steps
 
 Bounds = Mapping[str, tuple[float, float]]  # of what a schedule may move
 Ranges = Mapping[str, Range | tuple[float, float]]

@@ -276,7 +276,7 @@ class Registry(Generic[SpecT]):
             {
                 name: bound
                 for name, bound in entry.spec.bounds.items()
-                if name in settings and not callable(settings[name])
+                if isinstance(settings.get(name), int | float | tuple)
             },
         )
         return entry.make(*args, **more, **settings)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import FINITE, Range, Ranges, at_least, check_bounds
+from steppe.registry.bounds import FINITE, Ranges, at_least, check_bounds
 from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import ScheduleSpec
@@ -31,8 +31,6 @@ StepSchedule = Callable[[int], float]
 Schedule = StepSchedule | GroupSchedule
 SCHEDULES: Registry[ScheduleSpec] = Registry("schedule", ScheduleSpec)
 register_reader(Schedule, SCHEDULES)
-
-LENGTH = Range(1.0)  # in steps
 
 
 class AbstractRecord:

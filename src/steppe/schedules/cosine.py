@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from steppe.registry.bounds import FINITE, Ranges
-from steppe.schedules.abstract import LENGTH, SCHEDULES, AbstractWarmedUp, fraction
+from steppe.registry.bounds import FINITE, LENGTH, Ranges
+from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp, fraction
 
 
 @SCHEDULES.add("cosine", source="Loshchilov and Hutter, 2017, arXiv:1608.03983")

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from steppe.registry.bounds import FINITE, Ranges
-from steppe.schedules.abstract import LENGTH, SCHEDULES, AbstractRecord, fraction
+from steppe.registry.bounds import FINITE, LENGTH, Ranges
+from steppe.schedules.abstract import SCHEDULES, AbstractRecord, fraction
 
 
 @SCHEDULES.add("cosine_increase", source="Bisla et al., 2022, arXiv:2201.08025")

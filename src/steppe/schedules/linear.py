@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from steppe.registry.bounds import FINITE, Ranges
-from steppe.schedules.abstract import LENGTH, SCHEDULES, AbstractWarmedUp, fraction
+from steppe.registry.bounds import FINITE, LENGTH, Ranges
+from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp, fraction
 
 
 @SCHEDULES.add("linear", source="elementary")

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from steppe.registry.bounds import FINITE, Ranges
-from steppe.schedules.abstract import LENGTH, SCHEDULES, AbstractWarmedUp
+from steppe.registry.bounds import FINITE, LENGTH, Ranges
+from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp
 
 
 @SCHEDULES.add("poly", source="Zhuang et al., 2022, arXiv:2203.08065")

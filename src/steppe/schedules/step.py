@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import FINITE, Ranges
-from steppe.schedules.abstract import LENGTH, SCHEDULES, AbstractWarmedUp
+from steppe.registry.bounds import FINITE, LENGTH, Ranges
+from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp
 
 
 @SCHEDULES.add("step", source="elementary")

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from steppe.errors import SettingError, install
-from steppe_lab.models.model_registry import MODELS, at_least
+from steppe.registry.bounds import Ranges, at_least
+from steppe_lab.models.model_registry import MODELS, check_settings
 
 USED = 4  # of five convolutions
 
@@ -52,7 +53,15 @@ def _layers() -> Any:
     return torch_geometric.nn
 
 
-@MODELS.add("gcn", source="Morris et al., 2019, arXiv:1810.02244", inputs="graphs")
+BOUNDS: Ranges = {"hidden": at_least(1)}
+
+
+@MODELS.add(
+    "gcn",
+    source="Morris et al., 2019, arXiv:1810.02244",
+    inputs="graphs",
+    bounds=BOUNDS,
+)
 def gcn(in_shape: tuple[int, ...], classes: int, *, hidden: int = 128) -> nn.Module:
     """Graph network with 125,442 parameters on Mutagenicity.
 
@@ -65,7 +74,7 @@ def gcn(in_shape: tuple[int, ...], classes: int, *, hidden: int = 128) -> nn.Mod
         SettingError: inputs that are no graphs, a setting out of range, or PyTorch
             Geometric is not installed.
     """
-    at_least(1, classes=classes, hidden=hidden)
+    check_settings(BOUNDS, classes=classes, hidden=hidden)
     if len(in_shape) != 1:
         raise SettingError(
             f"gcn needs graphs, whose nodes have (features,), got inputs of shape "

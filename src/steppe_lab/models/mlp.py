@@ -10,12 +10,19 @@ import math
 
 from torch import nn
 
-from steppe_lab.models.model_registry import MODELS, at_least, at_most
+from steppe.registry.bounds import Range, Ranges, at_least
+from steppe_lab.models.model_registry import MODELS, check_settings
 
 DEEPEST = 1000  # layers; each is an object of its own
 
 
-@MODELS.add("mlp", source="Rumelhart et al., 1986")
+BOUNDS: Ranges = {
+    "hidden": at_least(1),
+    "depth": Range(1, DEEPEST, whole=True),
+}
+
+
+@MODELS.add("mlp", source="Rumelhart et al., 1986", bounds=BOUNDS)
 def mlp(
     in_shape: tuple[int, ...],
     classes: int,
@@ -36,8 +43,7 @@ def mlp(
     Raises:
         SettingError: a setting out of range.
     """
-    at_least(1, classes=classes, hidden=hidden, depth=depth)
-    at_most(DEEPEST, depth=depth)
+    check_settings(BOUNDS, classes=classes, hidden=hidden, depth=depth)
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(in_shape)
     for _ in range(depth):

@@ -12,6 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from steppe.errors import SettingError, SteppeError
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 from steppe.registry.registry import Choice, Registry, is_code
 from steppe.registry.specs import Spec
 
@@ -26,26 +27,20 @@ class ModelSpec(Spec):
 MODELS = Registry("model", ModelSpec)
 
 
-def at_least(least: int, **settings: int) -> None:
-    """Refuse settings below a bound.
+CLASSES: Ranges = {"classes": at_least(1)}
+
+
+def check_settings(bounds: Ranges, **settings: int) -> None:
+    """Refuse a number of classes or a setting of a model out of its range.
+
+    Args:
+        bounds: of the settings, as registered.
+        settings: by name, `classes` among them.
 
     Raises:
-        SettingError: names the setting, the bound and the value.
+        SettingError: names the setting, the rule and the value.
     """
-    for name, value in settings.items():
-        if value < least:
-            raise SettingError(f"{name} must be >= {least}, got {value}.")
-
-
-def at_most(most: int, **settings: int) -> None:
-    """Refuse settings above a bound.
-
-    Raises:
-        SettingError: names the setting, the bound and the value.
-    """
-    for name, value in settings.items():
-        if value > most:
-            raise SettingError(f"{name} must be <= {most}, got {value}.")
+    check_bounds(settings, {**CLASSES, **bounds})
 
 
 def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steppe_lab.models.model_registry import MODELS, at_least, image_shape
+from steppe.registry.bounds import Ranges, at_least
+from steppe_lab.models.model_registry import MODELS, check_settings, image_shape
 
 
 class _Block(nn.Module):
@@ -50,7 +51,10 @@ class _ResNet(nn.Module):
         return scores
 
 
-@MODELS.add("resnet18", source="He et al., 2016, arXiv:1512.03385")
+BOUNDS: Ranges = {"width": at_least(1)}
+
+
+@MODELS.add("resnet18", source="He et al., 2016, arXiv:1512.03385", bounds=BOUNDS)
 def resnet18(
     in_shape: tuple[int, ...],
     classes: int,
@@ -69,7 +73,7 @@ def resnet18(
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    at_least(1, classes=classes, width=width)
+    check_settings(BOUNDS, classes=classes, width=width)
     channels, _, _ = image_shape("resnet18", in_shape, least_side=1)
     return _ResNet(channels, classes, width, batch_norm)
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from torch import nn
 
-from steppe_lab.models.model_registry import MODELS, at_least, image_shape
+from steppe.registry.bounds import Ranges, at_least
+from steppe_lab.models.model_registry import MODELS, check_settings, image_shape
+
+BOUNDS: Ranges = {"width": at_least(1), "kernel": at_least(1), "hidden": at_least(1)}
 
 
-@MODELS.add("simple_cnn", source="Jastrzebski et al., 2019, arXiv:1807.05031")
+@MODELS.add(
+    "simple_cnn", source="Jastrzebski et al., 2019, arXiv:1807.05031", bounds=BOUNDS
+)
 def simple_cnn(
     in_shape: tuple[int, ...],
     classes: int,
@@ -36,7 +41,7 @@ def simple_cnn(
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    at_least(1, classes=classes, width=width, kernel=kernel, hidden=hidden)
+    check_settings(BOUNDS, classes=classes, width=width, kernel=kernel, hidden=hidden)
     least = 3 * kernel + 1  # leaves one pixel
     channels, rows, columns = image_shape("simple_cnn", in_shape, least_side=least)
     area = _left(_left(rows, kernel), kernel) * _left(_left(columns, kernel), kernel)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from steppe_lab.models.model_registry import MODELS, at_least, image_shape
+from steppe.registry.bounds import Ranges, at_least
+from steppe_lab.models.model_registry import MODELS, check_settings, image_shape
+
+BOUNDS: Ranges = {"width": at_least(1)}
 
 
-@MODELS.add("small_cnn", source="LeCun et al., 1998")
+@MODELS.add("small_cnn", source="LeCun et al., 1998", bounds=BOUNDS)
 def small_cnn(
     in_shape: tuple[int, ...],
     classes: int,
@@ -30,7 +33,7 @@ def small_cnn(
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    at_least(1, classes=classes, width=width)
+    check_settings(BOUNDS, classes=classes, width=width)
     channels, rows, columns = image_shape("small_cnn", in_shape, least_side=4)
     features = 4 * width * (rows // 4) * (columns // 4)
     return nn.Sequential(

@@ -22,17 +22,18 @@ from steppe.curvature.hessian import Hessian
 from steppe.errors import SettingError, install
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
+from steppe.registry.bounds import POSITIVE, Ranges, at_least, check_bounds
 from steppe.registry.registry import Choice, Registry, unknown_name
 from steppe.registry.settings_text import pairs
 from steppe.registry.specs import Spec
 from steppe.tracking.tracker import SpectrumTracker, Unit
 from steppe_lab.datasets import Split
-from steppe_lab.models.model_registry import at_least
 from steppe_lab.tasks import TASKS, AbstractTask
 
 # Rows of a batch; what a CPU computes again and again is better small.
 ROWS, ROWS_ON_CPU = 256, 64
 TRACKERS: Registry[Spec] = Registry("tracker", Spec)
+BOUNDS: Ranges = {"k": at_least(1), "samples": at_least(1), "tol": POSITIVE}
 
 
 @TRACKERS.add("spectrum", source="Jastrzebski et al., 2019, arXiv:1807.05031")
@@ -73,7 +74,7 @@ def spectrum(
     Raises:
         SettingError: a setting out of range, or no TensorBoard where it is asked for.
     """
-    at_least(1, k=k, samples=samples)
+    check_bounds({"k": k, "samples": samples, "tol": tol}, BOUNDS)
     count, unit = interval(every)
     budget = round(memory * 2**30)
     task: AbstractTask = TASKS.build(split.task)
@@ -129,10 +130,8 @@ def check_tracker(choice: Choice) -> None:
     if choice.name not in TRACKERS:
         raise unknown_name("tracker", choice.name, TRACKERS.names())
     settings = choice.settings
-    at_least(1, k=settings["k"], samples=settings["samples"])
+    check_bounds(settings, BOUNDS)
     interval(settings["every"])
-    if not settings["tol"] > 0:
-        raise SettingError(f"tol must be > 0, got {settings['tol']}.")
     if not 0 <= settings["memory"] < math.inf:
         raise SettingError(f"memory must be >= 0 GiB, got {settings['memory']}.")
     if settings["tensorboard"]:

@@ -51,7 +51,7 @@ class AbstractAscent(AbstractOptimizer):
                 "geometry must be a steppe.geometry.Geometry such as Adaptive(), got "
                 f"{brief(geometry)}."
             )
-        self.bounds = {**type(self).bounds, **self.geometry.bounds}  # type: ignore[misc]
+        self.bounds = {**type(self).bounds, **self.geometry.in_groups}  # type: ignore[misc]
         own = {"rho": rho, **(settings or {}), **self.geometry.settings()}
         super().__init__(base, settings=own, **options)
         check_minimizes(self)

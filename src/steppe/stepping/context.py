@@ -13,7 +13,6 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.parameters import copy_, displace_, local_parts, overwrite_
-from steppe.stepping.gradient_sync import GradientSync
 from steppe.stepping.metrics import StepMetrics
 from steppe.stepping.state import MethodState
 
@@ -83,6 +82,8 @@ class StepContext:
     metrics: StepMetrics = field(default_factory=StepMetrics)
     number: int = 0  # of the step: completed optimizer steps
     depth: int = 0  # how many moves are in force; 0 means unperturbed
+    params: list[Tensor] = field(default_factory=list)  # all P of the optimizer
+    accumulate: bool = False  # the loop adds to the gradients of earlier ones
     _groups: Sequence[dict[str, Any]] = ()
     _keys: Mapping[str, str] = field(default_factory=dict)
     _only: frozenset[Tensor] | None = None
@@ -95,7 +96,9 @@ class StepContext:
     def begin(
         self,
         groups: Sequence[dict[str, Any]],
+        params: list[Tensor],
         *,
+        accumulate: bool,
         keys: Mapping[str, str],
         number: int,
         only: frozenset[Tensor] | None,
@@ -103,7 +106,8 @@ class StepContext:
         names: Callable[[], Mapping[Tensor, str]],
     ) -> None:
         """Start the passes of a step."""
-        self._groups, self._keys = groups, keys
+        self._groups, self._keys, self.params = groups, keys, params
+        self.accumulate = accumulate
         self._doubt, self._only = None, only
         self._base_state, self._names, self._known = base_state, names, None
         self.number, self.metrics = number, StepMetrics()
@@ -122,8 +126,8 @@ class StepContext:
 
     def with_grad(self) -> tuple[list[Tensor], list[Tensor]]:
         """Movable parameters that have a gradient, and these gradients."""
-        params = [p for p in self.perturbed() if p.grad is not None]
-        grads = [p.grad for p in params if p.grad is not None]
+        pairs = [(p, g) for p in self.perturbed() if (g := p.grad) is not None]
+        params, grads = [p for p, _ in pairs], [g for _, g in pairs]
         if any(g.is_sparse for g in grads):
             raise UsageError(
                 "a sparse gradient cannot be climbed; make the embedding with "
@@ -133,8 +137,7 @@ class StepContext:
 
     def gradients(self) -> dict[Tensor, Tensor]:
         """All gradients there are, of unmoved parameters too; references, no copies."""
-        params = [p for group in self._groups for p in group["params"]]
-        return {p: p.grad for p in params if p.grad is not None}
+        return {p: grad for p in self.params if (grad := p.grad) is not None}
 
     def setting(self, name: str, params: Sequence[Tensor]) -> list[float]:
         """The value of a setting for each of some parameters, by their group."""
@@ -206,11 +209,16 @@ class StepContext:
         self._doubt = doubt if self._doubt is None else self._doubt + doubt
 
     @torch.no_grad()
-    def propagate_non_finite(self, processes: GradientSync) -> None:
-        """Put the doubt of watched norms into the final gradient, without a sync."""
+    def propagate_non_finite(self, share: Callable[[Tensor], None] | None) -> None:
+        """Add NaN to the final gradient if a required norm is not finite.
+
+        Args:
+            share: spreads a NaN to other processes; None for one process.
+        """
         if self._doubt is None:
             return
-        processes.share(self._doubt)
+        if share is not None:
+            share(self._doubt)
         for grad in local_parts(list(self.gradients().values())):
             if grad.numel():
                 first = grad[(0,) * grad.dim()]

@@ -1,4 +1,4 @@
-"""The one driver of all optimizers: passes, restoring, saving, buffers, random state.
+"""The one driver of all optimizers: it runs a method and the hooks around its passes.
 
 A method is a generator (`plan`) that yields a `GradientRequest` wherever it wants a
 gradient at the current weights. The driver runs it inside the caller's loop, once for
@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import UsageError, check_callable
-from steppe.gates import LookingGate
 from steppe.noise import joint_norm
 from steppe.parameters import forget_derived
 from steppe.registry.bounds import Bounds
@@ -38,8 +37,11 @@ from steppe.stepping.context import (
     advance,
     plain_step,
 )
+from steppe.stepping.hooks.abstract import AbstractHook
+from steppe.stepping.hooks.gradient_sync import GradientSync
 from steppe.stepping.hooks.micro_batches import MicroBatches, Outside
-from steppe.stepping.hooks.saved import Aside, Loop, LossScale, OpenLoop
+from steppe.stepping.hooks.order import hooks_of
+from steppe.stepping.open_loop import Loop, OpenLoop
 from steppe.stepping.options import CheckedOptions, RandomOptions, Statistics
 from steppe.stepping.state import MethodState
 from steppe.stepping.state_dicts import check_method, resume_draws
@@ -81,7 +83,7 @@ class AbstractOptimizer(OptimizerWrapper):
         checked = CheckedOptions.of(type(self), options)
         name = type(self).__name__
         checked.check(name, random=self.random, looks_first=self.looks_first)
-        gradient_sync = checked.gradient_sync()
+        gradient_sync = GradientSync(checked.model, checked.sync)
         super().__init__(base, settings, self.bounds)
         checked.check_model(self._params())
         self._options, self._gradient_sync = checked, gradient_sync
@@ -101,7 +103,7 @@ class AbstractOptimizer(OptimizerWrapper):
         self._ready = False  # p.grad is the gradient of finished passes
         self._stepping = False
         self._outside = Outside()
-        self._sum: MicroBatches | None = None  # of the gradients of a running loop
+        self._micro_batches: MicroBatches | None = None  # of a running loop
         self._waiting: list[Plan] = []  # methods that go on after the base's step
         self._context = StepContext(self._method_state)
 
@@ -202,25 +204,25 @@ class AbstractOptimizer(OptimizerWrapper):
         Args:
             batch: tensors, or nested lists and dicts of them, with rows along dim 0.
         """
-        if self._sum is None:
+        if self._micro_batches is None:
             raise UsageError("take() belongs inside a passes() loop or a closure.")
-        share = self._sum.take(batch)
+        share = self._micro_batches.take(batch)
         return share[0] if len(share) == 1 else share
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch, but a pass that adds to earlier ones keeps their sum."""
         self._outside.cleared = set_to_none
-        if self._sum is None:
+        if self._micro_batches is None:
             self._ready, self._waiting = False, []
-        if self._sum is None or not self._sum.adds:
+        if self._micro_batches is None or not self._micro_batches.adds:
             super().zero_grad(set_to_none)
 
     def report(self, loss: Tensor | float) -> None:
         """Tell the loss of this pass, for `loss` and `metrics()`; closures do so."""
-        if self._sum is None:
+        if self._micro_batches is None:
             raise UsageError("report() belongs inside a passes() loop.")
         clean = self._context.depth == 0
-        self._context.metrics.loss(loss, clean=clean, weight=self._sum.weight)
+        self._context.metrics.loss(loss, clean=clean, weight=self._micro_batches.weight)
 
     @property
     def loss(self) -> Tensor | float:
@@ -250,88 +252,73 @@ class AbstractOptimizer(OptimizerWrapper):
         return settings | self._context.metrics.numbers()
 
     def _passes(self, accumulate: bool) -> Loop:
-        groups = self.param_groups
+        micro_batches = MicroBatches()
+        plan, hooks = self._begin(accumulate, micro_batches)
+        self._micro_batches = micro_batches
+        for hook in hooks:
+            hook.start(self._context)
+        index, completed = 0, False
+        try:
+            while isinstance(request := advance(plan), GradientRequest):
+                if not micro_batches.holds(request):
+                    continue  # a short batch has fewer shares than the method asks for
+                for hook in hooks:
+                    hook.before_pass(index, request)
+                # Casts that autocast made elsewhere would outlive a change of weights
+                # that a method, or the caller, has made without the context.
+                forget_derived()
+                yield index
+                for hook in hooks:
+                    hook.after_pass(index)
+                index += 1
+            for hook in reversed(hooks):
+                hook.finish()
+            completed = True
+        finally:
+            # Also after an exception or a `break`: closing the plan ends its `held`
+            # blocks, so the weights are back before anything else is.
+            waits = completed and isinstance(request, AfterStep)
+            if not waits:
+                with torch.no_grad():
+                    plan.close()
+            self._micro_batches = None
+            for hook in reversed(hooks):
+                hook.restore(completed)
+        if waits:
+            self._waiting.append(plan)
+        self._ready = True
+
+    def _begin(
+        self, accumulate: bool, micro_batches: MicroBatches
+    ) -> tuple[Plan, list[AbstractHook]]:
+        """Plan and hooks of a loop; where a gate is closed the plan is the base's."""
+        groups, params, options = self.param_groups, self._params(), self._options
         self._settings.apply(groups, self.steps)
-        params = self._params()
         step = self._context
         step.begin(
             groups,
+            params,
+            accumulate=accumulate,
             keys=self._settings.keys,
             number=self.steps,
             only=self._only,
             base_state=partial(joint_state, self.bases),
-            names=self._options.names,
+            names=options.names,
         )
         if not accumulate:
             self._waiting = []
-            for p in params:
-                p.grad = None  # what a method makes first needs the room
-        self._method_state.begin()
-        plan = self._chosen_plan()
-        scale = LossScale(self._options.scaler, undoes=not self.scale_free)
-        aside = Aside(
-            self._options,
+        closed = options.gate is not None and not options.gate.opens(self.steps)
+        plan = plain_step() if closed else self.plan(step)
+        hooks = hooks_of(
+            options,
             self._gradient_sync,
-            params,
-            statistics=(self._options.batch_norm or self.running_statistics) == "first",
+            micro_batches,
+            plan,
             accumulate=accumulate,
+            running_statistics=options.batch_norm or self.running_statistics,
+            scale_free=self.scale_free,
         )
-        self._sum = total = MicroBatches(params)
-        finished = False
-        index = 0
-        try:
-            while isinstance(request := advance(plan), GradientRequest):
-                if not total.holds(request):
-                    continue
-                total.begin(request)
-                aside.before(index, final=request.final)
-                forget_derived()  # a method may have moved the weights by itself
-                yield index
-                index += 1
-                if not total.end():
-                    raise UsageError(
-                        f"no parameter has a gradient after pass {index}; call "
-                        "backward() in each pass (in a trainer: steppe.integrations)."
-                    )
-                scale.undo(step)
-                aside.after(index - 1, step, whole=total.whole)
-                if index == 1 and not self._stays_open(scale):
-                    with torch.no_grad():
-                        plan.close()
-            total.finish()
-            aside.compare(step)
-            scale.tell(step.metrics)
-            scale.put_back(step)
-            step.propagate_non_finite(self._gradient_sync)
-            self._method_state.commit(step.gradients)
-            finished = True
-        finally:
-            waits = finished and isinstance(request, AfterStep)
-            if not waits:
-                with torch.no_grad():
-                    plan.close()
-            self._method_state.end(finished=finished)
-            self._sum = None
-            aside.end(finished=finished)
-        if waits:
-            self._waiting.append(plan)
-        self._gradient_sync.settle(params)
-        self._ready = True
-
-    def _chosen_plan(self) -> Plan:
-        """The method's own plan, or the base's gradient where a gate is closed."""
-        gate = self._options.gate
-        closed = gate is not None and not gate.opens(self.steps)
-        return plain_step() if closed else self.plan(self._context)
-
-    def _stays_open(self, scale: LossScale) -> bool:
-        """Whether a gate that looks at the first gradient lets the method go on."""
-        gate = self._options.gate
-        if not isinstance(gate, LookingGate):
-            return True
-        norm = scale.plain(joint_norm(list(self._context.gradients().values())))
-        squared = self._gradient_sync.mean(norm.item() ** 2)
-        return gate.opens_for(squared, self.steps, self._method_state.numbers)
+        return plan, hooks
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
         check_callable("closure", closure, "computes the loss, calls backward()")
@@ -389,7 +376,15 @@ class AbstractOptimizer(OptimizerWrapper):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to a running loop; an LR scheduler patches `step`."""
-        loop = {"step", "_open", "_ready", "_stepping", "_sum", "_waiting", "_context"}
+        loop = {
+            "step",
+            "_open",
+            "_ready",
+            "_stepping",
+            "_micro_batches",
+            "_waiting",
+            "_context",
+        }
         return {k: v for k, v in self.__dict__.items() if k not in loop}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

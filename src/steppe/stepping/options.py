@@ -15,9 +15,9 @@ from steppe.errors import SettingError, UnknownNameError, brief, check_integer
 from steppe.gates import Gate, LookingGate
 from steppe.parameters import metrics_in, named, norm_parameters
 from steppe.registry.registry import unknown_name
-from steppe.stepping.gradient_sync import GradientSync, Sync
 
 Statistics = Literal["first", "all"]
+Sync = Literal["local", "global"]
 
 
 class OptimizerOptions(TypedDict, total=False):
@@ -185,10 +185,6 @@ class CheckedOptions:
             raise SettingError(
                 f"{method} draws no random numbers; leave out seed and generator."
             )
-
-    def gradient_sync(self) -> GradientSync:
-        """Which passes are averaged over processes."""
-        return GradientSync(self.model, self.sync)
 
     def movable(self, known: Iterable[Tensor]) -> frozenset[Tensor] | None:
         """The parameters that may be moved; None for all.

@@ -11,26 +11,27 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.errors import UsageError
-from steppe.stepping.context import GradientRequest
+from steppe.stepping.context import FULL_BATCH, GradientRequest, StepContext
+from steppe.stepping.hooks.abstract import AbstractHook, nothing
 from steppe.stepping.wrapper import check_all_batches_come
 
 
-class MicroBatches:
+class MicroBatches(AbstractHook):
     """Sums gradients in `p.grad`, each share weighted by its rows.
 
-    While passes run, `p.grad` is the sum so far in units of the current share's
-    weight, so that `backward()` may simply add to it.
-
-    Args:
-        params: P parameters.
+    Between the passes of one sum, `p.grad` is the sum so far in units of the current
+    share's weight, so that `backward()` may simply add to it; after the last share it
+    is the mean over the batch.
     """
 
-    def __init__(self, params: list[Tensor]) -> None:
+    finish = restore = nothing
+
+    def __init__(self) -> None:
         self.weight = 1.0  # of the current share in the batch
-        self._params = params
-        self._request = GradientRequest()
+        self._params: list[Tensor] = []
+        self._request = FULL_BATCH
         self._rows: float = math.inf  # of the batch; unknown until `take`
-        self._kept: list[_Running] | None = None
+        self._sums: list[_Running] | None = None  # before the present share
 
     @property
     def adds(self) -> bool:
@@ -50,22 +51,31 @@ class MicroBatches:
         """Whether the batch has that share: a short one has as many as it has rows."""
         return not request.adds or request.part < self._rows
 
-    def begin(self, request: GradientRequest) -> None:
-        """Make `p.grad` ready for a pass."""
+    def start(self, step: StepContext) -> None:
+        self._params = step.params
+        if not step.accumulate:
+            for p in step.params:
+                p.grad = None  # its memory serves a method that moves weights at once
+
+    def before_pass(self, index: int, request: GradientRequest) -> None:
         self._request = request
         if self.adds:
-            self._kept = [_running(p) for p in self._params]
+            self._sums = [_running(p) for p in self._params]
             return
-        self._kept = None
+        self._sums = None
         self.weight = 1.0 / request.parts if request.adds else 1.0
         for p in self._params:
             p.grad = None
 
-    def end(self) -> bool:
-        """Close a pass; tells whether it gave any gradient."""
-        if self._kept is None:
-            return any(p.grad is not None for p in self._params)
-        return _regain(self._params, self._kept)
+    def after_pass(self, index: int) -> None:
+        if not self._changed():
+            raise UsageError(
+                f"no parameter has a gradient after pass {index + 1}; call "
+                "backward() in each pass (in a trainer: steppe.integrations)."
+            )
+        if self.weight != 1.0 and self._is_last():
+            # Now, not at the end of the loop: methods and the other hooks look at it.
+            self._scale(self.weight)
 
     def take(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """The current share of a batch; weighs the share by its rows."""
@@ -88,10 +98,15 @@ class MicroBatches:
 
         return tuple(tree_map(share, each) for each in batch)
 
-    def finish(self) -> None:
-        """Leave the weighted mean in `p.grad`."""
-        if self.weight != 1.0:
-            self._scale(self.weight)
+    def _changed(self) -> bool:
+        """Whether the present pass has computed any gradient."""
+        if self._sums is None:
+            return any(p.grad is not None for p in self._params)
+        return _regain(self._params, self._sums)
+
+    def _is_last(self) -> bool:
+        """Whether the sum is complete: a short batch has as many shares as rows."""
+        return self._request.part + 1 >= min(self._request.parts, self._rows)
 
     def _scale(self, factor: float) -> None:
         grads = [p.grad for p in self._params if p.grad is not None]
@@ -134,14 +149,14 @@ def _running(p: Tensor) -> _Running:
     return p.grad, -1 if p.grad is None else p.grad._version
 
 
-def _regain(params: list[Tensor], kept: list[_Running]) -> bool:
-    """Add back sums that a closure dropped by setting gradients to None.
+def _regain(params: list[Tensor], sums: list[_Running]) -> bool:
+    """Add back the sums that a closure has dropped by setting gradients to None.
 
     Returns:
-        Whether any gradient is new since `kept` was taken.
+        Whether any gradient has changed since the sums were noted.
     """
     changed = False
-    for p, (old, version) in zip(params, kept, strict=True):
+    for p, (old, version) in zip(params, sums, strict=True):
         if p.grad is old:
             changed |= old is not None and old._version != version
         elif old is None:

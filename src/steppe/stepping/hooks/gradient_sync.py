@@ -8,7 +8,7 @@ in every pass; nothing is left to decide there.
 from __future__ import annotations
 
 import gc
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,12 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from steppe.errors import SettingError
 from steppe.parameters import copy_, flatten, unflatten
+from steppe.stepping.context import GradientRequest, StepContext
+from steppe.stepping.hooks.abstract import AbstractHook
+from steppe.stepping.options import Sync
 
-Sync = Literal["local", "global"]
 
-
-class GradientSync:
-    """Averages the gradients of one loop of passes over processes.
+class GradientSync(AbstractHook):
+    """Averages the gradients of a loop of passes over processes.
 
     "local" perturbs every process by its own gradient and averages once, what is
     stepped with (m-sharpness, Foret et al., 2021); "global" averages every pass.
@@ -53,40 +54,55 @@ class GradientSync:
         modules = () if model is None else model.modules()
         key = "set_reshard_after_backward"
         self._sharded: list[Any] = [m for m in modules if hasattr(m, key)]
-        self._outer = True
+        self._params: list[Tensor] = []  # of the running loop
+        self._accumulate = False
+        self._outer = True  # False where the caller is inside `no_sync()`
+        self._final = False  # the gradient of the pass is stepped with as it is
         self._owed = False  # the gradient in p.grad is of this process alone
 
-    def begin(self) -> None:
-        """Start a loop; remembers whether the caller is inside `no_sync()`."""
+    @property
+    def acts(self) -> bool:
+        """Whether there is anything to do: a model that synchronises or is sharded."""
+        return self._model is not None or bool(self._sharded)
+
+    def start(self, step: StepContext) -> None:
+        self._params, self._accumulate = step.params, step.accumulate
+        if self.gradients_are_bucket_views:
+            _move_to_own_memory(step.params)
         if self._model is not None:
             self._outer = self._model.require_backward_grad_sync
 
-    def prepare(self, *, final: bool) -> None:
-        """Choose for the next pass, whose gradient is `final` or not."""
+    def before_pass(self, index: int, request: GradientRequest) -> None:
         self._drop_whole()
         if self._model is None:
             return
-        average = (final and self._outer) if self.local else True
+        # What other loops add to is averaged once, with all of them in it.
+        self._final = request.final and not self._accumulate
+        average = (self._final and self._outer) if self.local else True
         self._owed = self.local and self._outer and not average
         self._model.require_backward_grad_sync = average
 
-    def end(self) -> None:
-        """End a loop, also after an exception."""
-        self._drop_whole()
-        if self._model is not None:
-            self._model.require_backward_grad_sync = self._outer
+    def after_pass(self, index: int) -> None:
+        if self.gradients_are_bucket_views and not self._final:
+            _move_to_own_memory(self._params)
 
-    def settle(self, params: list[Tensor]) -> None:
+    def finish(self) -> None:
         """Average `p.grad` over the processes where no pass did, in one call each."""
         if self._model is None or not self._owed:
             return
         self._owed = False
         grads = []
-        for p in params:
+        for p in self._params:
             if p.requires_grad:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
                 grads.append(p.grad)
         self.average_(grads)
+
+    def restore(self, completed: bool) -> None:
+        self._params = []
+        self._drop_whole()
+        if self._model is not None:
+            self._model.require_backward_grad_sync = self._outer
 
     def average_(self, tensors: list[Tensor]) -> None:
         """Average tensors in place where processes keep their gradients apart."""
@@ -144,6 +160,13 @@ class GradientSync:
         group = self._model.process_group
         dist.all_reduce(tensor, group=group)
         return tensor.div_(dist.get_world_size(group))
+
+
+def _move_to_own_memory(params: list[Tensor]) -> None:
+    """Copy gradients out of the memory that the next averaged pass writes to."""
+    for p in params:
+        if p.grad is not None:
+            p.grad = p.grad.clone()
 
 
 def _parallel_in(model: nn.Module) -> DistributedDataParallel | None:

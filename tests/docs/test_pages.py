@@ -200,13 +200,17 @@ def test_pages_are_written_to_their_end(page):
 
 def test_the_code_of_the_page_on_your_own_code_runs(tmp_path):
     page = ROOT / "docs" / "your-own-code.md"
-    (code,), (line,) = blocks(page, "python"), blocks(page, "sh")
-    (tmp_path / "mycode.py").write_text(code)
+    files = ("mycode.py", "waves.py")
+    for name, code in zip(files, blocks(page, "python"), strict=True):
+        (tmp_path / name).write_text(code)
     command = Path(sys.executable).with_name("steppe")
-    words = [command, *shlex.split(line)[1:], "--measures", "lpf:samples=3", "--json"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2
+    for line in blocks(page, "sh"):
+        words = [command, *shlex.split(line)[1:], "--measures", "lpf:samples=3"]
+        done = subprocess.run(
+            [*words, "--json"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 2
     for contract in (BUILD, LOAD):  # what messages say of it
         assert contract.partition(" by ")[2] in page.read_text()
 

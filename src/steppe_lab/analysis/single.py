@@ -182,12 +182,11 @@ def _open_foreign(
     # The base of a file of another program is not known, and nothing is trained.
     recipe = Recipe(data=belongs.data, model=belongs.model, base="sgd", **named)
     split = load_split(recipe)
-    classes = len(split.classes)
-    model = build_model(recipe, split.in_shape, classes)
+    model = build_model(recipe, split.in_shape, split.outputs)
     load_into(model, states, path)
     check_outputs(recipe, model, split)
     return checkpoints.Checkpoint(
-        model, recipe, split.in_shape, classes, split.fingerprint, {}
+        model, recipe, split.in_shape, split.outputs, split.fingerprint, {}
     ), split
 
 
@@ -206,7 +205,7 @@ class Network:
     path: Path
     digest: str  # SHA-256 of the file, and of the names that say what it belongs to
     recipe: Recipe
-    classes: int
+    outputs: int  # numbers that the model gives for a sample
     objective: Objective
     belongs: Belongs | None = None  # of weights that another program saved
 
@@ -257,4 +256,4 @@ def read_network(
     if belongs is not None:  # such a file does not say what it is measured as
         content += f"\n{belongs.model}\n{belongs.data}\n{loaded.data}".encode()
     digest = hashlib.sha256(content).hexdigest()
-    return Network(checkpoint, digest, recipe, loaded.classes, objective, belongs)
+    return Network(checkpoint, digest, recipe, loaded.outputs, objective, belongs)

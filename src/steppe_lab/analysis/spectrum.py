@@ -33,7 +33,7 @@ MATRICES: dict[str, type[AbstractCurvature]] = {
     "fisher": Fisher,
     "empirical_fisher": EmpiricalFisher,
 }
-MANY = 100  # classes beyond which passes to the outputs are drawn
+MANY = 100  # outputs beyond which passes to the outputs are drawn
 DRAWS = 100  # of traces that no rule gives exactly
 RTOL = 0.05  # of their sum
 
@@ -184,7 +184,7 @@ def layers_of(
     generator = torch.Generator().manual_seed(settings.seed)
     if settings.matrix == "empirical_fisher":
         return _drawn(H, generator, "there is no rule for this matrix")
-    samples = DRAWS if network.classes > MANY else None
+    samples = DRAWS if network.outputs > MANY else None
     try:
         found = layer_traces(network.objective, samples=samples, generator=generator)
     except (UsageError, DataError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ class Dataset:
         name: in tables and messages.
         train: the training pool.
         test: the test set.
-        classes: names of the classes, which targets are positions in.
+        classes: names of the classes, which targets are positions in; empty where
+            targets are numbers, which are rows of float32 then, shape (N, K).
         task: name of the task that is learnt on it.
         notes: facts that a reader of results must know of the data.
 
@@ -47,7 +49,7 @@ class Dataset:
     name: str
     train: AbstractSamples
     test: AbstractSamples
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     task: str = "classification"
     notes: tuple[str, ...] = ()
 
@@ -59,6 +61,13 @@ class Dataset:
                 f"got {train} and {test}."
             )
         for part, samples in (("training", self.train), ("test", self.test)):
+            if not self.classes:
+                check_numbers(
+                    samples.targets,
+                    samples=samples.count(),
+                    where=f"{self.name}: the {part} targets",
+                )
+                continue
             where = f"{self.name}: the {part} labels"
             if samples.targets.dtype != torch.int64:
                 raise DataError(f"{where} must be int64, got {samples.targets.dtype}.")
@@ -73,6 +82,32 @@ class Dataset:
     def in_shape(self) -> tuple[int, ...]:
         """Shape of one input, (C, H, W) for images."""
         return self.train.in_shape
+
+
+def outputs_for(classes: Sequence[str], targets: Tensor) -> int:
+    """Number of outputs that a model needs: one per class, or per value of a target."""
+    return len(classes) or math.prod(targets.shape[1:])
+
+
+def check_numbers(targets: Tensor, *, samples: int, where: str) -> None:
+    """Refuse targets without classes that are no rows of finite float32.
+
+    Raises:
+        DataError: another type or shape, another number of rows, or not finite.
+    """
+    if targets.dtype != torch.float32 or targets.dim() < 2:
+        raise DataError(
+            f"{where} must be float32 of shape (samples, values) where there are no "
+            f"classes, got {targets.dtype} of shape {tuple(targets.shape)}; convert "
+            "them, or name the classes."
+        )
+    if len(targets) != samples or samples == 0:
+        raise DataError(
+            f"{where} must be as many as the inputs and at least one, got "
+            f"{len(targets):,} for {samples:,} inputs."
+        )
+    if not targets.isfinite().all():
+        raise DataError(f"{where} must be finite, got NaN or infinity; leave them out.")
 
 
 def check_labels(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
-from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.abstract import DATASETS, Dataset, outputs_for
 from steppe_lab.datasets.samples import AbstractSamples
 
 HeldOut = Literal["test", "validation"]
@@ -34,6 +34,11 @@ class Split:
     def in_shape(self) -> tuple[int, ...]:
         """Shape of one input, (C, H, W) for images."""
         return self.train.in_shape
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs that a model needs."""
+        return outputs_for(self.classes, self.train.targets)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -169,7 +174,9 @@ def exchange_labels(
     if fraction == 0:
         return targets
     if classes < 2:
-        raise SettingError(f"label_noise needs at least 2 classes, got {classes}.")
+        raise SettingError(
+            f"label_noise needs at least 2 classes, got {classes}; leave it out."
+        )
     generator = _generator("label noise", seed)
     chosen = torch.randperm(samples, generator=generator)[: round(fraction * samples)]
     shift = torch.randint(1, classes, (samples,), generator=generator)

@@ -64,7 +64,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     tracked = _tracked(recipe, trained.tracked, folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})
     contents = checkpoints.to_bytes(
-        trained.model, recipe, split.in_shape, len(split.classes), split.fingerprint
+        trained.model, recipe, split.in_shape, split.outputs, split.fingerprint
     )
     write_atomically(folder / CHECKPOINT, contents)
     write_record(folder / HISTORY, {"epochs": trained.history})

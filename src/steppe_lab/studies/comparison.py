@@ -166,7 +166,7 @@ class Study:
             present = split.fingerprint
             for each in self._recipes.values():
                 if each.seed == recipe.seed:
-                    model = build_model(each, split.in_shape, len(split.classes))
+                    model = build_model(each, split.in_shape, split.outputs)
                     check_settings(each, len(split.train), model)
         elif recipe.reads_files:
             present = load_split(recipe).fingerprint

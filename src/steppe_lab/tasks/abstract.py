@@ -1,6 +1,6 @@
 """The interface of tasks, and the registry of them.
 
-Shape letters: B batch, C classes.
+Shape letters: B batch, C classes, K values of a target.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A number about a network on some samples: the mean of a value of each."""
+    """A number about a network on some samples: the mean of a value of each term."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -69,12 +69,30 @@ class AbstractTask(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
-        """Loss of a batch; "none" gives that of each sample, shape (B,)."""
+        """Loss of a batch, over its terms; "none" gives that of each term."""
+
+    @abstractmethod
+    def terms(self, targets: Tensor) -> int:
+        """Number of terms that the mean loss of a batch is over.
+
+        It is the number of samples, unless the loss is one of each position of a
+        sequence, where those that are padding do not count.
+        """
 
     @abstractmethod
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
-        """Values of each sample by the name of the metric, shape (B,) each."""
+        """Values of each term by the name of the metric, one dimension each."""
 
     @abstractmethod
-    def check_outputs(self, outputs: Any, rows: int, classes: int) -> str | None:
-        """A half sentence on what outputs must be; None where they are that."""
+    def check_targets(self, targets: Tensor) -> str | None:
+        """A half sentence on the rule that targets break; None where they keep it."""
+
+    @abstractmethod
+    def check_outputs(self, outputs: Any, targets: Tensor, size: int) -> str | None:
+        """A half sentence on the rule that outputs break; None where they keep it.
+
+        Args:
+            outputs: of a model.
+            targets: of the same samples.
+            size: number of outputs that the model was built for.
+        """

@@ -22,16 +22,31 @@ class Classification(AbstractTask):
         """Cross-entropy of logits (B, C) and classes (B,)."""
         return F.cross_entropy(outputs, targets, reduction=reduction)
 
+    def terms(self, targets: Tensor) -> int:
+        """One for every sample."""
+        return len(targets)
+
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """Whether each sample has the largest logit at another class."""
         return {"error": outputs.argmax(1) != targets}
 
-    def check_outputs(self, outputs: Any, rows: int, classes: int) -> str | None:
-        """Outputs must be logits."""
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs)
-        if shape == (rows, classes):
+    def check_targets(self, targets: Tensor) -> str | None:
+        """Targets must be one class for each sample."""
+        if not targets.is_floating_point() and targets.dim() == 1:
             return None
         return (
-            f"must give one number per class, shape {(rows, classes)} for {rows} "
+            f"must be one class for each sample, of torch.int64 and shape (samples,), "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}; for numbers give "
+            'Dataset(task="regression")'
+        )
+
+    def check_outputs(self, outputs: Any, targets: Tensor, size: int) -> str | None:
+        """Outputs must be logits."""
+        wanted = (len(targets), size)
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs)
+        if shape == wanted:
+            return None
+        return (
+            f"must give one number per class, shape {wanted} for {len(targets)} "
             f"inputs, got {shape}"
         )

@@ -41,7 +41,7 @@ class Checkpoint:
     model: nn.Module
     recipe: Recipe
     in_shape: tuple[int, ...]
-    classes: int
+    outputs: int  # numbers that the model gives for a sample
     data: str  # fingerprint of the samples trained and judged on
     versions: dict[str, str]
 
@@ -61,7 +61,7 @@ class _About(BaseModel):
     format: PositiveInt
     recipe: dict[str, Any]
     in_shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    classes: PositiveInt
+    classes: PositiveInt  # outputs; files keep the name from when all were classes
     data: str
     versions: dict[str, str]
     sha256: str
@@ -86,7 +86,7 @@ def to_bytes(
     model: nn.Module,
     recipe: Recipe,
     in_shape: tuple[int, ...],
-    classes: int,
+    outputs: int,
     data: str,
 ) -> bytes:
     """Contents of a checkpoint file; `data` is the fingerprint of the split."""
@@ -98,7 +98,7 @@ def to_bytes(
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json"),
         "in_shape": list(in_shape),
-        "classes": classes,
+        "classes": outputs,
         "data": data,
         "versions": versions(),
     }

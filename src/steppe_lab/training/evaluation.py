@@ -61,7 +61,7 @@ def evaluate(
     """
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
-    loss = 0.0
+    loss, terms = 0.0, 0
     values: dict[str, list[Tensor]] = {}
     model.eval()
     try:
@@ -70,6 +70,7 @@ def evaluate(
             inputs, targets = on_device(samples.batch(rows), device)
             outputs = model(inputs)
             loss += task.loss(outputs, targets, reduction="sum").double().item()
+            terms += task.terms(targets)
             for name, each in task.metrics(outputs, targets).items():
                 values.setdefault(name, []).append(each.cpu())
     finally:
@@ -78,6 +79,7 @@ def evaluate(
     joined = {name: torch.cat(parts) for name, parts in values.items()}
     means = {name: float(each.double().mean()) for name, each in joined.items()}
     wrong = None
-    if task.headline.share:
+    # Samples are independent, positions of one sequence are not.
+    if task.headline.share and len(joined[task.headline.name]) == len(samples):
         wrong = tuple(joined[task.headline.name].nonzero().flatten().tolist())
-    return Score(loss / len(samples), means, len(samples), wrong)
+    return Score(loss / terms, means, len(samples), wrong)

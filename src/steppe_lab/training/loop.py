@@ -116,7 +116,7 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     """The stages of an epoch: order, then fetch, step and observe, then score."""
     recipe, samples = state.recipe, split.train
     state.model.train()
-    total = 0.0
+    total, terms = 0.0, 0
     lr = 0.0
     first = state.epoch * state.steps_per_epoch
     order = _order(recipe.seed, state.epoch, len(samples))
@@ -124,10 +124,11 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
         batch = _fetch(samples, rows, recipe.device)
         lr = _set_lr(state, step)
         loss, gradients = _step(state, samples, batch)
-        total += len(rows) * loss
+        weight = state.task.terms(batch[1])
+        total, terms = total + weight * loss, terms + weight
         state.gradients += gradients
         _observe(state)
-    epoch, mean = state.epoch + 1, total / len(samples)
+    epoch, mean = state.epoch + 1, total / terms
     _check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean}

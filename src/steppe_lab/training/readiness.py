@@ -69,7 +69,11 @@ def check_ready(recipe: Recipe) -> Split:
     """
     check_settings(recipe)
     split = load_split(recipe)
-    model = build_model(recipe, split.in_shape, len(split.classes))
+    task: AbstractTask = TASKS.build(split.task)
+    broken = task.check_targets(split.train.targets)
+    if broken:
+        raise DataError(f"the targets of {recipe.data.name} {broken}.")
+    model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)
     _check_last_batch(recipe, model, len(split.train))
     check_settings(recipe, len(split.train), model)
@@ -82,25 +86,24 @@ def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
     Raises:
         SettingError: a network without parameters, or one for other data.
     """
-    classes = len(split.classes)
     task: AbstractTask = TASKS.build(split.task)
-    rows = min(2, len(split.train))
+    batch = split.train.batch(slice(0, 2))
     name = f"model {recipe.model.name}"
     fix = BUILD if is_code(recipe.model.name) else "choose a model made for such data"
     if not any(True for _ in model.parameters()):
         raise SettingError(f"{name} has no parameters to train; {fix}.")
     try:
         with torch.no_grad():
-            inputs, _ = on_device(split.train.batch(slice(0, rows)), recipe.device)
+            inputs, targets = on_device(batch, recipe.device)
             outputs = model.eval()(inputs)
     except (Exception, SystemExit) as error:
         raise SettingError(
             f"{name} cannot be called with inputs of {recipe.data.name}, of shape "
             f"{split.in_shape} ({one_line(error)}); {fix}."
         ) from error
-    wrong = task.check_outputs(outputs, rows, classes)
-    if wrong:
-        raise SettingError(f"{name} {wrong}; {fix}.")
+    broken = task.check_outputs(outputs, targets, split.outputs)
+    if broken:
+        raise SettingError(f"{name} {broken}; {fix}.")
 
 
 def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:

@@ -58,7 +58,7 @@ class TrainingState:
     @classmethod
     def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> TrainingState:
         """The state before the first step."""
-        model = build_model(recipe, split.in_shape, len(split.classes))
+        model = build_model(recipe, split.in_shape, split.outputs)
         samples = len(split.train)
         optimizer = build_optimizer(recipe, model, samples)
         average = build_average(recipe, model)

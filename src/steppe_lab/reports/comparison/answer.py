@@ -10,8 +10,8 @@ from steppe_lab.reports.comparison.findings import (
     Verdict,
 )
 from steppe_lab.reports.comparison.quantities import HEADLINE
-from steppe_lab.reports.comparison.summary import Summary
-from steppe_lab.reports.text.numbers import listed, percent, points
+from steppe_lab.reports.comparison.summary import Change, Summary
+from steppe_lab.reports.text.numbers import listed, number, percent, points
 
 
 def answer(finding: Answer) -> str:
@@ -35,7 +35,7 @@ def verdict(finding: Verdict) -> str:
     if change is None or change.interval.count < 2:
         return f"of {name} too few runs finished to tell"
     start, error = f"{name} {_flat(finding)}", finding.quantity.phrase
-    size = f"{points(abs(change.interval.mean))} points"
+    size = _size(change, finding.first)
     stops = " (most of it by when training stops)" if finding.stopping else ""
     price = finding.price
     if not change.clear:
@@ -47,10 +47,9 @@ def verdict(finding: Verdict) -> str:
             "so it does not pay here" if price > 1 else "at " + times_the_price(price)
         )
         return f"{start}, and {end}, {pays}"
-    if not change.lower:
-        end = f"its {error} is {size} higher{stops}"
+    end = f"its {error} is {size}{stops}"
+    if change.lower != (finding.quantity.better == "smaller"):
         return f"{start}, and {end}: it does not pay here"
-    end = f"its {error} is {size} lower{stops}"
     if price <= 1:
         return f"{start}, and {end} at {times_the_price(price)}: it pays here"
     budget = f"a budget that {finding.first} was not given"
@@ -59,7 +58,8 @@ def verdict(finding: Verdict) -> str:
 
 def unlearnt(finding: HardlyLearnt) -> str:
     """That an optimizer has hardly learnt, to stand after its name."""
-    return f"has hardly learnt (train error {percent(finding.train_error)})"
+    phrase, share = finding.quantity.phrase, finding.share
+    return f"has hardly learnt ({phrase} {percent(share)})"
 
 
 def allowing(summary: Summary) -> str:
@@ -82,6 +82,15 @@ def times_the_price(price: float) -> str:
     """
     words = {1.0: "the same price", 2.0: "twice the price", 0.5: "half the price"}
     return words.get(price, f"{price:.3g} times the price")
+
+
+def _size(change: Change, first: str) -> str:
+    """How much a headline differs, to stand after "is"."""
+    mean, side = change.interval.mean, "lower" if change.lower else "higher"
+    if change.scale == "ratio":
+        return f"{number(mean, 2)} {'of' if mean < 1 else 'times'} {first}'s"
+    size = f"{points(abs(mean))} points" if change.share else number(abs(mean))
+    return f"{size} {side}"
 
 
 def _flat(finding: Verdict) -> str:

@@ -25,7 +25,8 @@ class HardlyLearnt:
     """An optimizer whose networks get most training samples wrong."""
 
     optimizer: str
-    train_error: float
+    quantity: Quantity  # the headline on training samples
+    share: float
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class TrainLossGap:
 
     optimizer: str
     loss: Change
-    error_gap: float  # train error minus the first one's; 0.0 where it is unknown
+    error_gap: float  # share of errors minus the first one's; 0.0 where there is none
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Unmatched:
 
     first: str
     gaps: tuple[TrainLossGap, ...]
+    quantity: Quantity  # the headline on training samples
 
 
 @dataclass(frozen=True)
@@ -233,12 +235,12 @@ def verdicts(summary: Summary) -> tuple[Verdict, ...]:
 
 
 def hardly_learnt(summary: Summary, optimizer: str) -> HardlyLearnt | None:
-    """The train error of an optimizer that has hardly learnt; None if it has."""
+    """The train headline of an optimizer that has hardly learnt; None if it has."""
     line = summary.line(optimizer)
     error = line.cells[TRAIN_HEADLINE].mean
     if line.learnt or error is None:
         return None
-    return HardlyLearnt(optimizer, error.mean)
+    return HardlyLearnt(optimizer, summary.quantity(TRAIN_HEADLINE), error.mean)
 
 
 def flatness(summary: Summary, versus: Versus) -> Flatness:
@@ -261,7 +263,8 @@ def by_stopping(versus: Versus) -> bool:
     last, best = versus.changes.get(HEADLINE), versus.changes.get(BEST)
     if last is None or best is None or not last.clear:
         return False
-    return abs(best.interval.mean) < abs(last.interval.mean) / 2
+    left = abs(best.interval.mean - best.none)
+    return left < abs(last.interval.mean - last.none) / 2
 
 
 def _measures(summary: Summary, versus: Versus) -> list[tuple[Quantity, Change]]:
@@ -328,9 +331,10 @@ def _unmatched(summary: Summary) -> list[Finding]:
         loss, error = map(versus.changes.get, (TRAIN_LOSS, TRAIN_HEADLINE))
         if loss is None or versus.matched or not versus.learnt:
             continue
-        gap = error.interval.mean if error is not None else 0.0
+        gap = error.interval.mean if error is not None and error.share else 0.0
         gaps.append(TrainLossGap(versus.optimizer, loss, gap))
-    return [Unmatched(summary.first, tuple(gaps))] if gaps else []
+    train = summary.quantity(TRAIN_HEADLINE)
+    return [Unmatched(summary.first, tuple(gaps), train)] if gaps else []
 
 
 def _unfinished(summary: Summary) -> list[Finding]:

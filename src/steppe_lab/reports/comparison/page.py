@@ -64,6 +64,7 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
         samples=_samples(comparison),
         one_seed=comparison.settings.seeds == 1,
         comparison=comparison,
+        headline=comparison.headline,
         summarised=summary,
         command=command,
         versions=versions,

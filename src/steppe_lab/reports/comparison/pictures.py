@@ -75,10 +75,10 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
 def _sweep(report: SweepReport) -> Picture:
     return pictured(
         partial(sweep_plot, report),
-        title=f"Errors over {report.setting}",
+        title=f"{_upper(report.metric.title)}s over {report.setting}",
         caption="Means over seeds with their 95 % intervals. The dotted line is the "
-        f"{report.setting} with the lowest validation error.",
-        alt=f"Errors over {report.setting}. "
+        f"{report.setting} with the best validation {report.metric.title}.",
+        alt=f"{_upper(report.metric.title)}s over {report.setting}. "
         + " ".join(f"{'; '.join(cells)}." for cells in report.table()),
     )
 

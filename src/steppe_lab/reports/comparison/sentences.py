@@ -35,6 +35,7 @@ from steppe_lab.reports.text.numbers import (
     percent,
     points,
 )
+from steppe_lab.statistics.intervals import Interval
 
 
 def reading(summary: Summary) -> list[str]:
@@ -99,7 +100,7 @@ def _headline_change(finding: HeadlineChange) -> str:
     name, mean, first = finding.optimizer, finding.mean, finding.first
     if mean is None:
         return f"{name} has no finished run."
-    start = f"{name}'s {finding.quantity.phrase} is {percent(mean.mean)}"
+    start = f"{name}'s {finding.quantity.phrase} is {_shown(finding.quantity, mean)}"
     if finding.change is None:
         return f"{start}; it shares no finished seed with {first}."
     return f"{start}, {_gap(finding.change, first)}."
@@ -110,13 +111,19 @@ def _best_epoch(finding: BestEpochChange) -> str:
     gap = _gap(finding.change, finding.first, brief=True)
     return (
         f"{finding.optimizer}'s {best.phrase} ({best.note}) is "
-        f"{percent(finding.mean.mean)}, {gap}: most of the difference is in when "
+        f"{_shown(best, finding.mean)}, {gap}: most of the difference is in when "
         "training stops."
     )
 
 
+def _shown(quantity: Quantity, mean: Interval) -> str:
+    return percent(mean.mean) if quantity.share else number(mean.mean)
+
+
 def _gap(change: Change, first: str, *, brief: bool = False) -> str:
-    """A difference of errors, in points."""
+    """A difference of shares, in points; other metrics as measures are compared."""
+    if not change.share:
+        return _compared(change, first, brief=brief)
     gap = change.interval
     if change.noise:
         doubt = _doubt(change, points, brief=brief)
@@ -167,20 +174,23 @@ def _cost(finding: StepCost) -> str:
 def _unmatched(finding: Unmatched) -> list[str]:
     pieces: list[str] = []
     for gap in finding.gaps:
-        pieces.append(_train_loss(gap, finding.first, brief=bool(pieces)))
+        pieces.append(_train_loss(gap, finding, brief=bool(pieces)))
     lower = [gap.optimizer for gap in finding.gaps if gap.loss.lower]
+    train = finding.quantity
+    near = (
+        f", with {train.phrase}s within {100 * APART:g} points" if train.share else ""
+    )
     return [
         f"{listed(pieces)}: the measures of flatness are not compared at matched train "
-        f"loss (surely within a factor of {MATCHED:g}, with train errors within "
-        f"{100 * APART:g} points).",
+        f"loss (surely within a factor of {MATCHED:g}{near}).",
         "Mind that near zero loss curvature shrinks with the loss itself, which "
         f"favours the lower train loss, here {listed(lower or [finding.first])}'s; "
         "training less far can make any optimizer look flatter, too.",
     ]
 
 
-def _train_loss(gap: TrainLossGap, first: str, *, brief: bool) -> str:
-    loss = gap.loss
+def _train_loss(gap: TrainLossGap, finding: Unmatched, *, brief: bool) -> str:
+    loss, first = gap.loss, finding.first
     size = f"{number(loss.interval.mean)} above"
     if loss.scale == "ratio":
         size = f"{_ratio(loss.interval.mean)} times"
@@ -189,7 +199,8 @@ def _train_loss(gap: TrainLossGap, first: str, *, brief: bool) -> str:
     if abs(gap.error_gap) <= APART:
         return text
     side = "below" if gap.error_gap < 0 else "above"
-    return f"{text} and its train error {points(abs(gap.error_gap))} points {side}"
+    size = f"{points(abs(gap.error_gap))} points"
+    return f"{text} and its {finding.quantity.phrase} {size} {side}"
 
 
 def _unfinished(finding: UnfinishedRuns) -> str:

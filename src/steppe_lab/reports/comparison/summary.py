@@ -53,6 +53,7 @@ class Change:
     interval: Interval
     scale: Literal["difference", "ratio"]
     converged: bool = True  # every estimate behind it
+    share: bool = False  # of a share: its difference is shown in points
     clear: bool = False  # that there is a difference, among all comparisons
     among: int = 1  # comparisons that `clear` allows for
 
@@ -85,12 +86,7 @@ class Line:
     runs: int  # finished
     gradients: float | None  # of the whole batch per step, mean; None without a run
     cells: Mapping[str, Cell]  # by key of the quantity
-
-    @property
-    def learnt(self) -> bool:
-        """Whether at most half of the training samples are wrong, in the mean."""
-        error = self.cells[TRAIN_HEADLINE].mean
-        return error is None or error.mean <= LEARNT
+    learnt: bool  # whether at most half of the training samples are wrong, in the mean
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,8 @@ class Versus:
         ratio = loss.interval
         ends = (ratio.low, ratio.high) if ratio.count > 1 else (ratio.mean,) * 2
         near = ends[0] >= 1 / MATCHED and ends[1] <= MATCHED
-        return near and abs(error.interval.mean) <= APART
+        # Other metrics have no scale on which to say how far apart is far.
+        return near and (not error.share or abs(error.interval.mean) <= APART)
 
 
 @dataclass(frozen=True)
@@ -196,12 +193,13 @@ def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
     if len(known) == len(pairs):
         ours, theirs = zip(*known, strict=True)
         gap = error_difference(ours, theirs, pairs[0][0].samples)
-        return Change(gap, "difference", converged)
+        return Change(gap, "difference", converged, quantity.share)
     ours, theirs = zip(*((a.value, b.value) for a, b in pairs), strict=True)
     ratio = None if quantity.share else paired_ratio(ours, theirs)
     if ratio is not None:
         return Change(ratio, "ratio", converged)
-    return Change(paired_difference(ours, theirs), "difference", converged)
+    gap = paired_difference(ours, theirs)
+    return Change(gap, "difference", converged, quantity.share)
 
 
 def _compared(
@@ -231,7 +229,17 @@ def _line(comparison: Comparison, name: str, reported: tuple[Quantity, ...]) -> 
         values = {row.seed: read(quantity, row) for row in rows}
         cells[quantity.key] = _cell(values)
     gradients = fmean(row.gradients for row in rows) if rows else None
-    return Line(name, len(rows), gradients, cells)
+    (train,) = (q for q in reported if q.key == TRAIN_HEADLINE)
+    return Line(
+        name, len(rows), gradients, cells, _has_learnt(train, cells[train.key].mean)
+    )
+
+
+def _has_learnt(train: Quantity, mean: Interval | None) -> bool:
+    """Whether a share says so; other metrics have no value that tells."""
+    if not train.share or mean is None:
+        return True
+    return mean.mean <= LEARNT if train.better == "smaller" else mean.mean >= LEARNT
 
 
 def _cell(values: Mapping[int, Value]) -> Cell:

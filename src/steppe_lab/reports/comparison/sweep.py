@@ -8,13 +8,19 @@ from typing import Any
 from steppe.sweeps import Sweep
 from steppe_lab.reports.comparison.quantities import metric_of
 from steppe_lab.reports.text.numbers import listed, mean_of, one_or_more
-from steppe_lab.statistics.intervals import Interval, error_difference, mean_interval
+from steppe_lab.statistics.intervals import (
+    Interval,
+    error_difference,
+    mean_interval,
+    paired_difference,
+)
 from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.tasks import Metric
 
 
 @dataclass(frozen=True)
 class SweepLine:
-    """The errors with one value, as shares of samples."""
+    """The headline metric with one value of the setting."""
 
     value: float
     validation: Interval  # over seeds
@@ -28,21 +34,28 @@ class SweepReport:
 
     setting: str
     lines: tuple[SweepLine, ...]
-    best: float | None  # by validation error; None if no value finished all of its runs
+    best: float | None  # on validation samples; None if no value finished all its runs
     answer: str
+    metric: Metric  # the headline
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Headings of the table."""
-        return (self.setting, "validation error", "test error", "runs", "")
+        return (
+            self.setting,
+            f"validation {self.metric.title}",
+            f"test {self.metric.title}",
+            "runs",
+            "",
+        )
 
     def table(self) -> list[tuple[str, ...]]:
         """Cells of a table, by line."""
         return [
             (
                 f"{line.value:g}",
-                mean_of(line.validation, share=True),
-                "–" if line.test is None else mean_of(line.test, share=True),
+                mean_of(line.validation, share=self.metric.share),
+                "–" if line.test is None else mean_of(line.test, self.metric.share),
                 str(line.runs),
                 "chosen" if line.value == self.best else "",
             )
@@ -74,11 +87,11 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
     answer = _answer(comparison, sweep, lines)
     if sweep.best is not None:
         answer += _doubt(sweep.best, by_value, comparison.settings.seeds)
-    return SweepReport(setting, lines, sweep.best, answer)
+    return SweepReport(setting, lines, sweep.best, answer, metric_of(comparison))
 
 
 def _doubt(best: float, by_value: dict[float, list[Row]], seeds: int) -> str:
-    """Values whose validation error cannot be told from the best one's."""
+    """Values that validation samples cannot tell from the best one."""
     if seeds < 2:
         return " One seed cannot tell it from the others."
     chosen = by_value[best]
@@ -94,9 +107,13 @@ def _doubt(best: float, by_value: dict[float, list[Row]], seeds: int) -> str:
 
 
 def _differ(rows: list[Row], others: list[Row]) -> bool:
-    """Whether the 95 % interval of the difference in error excludes none."""
-    ours, theirs = ([set(row.wrong or ()) for row in each] for each in (rows, others))
-    return error_difference(ours, theirs, rows[0].test_samples).excludes(0.0)
+    """Whether the 95 % interval of the difference in the headline excludes none."""
+    if any(row.wrong is None for row in (*rows, *others)):
+        name = f"test_{rows[0].headline.name}"
+        ours, theirs = ([row.last[name] for row in each] for each in (rows, others))
+        return paired_difference(ours, theirs).excludes(0.0)
+    left, right = ([set(row.wrong or ()) for row in each] for each in (rows, others))
+    return error_difference(left, right, rows[0].test_samples).excludes(0.0)
 
 
 def _line(comparison: Comparison, value: float, rows: list[Row]) -> SweepLine:
@@ -124,7 +141,9 @@ def _answer(comparison: Comparison, sweep: Sweep, lines: tuple[SweepLine, ...]) 
     text = f"Chosen on {count}, without the test set: {setting} = {best:g}"
     if line.test is not None:
         over = one_or_more(comparison.settings.seeds, "seed")
-        text += f", with a test error of {mean_of(line.test, share=True)} ({over})"
+        metric = metric_of(comparison)
+        value = mean_of(line.test, metric.share)
+        text += f", with a test {metric.title} of {value} ({over})"
     if sweep.at_edge is None:
         return f"{text}."
     side, further = {"low": ("lowest", "lower"), "high": ("highest", "higher")}[

@@ -1,4 +1,4 @@
-"""The curve of a sweep: errors over the values of a setting."""
+"""The curve of a sweep: the headline metric over the values of a setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
-    """Draw validation and test error by value, in percent, with their intervals.
+    """Draw the headline on validation and test samples by value, with intervals.
 
     Args:
         report: the sweep; values that span more than a factor of 30 are drawn on a
@@ -21,15 +21,18 @@ def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
         theme: "light" for dark ink on a light page, "dark" for the contrary.
     """
     figure, axes = canvas(theme)
+    title, factor = report.metric.title, 100 if report.metric.share else 1
     curves = {
-        "validation error": [(line.value, line.validation) for line in report.lines],
-        "test error": [(line.value, line.test) for line in report.lines if line.test],
+        f"validation {title}": [(line.value, line.validation) for line in report.lines],
+        f"test {title}": [
+            (line.value, line.test) for line in report.lines if line.test
+        ],
     }
     handles = {}
     for name, look in looks(curves, theme).items():
         at = [value for value, _ in curves[name]]
-        means = [100 * error.mean for _, error in curves[name] if error]
-        halves = [100 * error.half_width for _, error in curves[name] if error]
+        means = [factor * mean.mean for _, mean in curves[name] if mean]
+        halves = [factor * mean.half_width for _, mean in curves[name] if mean]
         (handles[name],) = axes.plot(
             at, means, color=look.colour, ls=look.dash, marker=look.marker, lw=1.8
         )
@@ -37,7 +40,9 @@ def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
         axes.errorbar(at, means, yerr=bars, fmt="none", color=look.colour, capsize=3)
     if report.best is not None:
         axes.axvline(report.best, color="gray", ls=":", lw=1.2)
-    axes.set(xlabel=report.setting, ylabel="error, %")
+    axes.set(
+        xlabel=report.setting, ylabel=f"{title}, %" if report.metric.share else title
+    )
     values = [line.value for line in report.lines]
     if wants_log(values):
         log_axis(axes, "x", values)

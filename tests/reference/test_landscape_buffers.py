@@ -12,6 +12,7 @@ from steppe.averaging import reestimate
 from steppe.errors import SettingError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
+from steppe.objective import Objective
 
 DATA = problems.vectors()
 
@@ -163,3 +164,69 @@ def test_an_unknown_mode_is_one_sentence():
     model = make_model()
     with pytest.raises(SettingError, match="'interpolate', 'freeze' or a function"):
         landscape(problems.objective(model, DATA), Line.random(model), batch_norm="bn")
+
+
+class Growing(nn.Module):
+    """A network that makes its table of positions longer where inputs are."""
+
+    def __init__(self, fill=1.0):
+        super().__init__()
+        self.layer = nn.Linear(1, 3)
+        self.register_buffer("positions", torch.zeros(1), persistent=False)
+        self.register_buffer("scale", torch.tensor([fill]))
+        problems.drawn(self)
+
+    def forward(self, x):
+        if len(self.positions) < x.shape[1]:
+            self.positions = torch.arange(x.shape[1], dtype=x.dtype)
+        turned = x * self.positions[: x.shape[1]].cos() * self.scale
+        return self.layer(turned[..., None]).mean(1)
+
+
+def lengths(*sizes):
+    source = problems.generator(5)
+    return [
+        (
+            torch.randn(4, n, dtype=torch.float64, generator=source),
+            torch.randint(3, (4,), generator=source),
+        )
+        for n in sizes
+    ]
+
+
+def loss_by_hand(model, batches):
+    with torch.no_grad():
+        losses = [nn.functional.cross_entropy(model(x), y) for x, y in batches]
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("sizes", [(5, 3), (3, 5), (2, 7)])
+@pytest.mark.parametrize("batch_norm", ["interpolate", "freeze", lambda model: None])
+def test_buffers_that_a_forward_pass_replaces_do_not_change_the_loss(sizes, batch_norm):
+    model, batches = Growing(), lengths(*sizes)
+    surface = landscape(
+        Objective(model, batches),
+        Line.between(model, Growing(2.0)),
+        x=[0.0, 0.0],
+        batch_norm=batch_norm,
+    )
+    assert model.positions.tolist() == [0.0]
+    expected = loss_by_hand(copy.deepcopy(model), batches)
+    assert surface.loss.tolist() == pytest.approx([expected] * 2, rel=1e-12)
+
+
+def test_replaced_buffers_leave_those_of_the_line_alone():
+    model, batches = Growing(), lengths(5, 3)
+    objective = Objective(model, batches)
+    found = landscape(objective, Line.between(model, Growing(2.0)), x=[0.0, 1.0, 0.5])
+    for fill, loss in zip((1.0, 2.0, 1.5), found.loss.tolist(), strict=True):
+        assert loss == pytest.approx(loss_by_hand(Growing(fill), batches), rel=1e-12)
+
+
+def test_points_of_a_random_line_hold_no_buffers():
+    model = Masked()
+    model.layer = nn.Linear(2, 2)
+    assert Line.random(model).changed_buffers(1.0) == {}
+    other = copy.deepcopy(model)
+    other.on.fill_(False)
+    assert list(Line.between(model, other).changed_buffers(2.0)) == ["on"]

@@ -27,7 +27,13 @@ from steppe.landscapes.buffers import (
 )
 from steppe.landscapes.line import Line
 from steppe.objective import Objective, check_objective
-from steppe.parameters import copy_, displace_, overwrite_, restored
+from steppe.parameters import (
+    BufferSnapshot,
+    copy_,
+    displace_,
+    overwrite_,
+    restored,
+)
 from steppe.results import Cost, Surface
 
 Progress = Callable[[int, int], None]
@@ -119,17 +125,23 @@ def _moments(
                 overwrite_(params, base)
                 displace_(params, toward, coordinate)
 
+        own = dict(objective.model.named_buffers())
+        _write(own, {k: v.to(objective.device) for k, v in line.buffers.items()})
+        at_base = BufferSnapshot(objective.model)
         # Before the batches: re-estimated statistics need a pass over the data, and
         # all batches of a point have to see the same ones.
         buffers = [
-            _buffers(objective, line, c, batch_norm, move, modes) for c in coordinates
+            _buffers(objective, line, c, batch_norm, move, modes, at_base)
+            for c in coordinates
         ]
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
 
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
                 move(coordinate)  # from the base, not the last point: no drift
-                _write(objective, buffers[i])
+                # A forward pass may have put other tensors in the place of buffers.
+                at_base.put_back()
+                _write(own, buffers[i])
                 losses = objective.batch_values(index).double()
                 if not terms and len(losses):  # squares about a mean do not cancel
                     moments[0, i] = losses.mean()
@@ -150,17 +162,30 @@ def _buffers(
     batch_norm: BatchNorm,
     move: Callable[[float], None],
     modes: Mapping[nn.Module, bool],
+    at_base: BufferSnapshot,
 ) -> dict[str, Tensor]:
-    """Buffers of the model at a point, set before any batch is evaluated."""
+    """Buffers that are others at a point than at the base point of the line.
+
+    They are computed before any batch is evaluated.
+    """
     at = 0.0 if batch_norm == "freeze" else coordinate
-    chosen = {k: v.to(objective.device) for k, v in line.buffers_at(at).items()}
+    chosen = {k: v.to(objective.device) for k, v in line.changed_buffers(at).items()}
     if not callable(batch_norm):
         return chosen
+    at_base.put_back()
+    own = dict(objective.model.named_buffers())
+    base = buffers_of(objective.model)
     move(coordinate)
-    _write(objective, chosen)
+    _write(own, chosen)
     with _in_modes(modes):
         batch_norm(objective.model)
-    return buffers_of(objective.model)
+    estimated = buffers_of(objective.model)
+    # A tensor of another shape is no statistic but a cache that has grown.
+    return {
+        name: estimated[name]
+        for name, b in base.items()
+        if estimated[name].shape == b.shape and not torch.equal(estimated[name], b)
+    }
 
 
 @contextmanager
@@ -176,10 +201,8 @@ def _in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
             module.training = mode
 
 
-def _write(objective: Objective, buffers: Mapping[str, Tensor]) -> None:
-    if buffers:
-        own = dict(objective.model.named_buffers())
-        copy_([own[name] for name in buffers], list(buffers.values()))
+def _write(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    copy_([own[name] for name in values], list(values.values()))
 
 
 def _in_order_of(

@@ -137,12 +137,15 @@ class Line:
         pairs = zip(self.base, self.direction, strict=True)
         return [torch.add(b, d, alpha=coordinate) for b, d in pairs]
 
-    def buffers_at(self, coordinate: float) -> dict[str, Tensor]:
-        """Buffers at a coordinate, by name."""
-        ends = self.buffers if self.end_buffers is None else self.end_buffers
+    def changed_buffers(self, coordinate: float) -> dict[str, Tensor]:
+        """Buffers that are others at a coordinate than at 0, by name."""
+        if self.end_buffers is None or coordinate <= 0:
+            return {}
+        ends = self.end_buffers
         return {
             name: between(start, ends[name], coordinate)
             for name, start in self.buffers.items()
+            if not torch.equal(start, ends[name])
         }
 
 

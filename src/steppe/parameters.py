@@ -201,6 +201,14 @@ def restored(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         overwrite_(params, saved)
 
 
+def interpolated(start: Tensor, end: Tensor, weight: float) -> Tensor:
+    """A tensor a share of the way between two; equal entries stay bit for bit.
+
+    They may be infinite, as in masks of attention, where a mean of two is NaN.
+    """
+    return torch.where(start == end, start, torch.lerp(start, end, weight))
+
+
 class BufferSnapshot:
     """Buffers of a model as they are now, values and objects.
 

@@ -14,7 +14,7 @@ from torch.optim import swa_utils
 import loops
 from loops import base_step, make_model
 from steppe import EMA, LAWA, SWA, SWAD
-from steppe.errors import SettingError, UsageError
+from steppe.errors import CheckpointError, SettingError, UsageError
 
 
 class Point(nn.Module):
@@ -294,3 +294,59 @@ def test_swad_refuses_losses_it_cannot_compare_and_validations_without_a_step():
     swad.validate(torch.tensor(1.0))
     with pytest.raises(SettingError, match="tolerance_ratio must be >= 0, got"):
         SWAD(Point(), tolerance_ratio=-0.1)
+
+
+# ---- masks ---------------------------------------------------------------------------
+
+
+class Masked(nn.Module):
+    """A parameter with a causal mask of infinities beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        mask = torch.full((3, 3), -math.inf).triu(1)
+        self.register_buffer("mask", mask)
+        self.register_buffer("mean", torch.zeros(1))
+
+
+MASKED = {
+    "ema": lambda model: EMA(model, decay=0.5, warmup=False),
+    "swa": lambda model: SWA(model, buffers="average"),
+    "lawa": lambda model: LAWA(model, k=3, buffers="average"),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_infinities_of_masks_stay_and_other_buffers_are_averaged(name):
+    model = Masked()
+    average, mask = MASKED[name](model), model.mask.clone()
+    for value in (1.0, 2.0, 3.0):
+        model.weight.data.fill_(value)
+        model.mean.fill_(value)
+        average.update()
+    found = average.tensors()
+    assert torch.equal(found["mask"], mask)
+    assert torch.equal(found["mean"], found["weight"])
+    assert found["weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_averages_with_masks_are_saved_and_loaded(name):
+    average = MASKED[name](Masked())
+    average.update()
+    again = MASKED[name](Masked())
+    again.load_state_dict(average.state_dict())
+    again.update()
+    assert torch.equal(again.tensors()["mask"], Masked().mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mask", math.nan), ("weight", math.nan), ("weight", math.inf)]
+)
+def test_averages_that_are_no_numbers_are_refused(name, value):
+    average = EMA(Masked())
+    state = average.state_dict()
+    state["copies"][0]["tensors"][name].fill_(value)
+    with pytest.raises(CheckpointError, match="not finite"):
+        EMA(Masked()).load_state_dict(state)

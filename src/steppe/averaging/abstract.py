@@ -28,7 +28,13 @@ from torch.utils.hooks import RemovableHandle
 
 from steppe.averaging.places import Places, first_difference, is_number
 from steppe.errors import CheckpointError, SettingError, UsageError, brief
-from steppe.parameters import BufferSnapshot, forget_derived, overwrite_, restored
+from steppe.parameters import (
+    BufferSnapshot,
+    forget_derived,
+    interpolated,
+    overwrite_,
+    restored,
+)
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 from steppe.stepping.state_dicts import check_entries, reading
@@ -52,15 +58,24 @@ AVERAGES: Registry[AverageSpec] = Registry("average", AverageSpec)
 
 
 class Mean:
-    """Mean of the weights at some steps: P tensors, and how many steps."""
+    """Mean of the weights at some steps.
 
-    def __init__(self, tensors: list[Tensor], count: int = 1) -> None:
+    Args:
+        tensors: P tensors.
+        count: number of steps.
+        infinite: places of those that may hold infinities, such as masks.
+    """
+
+    def __init__(
+        self, tensors: list[Tensor], count: int = 1, infinite: Sequence[int] = ()
+    ) -> None:
         self.tensors = tensors
         self.count = count
+        self.infinite = infinite
 
     def copy(self) -> Mean:
         """The same mean in memory of its own."""
-        return Mean([t.clone() for t in self.tensors], self.count)
+        return Mean([t.clone() for t in self.tensors], self.count, self.infinite)
 
     def add_(self, other: Mean) -> None:
         """Take in another mean, every step weighing alike."""
@@ -69,7 +84,13 @@ class Mean:
 
     def lerp_(self, tensors: list[Tensor], weight: float) -> None:
         """Move by a share of the way; entries equal on both ends stay bit for bit."""
+        # One by one only where it has to be: models have hundreds of buffers.
+        masks = {
+            i: interpolated(self.tensors[i], tensors[i], weight) for i in self.infinite
+        }
         torch._foreach_lerp_(self.tensors, tensors, weight)
+        for i, mask in masks.items():
+            self.tensors[i].copy_(mask)
 
 
 class AbstractAverage(ABC):
@@ -316,7 +337,9 @@ class AbstractAverage(ABC):
         self._places.check_names()
         for saved in state_dict["copies"]:
             check_entries(saved, {"count": int, "tensors": Mapping}, method)
-            if not all(t.isfinite().all() for t in saved["tensors"].values()):
+            if not all(
+                self._places.is_sound(*each) for each in saved["tensors"].items()
+            ):
                 raise CheckpointError(
                     "the state has an average that is not finite; take an earlier one."
                 )
@@ -327,7 +350,11 @@ class AbstractAverage(ABC):
                     "model it was made with, with the same policy for buffers."
                 )
         copies = [
-            Mean(self._places.fitting(saved["tensors"]), saved["count"])
+            Mean(
+                self._places.fitting(saved["tensors"]),
+                saved["count"],
+                self._places.infinite,
+            )
             for saved in state_dict["copies"]
         ]
         self.restore(copies, state_dict["numbers"])
@@ -338,7 +365,7 @@ class AbstractAverage(ABC):
     @torch.no_grad()
     def weights(self) -> Mean:
         """The present weights in the precision of the average; not to be written to."""
-        return Mean(self._places.weights())
+        return Mean(self._places.weights(), infinite=self._places.infinite)
 
     def _ready(self) -> Mean:
         mean = self.mean()

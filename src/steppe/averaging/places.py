@@ -25,6 +25,7 @@ class _Place:
     shape: torch.Size
     device: torch.device
     dtype: torch.dtype  # of the average
+    buffer: bool
 
 
 class Places:
@@ -54,6 +55,12 @@ class Places:
         self._with_buffers = buffers
         self._dtype = dtype
         self._places = dict(self._found())
+        # Masks are made with a model; a look at every step would wait for the device.
+        self.infinite = tuple(
+            i
+            for i, place in enumerate(self._places.values())
+            if place.buffer and bool(_present("", place).isinf().any())
+        )
         if not self._places:
             raise SettingError("the model has no floating-point parameter to average.")
 
@@ -74,6 +81,12 @@ class Places:
         """Their values in the precision of averages, perhaps in the same memory."""
         pairs = zip(self.tensors(), self._places.values(), strict=True)
         return [tensor.detach().to(place.dtype) for tensor, place in pairs]
+
+    def is_sound(self, name: str, tensor: Tensor) -> bool:
+        """Whether values of an average are finite; those of a mask may be infinite."""
+        place = self._places.get(name)
+        masks = place is not None and place.buffer
+        return not bool((tensor.isnan() if masks else ~tensor.isfinite()).any())
 
     def fitting(self, named: Mapping[str, Tensor]) -> list[Tensor]:
         """Copies of saved values on the model's devices, in the averages' precision."""
@@ -108,14 +121,17 @@ class Places:
                     seen.add(id(tensor))
                     name = f"{prefix}.{key}" if prefix else key
                     check_made(name, tensor)
-                    yield name, self._place(table, key, tensor)
+                    buffer = table is module._buffers
+                    yield name, self._place(table, key, tensor, buffer)
 
-    def _place(self, table: dict[str, Any], key: str, tensor: Tensor) -> _Place:
+    def _place(
+        self, table: dict[str, Any], key: str, tensor: Tensor, buffer: bool
+    ) -> _Place:
         # A mean of many steps in bfloat16 would stop moving: a step of it is smaller
         # than half a unit in the last place.
         wide = self._dtype or torch.promote_types(tensor.dtype, torch.float32)
         dtype = tensor.dtype if tensor.is_complex() else wide
-        return _Place(table, key, tensor.shape, tensor.device, dtype)
+        return _Place(table, key, tensor.shape, tensor.device, dtype, buffer)
 
 
 def _present(name: str, place: _Place) -> Tensor:

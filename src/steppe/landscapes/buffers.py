@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
+from steppe.parameters import interpolated
 
 BatchNorm = Literal["interpolate", "freeze"] | Callable[[nn.Module], object]
 
@@ -40,8 +41,7 @@ def between(start: Tensor, end: Tensor, coordinate: float) -> Tensor:
         return end
     if not start.is_floating_point():
         return start
-    # Equal entries may be infinite, as in masks of attention.
-    return torch.where(start == end, start, torch.lerp(start, end, coordinate))
+    return interpolated(start, end, coordinate)
 
 
 def mode_of(batch_norm: BatchNorm, *, moving: bool) -> str:

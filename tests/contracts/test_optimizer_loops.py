@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -367,3 +368,71 @@ def test_a_closure_that_would_drop_the_gradient_of_finished_passes_is_refused():
     passes_once(opt, model)
     with pytest.raises(UsageError, match="would drop the gradient"):
         loops.closure_step(opt, model, *one_batch())
+
+
+def clip_value(params):
+    nn.utils.clip_grad_value_(params, 1.0)
+
+
+def replace_infinities(params):
+    for p in params:
+        p.grad.nan_to_num_(0.0, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("repair", [clip_value, replace_infinities])
+def test_a_training_goes_on_after_an_overflow_made_finite(repair, told):
+    model = make_model()
+    params = list(model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    settings = {"scaler": scaler} if told else {}
+    opt = steppe.SAM(torch.optim.SGD(params, lr=0.1), rho=0.05, **settings)
+    start = values(model)
+    for factor in (float("inf"), 1.0, 1.0):
+        for _ in opt.passes():
+            loss = sum(p.square().sum() for p in params) * factor
+            scaler.scale(loss).backward()
+        scaler.unscale_(opt)
+        repair(params)
+        scaler.step(opt)
+        scaler.update()
+    assert opt.steps == 2
+    assert not loops.identical(values(model), start)
+
+
+def test_a_dropped_gradient_is_refused_again_after_a_skipped_step():
+    model = make_model()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    opt = steppe.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)
+    loop = [(scaler.scale, float("inf")), (lambda loss: loss, 1.0)]
+    for scale, factor in loop:
+        for _ in opt.passes():
+            x, y = next(loops.batches(1))
+            scale(F.cross_entropy(model(x), y) * factor).backward()
+        scaler.unscale_(opt) if factor > 1 else None
+        scaler.step(opt) if factor > 1 else None
+    with pytest.raises(UsageError, match="no step"):
+        opt.passes()
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_a_closure_may_clear_gradients_by_the_model(clears):
+    model, plain = make_model(), make_model()
+    x, y = next(loops.batches(1))
+    opt = steppe.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)
+    opt.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+
+    def closure():
+        if clears:
+            model.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    loop_step(steppe.SAM(torch.optim.SGD(plain.parameters(), lr=0.1)), plain, x, y)
+    outcome = {True: values(plain), False: values(model)}[clears]
+    context = {True: nullcontext(), False: pytest.raises(UsageError, match="would lo")}
+    with context[clears]:
+        opt.step(closure)
+    assert loops.identical(values(model), outcome)

@@ -101,7 +101,7 @@ class AbstractOptimizer(OptimizerWrapper):
         """Set what belongs to a running loop or an unfinished step."""
         self._open = OpenLoop()
         self._ready = False  # p.grad is the gradient of finished passes
-        self._stepping = False
+        self._stepping = self._scaler_asked = False
         self._outside = Outside()
         self._micro_batches: MicroBatches | None = None  # of a running loop
         self._waiting: list[Plan] = []  # methods that go on after the base's step
@@ -186,10 +186,10 @@ class AbstractOptimizer(OptimizerWrapper):
     def unused_gradient(self) -> bool:
         """Whether `p.grad` holds the gradient of finished passes that no step used.
 
-        One that is not finite does not count: a `GradScaler` skips its step. Looks at
-        the gradient, for which a device waits, only between passes and their step.
+        One that a `GradScaler` was to step with, or that is not finite, does not count:
+        it skips such steps. Looks at the gradient only between passes and their step.
         """
-        if not self._ready:
+        if not self._ready or self._scaler_asked:
             return False
         norm = joint_norm(list(self._context.gradients().values()))
         return 0.0 < norm.item() < math.inf
@@ -286,7 +286,7 @@ class AbstractOptimizer(OptimizerWrapper):
                 hook.restore(completed)
         if waits:
             self._waiting.append(plan)
-        self._ready = True
+        self._ready, self._scaler_asked = True, False
 
     def _begin(
         self, accumulate: bool, micro_batches: MicroBatches
@@ -324,6 +324,7 @@ class AbstractOptimizer(OptimizerWrapper):
         check_callable("closure", closure, "computes the loss, calls backward()")
         self._outside.begin(self._params())
         for _ in self.passes():
+            self._outside.mark()
             with torch.enable_grad():
                 loss = closure()
             self._outside.check()

@@ -189,6 +189,15 @@ class OptimizerWrapper(Shown, ABC):
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """False, for `GradScaler.step`, which asks before it steps or skips.
+
+        That it has asked is all that says of a step that it was skipped.
+        """
+        self._scaler_asked = True
+        return False
+
     def _guard_bases(self) -> None:
         """Be asked before a base steps, in the place of earlier wrappers of it."""
         for base in self.bases:

@@ -123,23 +123,36 @@ class Outside:
 
     def __init__(self) -> None:
         self.cleared = False  # since the last step, so that gradients are new ones
-        self._expected = False
+        self._expected: Tensor | None = None  # a parameter that has one
+        self._mark: Tensor | None = None
 
     def begin(self, params: list[Tensor]) -> None:
         """Note, before the first pass of a closure, whether there are any."""
         check_all_batches_come()
-        self._expected = self.cleared and any(p.grad is not None for p in params)
+        with_grad = (p for p in params if p.grad is not None)
+        self._expected = next(with_grad, None) if self.cleared else None
         self.cleared = False
+
+    def mark(self) -> None:
+        """Before a pass, put zeros where a closure that clears gradients drops them.
+
+        It may clear them by `model.zero_grad()`, of which no optimizer hears.
+        """
+        if self._expected is not None:
+            self._mark = torch.zeros_like(self._expected)
+            self._expected.grad = self._mark
 
     def check(self) -> None:
         """After a pass, refuse a closure that has not cleared them in the first one."""
-        if self._expected and not self.cleared:
+        kept = self._expected is not None and self._expected.grad is self._mark
+        if kept and not self.cleared:
             raise UsageError(
                 "step(closure) would lose the gradients that backward() has added up "
                 "since zero_grad(); evaluate all micro-batches of the step in the "
-                "closure, and in a trainer see steppe.integrations."
+                "closure, which begins with zero_grad() of this optimizer, and in a "
+                "trainer see steppe.integrations."
             )
-        self.cleared = self._expected = False
+        self.cleared, self._expected, self._mark = False, None, None
 
 
 _Running = tuple[Tensor | None, int]  # a gradient summed so far, and its version

@@ -146,6 +146,7 @@ def _on_pairs(
             return values if values.dim() < 2 else values.flatten(1).mean(1)
         if ignored is None:
             return loss(outputs, targets)
+        _check_probabilities(outputs, targets)
         classes = class_dimension(outputs.shape, targets.shape)
         # Moved only where it has to be: a view is one more node of the graph.
         ordered = outputs if classes == 1 else outputs.movedim(classes, 1)
@@ -213,6 +214,22 @@ def _check_shapes(name: str, outputs: Tensor, targets: Tensor) -> None:
         raise DataError(
             f"the loss '{name}' needs targets of the shape of the outputs "
             f"{tuple(outputs.shape)}, got {tuple(targets.shape)}; reshape the targets."
+        )
+
+
+def _check_probabilities(outputs: Tensor, targets: Tensor) -> None:
+    """Refuse those of sequences whose classes lie along the last dimension."""
+    if outputs.shape != targets.shape or len(outputs.shape) < 3:
+        return
+    if not targets.is_floating_point() or torch.compiler.is_compiling():
+        return
+    off = [float((targets.sum(d) - 1).abs().max()) for d in (1, -1)]
+    if off[1] < 1e-2 <= off[0]:
+        raise DataError(
+            f"targets of shape {tuple(targets.shape)} are probabilities along the last "
+            "dimension, but along dimension 1 the loss takes classes, as torch does; "
+            "transpose(1, -1) them and the outputs, or give a function "
+            "loss(model, batch)."
         )
 
 

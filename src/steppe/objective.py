@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -119,7 +119,7 @@ class Objective:
         with torch.inference_mode(False), forked(model):
             self.batches: Sequence[Any] = _batches(data, batch_size)
         self._count: int | None = None
-        self._differentiates = False  # the loss takes derivatives itself
+        self._way = 0  # the loss takes no derivatives, by inputs (1), or by parameters
         self._writes_nothing = self._repeats = False  # neither is known yet
         self._shared: dict[Any, Any] | None = None
 
@@ -158,17 +158,18 @@ class Objective:
 
     def batch_values(self, index: int) -> Tensor:
         """The same without a graph to the parameters; inside `measuring()`."""
-        if not self._differentiates:
+        ways = (torch.no_grad, self._unfollowed, torch.enable_grad)
+        while True:
             try:
-                with torch.no_grad():
-                    return self.batch_losses(index)
+                with ways[self._way]():
+                    return self.batch_losses(index).detach()
             except RuntimeError as error:
-                if "require grad" not in str(error):
+                if self._way == 2 or "require grad" not in str(error):
                     raise
-                # The loss takes derivatives itself, such as those by its inputs.
-                self._differentiates = True
-        with unfollowed(self.model.parameters()):
-            return self.batch_losses(index).detach()
+                self._way += 1
+
+    def _unfollowed(self) -> AbstractContextManager[None]:
+        return unfollowed(self.model.parameters())
 
     def batch(self, index: int) -> Any:
         """One batch on the device, and random state for its masks in mode "train"."""

@@ -398,3 +398,48 @@ def test_a_shared_parameter_counts_once_and_a_frozen_one_not_at_all():
     assert "second.weight" not in trainable(model)
     model.head.requires_grad_(False)
     assert "head.weight" not in trainable(model)
+
+
+def penalised(model, batch):
+    """Losses with the squared length of the mean loss's gradient added."""
+    losses = F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+    grads = torch.autograd.grad(
+        losses.mean(), list(model.parameters()), create_graph=True
+    )
+    return losses + sum(g.square().sum() for g in grads)
+
+
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad])
+def test_a_loss_may_differentiate_by_the_parameters(context):
+    model, (x, y) = problems.mlp(), problems.vectors()
+    objective = Objective(model, (x, y), penalised, batch_size=3)
+    parts = zip(x.split(3), y.split(3), strict=True)
+    expected = torch.cat([penalised(model, pair).detach() for pair in parts])
+    with context():
+        objective.check_repeatable()
+        torch.testing.assert_close(objective.losses(), expected)
+        assert objective.value().value == pytest.approx(float(expected.mean()))
+        assert objective.count() == len(x)
+    assert not objective.losses().requires_grad
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_probabilities_of_tokens_along_the_last_dimension_are_refused():
+    source = problems.generator()
+    logits = torch.randn(6, 5, 3, generator=source, dtype=torch.float64)
+    soft = torch.softmax(torch.randn(6, 5, 3, generator=source).double(), -1)
+    model = nn.Linear(3, 3).double()
+    with pytest.raises(DataError, match=r"probabilities along the last.*transpose"):
+        Objective(model, (logits, soft)).value()
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            return self.inner(x).transpose(1, 2)
+
+    found = Objective(Turned(), (logits, soft.transpose(1, 2))).value()
+    expected = -(soft * model(logits).log_softmax(-1)).sum(-1).mean().detach()
+    assert found.value == pytest.approx(float(expected))

@@ -28,7 +28,7 @@ from steppe.errors import (
 )
 from steppe.registry.registry import reading
 from steppe_lab.training.build import build_model
-from steppe_lab.training.foreign import complaint
+from steppe_lab.training.file_kinds import complaint
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
 FORMAT = 2  # in format 1 the checksum was of the weights alone

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from steppe.errors import CheckpointError
-from steppe_lab.training.foreign import complaint
+from steppe_lab.training.file_kinds import complaint
 
 SHOWN = 3  # names in a sentence
 State = dict[str, Tensor]

@@ -125,7 +125,7 @@ def test_scoping_grows_to_its_maximum():
     assert {t: round(published(t), 5) for t in table} == table
     assert Scoping(0.5, 0.0)(10**6) == 0.5
     assert published(15603) < 2.38
-    with pytest.raises(SettingError, match="start > 0 and rate >= 0"):
+    with pytest.raises(SettingError, match=r"start must be > 0, got 0\.0"):
         Scoping(0.0, 0.1)
     with pytest.raises(SettingError, match="maximum must be >= start"):
         Scoping(0.5, 0.1, maximum=0.4)

@@ -117,7 +117,7 @@ def test_a_flipped_bit_in_a_checkpoint_changes_neither_network_nor_recipe(
     def outcome():
         loaded = checkpoints.load(path)
         weights = [p.tolist() for p in loaded.model.state_dict().values()]
-        return weights, loaded.recipe, loaded.in_shape, loaded.classes, loaded.data
+        return weights, loaded.recipe, loaded.in_shape, loaded.outputs, loaded.data
 
     assert wrong(path, 100 * times, outcome(), outcome) == []
 

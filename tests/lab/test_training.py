@@ -218,7 +218,7 @@ def test_a_checkpoint_gives_back_network_and_recipe(saved):
     assert same(loaded.model, model)
     assert loaded.recipe == made
     assert loaded.in_shape == (1, 8, 8)
-    assert loaded.classes == 10
+    assert loaded.outputs == 10
     assert loaded.versions["torch"] == torch.__version__
 
 

@@ -32,25 +32,21 @@ class RunKind:
         record: settings of a run.
         work: called with them, the folder of the run and a report of progress; the
             dictionary it returns is the result.
-        needs: fields of the record that hold ids of runs, which must be finished.
     """
 
     name: str
     record: type[BaseModel]
     work: Callable[[Any, Path, Report], dict[str, Any]]
-    needs: tuple[str, ...] = ()
 
 
 RUNS: dict[str, RunKind] = {}
 
 
-def run_kind(
-    name: str, record: type[Record], *, needs: tuple[str, ...] = ()
-) -> Callable[[Work[Record]], Work[Record]]:
+def run_kind(name: str, record: type[Record]) -> Callable[[Work[Record]], Work[Record]]:
     """Register the work of a kind of run."""
 
     def register(work: Work[Record]) -> Work[Record]:
-        RUNS[name] = RunKind(name, record, work, needs)
+        RUNS[name] = RunKind(name, record, work)
         return work
 
     return register

@@ -86,7 +86,7 @@ def read_measure(given: Any) -> Choice:
     return choice
 
 
-@run_kind("analysis", Analysis, needs=("training",))
+@run_kind("analysis", Analysis)
 def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     """Measure a trained network; measures that are done are not done again."""
     checkpoint = trained_network(folder, analysis.training, analysis.code)

@@ -31,7 +31,7 @@ class Scoring(BaseModel):
     code: dict[str, str] = Field(default_factory=dict)
 
 
-@run_kind("scoring", Scoring, needs=("training",))
+@run_kind("scoring", Scoring)
 def score(scoring: Scoring, folder: Path, report: Report) -> dict[str, Any]:
     """Score a trained network on the test set."""
     checkpoint = trained_network(folder, scoring.training, scoring.code)

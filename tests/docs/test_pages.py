@@ -198,6 +198,7 @@ def test_pages_are_written_to_their_end(page):
     assert len(re.findall(r"\w+", text)) > 40, "nearly empty"
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_on_your_own_code_runs(tmp_path):
     page = ROOT / "docs" / "your-own-code.md"
     files = ("mycode.py", "waves.py")

@@ -198,6 +198,7 @@ def test_a_sweep_prints_its_choice_and_is_told_again(steppe):
     assert page.read_text() == before
 
 
+@pytest.mark.slow
 def test_averages_gates_and_seldom_scores_on_the_command_line(steppe):
     texts = ["sgd", "sam:gate=after(0.5)+ema:decay=0.5"]
     small = ["--epochs", "4", "--train-samples", "64", "--model", "small_cnn:width=1"]
@@ -276,6 +277,7 @@ def build(in_shape, classes):
 """
 
 
+@pytest.mark.slow
 def test_a_measure_that_a_network_does_not_allow_leaves_the_others(steppe):
     Path("smooth.py").write_text(SMOOTH)
     measures = ["minimum_sharpness", "lpf:samples=3"]

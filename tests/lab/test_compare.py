@@ -191,6 +191,7 @@ def test_two_texts_of_one_optimizer_are_refused(tmp_path):
         Study(settings, Store(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_schedule_is_kept_as_text_and_lasts_as_long_as_the_training(tmp_path):
     small = {**SMALL, "seeds": 1, "measures": ("lpf:samples=3",), "epochs": 3}
     texts = ("sam:rho=cosine(.1,0)", "sam:rho=proportional(0.1,0.02)")

@@ -92,7 +92,7 @@ def test_defaults_speak_where_the_text_is_silent():
         ({"optimizer": "sam:rho=-1"}, "rho must be >= 0, got -1"),
         ({"optimizer": "sam:roh=1"}, "did you mean 'rho'"),
         ({"optimizer": "lpf_sgd:micro_batches=0"}, "micro_batches must be >= 1, got 0"),
-        ({"base": "sgd:lr=-1"}, "sgd: sgd: lr must be >= 0, got -1"),
+        ({"base": "sgd:lr=-1"}, "sgd: lr must be >= 0, got -1"),
         ({"base": "sgd:momentum=0,nesterov=true"}, "[Nn]esterov"),
         ({"device": "warp"}, "device must be one that torch can use, got 'warp'"),
         ({"epochs": 0}, "greater than or equal to 1"),

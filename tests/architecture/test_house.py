@@ -141,12 +141,12 @@ def test_only_the_rooms_made_for_it_import_a_tool(name):
 
 
 BOUNDS = {  # figures only get better: who reaches a better one writes it here
-    "modules_on_the_top_floor": 10,
+    "modules_on_the_top_floor": 9,
     "layers_of_the_library": 9,
     "files_of_a_sam_step": 18,
     "folders_of_a_sam_step": 6,
-    "summaries_with_a_free_what": 55,
-    "uses_of_found": 110,
+    "summaries_with_a_free_what": 5,
+    "uses_of_found": 90,
 }
 COMMENTS = 3.0  # per 100 lines, at least
 

@@ -89,7 +89,7 @@ def check_bounds(settings: Mapping[str, Any], bounds: Ranges) -> None:
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse what is none of a few names."""
+    """Refuse a value that is none of a few names."""
     if value not in choices:
         *first, last = (f"'{choice}'" for choice in choices)
         listed = f"{', '.join(first)} or {last}" if first else last

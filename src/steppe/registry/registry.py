@@ -50,7 +50,7 @@ NOT_GIVEN: Any = _NotGiven()  # default of a setting that a choice leaves out
 
 @dataclass(frozen=True)
 class Default:
-    """In the annotation of an entry of a TypedDict: what a choice fills in.
+    """Value a choice fills in, in the annotation of an entry of a TypedDict.
 
     `rng: Annotated[Literal["fresh", "replay"], Default("fresh")]`
     """
@@ -89,15 +89,15 @@ class Entry(Generic[SpecT]):
         annotation holds no `Default` have the default NOT_GIVEN. A `seed` is none of
         them: it belongs to a run, not to a method.
         """
-        found: dict[str, inspect.Parameter] = {}
+        by_name: dict[str, inspect.Parameter] = {}
         for p in self._parameters():
             if p.kind is p.KEYWORD_ONLY:
-                found[p.name] = p
+                by_name[p.name] = p
             elif p.kind is p.VAR_KEYWORD:
-                found |= {each.name: each for each in _unpacked(p.annotation)}
+                by_name |= {each.name: each for each in _unpacked(p.annotation)}
         return {
             name: p
-            for name, p in found.items()
+            for name, p in by_name.items()
             if name != "seed" and is_plain(p.annotation)
         }
 
@@ -253,7 +253,7 @@ class Registry(Generic[SpecT]):
         known: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Any:
-        """Make what a choice says.
+        """Make the object that a choice stands for.
 
         Args:
             choice: a name with settings.
@@ -284,7 +284,7 @@ class Registry(Generic[SpecT]):
 
 @contextlib.contextmanager
 def reading(where: Path | str, trust: Collection[str]) -> Iterator[None]:
-    """Read a record: of the code of the user that it names only what is trusted runs.
+    """Read a record: of the user's code that it names, only the trusted runs.
 
     A name in a call is the caller's own; one in a file is anybody's. Within a reading
     every registry refuses the latter before it imports or calls anything.
@@ -316,15 +316,15 @@ def _check_trusted(kind: str, name: str) -> None:
 def _imported(kind: str, name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        member = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # importing runs code of the user
         raise UnknownNameError(
             f"{kind} '{name}' cannot be imported ({one_line(error)}); give "
             "module:function of an importable module."
         ) from error
-    if not callable(found):
-        raise UnknownNameError(f"{kind} '{name}' must be callable, got {found!r}.")
-    made: Callable[..., Any] = found
+    if not callable(member):
+        raise UnknownNameError(f"{kind} '{name}' must be callable, got {member!r}.")
+    made: Callable[..., Any] = member
     return made
 
 
@@ -364,7 +364,7 @@ def _unpacked(annotation: Any) -> list[inspect.Parameter]:
     (keywords,) = typing.get_args(annotation)
     hints = typing.get_type_hints(keywords, include_extras=True)
     plain = typing.get_type_hints(keywords)
-    found = []
+    parameters = []
     for name, hint in hints.items():
         marks = [
             each
@@ -373,10 +373,10 @@ def _unpacked(annotation: Any) -> list[inspect.Parameter]:
         ]
         default = marks[0].value if marks else NOT_GIVEN
         kind = inspect.Parameter.KEYWORD_ONLY
-        found.append(
+        parameters.append(
             inspect.Parameter(name, kind, default=default, annotation=plain[name])
         )
-    return found
+    return parameters
 
 
 def _signature_owner(make: Callable[..., Any]) -> Any:

@@ -18,7 +18,7 @@ from steppe.errors import SettingError
 
 
 class Reader(Protocol):
-    """What reads the parts of one annotated type: a registry."""
+    """Reader of the parts of one annotated type: a registry."""
 
     kind: str
 
@@ -98,7 +98,7 @@ def show(value: Any) -> str:
 
 
 def pairs(rest: str, text: str) -> dict[str, str]:
-    """Settings of `setting=value,...`; `text` is what they were found in."""
+    """Settings of `setting=value,...`; `text` is the whole, for messages."""
     found: dict[str, str] = {}
     for piece in pieces(rest):
         key, equals, value = piece.partition("=")
@@ -122,7 +122,7 @@ def _add(settings: dict[str, str], key: str, value: str, text: str) -> None:
 
 
 def pieces(text: str) -> list[str]:
-    """What commas part, but for those inside parentheses; empty pieces left out.
+    """Pieces between commas outside parentheses, without empty ones.
 
     Example:
         >>> pieces("rho=cosine(0.1,0.01),rng=fresh")

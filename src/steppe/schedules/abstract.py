@@ -17,7 +17,7 @@ from steppe.registry.specs import ScheduleSpec
 
 @runtime_checkable
 class GroupSchedule(Protocol):
-    """A value that follows what else is in a parameter group."""
+    """A value that follows another entry of a parameter group."""
 
     @property
     def ends(self) -> tuple[float, float]:

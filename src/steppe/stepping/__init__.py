@@ -1,1 +1,1 @@
-"""The one driver of all optimizers, and what it works with."""
+"""The one driver of all optimizers, and its collaborators."""

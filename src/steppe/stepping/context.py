@@ -1,4 +1,4 @@
-"""What a method does with the parameters during its passes, and what it asks for."""
+"""Access of a method to parameters during its passes, and its requests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class MovedParameters:
 
 @dataclass
 class StepContext:
-    """What a method may do with the parameters while its passes run."""
+    """Access of a method to the parameters while its passes run."""
 
     method_state: MethodState = field(default_factory=MethodState)
     metrics: StepMetrics = field(default_factory=StepMetrics)

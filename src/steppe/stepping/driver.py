@@ -98,7 +98,7 @@ class AbstractOptimizer(OptimizerWrapper):
         self._idle()
 
     def _idle(self) -> None:
-        """Set what belongs to a running loop or an unfinished step."""
+        """Reset the state of a running loop or an unfinished step."""
         self._open = OpenLoop()
         self._ready = False  # p.grad is the gradient of finished passes
         self._stepping = self._scaler_asked = False
@@ -238,7 +238,7 @@ class AbstractOptimizer(OptimizerWrapper):
         return self._context.metrics.to_log()
 
     def metrics(self) -> dict[str, float]:
-        """What the last step told about itself, by name.
+        """Metrics of the last step, by name.
 
         The method's settings in the first group, and where they are known: "loss" at
         the unperturbed weights, "perturbed_loss", the "sharpness_gap" between them, and
@@ -376,7 +376,7 @@ class AbstractOptimizer(OptimizerWrapper):
         self.steps = 0 if own is None else own["steps"]
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what belongs to a running loop; an LR scheduler patches `step`."""
+        """State without that of a running loop; an LR scheduler patches `step`."""
         loop = {
             "step",
             "_open",

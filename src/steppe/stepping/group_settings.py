@@ -47,7 +47,7 @@ class GroupSettings:
         self.values["perturb"] = True
 
     def put_into(self, groups: Groups) -> None:
-        """Write the settings into groups, but for what their user gave them."""
+        """Write the settings into groups that do not have their own."""
         for group in groups:
             keys = self.keys
             own = group.get(OWN, [n for n in self.values if keys[n] in group])
@@ -63,7 +63,7 @@ class GroupSettings:
             self.put_into(fresh)
 
     def adopt(self, groups: Groups, previous: Groups) -> None:
-        """After loading: what the loaded groups lack comes from the previous ones."""
+        """Complete loaded groups from the previous ones."""
         for group, before in zip(groups, previous, strict=True):
             names = [*self.keys.values(), OWN]
             kept = {k: before[k] for k in names if OWN not in group or k not in group}

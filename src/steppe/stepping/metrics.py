@@ -1,4 +1,4 @@
-"""What a step tells about itself: by-products that cost nothing more."""
+"""Metrics of a step: by-products that cost nothing more."""
 
 from __future__ import annotations
 

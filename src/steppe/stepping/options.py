@@ -134,7 +134,7 @@ class CheckedOptions:
             )
 
     def _choose(self, given: Any) -> None:
-        """Take parameters from what may be an iterator; refuse anything else."""
+        """Take parameters, possibly from an iterator; refuse anything else."""
         several = isinstance(given, Iterable) and not isinstance(given, Tensor)
         chosen = tuple(given) if several else ()
         if not several or not all(isinstance(p, Tensor) for p in chosen):
@@ -174,7 +174,7 @@ class CheckedOptions:
             )
 
     def check(self, method: str, *, random: bool, looks_first: bool) -> None:
-        """Refuse what does not go with a method, given by its name and facts."""
+        """Refuse options that do not go with a method of some name and facts."""
         if isinstance(self.gate, LookingGate) and not looks_first:
             raise SettingError(
                 f"{type(self.gate).__name__} decides by the gradient at the "

@@ -1,4 +1,4 @@
-"""What a method remembers from step to step: tensors by parameter, and numbers."""
+"""State of a method from step to step: tensors by parameter, and numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MethodState:
         self.forget()
 
     def get(self, name: str, params: Sequence[Tensor]) -> list[Tensor]:
-        """What is remembered for each parameter; zeros where nothing fitting is."""
+        """Tensors remembered for parameters; zeros where none fits."""
         known = self._tensors.get(name, {})
         return [_fitting(known.get(p), p) for p in params]
 
@@ -140,7 +140,7 @@ class MethodState:
     def adopt(
         self, tensors: dict[str, dict[Tensor, Tensor]], numbers: dict[str, float]
     ) -> None:
-        """Continue from what `read` gave."""
+        """Continue from a state that `read` has checked."""
         self._tensors, self.numbers, self._new = tensors, numbers, {}
 
 

@@ -213,11 +213,11 @@ class OptimizerWrapper(Shown, ABC):
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:
-        """What is saved beside the bases: numbers and tensors."""
+        """State saved beside that of the bases: numbers and tensors."""
 
     @abstractmethod
     def _load_own(self, own: Mapping[str, Any] | None) -> None:
-        """Check and take over what `_own_state` gave; None from a base alone."""
+        """Check and load a state of `_own_state`; None from a base alone."""
 
 
 def check_minimizes(optimizer: OptimizerWrapper) -> None:

@@ -211,7 +211,7 @@ def layers_of(
 
 
 def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
-    """Every number as JSON, with what it is a function of."""
+    """Every number as JSON, with the settings it follows from."""
     network, whole, layers = found.network, found.spectrum, found.layers
     recipe = None if network.belongs else network.recipe.model_dump(mode="json")
     return {

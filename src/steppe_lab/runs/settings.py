@@ -48,7 +48,7 @@ class TrainSettings(TrainingSettings):
 
 
 class SpectrumSettings(BaseModel):
-    """What the numbers of a spectrum follow from, beside the network."""
+    """Settings that the numbers of a spectrum follow from, beside the network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

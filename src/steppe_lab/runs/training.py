@@ -154,7 +154,7 @@ def _kept(state: Path, report: Report) -> bytes | None:
 def _tracked(
     recipe: Recipe, rows: list[dict[str, float]], folder: Path
 ) -> dict[str, Any]:
-    """Draw what was followed, and say where it ended."""
+    """Draw the eigenvalues that were tracked, and give the last ones."""
     if recipe.track is None:
         return {}
     values = [

@@ -37,7 +37,7 @@ _STUDIES = "studies"  # folder of the settings of comparisons
 
 
 def analysis_of(settings: CompareSettings, training: str, recipe: Recipe) -> Analysis:
-    """What is found out about one network.
+    """The analysis of one network.
 
     Its draws follow from the seed of the training: they are the same for the
     optimizers that are compared and independent over the seeds.
@@ -77,7 +77,7 @@ class Row(BaseModel):
 
 
 class Comparison(BaseModel):
-    """All rows of a comparison, and what could not be done."""
+    """All rows of a comparison, and its failures."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -146,7 +146,7 @@ class Study:
     def run(
         self, *, workers: int = 2, progress: Callable[[Progress], None] | None = None
     ) -> Comparison:
-        """Do what is left, and collect all of it.
+        """Do the runs that are left, and collect all.
 
         Args:
             workers: processes, one thread each; results do not depend on it.
@@ -192,7 +192,7 @@ class Study:
         return self.collect()
 
     def collect(self) -> Comparison:
-        """Join the stored results into rows; what has none is told among the failures.
+        """Join the stored results into rows; runs without one are failures.
 
         Raises:
             StoreError: a result is damaged.
@@ -259,7 +259,7 @@ class Study:
         return run_id(self._followers(training)["analysis"])
 
     def _followers(self, training: str) -> dict[str, dict[str, Any]]:
-        """What is done with a trained network, by kind."""
+        """Runs that follow a training, by kind."""
         recipe = self._recipes[training]
         analysis = analysis_of(self.settings, training, recipe)
         found = {"analysis": config_of(analysis)}

@@ -1,4 +1,4 @@
-"""What a sweep needs before it begins: samples to choose by."""
+"""Settings of a sweep with samples to choose a value by."""
 
 from __future__ import annotations
 

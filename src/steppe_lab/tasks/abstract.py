@@ -56,7 +56,7 @@ def stored_headline(result: Mapping[str, Any]) -> Metric:
 
 
 class AbstractTask(ABC):
-    """What is learnt: which loss, and by which numbers networks are judged.
+    """The loss that is learnt, and the metrics that networks are judged by.
 
     Attributes:
         loss_name: the loss as `steppe.Objective` takes it, for batches of inputs and

@@ -54,7 +54,7 @@ class _Chosen(BaseModel):
 
 
 class _About(BaseModel):
-    """What the metadata must hold before anything is built from it."""
+    """Metadata, checked before anything is built from it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -73,7 +73,7 @@ class _About(BaseModel):
 
 
 def versions() -> dict[str, str]:
-    """What computes here: steppe, torch, numpy and python."""
+    """Versions of steppe, torch, numpy and python."""
     return {
         "steppe": version("steppe"),
         "torch": torch.__version__,
@@ -110,7 +110,7 @@ def to_bytes(
 def load(
     path: Path, *, device: str | None = None, trust: Collection[str] = ()
 ) -> Checkpoint:
-    """Read a checkpoint; no code runs but steppe's own and what is trusted.
+    """Read a checkpoint; no code runs but steppe's own and trusted code.
 
     Args:
         path: the file.

@@ -31,7 +31,7 @@ AVERAGED = "average_"  # before the names of an average's scores
 
 
 def scores_of_trained(row: Mapping[str, float]) -> dict[str, float]:
-    """The scores of what training gives if it ends with this row of its history.
+    """Scores of the network of a training that ends with this row.
 
     These are the average's where one holds something, under the names of the others.
     """

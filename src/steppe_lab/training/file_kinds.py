@@ -1,4 +1,4 @@
-"""Files that are no checkpoint of steppe: which kind they are, and what to do."""
+"""Files that are no checkpoint of steppe: their kinds, and the next step."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _of_torch(path: Path) -> str:
 
 
 def _kind(content: Any) -> tuple[str, str]:
-    """What a torch file is, and the way to the weights in it; "" for none in it."""
+    """Kind of a torch file, and the way to the weights in it; "" for none."""
     if _is_state(content):
         return "a torch state_dict", ""
     if not isinstance(content, Mapping):

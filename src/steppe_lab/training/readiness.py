@@ -81,7 +81,7 @@ def check_ready(recipe: Recipe) -> Split:
 
 
 def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
-    """Run a network on two samples: it must take them and give what the task is about.
+    """Run a network on two samples, and check its outputs.
 
     Raises:
         SettingError: a network without parameters, or one for other data.
@@ -107,7 +107,7 @@ def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
 
 
 def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
-    """Refuse data that is not what earlier results came from.
+    """Refuse data other than those of earlier results.
 
     Args:
         now: fingerprint of the split at hand.

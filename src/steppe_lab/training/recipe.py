@@ -76,7 +76,7 @@ class Recipe(PlainSettings):
     @field_validator("optimizer")
     @classmethod
     def _without_missing_parts(cls, value: Choice | None) -> Choice | None:
-        """No geometry is what it was before there were any: not said."""
+        """`geometry=None` is left out, so that ids of older runs stay."""
         if value is None or value.settings.get("geometry", "") is not None:
             return value
         kept = {k: v for k, v in value.settings.items() if k != "geometry"}
@@ -85,7 +85,7 @@ class Recipe(PlainSettings):
     @field_validator("average")
     @classmethod
     def _validated(cls, value: Choice | None, info: Any) -> Choice | None:
-        """What chooses by a loss must not choose by the test loss."""
+        """Refuse an average that would choose by the test loss."""
         judged_on = info.data.get("held_out", "validation")
         if value and AVERAGES[value.name].spec.validates and judged_on == "test":
             raise SettingError(

@@ -1,4 +1,4 @@
-"""What is followed along training, by name: `spectrum:k=5,samples=2250,every=1epoch`.
+"""Trackers by name: `spectrum:k=5,samples=2250,every=1epoch`.
 
 A tracker is made from the network in training and its samples. Following changes no
 weight, except through a method that steps along the directions that are found.

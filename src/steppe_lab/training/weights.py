@@ -149,7 +149,7 @@ def _without_prefixes(state: State) -> Iterator[State]:
 
 
 def _differences(own: State, state: State) -> dict[str, list[str]]:
-    """Names and shapes that are not those of a network, by what is wrong."""
+    """Names and shapes that are not those of a network, by kind of difference."""
     wanted = {n: t for n, t in own.items() if isinstance(t, Tensor)}
     differences = {
         "it lacks": [name for name in wanted if name not in state],

@@ -32,14 +32,14 @@ class AbstractHook(ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """End a loop without errors; may edit `p.grad`, which is what base steps with.
+        """End a loop without errors; may edit `p.grad`, the gradient of the step.
 
         The weights are back already, but for methods that go on after the step.
         """
 
     @abstractmethod
     def restore(self, completed: bool) -> None:
-        """End the loop in any case, and put back what belongs to the caller.
+        """End the loop in any case, and restore the caller's state.
 
         Args:
             completed: whether all hooks have finished; False after an exception or a

@@ -8,13 +8,35 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tyro.conf import Positional
+
 from steppe.errors import SettingError
+from steppe_lab.cli.parsing import Arguments
 
 if TYPE_CHECKING:
     from steppe_lab.analysis.single import Belongs
     from steppe_lab.store.store import Store
 
 OUT = Path("steppe-runs")
+
+
+class CheckpointArguments(Arguments):
+    """Arguments of the verbs that read a checkpoint."""
+
+    checkpoint: Positional[Path]
+    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
+    run, which for a store other than steppe-runs is STORE/ID; or, with --model and
+    --data, weights that torch.save wrote."""
+    model: str | None = None
+    """The network of weights that another program saved, as name:setting=value."""
+    data: str | None = None
+    """The data that such weights were trained on."""
+    data_dir: Path | None = None
+    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
+    device: str | None = None
+    """A torch device; the default is the one trained on."""
+    trust: tuple[str, ...] = ()
+    """Code of yours that the checkpoint may run, as module:function; no other is."""
 
 
 def use_data_dir(data_dir: Path | None) -> None:

@@ -7,29 +7,21 @@ from typing import Annotated, TextIO
 
 import tyro
 from rich.table import Table
-from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, belongs, check_place, trusted, use_data_dir
-from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.options import (
+    OUT,
+    CheckpointArguments,
+    belongs,
+    check_place,
+    trusted,
+    use_data_dir,
+)
 from steppe_lab.cli.streams import console
 
 
-class Args(Arguments):
+class Args(CheckpointArguments):
     """Arguments of `steppe evaluate`."""
 
-    checkpoint: Positional[Path]
-    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
-    run; or, with --model and --data, weights that torch.save wrote."""
-    model: str | None = None
-    """The network of weights that another program saved, as name:setting=value."""
-    data: str | None = None
-    """The data that such weights were trained on."""
-    data_dir: Path | None = None
-    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
-    device: str | None = None
-    """A torch device; the default is the one trained on."""
-    trust: tuple[str, ...] = ()
-    """Code of yours that the checkpoint may run, as module:function; no other is."""
     out: Path | None = None
     """Write the scores as JSON to this file too."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

@@ -12,38 +12,31 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from steppe_lab.cli.messages import say
-from steppe_lab.cli.options import OUT, belongs, check_place, trusted, use_data_dir
-from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.options import (
+    OUT,
+    CheckpointArguments,
+    belongs,
+    check_place,
+    trusted,
+    use_data_dir,
+)
 from steppe_lab.cli.streams import console
 
 if TYPE_CHECKING:
     from steppe.results import Estimate
 
 
-class Args(Arguments):
+class Args(CheckpointArguments):
     """Arguments of `steppe measure`."""
 
-    checkpoint: Positional[Path]
-    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
-    run, which for a store other than steppe-runs is STORE/ID."""
     measures: Positional[tuple[str, ...]] = ("top_eigenvalue", "trace", "lpf")
     """Measures, such as lpf:sigma=0.02; see `steppe list`."""
     samples: int = Field(default=2000, ge=1)
     """Samples to measure on, at most."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
-    model: str | None = None
-    """The network of weights that another program saved, as name:setting=value."""
-    data: str | None = None
-    """The data that such weights were trained on."""
-    data_dir: Path | None = None
-    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the random draws."""
-    device: str | None = None
-    """A torch device; the default is the one trained on."""
-    trust: tuple[str, ...] = ()
-    """Code of yours that the checkpoint may run, as module:function; no other is."""
     out: Path | None = None
     """Write the results as JSON to this file too."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

@@ -6,31 +6,22 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import tyro
-from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, belongs, trusted, use_data_dir
-from steppe_lab.cli.parsing import Arguments
+from steppe_lab.cli.options import (
+    OUT,
+    CheckpointArguments,
+    belongs,
+    trusted,
+    use_data_dir,
+)
 from steppe_lab.cli.progress import in_tenths, progress
 from steppe_lab.cli.streams import console
 from steppe_lab.runs.settings import SpectrumSettings
 
 
-class Args(Arguments, SpectrumSettings):
+class Args(CheckpointArguments, SpectrumSettings):
     """Arguments of `steppe spectrum`."""
 
-    checkpoint: Positional[Path]
-    """A model.safetensors that steppe wrote, the folder of its run, or the id of the
-    run, which for a store other than steppe-runs is STORE/ID."""
-    model: str | None = None
-    """The network of weights that another program saved, as name:setting=value."""
-    data: str | None = None
-    """The data that such weights were trained on."""
-    data_dir: Path | None = None
-    """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
-    device: str | None = None
-    """A torch device; the default is the one trained on."""
-    trust: tuple[str, ...] = ()
-    """Code of yours that the checkpoint may run, as module:function; no other is."""
     out: Path | None = None
     """Folder for the files; the default is one below steppe-runs/spectra."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

@@ -1,0 +1,18 @@
+"""Frozen results: a value with its error, its cost and its settings."""
+
+from steppe.results.diagonal import Diagonal
+from steppe.results.eigenpairs import Eigenpairs
+from steppe.results.estimate import Cost, Estimate
+from steppe.results.spectrum import Measure, Spectrum, spread
+from steppe.results.surface import Surface
+
+__all__ = [
+    "Cost",
+    "Diagonal",
+    "Eigenpairs",
+    "Estimate",
+    "Measure",
+    "Spectrum",
+    "Surface",
+    "spread",
+]

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from steppe.curvature.fisher import Fisher as Fisher
     from steppe.curvature.ggn import GGN as GGN
     from steppe.curvature.hessian import Hessian as Hessian
-    from steppe.curvature.minimum_sharpness import (
-        minimum_sharpness as minimum_sharpness,
-    )
     from steppe.curvature.per_sample.traces import exact_diagonal as exact_diagonal
     from steppe.curvature.per_sample.traces import layer_traces as layer_traces
     from steppe.landscapes.evaluate import landscape as landscape
@@ -46,6 +43,9 @@ if TYPE_CHECKING:
     from steppe.linalg.trace import frobenius as frobenius
     from steppe.linalg.trace import trace as trace
     from steppe.measures import measure as measure
+    from steppe.measures.minimum_sharpness import (
+        minimum_sharpness as minimum_sharpness,
+    )
     from steppe.objective import Objective as Objective
     from steppe.optimizers.arwp import ARWP as ARWP
     from steppe.optimizers.asam import ASAM as ASAM
@@ -116,7 +116,7 @@ _HOMES = {
     "landscape": "steppe.landscapes.evaluate",
     "layer_traces": "steppe.curvature.per_sample.traces",
     "measure": "steppe.measures",
-    "minimum_sharpness": "steppe.curvature.minimum_sharpness",
+    "minimum_sharpness": "steppe.measures.minimum_sharpness",
     "overlap": "steppe.linalg.angles",
     "spectrum": "steppe.linalg.spectrum",
     "sweep": "steppe.sweeps",

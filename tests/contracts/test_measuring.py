@@ -12,7 +12,6 @@ import problems
 from steppe.curvature.fisher import EmpiricalFisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.minimum_sharpness import minimum_sharpness
 from steppe.curvature.per_sample.traces import exact_diagonal, layer_traces
 from steppe.errors import UsageError
 from steppe.landscapes.evaluate import landscape
@@ -21,6 +20,7 @@ from steppe.linalg.diagonal import diagonal
 from steppe.linalg.lanczos import eigsh
 from steppe.linalg.trace import trace
 from steppe.measures.lpf import LPF
+from steppe.measures.minimum_sharpness import minimum_sharpness
 from steppe.objective import Objective
 from steppe.parameters import flatten, unflatten
 

@@ -325,7 +325,7 @@ def test_the_details_say_what_the_curve_is_a_function_of():
 def test_mistakes_are_one_sentence():
     model = problems.mlp()
     objective, line = problems.objective(model, problems.vectors()), Line.random(model)
-    with pytest.raises(SettingError, match="norm must be one of 'filter'"):
+    with pytest.raises(SettingError, match="norm must be 'filter', 'layer' or 'none'"):
         Line.random(model, norm="row")
     with pytest.raises(SettingError, match=r"count .* must be >= 2, got 1"):
         landscape(objective, line, x=(-1, 0, 1))

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import problems
-from steppe.curvature.minimum_sharpness import minimum_sharpness
 from steppe.errors import SettingError, UsageError
-from steppe.linalg.geometric_program import Term, descend, solve
+from steppe.linalg.geometric_program import Term, solve
+from steppe.linalg.published_descent import descend
+from steppe.measures.minimum_sharpness import minimum_sharpness
 
 EXACT = {"rel": 1e-10}
 

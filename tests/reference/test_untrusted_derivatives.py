@@ -12,7 +12,6 @@ import problems
 from steppe.curvature.fisher import EmpiricalFisher
 from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
-from steppe.curvature.minimum_sharpness import minimum_sharpness
 from steppe.curvature.per_sample.traces import exact_diagonal, layer_traces
 from steppe.errors import UsageError
 from steppe.linalg.diagonal import diagonal
@@ -20,6 +19,7 @@ from steppe.linalg.lanczos import eigsh
 from steppe.linalg.operators import Identity, operator
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import frobenius, trace
+from steppe.measures.minimum_sharpness import minimum_sharpness
 from steppe.objective import Objective
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}

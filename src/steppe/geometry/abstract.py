@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steppe.noise import joint_norm
 from steppe.registry.bounds import Bounds, Ranges
 from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext
+from steppe.vectors import joint_norm
 
 GEOMETRIES: Registry[Spec] = Registry("geometry", Spec)
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from steppe.errors import SettingError, UsageError
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
-from steppe.noise import joint_norm, scaled_
 from steppe.registry.bounds import Bounds, Ranges, check_bounds
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext
+from steppe.vectors import joint_norm, scaled_
 
 
 @GEOMETRIES.add("adaptive", source="Kwon et al., 2021, arXiv:2102.11600")

@@ -12,8 +12,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from steppe.geometry.abstract import GEOMETRIES, Geometry
-from steppe.noise import joint_norm, scaled_
 from steppe.stepping.context import StepContext
+from steppe.vectors import joint_norm, scaled_
 
 
 @GEOMETRIES.add("l2", source="Foret et al., 2021, arXiv:2010.01412")

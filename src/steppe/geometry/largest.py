@@ -12,8 +12,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
-from steppe.noise import joint_norm
 from steppe.stepping.context import StepContext
+from steppe.vectors import joint_norm
 
 
 @GEOMETRIES.add("largest", source="Foret et al., 2021, arXiv:2010.01412, p = infinity")

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.geometry.abstract import GEOMETRIES, Geometry
-from steppe.noise import joint_norm, scaled_
 from steppe.registry.bounds import Ranges, check_bounds
 from steppe.stepping.context import StepContext
+from steppe.vectors import joint_norm, scaled_
 
 
 @GEOMETRIES.add("preconditioned", source="Singh et al., 2025, arXiv:2502.02407")

@@ -1,31 +1,23 @@
 """Lines through parameter space: a base point and a direction.
 
-Source: Li et al., 2018, arXiv:1712.09913, and the published code: one standard normal
-draw per tensor, each filter scaled to the norm of the parameters' own. As there,
-tensors of at most one dimension (biases, batch norm) stay put, or are their own
-direction with ignore="none".
+Source: Li et al., 2018, arXiv:1712.09913.
 
 Shape letters: P parameter tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError, check_integer
+from steppe.errors import SettingError
 from steppe.landscapes.buffers import between, buffers_of, check_same, shapes
-from steppe.noise import filter_scales
+from steppe.landscapes.directions import Ignore, Norm, random_direction
 from steppe.parameters import check_model, trainable
-
-Norm = Literal["filter", "layer", "none"]
-Ignore = Literal["biasbn", "none"]
-
-TINY = 1e-10  # added to norms in the published code, so that a zero divides nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +53,9 @@ class Line:
         Raises:
             SettingError: an unknown norm or ignore.
         """
-        check_integer("seed", seed)
-        _check("norm", norm, get_args(Norm))
-        _check("ignore", ignore, get_args(Ignore))
         named = trainable(model)
         base = [p.detach().clone() for p in named.values()]
-        generator = torch.Generator().manual_seed(seed)
-        drawn = [
-            torch.randn(p.shape, generator=generator).to(device=p.device, dtype=p.dtype)
-            for p in base
-        ]
-        scaled = _scaled(drawn, base, norm)
-        flat = [torch.zeros_like(p) if ignore == "biasbn" else p.clone() for p in base]
-        direction = [
-            d if p.dim() > 1 else f for p, d, f in zip(base, scaled, flat, strict=True)
-        ]
+        direction = random_direction(base, norm, ignore, seed)
         return cls(
             names=tuple(named),
             base=tuple(base),
@@ -147,22 +127,3 @@ class Line:
             for name, start in self.buffers.items()
             if not torch.equal(start, ends[name])
         }
-
-
-def _scaled(
-    drawn: Sequence[Tensor], base: Sequence[Tensor], norm: Norm
-) -> Sequence[Tensor]:
-    if norm == "none":
-        return drawn
-    if norm == "filter":
-        pairs = zip(filter_scales(base), filter_scales(drawn), strict=True)
-    else:
-        pairs = zip([p.norm() for p in base], [d.norm() for d in drawn], strict=True)
-    factors = [want / (have + TINY) for want, have in pairs]
-    return [d * factor for d, factor in zip(drawn, factors, strict=True)]
-
-
-def _check(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        listed = ", ".join(map(repr, known))
-        raise SettingError(f"{name} must be one of {listed}, got {value!r}.")

@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 
 from steppe.linalg.krylov import Krylov
+from steppe.linalg.probes import gaussian, rademacher
 from steppe.linalg.protocols import (
     LinearOperator,
     agreed,
-    check_drawn,
     dimension,
-    gaussian,
     lengths,
     product,
-    rademacher,
     uncast,
 )
+from steppe.linalg.symmetry import check_drawn
 
 STEPS = 30  # of the Krylov space that is taken out
 COLUMNS = 10  # draws per product with the operator

@@ -14,19 +14,18 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_positive
+from steppe.linalg.probes import rademacher, seeded
 from steppe.linalg.protocols import (
     LinearOperator,
     SupportsExactDiagonal,
     agreed,
-    check_drawn,
     details_of,
     dimension,
     product,
-    rademacher,
-    seeded,
     uncast,
     widened,
 )
+from steppe.linalg.symmetry import check_drawn
 from steppe.results import Cost, Diagonal
 
 

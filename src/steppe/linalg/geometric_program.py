@@ -3,9 +3,9 @@
 A term of trace q between streams s and t counts q (scale[s] / scale[t])^2, so that the
 sum is convex in the logarithms of the scales. The scale of stream 0 is 1.
 
-Source: Ibayashi et al., 2021, arXiv:2106.12612, the definition of minimum sharpness and
-the loop that its authors published. Newton's method with backtracking in its place:
-Boyd and Vandenberghe, 2004, Convex Optimization, sections 4.5 and 9.5.
+Source: Ibayashi et al., 2021, arXiv:2106.12612, the definition of minimum sharpness;
+Newton's method with backtracking: Boyd and Vandenberghe, 2004, Convex Optimization,
+sections 4.5 and 9.5. The authors' own loop is in `published_descent`.
 
 Shape letters: J terms, S streams, U unknown logarithms of scales.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError
 
 FLAT = 1e-13  # slope of the logarithm of the sum at which no step is left to take
 MOST = 1000  # steps
@@ -65,7 +65,7 @@ def solve(terms: Sequence[Term], streams: int) -> Solution:
     counted = [term for term in terms if term.trace > 0]
     if not counted:
         return Solution(0.0, (1.0,) * streams, 0, True)
-    moves, logs = _moves(counted, streams), _logs(counted)
+    moves, logs = exponents(counted, streams), _logs(counted)
     free = _free(counted, streams)
     unknown = moves[:, free]
     x = _start(logs, unknown)
@@ -80,48 +80,6 @@ def solve(terms: Sequence[Term], streams: int) -> Solution:
     value = float(_value(logs, unknown, x).exp())
     converged = bool(slope.norm() <= 1e-6)
     return Solution(value, tuple(scales.exp().tolist()), steps, converged)
-
-
-def descend(
-    terms: Sequence[Term], order: Sequence[int], lr: float = 0.1, epochs: int = 10_000
-) -> Solution:
-    """The published loop: gradient descent on the logarithms of factors of layers.
-
-    With traces that are scaled to the sum 1, the step size of epoch e is
-    lr / (1 + e / 1000). It ends after all epochs, wherever it is.
-
-    Args:
-        terms: what is added up.
-        order: the streams between the layers of a chain, from the first to the last.
-        lr: step size at the start.
-        epochs: steps.
-
-    Raises:
-        SettingError: a trace that is negative or not finite.
-        UsageError: it diverges.
-    """
-    _check_traces(terms)
-    total = sum(term.trace for term in terms) or 1.0
-    shares = torch.tensor([t.trace / total for t in terms], dtype=torch.float64)
-    # A stream's scale is the product of the factors of all layers before it.
-    products = torch.ones(len(order), len(order), dtype=torch.float64).tril()
-    powers = _moves(terms, len(order) + 1)[:, list(order)] @ products
-    t = torch.zeros(len(order), dtype=torch.float64)
-    for epoch in range(epochs):
-        slope = powers.T @ (shares * torch.exp(powers @ t))
-        t = t - lr / (1 + 1e-3 * epoch) * slope
-    parts = shares * torch.exp(powers @ t)
-    value = float(parts.sum()) * total
-    if not math.isfinite(value):
-        raise UsageError(
-            f"the published loop diverges with lr={lr}; give a smaller one, or use the "
-            "solver 'newton', which has none."
-        )
-    scales = torch.ones(len(order) + 1, dtype=torch.float64)
-    scales[list(order)] = (products @ t).exp()
-    slope = (powers.T @ parts).norm() / parts.sum()
-    done = bool(slope <= 1e-3)
-    return Solution(value, tuple(scales.tolist()), epochs, done)
 
 
 def _start(logs: Tensor, unknown: Tensor) -> Tensor:
@@ -172,7 +130,7 @@ def _value(logs: Tensor, unknown: Tensor, x: Tensor) -> Tensor:
     return value
 
 
-def _moves(terms: Sequence[Term], streams: int) -> Tensor:
+def exponents(terms: Sequence[Term], streams: int) -> Tensor:
     """Exponents: d log(term j) / d log(scale s), shape (J, S)."""
     moves = torch.zeros(len(terms), streams, dtype=torch.float64)
     for row, term in zip(moves, terms, strict=True):
@@ -205,7 +163,12 @@ def _reached(terms: Sequence[Term], streams: int) -> Tensor:
     return reached
 
 
-def _check_traces(terms: Sequence[Term]) -> None:
+def check_traces(terms: Sequence[Term]) -> None:
+    """Refuse traces that no sum of squares has.
+
+    Raises:
+        SettingError: a trace that is negative or not finite.
+    """
     for term in terms:
         if not 0 <= term.trace < math.inf:
             raise SettingError(
@@ -216,7 +179,7 @@ def _check_traces(terms: Sequence[Term]) -> None:
 
 def _check(terms: Sequence[Term], streams: int) -> None:
     """There is a minimum where every term lies on a circle of terms."""
-    _check_traces(terms)
+    check_traces(terms)
     reached = _reached([term for term in terms if term.trace > 0], streams)
     for term in terms:
         if term.trace > 0 and not reached[term.target, term.source]:

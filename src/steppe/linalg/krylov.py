@@ -20,15 +20,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steppe.linalg.protocols import (
-    LinearOperator,
-    agreed,
-    check_symmetry,
-    dimension,
-    gaussian,
-    lengths,
-    product,
-)
+from steppe.linalg.probes import gaussian
+from steppe.linalg.protocols import LinearOperator, agreed, dimension, lengths, product
+from steppe.linalg.symmetry import check_symmetry
 
 CAPACITY = 32  # vectors the basis has room for at first; it doubles when full
 CHUNK = 2**20  # entries of the basis vectors that a change of basis takes at a time

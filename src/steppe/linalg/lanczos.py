@@ -21,14 +21,13 @@ from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_integer, check_positive
 from steppe.linalg.krylov import Krylov
+from steppe.linalg.probes import gaussian, seeded
 from steppe.linalg.protocols import (
     LinearOperator,
     check_tensor,
     details_of,
     dimension,
-    gaussian,
     lengths,
-    seeded,
     uncast,
     widened,
 )

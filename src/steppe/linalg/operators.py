@@ -15,13 +15,8 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, UsageError
-from steppe.linalg.protocols import (
-    LinearOperator,
-    agreed,
-    asymmetry,
-    dimension,
-    symmetric,
-)
+from steppe.linalg.protocols import LinearOperator, agreed, dimension
+from steppe.linalg.symmetry import asymmetry, symmetric
 
 
 class AbstractOperator(ABC):

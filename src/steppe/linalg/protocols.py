@@ -1,4 +1,4 @@
-"""Protocols of a symmetric matrix that algorithms ask for, and its random vectors.
+"""Protocols of a symmetric matrix known by its products.
 
 Shape letters: D parameters in all, K columns.
 """
@@ -12,11 +12,9 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError, UsageError, brief
+from steppe.errors import SettingError, brief
 from steppe.linalg.precision import full_float32
 from steppe.results import Diagonal, Estimate
-
-ROUGH = 0.1  # rounding, as a share of the products, that results show as well
 
 
 class LinearOperator(Protocol):
@@ -142,95 +140,6 @@ def product(H: LinearOperator, vectors: Tensor) -> Tensor:
     return image
 
 
-def asymmetry(H: LinearOperator) -> float:
-    """How far products may be from symmetric by rounding, as a share of their size.
-
-    Infinite for an operator that is not to be checked.
-    """
-    own: float | None = getattr(H, "asymmetry", None)
-    if own is not None:
-        return own
-    precision: float = torch.finfo(H.dtype).eps ** 0.5
-    return precision
-
-
-def check_symmetry(H: LinearOperator, apart: float, size: float) -> None:
-    """Refuse an operator whose products are not those of a symmetric matrix.
-
-    Rounding may be much larger than the precision of the operator says, where terms
-    cancel or a model computes in a narrower type by itself. So an operator that has a
-    method `symmetric_in_float64` decides what the difference is.
-
-    Args:
-        H: the operator.
-        apart: difference of two entries, or of two rows, that should be the same.
-        size: of the operator, in the same units.
-
-    Raises:
-        UsageError: they differ by more than rounding, or rounding is as large as they.
-    """
-    if apart <= asymmetry(H) * size:
-        return
-    verify = getattr(H, "symmetric_in_float64", None)
-    symmetric: bool | None = False if verify is None else verify()
-    if symmetric is not False and apart <= ROUGH * size:
-        return
-    differs = f"differs by {apart:.2g}, where products have the length {size:.2g}"
-    if symmetric:
-        raise UsageError(
-            "rounding is too large in the products of the operator: what is the same "
-            f"by symmetry {differs}; measure a float64 model on float64 inputs, take "
-            "an autocast out of its forward, or use another backend."
-        )
-    raise UsageError(
-        f"the operator is not symmetric: what should be the same {differs}; look for "
-        "an operation whose derivative is none, such as a custom backward pass that "
-        "detaches or rounds, measure in float64 if rounding may be as large, or use "
-        "another backend."
-    )
-
-
-def symmetric(H: LinearOperator) -> bool | None:
-    """Whether an operator is symmetric but for rounding; None where it is not known."""
-    verify = getattr(H, "symmetric_in_float64", None)
-    if verify is not None:
-        verdict: bool | None = verify()
-        return verdict
-    with uncast(H):
-        return drawn_asymmetry(H) <= asymmetry(H)
-
-
-def drawn_asymmetry(H: LinearOperator) -> float:
-    """Difference of H from its transpose on three random vectors, as a share of H.
-
-    NaN for an operator that multiplies them by zero, or by something not finite.
-    """
-    generator = seeded(None)
-    # No random signs: of a small operator, several may be the same vector.
-    vectors = torch.stack([gaussian(H, generator) for _ in range(3)], dim=1)
-    images = (H @ vectors).double()
-    inner = vectors.mT.double() @ images
-    return float((inner - inner.mT).abs().max() / lengths(images).max())
-
-
-def check_drawn(
-    H: LinearOperator, z: Tensor, Hz: Tensor, y: Tensor, Hy: Tensor
-) -> None:
-    """Compare z' H y with y' H z for random signs, in one column or several.
-
-    Their difference is about as large as that of all entries together.
-
-    Raises:
-        UsageError: they differ by more than rounding.
-    """
-    if not z.numel():
-        return
-    apart = (z * Hy).sum(0, dtype=torch.float64) - (y * Hz).sum(0, dtype=torch.float64)
-    size = torch.maximum(lengths(Hz), lengths(Hy))
-    # Products have the same bits in all processes that work on H.
-    check_symmetry(H, *torch.stack([apart.abs().max(), size.max()]).tolist())
-
-
 def lengths(vectors: Tensor) -> Tensor:
     """Norms of a vector, shape (), or of columns, shape (K,), in float64.
 
@@ -260,42 +169,9 @@ def details_of(H: LinearOperator) -> dict[str, Any]:
     return dict(H.details) if isinstance(H, Described) else {}
 
 
-def seeded(generator: torch.Generator | None) -> torch.Generator:
-    """The generator given, or a fresh one on the CPU with seed 0."""
-    if generator is None:
-        return torch.Generator().manual_seed(0)
-    check_generator(generator)
-    return generator
-
-
-def check_generator(generator: Any) -> None:
-    """Refuse anything but a generator, such as a seed."""
-    if not isinstance(generator, torch.Generator):
-        raise SettingError(
-            f"generator must be a torch.Generator, got {brief(generator)}; make one "
-            "with torch.Generator().manual_seed(0)."
-        )
-
-
 def check_tensor(name: str, value: Any) -> None:
     """Refuse anything but a tensor of real numbers."""
     if not isinstance(value, Tensor) or value.is_complex():
         raise SettingError(
             f"{name} must be a torch tensor of real numbers, got {brief(value)}."
         )
-
-
-def gaussian(H: LinearOperator, generator: torch.Generator) -> Tensor:
-    """One standard normal vector for H, shape (D,)."""
-    size, device = (dimension(H),), generator.device
-    # Drawn where the generator lives, so that a CPU seed means the same on a GPU.
-    drawn = torch.randn(size, generator=generator, device=device)
-    return drawn.to(device=H.device, dtype=H.dtype)
-
-
-def rademacher(H: LinearOperator, columns: int, generator: torch.Generator) -> Tensor:
-    """Vectors of independent random signs for H, shape (D, columns)."""
-    # One column per row of the draw: splitting a block keeps the vectors the same.
-    size, device = (columns, dimension(H)), generator.device
-    bits = torch.randint(0, 2, size, generator=generator, device=device)
-    return bits.mul_(2).sub_(1).to(device=H.device, dtype=H.dtype).T

@@ -19,13 +19,12 @@ import torch
 from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import Draws
 from steppe.linalg.krylov import Krylov
+from steppe.linalg.probes import rademacher, seeded
 from steppe.linalg.protocols import (
     LinearOperator,
     SupportsExactTrace,
     details_of,
     dimension,
-    rademacher,
-    seeded,
     uncast,
     widened,
 )

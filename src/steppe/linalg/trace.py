@@ -18,12 +18,12 @@ from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_positive
 from steppe.linalg.deflation import STEPS, Draws, named_parts, space
+from steppe.linalg.probes import seeded
 from steppe.linalg.protocols import (
     LinearOperator,
     SupportsExactTrace,
     details_of,
     dimension,
-    seeded,
     widened,
 )
 from steppe.linalg.sampling import Sample, draw, judged, rooted

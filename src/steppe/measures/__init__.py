@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from steppe.errors import SettingError, SteppeError, brief, check_integer
-from steppe.linalg.protocols import check_generator
+from steppe.linalg.probes import check_generator
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.objective import Objective, check_objective
 from steppe.registry.registry import Choice, discover, one_line

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from steppe.linalg.protocols import seeded
+from steppe.linalg.probes import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.noise import filter_noise, gaussian_noise
 from steppe.objective import Objective, check_objective

@@ -21,13 +21,14 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from steppe.errors import SettingError, check_range
-from steppe.noise import gaussian_noise, joint_norm
+from steppe.noise import gaussian_noise
 from steppe.optimizers.families.gradients import aligned
 from steppe.parameters import copy_
 from steppe.schedules import Schedule
 from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
 from steppe.stepping.options import RandomOptions
+from steppe.vectors import joint_norm
 
 
 @OPTIMIZERS.add(

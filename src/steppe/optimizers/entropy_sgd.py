@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import check_count, check_range
-from steppe.noise import gaussian_noise, joint_norm
+from steppe.noise import gaussian_noise
 from steppe.optimizers.families.gradients import add_
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
@@ -44,6 +44,7 @@ from steppe.stepping.context import (
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
 from steppe.stepping.options import RandomOptions
 from steppe.stepping.wrapper import check_minimizes
+from steppe.vectors import joint_norm
 
 
 @OPTIMIZERS.add(

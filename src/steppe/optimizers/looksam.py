@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 
 from steppe.errors import check_count
 from steppe.geometry import Geometry
-from steppe.noise import joint_norm
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import (
     aligned,
@@ -31,6 +30,7 @@ from steppe.schedules import Schedule
 from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
 from steppe.stepping.options import OptimizerOptions
+from steppe.vectors import joint_norm
 
 LOOKED = "looked"  # number of completed steps when SAM's gradient was last taken
 

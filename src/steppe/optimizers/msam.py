@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError
-from steppe.noise import joint_norm, scaled_
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FINAL_GRADIENT, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
 from steppe.stepping.options import OptimizerOptions
+from steppe.vectors import joint_norm, scaled_
 
 # What optimizers call their momentum, and what makes it point downhill.
 MOMENTA = {"momentum_buffer": -1.0, "exp_avg": -1.0, "displacement": 1.0}

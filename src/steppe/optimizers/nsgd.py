@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError, check_count
-from steppe.noise import joint_dot, joint_norm
 from steppe.parameters import unflatten
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
@@ -33,6 +32,7 @@ from steppe.stepping.context import (
 )
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
 from steppe.stepping.options import OptimizerOptions
+from steppe.vectors import joint_dot, joint_norm
 
 Directions = Tensor | Sequence[Sequence[Tensor]]
 Provider = Callable[[int], Directions | None]

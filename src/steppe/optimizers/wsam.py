@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from steppe.errors import SettingError
 from steppe.geometry import Geometry
-from steppe.noise import joint_norm
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.registry.specs import Limit
@@ -25,6 +24,7 @@ from steppe.schedules import Schedule
 from steppe.stepping.context import AFTER_STEP, FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS
 from steppe.stepping.options import OptimizerOptions
+from steppe.vectors import joint_norm
 
 
 @OPTIMIZERS.add(

@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import UsageError, check_callable
-from steppe.noise import joint_norm
 from steppe.parameters import forget_derived
 from steppe.registry.bounds import Bounds
 from steppe.registry.registry import Registry
@@ -46,6 +45,7 @@ from steppe.stepping.options import CheckedOptions, RandomOptions, Statistics
 from steppe.stepping.state import MethodState
 from steppe.stepping.state_dicts import check_method, resume_draws
 from steppe.stepping.wrapper import OptimizerWrapper, joint_state
+from steppe.vectors import joint_norm
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", OptimizerSpec)
 STATE_FORMAT = 1  # of the "steppe" entry of a state_dict

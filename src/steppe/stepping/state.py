@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import CheckpointError
-from steppe.noise import joint_norm
+from steppe.vectors import joint_norm
 
 
 class MethodState:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from steppe.files import replace_file
 
 Row = dict[str, float]
 
@@ -47,7 +47,7 @@ def shares_of(name: str, drawn: Sequence[Tensor]) -> Row:
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
     """Write R rows as `history.csv`, and their eigenvalues as `lanczos.npz`."""
-    replace(folder / "history.csv", _table(rows).encode())
+    replace_file(folder / "history.csv", _table(rows).encode())
     names = ("residuals", "epoch", "step", "products")
     sources = ("residual", *names[1:])
     arrays = {
@@ -55,7 +55,7 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
         for name, source in zip(names, sources, strict=True)
     }
     values = np.array([_eigenvalues(row) for row in rows])
-    replace(folder / "lanczos.npz", _packed({"top_K_e": values, **arrays}))
+    replace_file(folder / "lanczos.npz", _packed({"top_K_e": values, **arrays}))
 
 
 def write_vectors(
@@ -67,23 +67,7 @@ def write_vectors(
         "names": np.array(names),
         "shapes": np.array([str(tuple(p.shape)) for p in params]),
     }
-    replace(path, _packed(arrays))
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write beside it, sync, and rename: a crash leaves the version before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
+    replace_file(path, _packed(arrays))
 
 
 def _table(rows: Sequence[Row]) -> str:

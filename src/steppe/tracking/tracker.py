@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from steppe.curvature.hessian import Hessian
 from steppe.curvature.operator import AbstractCurvature
 from steppe.errors import SettingError, UsageError, check_count, check_positive
+from steppe.files import replace_file
 from steppe.linalg.angles import alignment, overlap
 from steppe.linalg.lanczos import eigsh
-from steppe.linalg.protocols import seeded
+from steppe.linalg.probes import seeded
 from steppe.objective import Objective, check_objective
 from steppe.parameters import flatten
 from steppe.results import Eigenpairs
 from steppe.tracking.files import (
     Row,
     cosines_of,
-    replace,
     shares_of,
     write_rows,
     write_vectors,
@@ -244,7 +244,7 @@ class SpectrumTracker:
         )
         if self._folder is not None:
             path = self._folder / f"decompose_{self._step}.json"
-            replace(path, json.dumps(changes).encode())
+            replace_file(path, json.dumps(changes).encode())
         return changes
 
     def observe(self) -> None:

@@ -8,22 +8,20 @@ says so in a field of its own. `canonical_json` refuses them: a setting has a va
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from steppe.errors import SettingError, StoreError
+from steppe.files import replace_file
 
 _MOST = 2**28  # bytes of a JSON file
 _SEAL = "sha256"  # key of the checksum in a record
-TEMPORARY = ".tmp"  # ending of names that are never read back
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -39,21 +37,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         StoreError: no space, no right to write, or a file where a folder must be.
     """
     raw = data.encode() if isinstance(data, str) else data
-    # Beside the target, since a rename is atomic within one file system alone.
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Synced before the rename: a crash could leave the name without data.
-            _write_synced(temporary, raw)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        replace_file(path, raw)
     except OSError as error:
         raise cannot("write", path, error) from error
-    _sync_folder(path.parent)  # or the new name itself is lost in a crash
 
 
 def cannot(verb: str, path: Path, error: OSError) -> StoreError:
@@ -208,27 +195,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is no finite number")
     return value
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        view = memoryview(data)
-        while view:  # the system may take fewer bytes than asked
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Not every file system lets a folder be opened or synced; the file itself is.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _nulled(value: Any) -> Any:

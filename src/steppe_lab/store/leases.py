@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from steppe_lab.store.json_files import TEMPORARY, cannot
+from steppe.files import TEMPORARY
+from steppe_lab.store.json_files import cannot
 
 
 @dataclass(frozen=True)

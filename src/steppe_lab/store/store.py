@@ -23,9 +23,9 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from steppe.errors import SettingError, StoreError
+from steppe.files import TEMPORARY
 from steppe_lab.store import leases
 from steppe_lab.store.json_files import (
-    TEMPORARY,
     cannot,
     digest,
     exists,

@@ -52,7 +52,7 @@ from steppe.curvature.products.loss_curvature import (
     sampled_gradients,
 )
 from steppe.errors import DataError, UsageError, check_count
-from steppe.linalg.protocols import seeded
+from steppe.linalg.probes import seeded
 from steppe.objective import Objective, check_objective
 from steppe.parameters import flatten, matching
 from steppe.results import Cost

@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_map
 from steppe.curvature.products.finite_differences import AbstractDifferences
 from steppe.curvature.products.retained import AbstractBatchProduct
 from steppe.errors import UsageError
-from steppe.linalg.protocols import LinearOperator, drawn_asymmetry, uncast
+from steppe.linalg.protocols import LinearOperator, uncast
+from steppe.linalg.symmetry import drawn_asymmetry
 from steppe.objective import Objective
 from steppe.results import Cost
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from steppe.errors import UsageError
-from steppe.noise import joint_dot, joint_norm
 from steppe.stepping.context import StepContext
+from steppe.vectors import joint_dot, joint_norm
 
 
 def aligned(step: StepContext, *earlier: Mapping[Tensor, Tensor]) -> list[list[Tensor]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from steppe.gates import LookingGate
-from steppe.noise import joint_norm
 from steppe.stepping.context import Plan, StepContext
 from steppe.stepping.hooks.abstract import AbstractHook, nothing
 from steppe.stepping.hooks.gradient_sync import GradientSync
 from steppe.stepping.hooks.loss_scale import LossScale
+from steppe.vectors import joint_norm
 
 
 class FirstGradientGate(AbstractHook):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steppe.noise import joint_dot, joint_norm
 from steppe.stepping.context import StepContext
 from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.vectors import joint_dot, joint_norm
 
 
 class Monitor(AbstractHook):

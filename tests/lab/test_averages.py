@@ -330,7 +330,7 @@ def test_tables_show_the_mean_of_what_was_counted():
         for seed, gradients in enumerate(counted)
     ]
     found = comparison(*made)
-    assert summarise(found).line("sam").gradients == 1.5
+    assert summarise(found).contender("sam").gradients == 1.5
     assert [r["gradients_per_step"] for r in rows(found)] == [1.25, 1.75]
 
 

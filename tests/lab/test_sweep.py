@@ -88,11 +88,11 @@ def test_every_value_has_its_validation_and_test_error(finished):
     store, settings, comparison, said = finished
     assert said[-1].done == said[-1].total == 18  # training, analysis, scoring
     found = sweep_of(comparison)
-    assert [line.value for line in found.lines] == [0.001, 0.05, 5.0]
-    for line, name in zip(found.lines, settings.optimizers):
+    assert [each.value for each in found.values] == [0.001, 0.05, 5.0]
+    for each, name in zip(found.values, settings.optimizers):
         rows = comparison.of(name)
         seen = sum(row.last["test_error"] for row in rows) / 2
-        assert line.validation.mean == pytest.approx(seen)
+        assert each.validation.mean == pytest.approx(seen)
         path = store.artefact(rows[0].training, "model.safetensors")
         loaded = checkpoints.load(path)
         test = load_split(loaded.recipe.model_copy(update={"held_out": "test"})).test

@@ -201,8 +201,10 @@ def findings(summary: Summary) -> list[Finding]:
         of_optimizers += _headline_changes(summary, versus)
         of_optimizers += _flatness_changes(summary, versus)
         of_optimizers += _cost(summary, versus)
-    first = summary.line(summary.first).cells[HEADLINE].mean
-    unlearnt = (hardly_learnt(summary, line.optimizer) for line in summary.lines)
+    first = summary.contender(summary.first).cells[HEADLINE].mean
+    unlearnt = (
+        hardly_learnt(summary, contender.optimizer) for contender in summary.contenders
+    )
     return [
         *(finding for finding in unlearnt if finding is not None),
         Headline(summary.first, summary.quantity(HEADLINE), first),
@@ -219,7 +221,7 @@ def answer_of(summary: Summary) -> Answer:
     """Flatter? Better? Worth it? For every optimizer but the first."""
     if not summary.finished:
         return NoAnswer("no runs", summary.first)
-    if len(summary.lines) < 2:
+    if len(summary.contenders) < 2:
         return NoAnswer("one optimizer", summary.first)
     pairs = [v.changes[HEADLINE].interval.count for v in summary.versus if v.changes]
     if not pairs:
@@ -236,9 +238,9 @@ def verdicts(summary: Summary) -> tuple[Verdict, ...]:
 
 def hardly_learnt(summary: Summary, optimizer: str) -> HardlyLearnt | None:
     """The train headline of an optimizer that has hardly learnt; None if it has."""
-    line = summary.line(optimizer)
-    error = line.cells[TRAIN_HEADLINE].mean
-    if line.learnt or error is None:
+    contender = summary.contender(optimizer)
+    error = contender.cells[TRAIN_HEADLINE].mean
+    if contender.learnt or error is None:
         return None
     return HardlyLearnt(optimizer, summary.quantity(TRAIN_HEADLINE), error.mean)
 
@@ -290,13 +292,13 @@ def _verdict(summary: Summary, versus: Versus) -> Verdict:
 
 
 def _single_seed(summary: Summary) -> list[Finding]:
-    counts = [len(line.cells[HEADLINE].values) for line in summary.lines]
+    counts = [len(contender.cells[HEADLINE].values) for contender in summary.contenders]
     return [SingleSeed()] if len(counts) > 1 and max(counts) < 2 else []
 
 
 def _headline_changes(summary: Summary, versus: Versus) -> list[Finding]:
     name, first = versus.optimizer, summary.first
-    cells, changes = summary.line(name).cells, versus.changes
+    cells, changes = summary.contender(name).cells, versus.changes
     quantity, mean = summary.quantity(HEADLINE), cells[HEADLINE].mean
     change = changes.get(HEADLINE)
     last = HeadlineChange(name, first, quantity, mean, change)
@@ -319,7 +321,7 @@ def _flatness_changes(summary: Summary, versus: Versus) -> list[Finding]:
 
 
 def _cost(summary: Summary, versus: Versus) -> list[Finding]:
-    gradients = summary.line(versus.optimizer).gradients
+    gradients = summary.contender(versus.optimizer).gradients
     if gradients is None or versus.price is None:
         return []
     return [StepCost(versus.optimizer, summary.first, gradients, versus.price)]

@@ -87,7 +87,10 @@ def _summary_table(summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             "quantity": quantity,
-            "cells": [mean_cell(summary, line, quantity) for line in summary.lines],
+            "cells": [
+                mean_cell(summary, contender, quantity)
+                for contender in summary.contenders
+            ],
         }
         for quantity in summary.quantities
     ]

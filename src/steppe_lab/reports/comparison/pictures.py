@@ -46,7 +46,10 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
 
 def _dots(summary: Summary, quantity: Quantity) -> Picture:
     factor = 100.0 if quantity.share else 1.0
-    cells = {line.optimizer: line.cells[quantity.key] for line in summary.lines}
+    cells = {
+        contender.optimizer: contender.cells[quantity.key]
+        for contender in summary.contenders
+    }
     draw = partial(
         plots.dots,
         {name: _scaled(cell, factor) for name, cell in cells.items()},

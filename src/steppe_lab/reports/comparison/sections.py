@@ -9,7 +9,7 @@ from typing import Any
 from steppe.errors import SteppeError
 from steppe.measures import MEASURES
 from steppe_lab.reports.comparison.quantities import Quantity, Value, read, spec_of
-from steppe_lab.reports.comparison.summary import Change, Line, Summary
+from steppe_lab.reports.comparison.summary import Change, Contender, Summary
 from steppe_lab.reports.html.sources import Passage, cited
 from steppe_lab.reports.text.numbers import mean_of, number, percent, points, with_error
 from steppe_lab.runs.settings import CompareSettings
@@ -40,13 +40,13 @@ class TableCell:
     faint: bool = False
 
 
-def mean_cell(summary: Summary, line: Line, quantity: Quantity) -> TableCell:
+def mean_cell(summary: Summary, contender: Contender, quantity: Quantity) -> TableCell:
     """Mean ± half an interval, strong where it is the best beyond noise."""
-    cell = line.cells[quantity.key]
+    cell = contender.cells[quantity.key]
     if cell.mean is None:
         return TableCell("–", faint=True)
     own = f"each run ± {number(cell.stderr, 2)}" if cell.stderr > 0 else ""
-    best = summary.clear_best(quantity.key) == line.optimizer
+    best = summary.clear_best(quantity.key) == contender.optimizer
     return TableCell(mean_of(cell.mean, quantity.share), own, strong=best)
 
 

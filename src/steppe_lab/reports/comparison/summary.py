@@ -79,7 +79,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Line:
+class Contender:
     """One optimizer: how many runs, at which cost, with which numbers."""
 
     optimizer: str
@@ -117,7 +117,7 @@ class Summary:
 
     first: str  # what the others are compared with
     quantities: tuple[Quantity, ...]
-    lines: tuple[Line, ...]
+    contenders: tuple[Contender, ...]
     versus: tuple[Versus, ...]  # for every optimizer but the first
     held_out: Literal["test", "validation"]
     planned: int  # networks that were to be trained
@@ -126,9 +126,13 @@ class Summary:
     doubts: tuple[str, ...]  # estimates that are unconverged or not finite
     unlike: tuple[str, ...]  # differences between optimizers besides their methods
 
-    def line(self, optimizer: str) -> Line:
+    def contender(self, optimizer: str) -> Contender:
         """The numbers of one optimizer."""
-        return next(line for line in self.lines if line.optimizer == optimizer)
+        return next(
+            contender
+            for contender in self.contenders
+            if contender.optimizer == optimizer
+        )
 
     def quantity(self, key: str) -> Quantity:
         """A quantity by its key."""
@@ -142,13 +146,19 @@ class Summary:
     def clear_best(self, key: str) -> str | None:
         """The optimizer that is better in a quantity than every other beyond noise."""
         quantity = self.quantity(key)
-        filled = [line for line in self.lines if line.cells[key].mean is not None]
-        unlearnt = quantity.measured and not all(line.learnt for line in filled)
+        filled = [
+            contender
+            for contender in self.contenders
+            if contender.cells[key].mean is not None
+        ]
+        unlearnt = quantity.measured and not all(
+            contender.learnt for contender in filled
+        )
         if len(filled) < 2 or unlearnt or not quantity.ranked:
             return None
         sign = 1 if quantity.better == "smaller" else -1
-        best = min(filled, key=lambda line: sign * _mean(line.cells[key]))
-        others = [line for line in filled if line is not best]
+        best = min(filled, key=lambda contender: sign * _mean(contender.cells[key]))
+        others = [contender for contender in filled if contender is not best]
         family = [q for q in self.quantities if q.family == quantity.family]
         changes = _compared(others, best, family)
         clear = all(key in c and c[key].clear for c in changes.values())
@@ -159,14 +169,17 @@ def summarise(comparison: Comparison) -> Summary:
     """Means with 95 % t intervals over seeds, and paired differences to the first."""
     reported = quantities(comparison)
     settings = comparison.settings
-    lines = tuple(_line(comparison, name, reported) for name in settings.optimizers)
-    changes = _compared(lines[1:], lines[0], reported)
+    contenders = tuple(
+        _contender(comparison, name, reported) for name in settings.optimizers
+    )
+    changes = _compared(contenders[1:], contenders[0], reported)
     return Summary(
         first=settings.optimizers[0],
         quantities=reported,
-        lines=lines,
+        contenders=contenders,
         versus=tuple(
-            _versus(line, lines[0], changes[line.optimizer]) for line in lines[1:]
+            _versus(contender, contenders[0], changes[contender.optimizer])
+            for contender in contenders[1:]
         ),
         held_out=settings.held_out,
         planned=settings.runs,
@@ -177,9 +190,11 @@ def summarise(comparison: Comparison) -> Summary:
     )
 
 
-def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
+def _change(
+    contender: Contender, first: Contender, quantity: Quantity
+) -> Change | None:
     """Over the seeds both have; a ratio where all are positive. Not judged yet."""
-    left, right = (each.cells[quantity.key] for each in (line, first))
+    left, right = (each.cells[quantity.key] for each in (contender, first))
     seeds = sorted(set(left.values) & set(right.values))
     if not seeds:
         return None
@@ -203,17 +218,19 @@ def _change(line: Line, first: Line, quantity: Quantity) -> Change | None:
 
 
 def _compared(
-    lines: Sequence[Line], first: Line, judged: Sequence[Quantity]
+    contenders: Sequence[Contender], first: Contender, judged: Sequence[Quantity]
 ) -> dict[str, dict[str, Change]]:
     """Changes against one, by optimizer and key, judged family by family."""
-    against: dict[str, dict[str, Change]] = {line.optimizer: {} for line in lines}
+    against: dict[str, dict[str, Change]] = {
+        contender.optimizer: {} for contender in contenders
+    }
     for family in dict.fromkeys(quantity.family for quantity in judged):
         changes = {
-            (line.optimizer, quantity.key): compared
-            for line in lines
+            (contender.optimizer, quantity.key): compared
+            for contender in contenders
             for quantity in judged
             if quantity.family == family
-            and (compared := _change(line, first, quantity)) is not None
+            and (compared := _change(contender, first, quantity)) is not None
         }
         p = {at: c.interval.p for at, c in changes.items() if c.interval.count > 1}
         clear = holm(p)
@@ -222,7 +239,9 @@ def _compared(
     return against
 
 
-def _line(comparison: Comparison, name: str, reported: tuple[Quantity, ...]) -> Line:
+def _contender(
+    comparison: Comparison, name: str, reported: tuple[Quantity, ...]
+) -> Contender:
     rows = comparison.of(name)
     cells = {}
     for quantity in reported:
@@ -230,7 +249,7 @@ def _line(comparison: Comparison, name: str, reported: tuple[Quantity, ...]) -> 
         cells[quantity.key] = _cell(values)
     gradients = fmean(row.gradients for row in rows) if rows else None
     (train,) = (q for q in reported if q.key == TRAIN_HEADLINE)
-    return Line(
+    return Contender(
         name, len(rows), gradients, cells, _has_learnt(train, cells[train.key].mean)
     )
 
@@ -249,12 +268,14 @@ def _cell(values: Mapping[int, Value]) -> Cell:
     return Cell(finite, mean, sum(errors) / len(errors) if errors else 0.0)
 
 
-def _versus(line: Line, first: Line, changes: Mapping[str, Change]) -> Versus:
+def _versus(
+    contender: Contender, first: Contender, changes: Mapping[str, Change]
+) -> Versus:
     price = None
-    if line.gradients and first.gradients:
-        price = line.gradients / first.gradients
-    learnt = line.learnt and first.learnt
-    return Versus(line.optimizer, changes, price, learnt)
+    if contender.gradients and first.gradients:
+        price = contender.gradients / first.gradients
+    learnt = contender.learnt and first.learnt
+    return Versus(contender.optimizer, changes, price, learnt)
 
 
 def _doubts(comparison: Comparison, reported: tuple[Quantity, ...]) -> list[str]:

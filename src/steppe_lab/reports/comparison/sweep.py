@@ -19,7 +19,7 @@ from steppe_lab.tasks import Metric
 
 
 @dataclass(frozen=True)
-class SweepLine:
+class SweptValue:
     """The headline metric with one value of the setting."""
 
     value: float
@@ -33,7 +33,7 @@ class SweepReport:
     """All values of a setting that have a finished run, ascending."""
 
     setting: str
-    lines: tuple[SweepLine, ...]
+    values: tuple[SweptValue, ...]
     best: float | None  # on validation samples; None if no value finished all its runs
     answer: str
     metric: Metric  # the headline
@@ -50,16 +50,16 @@ class SweepReport:
         )
 
     def table(self) -> list[tuple[str, ...]]:
-        """Cells of a table, by line."""
+        """Cells of a table, by value."""
         return [
             (
-                f"{line.value:g}",
-                mean_of(line.validation, share=self.metric.share),
-                "–" if line.test is None else mean_of(line.test, self.metric.share),
-                str(line.runs),
-                "chosen" if line.value == self.best else "",
+                f"{each.value:g}",
+                mean_of(each.validation, share=self.metric.share),
+                "–" if each.test is None else mean_of(each.test, self.metric.share),
+                str(each.runs),
+                "chosen" if each.value == self.best else "",
             )
-            for line in self.lines
+            for each in self.values
         ]
 
 
@@ -73,7 +73,7 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
             by_value.setdefault(value, []).append(row)
     if not by_value:
         return None
-    lines = tuple(_line(comparison, v, by_value[v]) for v in sorted(by_value))
+    swept = tuple(_swept_value(comparison, v, by_value[v]) for v in sorted(by_value))
     sweep = Sweep(
         values=tuple(sorted(by_value)),
         scores=tuple(
@@ -84,10 +84,10 @@ def sweep_of(comparison: Comparison) -> SweepReport | None:
         runs=comparison.settings.seeds,
         better=metric_of(comparison).better,
     )
-    answer = _answer(comparison, sweep, lines)
+    answer = _answer(comparison, sweep, swept)
     if sweep.best is not None:
         answer += _doubt(sweep.best, by_value, comparison.settings.seeds)
-    return SweepReport(setting, lines, sweep.best, answer, metric_of(comparison))
+    return SweepReport(setting, swept, sweep.best, answer, metric_of(comparison))
 
 
 def _doubt(best: float, by_value: dict[float, list[Row]], seeds: int) -> str:
@@ -116,12 +116,12 @@ def _differ(rows: list[Row], others: list[Row]) -> bool:
     return error_difference(left, right, rows[0].test_samples).excludes(0.0)
 
 
-def _line(comparison: Comparison, value: float, rows: list[Row]) -> SweepLine:
+def _swept_value(comparison: Comparison, value: float, rows: list[Row]) -> SweptValue:
     validation = mean_interval([row.last[f"test_{row.headline.name}"] for row in rows])
     tested = comparison.tested
     known = [tested[row.training] for row in rows if row.training in tested]
     test = mean_interval(known) if known else None
-    return SweepLine(value, validation, test, len(rows))
+    return SweptValue(value, validation, test, len(rows))
 
 
 def _value(recipe: dict[str, Any], setting: str) -> float | None:
@@ -132,17 +132,17 @@ def _value(recipe: dict[str, Any], setting: str) -> float | None:
     return None
 
 
-def _answer(comparison: Comparison, sweep: Sweep, lines: tuple[SweepLine, ...]) -> str:
+def _answer(comparison: Comparison, sweep: Sweep, swept: tuple[SweptValue, ...]) -> str:
     setting, best = comparison.settings.sweep, sweep.best
     if best is None:
         return f"No {setting} can be chosen, as none finished all of its runs."
-    line = next(line for line in lines if line.value == best)
+    chosen = next(each for each in swept if each.value == best)
     count = f"{comparison.test_samples:,} samples held out of training"
     text = f"Chosen on {count}, without the test set: {setting} = {best:g}"
-    if line.test is not None:
+    if chosen.test is not None:
         over = one_or_more(comparison.settings.seeds, "seed")
         metric = metric_of(comparison)
-        value = mean_of(line.test, metric.share)
+        value = mean_of(chosen.test, metric.share)
         text += f", with a test {metric.title} of {value} ({over})"
     if sweep.at_edge is None:
         return f"{text}."

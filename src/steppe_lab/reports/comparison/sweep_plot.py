@@ -23,9 +23,11 @@ def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
     figure, axes = canvas(theme)
     title, factor = report.metric.title, 100 if report.metric.share else 1
     curves = {
-        f"validation {title}": [(line.value, line.validation) for line in report.lines],
+        f"validation {title}": [
+            (each.value, each.validation) for each in report.values
+        ],
         f"test {title}": [
-            (line.value, line.test) for line in report.lines if line.test
+            (each.value, each.test) for each in report.values if each.test
         ],
     }
     handles = {}
@@ -43,7 +45,7 @@ def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
     axes.set(
         xlabel=report.setting, ylabel=f"{title}, %" if report.metric.share else title
     )
-    values = [line.value for line in report.lines]
+    values = [each.value for each in report.values]
     if wants_log(values):
         log_axis(axes, "x", values)
     legend(figure, theme, handles)

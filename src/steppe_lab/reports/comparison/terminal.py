@@ -8,7 +8,7 @@ from rich.text import Text
 
 from steppe_lab.reports.comparison.answer import allowing
 from steppe_lab.reports.comparison.quantities import HEADLINE, TRAIN_LOSS, Quantity
-from steppe_lab.reports.comparison.summary import Line, Summary
+from steppe_lab.reports.comparison.summary import Contender, Summary
 from steppe_lab.reports.comparison.sweep import SweepReport
 from steppe_lab.reports.text.numbers import mean_of
 
@@ -29,21 +29,26 @@ def table(summary: Summary) -> Table:
         show_edge=False,
     )
     means.add_column("", no_wrap=True)
-    if len(summary.lines) <= ACROSS:
-        for line in summary.lines:
-            means.add_column(Text(line.optimizer), justify="right")
+    if len(summary.contenders) <= ACROSS:
+        for contender in summary.contenders:
+            means.add_column(Text(contender.optimizer), justify="right")
         for quantity in summary.quantities:
-            cells = [_cell(summary, line, quantity) for line in summary.lines]
+            cells = [
+                _cell(summary, contender, quantity) for contender in summary.contenders
+            ]
             means.add_row(Text(quantity.title), *cells)
-        means.add_row("gradients a step", *(_gradients(line) for line in summary.lines))
+        means.add_row(
+            "gradients a step",
+            *(_gradients(contender) for contender in summary.contenders),
+        )
         return means
     asked = [q for q in summary.quantities if q.measured or q.key in _ASKED]
     for quantity in asked:
         means.add_column(Text(quantity.title), justify="right")
     means.add_column("gradients a step", justify="right")
-    for line in summary.lines:
-        cells = [_cell(summary, line, quantity) for quantity in asked]
-        means.add_row(Text(line.optimizer), *cells, _gradients(line))
+    for contender in summary.contenders:
+        cells = [_cell(summary, contender, quantity) for quantity in asked]
+        means.add_row(Text(contender.optimizer), *cells, _gradients(contender))
     return means
 
 
@@ -58,20 +63,20 @@ def sweep_table(sweep: SweepReport) -> Table:
 _ASKED = (HEADLINE, TRAIN_LOSS)
 
 
-def _cell(summary: Summary, line: Line, quantity: Quantity) -> Text:
-    mean = line.cells[quantity.key].mean
+def _cell(summary: Summary, contender: Contender, quantity: Quantity) -> Text:
+    mean = contender.cells[quantity.key].mean
     if mean is None:
         return Text("–")
-    best = summary.clear_best(quantity.key) == line.optimizer
+    best = summary.clear_best(quantity.key) == contender.optimizer
     return Text(mean_of(mean, quantity.share), style="bold" if best else "")
 
 
-def _gradients(line: Line) -> str:
-    return "–" if line.gradients is None else f"{line.gradients:.3g}"
+def _gradients(contender: Contender) -> str:
+    return "–" if contender.gradients is None else f"{contender.gradients:.3g}"
 
 
 def _caption(summary: Summary) -> str:
-    counts = sorted({line.runs for line in summary.lines})
+    counts = sorted({contender.runs for contender in summary.contenders})
     seeds = " to ".join(map(str, (counts[0], counts[-1])[: len(counts)]))
     if counts[-1] < 2:
         return "one seed, so no intervals"

@@ -1,4 +1,4 @@
-"""Thin adapters to trainers; each imports its framework only when it is used.
+"""Thin adapters to trainers and models; each imports its framework when it is used.
 
 Trainers take one gradient per step. An adapter runs all passes of a steppe optimizer on
 all micro-batches of the step, and leaves clipping, unscaling, schedules and the step

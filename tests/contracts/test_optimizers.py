@@ -172,7 +172,7 @@ def test_a_declared_limit_is_another_method_bit_for_bit(entry, limit: Limit):
     opt = make(entry, loops.base_for(entry, model), **limit.settings)
     if limit.equals == "base":
         other = loops.base_for(entry, plain)
-        parts = round(sum(1 for _ in _plan_parts(opt)) / entry.spec.grad_evals)
+        parts = loops.shares(opt, entry)
         reference = loops.shared_step(parts) if parts > 1 else base_step
     else:
         other = OPTIMIZERS.build(limit.equals, loops.base_for(entry, plain))
@@ -181,13 +181,6 @@ def test_a_declared_limit_is_another_method_bit_for_bit(entry, limit: Limit):
         loop_step(opt, model, x, y)
         reference(other, plain, x, y)
     assert loops.identical(values(model), values(plain))
-
-
-def _plan_parts(opt: Any) -> Any:
-    for index in opt.passes():
-        for p in (p for group in opt.param_groups for p in group["params"]):
-            p.grad = torch.zeros_like(p)
-        yield index
 
 
 @EVERY_CASE

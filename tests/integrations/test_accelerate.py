@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import schedulefree
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from torch.nn import functional as F
@@ -140,6 +141,26 @@ def test_an_average_attached_to_what_was_prepared_counts_optimizer_steps(make):
         for _ in range(3):
             training.optimizer.step()
     assert average.steps == 3
+
+
+@pytest.mark.cross_library
+def test_what_was_prepared_switches_a_schedule_free_base():
+    def make(model):
+        base = schedulefree.SGDScheduleFree(model.parameters(), lr=0.5)
+        return steppe.SAM(base, rho=0.3)
+
+    batches = list(loops.batches(4))
+    training = Training(make, window=2)
+    training.optimizer.train()
+    training.run(batches)
+    plain = loops.make_model()
+    opt = make(plain)
+    opt.train()
+    plain_loop(lambda _: opt, batches, window=2, model=plain)
+    assert_same(training.net, plain)
+    training.optimizer.eval()
+    opt.eval()
+    assert_same(training.net, plain)
 
 
 def test_a_closure_without_the_adapter_equals_the_plain_loop():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import schedulefree
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -135,6 +136,46 @@ def test_hooks_logs_and_batch_norm_run_as_with_a_plain_optimizer(tmp_path):
         counts = [module.calls.count(name) for name in names]
         seen.append((*counts, module.model[1].num_batches_tracked.item()))
     assert seen == [(4, 2, 4, 4), (4, 2, 8, 4)]
+
+
+class Free(Plain):
+    """Switches a schedule-free base, as the page on trainers says."""
+
+    def configure_optimizers(self):
+        base = schedulefree.SGDScheduleFree(self.parameters(), lr=0.5)
+        return steppe.SAM(base, rho=0.3)
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.optimizers().train()
+
+    def on_validation_start(self):
+        self.optimizers().eval()
+        self.calls.append(torch.cat([p.flatten() for p in self.parameters()]).detach())
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+
+class FlatFree(SteppeModule, Free):
+    pass
+
+
+@pytest.mark.cross_library
+def test_a_schedule_free_base_is_switched_by_hooks_of_the_module(tmp_path):
+    batches = list(loops.batches(4))
+    module, plain = FlatFree(None), loops.make_model()
+    more = {"max_epochs": 2, "num_sanity_val_steps": 0, "val_batches": batches[:1]}
+    fit(module, batches, tmp_path, accumulate_grad_batches=2, **more)
+    base = schedulefree.SGDScheduleFree(plain.parameters(), lr=0.5)
+    opt = steppe.SAM(base, rho=0.3)
+    seen = [point for point in module.calls if isinstance(point, torch.Tensor)]
+    assert len(seen) == 2
+    for point in seen:
+        opt.train()
+        plain_loop(lambda _: opt, batches, window=2, model=plain)
+        opt.eval()
+        here = torch.cat([p.flatten() for p in plain.parameters()])
+        torch.testing.assert_close(point, here, rtol=0, atol=1e-12)
 
 
 def test_a_method_with_one_pass_costs_one_gradient(tmp_path):

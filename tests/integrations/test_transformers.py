@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import schedulefree
 import torch
 from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
@@ -161,6 +162,53 @@ def test_the_trainers_own_optimizer_may_be_wrapped(tmp_path):
         for _ in opt.passes():
             F.cross_entropy(plain(x), y).backward()
         opt.step()
+    assert_same(model.net, plain)
+
+
+@pytest.mark.cross_library
+def test_a_schedule_free_optimizer_trains_and_predicts_where_it_is_to(tmp_path):
+    """The Trainer calls train() before every forward pass, and eval() to evaluate."""
+    batches = list(loops.batches(4))
+    more = {"optim": "schedule_free_adamw", "learning_rate": 0.01}
+    more |= {"lr_scheduler_type": "constant", "trainer": WrappingTrainer}
+    saving = {"eval_strategy": "steps", "save_strategy": "steps"}
+    saving |= {"eval_steps": 2, "save_steps": 2}
+    model, plain = Classifier(loops.make_model()), loops.make_model()
+    trainer = fit(model, None, batches, tmp_path, **more, **saving)
+    base = schedulefree.AdamWScheduleFree(plain.parameters(), lr=0.01)
+    opt = steppe.SAM(base, rho=0.3)
+    losses = []
+    for i in (0, 2):
+        opt.train()
+        for x, y in batches[i : i + 2]:
+            loops.loop_step(opt, plain, x, y)
+        opt.eval()
+        x, y = (torch.cat(column) for column in zip(*batches, strict=True))
+        losses.append(F.cross_entropy(plain(x), y).item())
+    assert_same(model.net, plain)
+    history = trainer.state.log_history
+    reported = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert reported == pytest.approx(losses, rel=1e-6)
+    resumed = Classifier(loops.make_model())
+    path = str(tmp_path / "checkpoint-2")
+    fit(resumed, None, batches, tmp_path, **more, **saving, resume=path)
+    assert loops.identical(loops.values(resumed), loops.values(model))
+
+
+@pytest.mark.cross_library
+def test_micro_batches_with_perturbations_of_their_own_train_at_that_point(tmp_path):
+    batches = list(loops.batches(2))
+    model, plain = Classifier(loops.make_model()), loops.make_model()
+
+    def make(net):
+        base = schedulefree.SGDScheduleFree(net.parameters(), lr=0.5)
+        return steppe.SAM(base, rho=0.3)
+
+    fit(model, make, batches, tmp_path, trainer=MicroFlatTrainer)
+    opt = make(plain)
+    opt.train()
+    for x, y in batches:
+        loops.loop_step(opt, plain, x, y)
     assert_same(model.net, plain)
 
 

@@ -89,6 +89,16 @@ def shared_step(parts: int) -> Callable[[Any, nn.Module, Tensor, Tensor], None]:
     return step
 
 
+def shares(opt: Any, entry: Any) -> int:
+    """Shares of the batch that a step takes gradients of; takes a step of zeros."""
+    passes = 0
+    for _ in opt.passes():
+        passes += 1
+        for p in (p for group in opt.param_groups for p in group["params"]):
+            p.grad = torch.zeros_like(p)
+    return round(passes / entry.spec.grad_evals)
+
+
 def values(model: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in model.parameters()]
 

@@ -50,6 +50,14 @@ class Front(Shown):
         """Add a group to the base."""
         self.optimizer.add_param_group(param_group)
 
+    def train(self) -> None:
+        """Switch the base to the weights that it trains, where it has others too."""
+        self.optimizer.train()
+
+    def eval(self) -> None:
+        """Switch the base to the weights that it predicts with, where it has two."""
+        self.optimizer.eval()
+
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 

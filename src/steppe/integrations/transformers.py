@@ -95,6 +95,7 @@ class SteppeTrainer(AbstractSteppeTrainer):
             self._window = window
             return torch.zeros((), device=self.accelerator.device)
         self._window = ()
+        opt.train()  # the Trainer does so in each pass, where weights may be perturbed
         return _run(trainer, self.accelerator, model, opt, opt.passes(), window)
 
 
@@ -124,6 +125,7 @@ class MicroBatchSteppeTrainer(AbstractSteppeTrainer):
                 f"{self.accelerator.num_processes}; use SteppeTrainer instead."
             )
         window = ((dict(inputs), num_items_in_batch),)
+        opt.train()
         loop = opt.passes(accumulate=True)
         return _run(trainer, self.accelerator, model, opt, loop, window)
 

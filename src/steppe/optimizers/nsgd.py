@@ -32,6 +32,7 @@ from steppe.stepping.context import (
 )
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
 from steppe.stepping.options import OptimizerOptions
+from steppe.stepping.wrapper import has_modes
 from steppe.vectors import joint_dot, joint_norm
 
 Directions = Tensor | Sequence[Sequence[Tensor]]
@@ -76,6 +77,10 @@ class NSGD(AbstractOptimizer):
             sees it, or "both".
         options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
+
+    Raises:
+        SettingError: a schedule-free base, whose weights to predict with would not
+            follow a corrected displacement; it allows type="gradient".
     """
 
     bounds: ClassVar = {"gamma": (0.0, math.inf)}
@@ -96,6 +101,13 @@ class NSGD(AbstractOptimizer):
                 f"type must be 'displacement', 'gradient' or 'both', got {type!r}."
             )
         super().__init__(base, settings={"gamma": gamma}, **options)
+        both = [each for each in self.bases if has_modes(each)]
+        if both and type != "gradient":
+            raise SettingError(
+                f"{both[0].__class__.__name__} keeps two sets of weights in step, of "
+                "which a corrected displacement would move one; use type='gradient', "
+                f"got {type!r}."
+            )
         self.refresh_every = refresh_every
         self.type = type
         self._turn = 0  # of the passes, so that only the last ones change the step

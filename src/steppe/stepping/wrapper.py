@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import weakref
 from abc import ABC, abstractmethod
@@ -10,12 +11,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError, brief
+from steppe.parameters import forget_derived
 from steppe.registry.bounds import Bounds
 from steppe.schedules import Schedule
 from steppe.stepping.group_settings import GroupSettings
+from steppe.stepping.open_loop import OpenLoop
 from steppe.stepping.state_dicts import joined_state, reading, split_state
 
 
@@ -52,6 +55,9 @@ class OptimizerWrapper(Shown, ABC):
     Raises:
         SettingError: a base that cannot be one, or a setting out of its range.
     """
+
+    _open: OpenLoop  # the passes() loop that was begun last
+    _mode = ""  # the one that the bases were switched to last
 
     def __new__(cls, *positional: Any, **_: Any) -> Self:
         """Refuse the two-call form's arguments in a sentence of its own."""
@@ -139,6 +145,43 @@ class OptimizerWrapper(Shown, ABC):
         self._settings.put_into([param_group])
         self.bases[0].add_param_group(param_group)
 
+    def train(self) -> None:
+        """Switch bases that train and predict at different weights to the former.
+
+        Schedule-free ones do, and refuse to step without it. Others are left alone, so
+        that a loop that calls this runs with every base.
+
+        Raises:
+            UsageError: as `eval`.
+        """
+        self._switch("train")
+
+    def eval(self) -> None:
+        """Switch such bases to the weights that they predict with, until `train()`.
+
+        Raises:
+            UsageError: inside a passes() loop, where weights may be perturbed. The loop
+                has been closed then.
+        """
+        self._switch("eval")
+
+    def _switch(self, mode: str) -> None:
+        bases = [base for base in self.bases if has_modes(base)]
+        # Trainers call train() before each forward pass, so inside of the loop too.
+        repeated = mode == self._mode and self._open.get() is not None
+        if not bases or repeated:
+            return
+        if self._open.close():
+            raise UsageError(
+                f"{mode}() inside a passes() loop would switch weights that may be "
+                "perturbed; call it before the loop or after step() (the loop has been "
+                "closed, and the weights are clean)."
+            )
+        for base in bases:
+            getattr(base, mode)()
+        self._mode = mode
+        forget_derived()
+
     def state_dict(self) -> dict[str, Any]:
         """State of the bases in torch's form, and under "steppe" that of the method.
 
@@ -186,6 +229,7 @@ class OptimizerWrapper(Shown, ABC):
             base.load_state_dict(part)
             self._settings.adopt(base.param_groups, previous)
         self._load_own(own)
+        self._mode = ""  # the state says in which one a base is
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
@@ -218,6 +262,11 @@ class OptimizerWrapper(Shown, ABC):
     @abstractmethod
     def _load_own(self, own: Mapping[str, Any] | None) -> None:
         """Check and load a state of `_own_state`; None from a base alone."""
+
+
+def has_modes(base: Optimizer) -> bool:
+    """Whether a base has different weights to train and to predict with."""
+    return all(callable(getattr(base, mode, None)) for mode in ("train", "eval"))
 
 
 def check_minimizes(optimizer: OptimizerWrapper) -> None:
@@ -282,10 +331,10 @@ def _checked_bases(base: Optimizer | Sequence[Optimizer]) -> tuple[Optimizer, ..
             f"torch.optim.SGD(model.parameters(), lr=0.1); got {brief(base)}."
         )
     for each in bases:
-        if isinstance(each, LBFGS):
+        if _needs_closure(each):
             raise SettingError(
-                "LBFGS evaluates the loss by itself and cannot be a base; use one that "
-                "steps with p.grad, such as SGD or Adam."
+                f"{type(each).__name__} evaluates the loss by itself and cannot be a "
+                "base; use one that steps with p.grad, such as SGD or Adam."
             )
         if not hasattr(each, "_optimizer_step_pre_hooks"):
             raise SettingError(
@@ -298,3 +347,14 @@ def _checked_bases(base: Optimizer | Sequence[Optimizer]) -> tuple[Optimizer, ..
                 "one method cannot wrap another."
             )
     return bases
+
+
+def _needs_closure(base: Optimizer) -> bool:
+    """Whether a base cannot step with `p.grad` alone, as LBFGS cannot."""
+    named = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+    # Of the class: an LR scheduler patches that of the object.
+    _, *parameters = inspect.signature(type(base).step).parameters.values()
+    return any(p.default is p.empty and p.kind in named for p in parameters)

@@ -112,10 +112,14 @@ def fit(module: LightningModule, batches: Any, folder: Any, **more: Any) -> Trai
     }
     settings = {"accelerator": "cpu", "max_epochs": 1, **quiet, **more}
     checkpoint = settings.pop("ckpt_path", None)
+    held_out = settings.pop("val_batches", None)
     trainer = Trainer(default_root_dir=folder, **settings)
-    loader = None if batches is None else DataLoader(batches, batch_size=None)
-    trainer.fit(module, loader, ckpt_path=checkpoint)
+    trainer.fit(module, _loader(batches), _loader(held_out), ckpt_path=checkpoint)
     return trainer
+
+
+def _loader(batches: Any) -> DataLoader | None:
+    return None if batches is None else DataLoader(batches, batch_size=None)
 
 
 class SearchOfRates(callbacks.LearningRateFinder):

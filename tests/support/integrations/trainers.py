@@ -104,6 +104,7 @@ def fit(
         model=model,
         args=TrainingArguments(str(folder), **settings),
         train_dataset=rows,
+        eval_dataset=rows,
         optimizers=(opt, schedule),
         callbacks=callbacks,
     )

@@ -50,7 +50,7 @@ MISTAKES = [
     (["compare", "sam:rho"], "write name:setting=value"),
     (["compare", "sgd", "sgd"], "name every optimizer once"),
     (["compare", "--epochs", "0"], "epochs must be greater than or equal to 1, got 0"),
-    (["compare", "--epochs", "many"], "invalid literal for int"),
+    (["compare", "--epochs", "many"], "--epochs takes a whole number, got 'many'"),
     (["compare", "--epoch", "3"], "unknown option --epoch: did you mean --epochs"),
     (["compare", "--held-out", "none"], "'test', 'validation'"),
     (

@@ -16,15 +16,23 @@ from steppe.errors import install
 
 HELP, VERSION = ("-h", "--help", "help"), "--version"
 
-VERBS = {
-    "compare": "train several optimizers, measure flatness, write a report",
-    "train": "train one network and keep its checkpoint",
-    "evaluate": "score a checkpoint on its training and test samples",
-    "measure": "measure the flatness of a checkpoint",
-    "spectrum": "find the spectrum of a checkpoint and draw it",
-    "report": "write the report of a finished comparison again",
-    "list": "list optimizers, averages, measures, models and data sets",
+GROUPED = {
+    "train": {
+        "compare": "train several optimizers, measure flatness, write a report",
+        "train": "train one network and keep its checkpoint",
+    },
+    "look at a checkpoint": {
+        "evaluate": "score a checkpoint on its training and test samples",
+        "measure": "measure the flatness of a checkpoint",
+        "spectrum": "find the spectrum of a checkpoint and draw it",
+    },
+    "look things up": {
+        "report": "write the report of a finished comparison again",
+        "list": "list optimizers, averages, measures, models and data sets",
+    },
 }
+VERBS = {verb: about for verbs in GROUPED.values() for verb, about in verbs.items()}
+EXAMPLE = "steppe compare sgd sam lpf_sgd"
 RESUMING = ("compare", "train")  # verbs that go on where they were stopped
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (
@@ -111,7 +119,12 @@ def _usage() -> str:
         "",
         "Find flat minima, measure how flat they are, see when it matters.",
         "",
-        *(f"  {verb:<9} {what}" for verb, what in VERBS.items()),
+        "example:",
+        f"  {EXAMPLE}",
+    ]
+    for group, verbs in GROUPED.items():
+        lines += ["", f"{group}:", *(f"  {v:<9} {about}" for v, about in verbs.items())]
+    lines += [
         "",
         "steppe VERB --help shows the options of a verb.",
         "A method is written name or name:setting=value,setting=value.",

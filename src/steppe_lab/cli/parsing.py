@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO, TypeVar, get_args
 
 import tyro
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from steppe_lab.cli.messages import ParseError, sentence
 
@@ -20,7 +20,16 @@ from steppe_lab.cli.messages import ParseError, sentence
 class Arguments(BaseModel):
     """Arguments of a verb; an error in them is one sentence."""
 
+    # The text below a field is its help.
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    example: ClassVar[str]  # of a command, for its help
     spellings: ClassVar[Mapping[str, str]] = {}  # other words for arguments
+
+    @classmethod
+    def is_placed(cls, name: str) -> bool:
+        """Whether a field is told by its place, without an option."""
+        return _PLACED in cls.model_fields[name].metadata
 
     @model_validator(mode="wrap")
     @classmethod
@@ -36,6 +45,23 @@ Record = TypeVar("Record", bound=Arguments)
 _OPTION = re.compile(r"--?[A-Za-z]")  # a number may be negative
 (_PLACED,) = get_args(tyro.conf.Positional[int])[1:]  # marks arguments without a name
 _PATHS = (Path, Path | None)
+_NEAR = 0.7  # likeness of two words, below which one is not meant for the other
+# Words of other programs for our options.
+_SYNONYMS = {
+    **dict.fromkeys(("store", "output", "dir", "folder", "runs", "save"), "out"),
+    **dict.fromkeys(("dataset", "data-set", "task"), "data"),
+    **dict.fromkeys(("net", "network", "arch", "architecture"), "model"),
+    **dict.fromkeys(("jobs", "processes", "threads", "n-jobs", "cores"), "workers"),
+    **dict.fromkeys(("gpu", "cuda", "cpu"), "device"),
+    **dict.fromkeys(("schedule", "scheduler", "lr-scheduler"), "lr-schedule"),
+    **dict.fromkeys(("lr", "learning-rate", "momentum", "weight-decay"), "base"),
+    **dict.fromkeys(("noise", "corruption"), "label-noise"),
+    **dict.fromkeys(("metrics", "measure"), "measures"),
+    **dict.fromkeys(("repeats", "repetitions", "n-seeds"), "seeds"),
+    **dict.fromkeys(("bs", "batch"), "batch-size"),
+    **dict.fromkeys(("iterations", "lanczos-steps"), "steps"),
+    **dict.fromkeys(("usage", "h"), "help"),
+}
 
 
 def parse(
@@ -51,20 +77,22 @@ def parse(
         ParseError: an option that does not exist, or a value that makes no sense.
     """
     check_options(record, verb, arguments)
+    if {"-h", "--help"}.intersection(arguments):
+        from steppe_lab.cli.help import help_page
+
+        results.write(help_page(record, verb, about))
+        return None
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(results):
             return tyro.cli(
                 record,
                 prog=f"steppe {verb}",
-                description=about[0].upper() + about[1:] + ".",
                 args=[record.spellings.get(each, each) for each in arguments],
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
-        if stop.code:
-            raise ParseError(_complaint(said.getvalue(), verb)) from None
-        return None
+        raise ParseError(_complaint(record, said.getvalue(), verb)) from stop
 
 
 def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:
@@ -72,7 +100,7 @@ def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> N
     known: dict[str, Any] = {"--help": None} | {
         f"--{name.removeprefix('as_').replace('_', '-')}": field.annotation
         for name, field in record.model_fields.items()
-        if _PLACED not in field.metadata
+        if not record.is_placed(name)
     }
     lists = f"`steppe {verb} --help` lists the options."
     seen = set()
@@ -82,13 +110,21 @@ def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> N
         if not _OPTION.match(option) or given in ("--help", "-h"):
             continue
         if given not in known:
-            near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
+            meant = _meant(given[2:], [name[2:] for name in known])
+            hint = f"did you mean --{meant}? " if meant else ""
             raise ParseError(f"unknown option {given}: {hint}{lists}")
         if given in seen:
             raise ParseError(f"{given} is given twice; give it once.")
         seen.add(given)
         _check_value(given, known[given], value if equals else after, equals != "")
+
+
+def _meant(word: str, options: list[str]) -> str:
+    """The option that a word is near to, or another word for; "" for none."""
+    if _SYNONYMS.get(word) in options:
+        return _SYNONYMS[word]
+    near = difflib.get_close_matches(word, options, n=1, cutoff=_NEAR)
+    return near[0] if near else ""
 
 
 def _check_value(option: str, kind: Any, value: str, joined: bool) -> None:
@@ -101,7 +137,7 @@ def _check_value(option: str, kind: Any, value: str, joined: bool) -> None:
         raise ParseError(f"{option} must name a place, got ''; leave it out.")
 
 
-def _complaint(box: str, verb: str) -> str:
+def _complaint(record: type[Arguments], box: str, verb: str) -> str:
     """The message in the box that tyro draws, up to the first rule inside."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│|╭╮╰╯+ ") for line in plain.splitlines()]
@@ -113,12 +149,28 @@ def _complaint(box: str, verb: str) -> str:
             break
         if not _is_rule(line):
             message.append(line)
-    text = " ".join(message).rstrip(". ")
+    text = _in_our_words(record, " ".join(message).rstrip(". "))
     if wrong := re.search(r"invalid choice '(.*?)'.*?one of \((.*?)\)", text):
         choices = re.findall(r"'(.*?)'", wrong[2])
         near = difflib.get_close_matches(wrong[1], choices, n=1, cutoff=0.5)
         text += f"; did you mean '{near[0]}'?" if near else ""
     return f"{text[:1].lower()}{text[1:]}; `steppe {verb} --help` lists the options."
+
+
+def _in_our_words(record: type[Arguments], text: str) -> str:
+    """Complaints of the parser about numbers and about what is missing, shorter."""
+    from steppe_lab.cli.help import metavar
+
+    if text.startswith("Missing from"):
+        fields = record.model_fields
+        names = [metavar(n, f.annotation) for n, f in fields.items() if f.is_required()]
+        return f"missing: {', '.join(names)}; write it as in `{record.example}`"
+    wrong = re.search(r"(--\S+): (invalid literal for int|could not convert)", text)
+    value = re.search(r": ('.*')$", text)
+    if wrong and value:
+        kind = "whole number" if "int" in wrong[2] else "number"
+        return f"{wrong[1]} takes a {kind}, got {value[1]}"
+    return text
 
 
 def _is_rule(line: str) -> bool:

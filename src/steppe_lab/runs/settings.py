@@ -50,7 +50,12 @@ class TrainSettings(TrainingSettings):
 class SpectrumSettings(BaseModel):
     """Settings that the numbers of a spectrum follow from, beside the network."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     k: int = Field(default=5, ge=0)
     """Eigenvalues at each end."""

@@ -34,7 +34,12 @@ def parted(text: str) -> list[str]:
 class PlainSettings(BaseModel):
     """How a network is trained, but for the methods that are chosen by name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     # Left out of JSON at their defaults, so that the ids of runs made before there
     # were any of these settings are as they were.

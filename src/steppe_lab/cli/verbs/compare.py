@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, ClassVar, TextIO
 
 import tyro
 from pydantic import Field
@@ -19,6 +19,8 @@ from steppe_lab.runs.settings import CompareSettings
 
 class Args(Arguments, CompareSettings):
     """Arguments of `steppe compare`."""
+
+    example: ClassVar = "steppe compare sgd sam:rho=0.05 lpf_sgd --seeds 5 --epochs 20"
 
     optimizers: Positional[tuple[str, ...]] = ("sgd", "sam", "lpf_sgd")
     """Optimizers to compare, such as sgd, sam:rho=0.1 or adam, or sgd+ema for the

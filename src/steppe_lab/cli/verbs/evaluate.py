@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, ClassVar, TextIO
 
 import tyro
 from rich.table import Table
@@ -21,6 +21,8 @@ from steppe_lab.cli.streams import console
 
 class Args(CheckpointArguments):
     """Arguments of `steppe evaluate`."""
+
+    example: ClassVar = "steppe evaluate steppe-runs/runs/ID --out scores.json"
 
     out: Path | None = None
     """Write the scores as JSON to this file too."""

@@ -30,6 +30,8 @@ Kind = Literal[
 class Args(Arguments):
     """Arguments of `steppe list`."""
 
+    example: ClassVar = "steppe list optimizers"
+
     spellings: ClassVar[Mapping[str, str]] = {
         **{kind.removesuffix("s"): kind for kind in get_args(Kind)},
         **dict.fromkeys(("optimiser", "optimisers"), "optimizers"),

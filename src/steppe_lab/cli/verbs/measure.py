@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TextIO
 
 import tyro
 from pydantic import Field
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 class Args(CheckpointArguments):
     """Arguments of `steppe measure`."""
+
+    example: ClassVar = "steppe measure steppe-runs/runs/ID trace lpf:sigma=0.02 --json"
 
     measures: Positional[tuple[str, ...]] = ("top_eigenvalue", "trace", "lpf")
     """Measures, such as lpf:sigma=0.02; see `steppe list`."""

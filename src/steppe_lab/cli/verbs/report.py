@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, ClassVar, TextIO
 
 import tyro
 from tyro.conf import Positional
@@ -14,6 +14,8 @@ from steppe_lab.cli.parsing import Arguments
 
 class Args(Arguments):
     """Arguments of `steppe report`."""
+
+    example: ClassVar = "steppe report compare-digits --out steppe-runs"
 
     name: Positional[str | None] = None
     """Name of the comparison, or its beginning; the default is the newest."""

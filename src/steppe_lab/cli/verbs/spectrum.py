@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, ClassVar, TextIO
 
 import tyro
 
@@ -21,6 +21,8 @@ from steppe_lab.runs.settings import SpectrumSettings
 
 class Args(CheckpointArguments, SpectrumSettings):
     """Arguments of `steppe spectrum`."""
+
+    example: ClassVar = "steppe spectrum steppe-runs/runs/ID --k 10 --steps 200"
 
     out: Path | None = None
     """Folder for the files; the default is one below steppe-runs/spectra."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import nan
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, ClassVar, TextIO
 
 import tyro
 from rich.table import Table
@@ -20,6 +20,8 @@ PARTS = ("train", "test")  # of the samples
 
 class Args(Arguments, TrainSettings):
     """Arguments of `steppe train`."""
+
+    example: ClassVar = "steppe train --optimizer sam:rho=0.1+ema --epochs 10 --seed 1"
 
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""

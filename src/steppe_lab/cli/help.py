@@ -1,0 +1,152 @@
+"""Help of a verb: how to call it, an example, and its options by subject."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from steppe_lab.cli.parsing import Arguments
+
+# Options by subject, in the order of the help.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "data and model": (
+        *("data", "data_dir", "train_samples", "label_noise", "held_out"),
+        *("model", "loss", "trust"),
+    ),
+    "training": (
+        *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
+        *("warmup_epochs", "sweep", "evaluate_every", "track"),
+    ),
+    "measuring": (
+        *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
+        *("probes", "draws", "matrix", "sigma", "alpha", "line_points", "line_radius"),
+    ),
+    "randomness": ("seeds", "seed", "data_seed"),
+    "running and output": ("device", "workers", "out", "as_json"),
+}
+OTHERS = "more options"
+# Words for values whose type does not say what they are.
+METAVARS: Mapping[str, str] = {
+    "optimizers": "OPTIMIZER[:SETTINGS]",
+    "optimizer": "OPTIMIZER[:SETTINGS]",
+    "base": "OPTIMIZER[:SETTINGS]",
+    "defaults": "OPTIMIZER:SETTINGS",
+    "data": "DATA[:SETTINGS]",
+    "model": "MODEL[:SETTINGS]",
+    "measures": "MEASURE[:SETTINGS]",
+    "track": "TRACKER[:SETTINGS]",
+    "lr_schedule": "SCHEDULE",
+    "sweep": "SETTING=VALUES",
+    "trust": "MODULE:FUNCTION",
+    "loss": "LOSS",
+    "data_dir": "DIR",
+    "sigma": "WIDTH",
+    "checkpoint": "CHECKPOINT",
+}
+LEFT = 30  # columns of the options; a longer one has a row of its own
+WIDEST = 100  # columns of the page
+HELP = "Show this page."
+
+
+def help_page(record: type[Arguments], verb: str, about: str) -> str:
+    """The page that --help prints, as wide as the terminal and 100 columns at most.
+
+    Args:
+        record: arguments of the verb, with an example.
+        verb: its name.
+        about: what it does, without a full stop.
+    """
+    width = min(WIDEST, shutil.get_terminal_size().columns)
+    fields = record.model_fields
+    placed = [name for name in fields if record.is_placed(name)]
+    usage = ["usage: steppe", verb, *(_usage(n, fields[n]) for n in placed)]
+    lines = [" ".join([*usage, "[OPTIONS]"]), "", f"{about[:1].upper()}{about[1:]}."]
+    lines += ["", "example:", f"  {record.example}"]
+    if placed:
+        lines += ["", "arguments:"]
+        for name in placed:
+            lines += _entry(_values(name, fields[name]), fields[name], width)
+    for group, names in _grouped([name for name in fields if name not in placed]):
+        lines += ["", f"{group}:"]
+        for name in names:
+            value = _values(name, fields[name])
+            head = f"--{option(name)} {value}".rstrip()
+            lines += _entry(head, fields[name], width)
+    lines += _rows("-h, --help", HELP, width)
+    return "\n".join(lines) + "\n"
+
+
+def option(name: str) -> str:
+    """The option of a field, without dashes before it."""
+    return name.removeprefix("as_").replace("_", "-")
+
+
+def metavar(name: str, kind: Any) -> str:
+    """The word that stands for one value.
+
+    Example:
+        >>> metavar("epochs", int), metavar("out", Path), metavar("part", Literal["a"])
+        ('N', 'PATH', 'a')
+    """
+    kinds = [each for each in get_args(kind) or (kind,) if each not in (NoneType, ...)]
+    if name in METAVARS or kind is bool:
+        return METAVARS.get(name, "")
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    plain = {int: "N", float: "X", Path: "PATH"}
+    return plain.get(kinds[0], option(name).upper())
+
+
+def _grouped(names: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Names by group; what belongs nowhere comes last."""
+    known = {name for members in GROUPS.values() for name in members}
+    others = [name for name in names if name not in known]
+    for group, members in (*GROUPS.items(), (OTHERS, others)):
+        own = [name for name in members if name in names]
+        if own:
+            yield group, own
+
+
+def _usage(name: str, field: FieldInfo) -> str:
+    value = _values(name, field)
+    return value if field.is_required() else f"[{value}]"
+
+
+def _values(name: str, field: FieldInfo) -> str:
+    several = get_origin(field.annotation) is tuple
+    return metavar(name, field.annotation) + (" ..." if several else "")
+
+
+def _entry(head: str, field: FieldInfo, width: int) -> list[str]:
+    text = " ".join((field.description or "").split())
+    return _rows(head, f"{text} {_default(field)}".strip(), width)
+
+
+def _default(field: FieldInfo) -> str:
+    """The default in words; "" where there is none, or the text tells."""
+    if field.is_required():
+        return "Required."
+    value = field.get_default(call_default_factory=True)
+    if value is None or value is False or value in ((), ""):
+        return ""
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"Default: {shown}."
+
+
+def _rows(head: str, text: str, width: int) -> list[str]:
+    """An option and its text beside it, or below it where the option is long."""
+    rows = textwrap.wrap(
+        text, max(20, width - LEFT), break_on_hyphens=False, break_long_words=False
+    )
+    pad = " " * LEFT
+    if len(head) + 4 > LEFT:
+        return [f"  {head}", *(pad + row for row in rows)]
+    first, *others = rows or [""]
+    return [f"  {head}".ljust(LEFT) + first, *(pad + row for row in others)]

@@ -32,11 +32,14 @@ FOUND = re.compile(r"\bfound\b")
 def figures() -> dict[str, float]:
     """All figures by name."""
     step = files_of_a_step()
+    beside = {path for path in step if not is_of_the_method(path)}
     return {
         "modules_on_the_top_floor": top_floor(),
         "layers_of_the_library": layers(),
         "files_of_a_sam_step": len(step),
         "folders_of_a_sam_step": len({path.parent for path in step}),
+        "files_beside_the_method": len(beside),
+        "folders_beside_the_method": len({path.parent for path in beside}),
         "summaries_with_a_free_what": sum(1 for _ in free_clauses()),
         "uses_of_found": sum(len(FOUND.findall(p.read_text())) for p in files()),
         "comments_per_100_lines": round(comments_per_100_lines(), 2),
@@ -85,6 +88,11 @@ def files_of_a_step() -> set[Path]:
     finally:
         sys.setprofile(None)
     return seen
+
+
+def is_of_the_method(path: Path) -> bool:
+    """Whether a file is of SAM itself and its ball; the others serve all methods."""
+    return path.relative_to(SOURCES[0]).parts[0] in ("optimizers", "geometry")
 
 
 def free_clauses() -> Iterator[str]:

@@ -26,7 +26,7 @@ from steppe.compat.front import Front
 from steppe.errors import CheckpointError, SettingError, UsageError, check_range
 from steppe.optimizers import asam, sam
 from steppe.stepping.driver import AbstractOptimizer
-from steppe.stepping.open_loop import Loop, is_over
+from steppe.stepping.loop import Loop, is_over
 from steppe.stepping.state_dicts import reading
 
 Grads = list[Tensor | None]

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.parameters import copy_, displace_, local_parts, overwrite_
-from steppe.stepping.metrics import StepMetrics
-from steppe.stepping.state import MethodState
+from steppe.stepping.state import MethodState, StepMetrics
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ class StepContext:
     depth: int = 0  # how many moves are in force; 0 means unperturbed
     params: list[Tensor] = field(default_factory=list)  # all P of the optimizer
     accumulate: bool = False  # the loop adds to the gradients of earlier ones
+    stopped: bool = False  # no further pass: the base steps with the gradient there is
     _groups: Sequence[dict[str, Any]] = ()
     _keys: Mapping[str, str] = field(default_factory=dict)
     _only: frozenset[Tensor] | None = None
@@ -107,7 +107,7 @@ class StepContext:
     ) -> None:
         """Start the passes of a step."""
         self._groups, self._keys, self.params = groups, keys, params
-        self.accumulate = accumulate
+        self.accumulate, self.stopped = accumulate, False
         self._doubt, self._only = None, only
         self._base_state, self._names, self._known = base_state, names, None
         self.number, self.metrics = number, StepMetrics()

@@ -28,19 +28,11 @@ from steppe.registry.bounds import Bounds
 from steppe.registry.registry import Registry
 from steppe.registry.specs import OptimizerSpec
 from steppe.schedules import Schedule
-from steppe.stepping.context import (
-    AfterStep,
-    GradientRequest,
-    Plan,
-    StepContext,
-    advance,
-    plain_step,
-)
-from steppe.stepping.hooks.abstract import AbstractHook
+from steppe.stepping.context import Plan, StepContext, advance, plain_step
 from steppe.stepping.hooks.gradient_sync import GradientSync
-from steppe.stepping.hooks.micro_batches import MicroBatches, Outside
 from steppe.stepping.hooks.order import hooks_of
-from steppe.stepping.open_loop import Loop, OpenLoop
+from steppe.stepping.loop import AbstractHook, Loop, OpenLoop, run_passes
+from steppe.stepping.micro_batches import MicroBatches, Outside
 from steppe.stepping.options import CheckedOptions, RandomOptions, Statistics
 from steppe.stepping.state import MethodState
 from steppe.stepping.state_dicts import check_method, resume_draws
@@ -103,7 +95,9 @@ class AbstractOptimizer(OptimizerWrapper):
         self._ready = False  # p.grad is the gradient of finished passes
         self._stepping = self._scaler_asked = False
         self._outside = Outside()
-        self._micro_batches: MicroBatches | None = None  # of a running loop
+        self._looping = False  # whether a loop has begun its passes
+        self._micro_batches = MicroBatches()
+        self._hooks: dict[bool, list[AbstractHook]] = {}  # by `accumulate`
         self._waiting: list[Plan] = []  # methods that go on after the base's step
         self._context = StepContext(self._method_state)
 
@@ -204,7 +198,7 @@ class AbstractOptimizer(OptimizerWrapper):
         Args:
             batch: tensors, or nested lists and dicts of them, with rows along dim 0.
         """
-        if self._micro_batches is None:
+        if not self._looping:
             raise UsageError("take() belongs inside a passes() loop or a closure.")
         share = self._micro_batches.take(batch)
         return share[0] if len(share) == 1 else share
@@ -212,14 +206,14 @@ class AbstractOptimizer(OptimizerWrapper):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch, but a pass that adds to earlier ones keeps their sum."""
         self._outside.cleared = set_to_none
-        if self._micro_batches is None:
+        if not self._looping:
             self._ready, self._waiting = False, []
-        if self._micro_batches is None or not self._micro_batches.adds:
+        if not self._micro_batches.adds:
             super().zero_grad(set_to_none)
 
     def report(self, loss: Tensor | float) -> None:
         """Tell the loss of this pass, for `loss` and `metrics()`; closures do so."""
-        if self._micro_batches is None:
+        if not self._looping:
             raise UsageError("report() belongs inside a passes() loop.")
         clean = self._context.depth == 0
         self._context.metrics.loss(loss, clean=clean, weight=self._micro_batches.weight)
@@ -252,73 +246,49 @@ class AbstractOptimizer(OptimizerWrapper):
         return settings | self._context.metrics.numbers()
 
     def _passes(self, accumulate: bool) -> Loop:
-        micro_batches = MicroBatches()
-        plan, hooks = self._begin(accumulate, micro_batches)
-        self._micro_batches = micro_batches
-        for hook in hooks:
-            hook.start(self._context)
-        index, completed = 0, False
+        plan, hooks = self._begin(accumulate), self._hooks_of(accumulate)
+        self._looping = True
         try:
-            while isinstance(request := advance(plan), GradientRequest):
-                if not micro_batches.holds(request):
-                    continue  # a short batch has fewer shares than the method asks for
-                for hook in hooks:
-                    hook.before_pass(index, request)
-                # Casts that autocast made elsewhere would outlive a change of weights
-                # that a method, or the caller, has made without the context.
-                forget_derived()
-                yield index
-                for hook in hooks:
-                    hook.after_pass(index)
-                index += 1
-            for hook in reversed(hooks):
-                hook.finish()
-            completed = True
+            waits = yield from run_passes(
+                plan, self._context, hooks, self._micro_batches.holds
+            )
         finally:
-            # Also after an exception or a `break`: closing the plan ends its `held`
-            # blocks, so the weights are back before anything else is.
-            waits = completed and isinstance(request, AfterStep)
-            if not waits:
-                with torch.no_grad():
-                    plan.close()
-            self._micro_batches = None
-            for hook in reversed(hooks):
-                hook.restore(completed)
+            self._looping = False
         if waits:
             self._waiting.append(plan)
         self._ready, self._scaler_asked = True, False
 
-    def _begin(
-        self, accumulate: bool, micro_batches: MicroBatches
-    ) -> tuple[Plan, list[AbstractHook]]:
-        """Plan and hooks of a loop; where a gate is closed the plan is the base's."""
-        groups, params, options = self.param_groups, self._params(), self._options
+    def _begin(self, accumulate: bool) -> Plan:
+        """Plan of a loop; where a gate is closed it is the base's."""
+        groups, gate = self.param_groups, self._options.gate
         self._settings.apply(groups, self.steps)
-        step = self._context
-        step.begin(
+        self._context.begin(
             groups,
-            params,
+            self._params(),
             accumulate=accumulate,
             keys=self._settings.keys,
             number=self.steps,
             only=self._only,
             base_state=partial(joint_state, self.bases),
-            names=options.names,
+            names=self._options.names,
         )
         if not accumulate:
             self._waiting = []
-        closed = options.gate is not None and not options.gate.opens(self.steps)
-        plan = plain_step() if closed else self.plan(step)
-        hooks = hooks_of(
-            options,
-            self._gradient_sync,
-            micro_batches,
-            plan,
-            accumulate=accumulate,
-            running_statistics=options.batch_norm or self.running_statistics,
-            scale_free=self.scale_free,
-        )
-        return plan, hooks
+        closed = gate is not None and not gate.opens(self.steps)
+        return plain_step() if closed else self.plan(self._context)
+
+    def _hooks_of(self, accumulate: bool) -> list[AbstractHook]:
+        """Hooks of the loops that add up or of the others, made for the first one."""
+        if accumulate not in self._hooks:
+            self._hooks[accumulate] = hooks_of(
+                self._options,
+                self._gradient_sync,
+                self._micro_batches,
+                accumulate=accumulate,
+                running_statistics=self._options.batch_norm or self.running_statistics,
+                scale_free=self.scale_free,
+            )
+        return self._hooks[accumulate]
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
         check_callable("closure", closure, "computes the loss, calls backward()")
@@ -382,7 +352,9 @@ class AbstractOptimizer(OptimizerWrapper):
             "_open",
             "_ready",
             "_stepping",
+            "_looping",
             "_micro_batches",
+            "_hooks",
             "_waiting",
             "_context",
         }

@@ -16,6 +16,7 @@ from steppe.registry.bounds import Bounds
 from steppe.schedules import GroupSchedule, Schedule
 
 OWN = "steppe_own"  # key in a group: names of the settings its user gave it
+PLAIN = (float, int, bool)
 Groups = Sequence[dict[str, Any]]
 
 
@@ -41,6 +42,7 @@ class GroupSettings:
         self._bounds = bounds
         self.keys = {n: f"steppe_{n}" if n in taken else n for n in [*given, "perturb"]}
         self._given = dict(given)
+        self._sound: dict[int, dict[str, Any]] = {}  # values by group, as checked last
         for end in (0, 1):
             self._check({name: _end(v, end) for name, v in given.items()})
         self.values: dict[str, Any] = {k: _end(v, 0) for k, v in given.items()}
@@ -72,12 +74,19 @@ class GroupSettings:
             self._check(self.of(group))
 
     def apply(self, groups: Groups, step: int) -> None:
-        """Set scheduled values for a step, and check all of them."""
-        for group in groups:
+        """Set scheduled values for a step, and check those that are new."""
+        for number, group in enumerate(groups):
             for name, value in self._scheduled(group, step).items():
                 if name not in group[OWN]:
                     group[self.keys[name]] = value
-            self._check(self.of(group))
+            values = self.of(group)
+            # Not all others can be compared, and a tensor may change in place.
+            plain = all(type(value) in PLAIN for value in values.values())
+            if plain and self._sound.get(number) == values:
+                continue
+            self._check(values)
+            if plain:
+                self._sound[number] = values
 
     def of(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in a group, by name."""

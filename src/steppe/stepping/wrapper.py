@@ -18,7 +18,7 @@ from steppe.parameters import forget_derived
 from steppe.registry.bounds import Bounds
 from steppe.schedules import Schedule
 from steppe.stepping.group_settings import GroupSettings
-from steppe.stepping.open_loop import OpenLoop
+from steppe.stepping.loop import OpenLoop
 from steppe.stepping.state_dicts import joined_state, reading, split_state
 
 

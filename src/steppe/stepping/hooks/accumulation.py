@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from steppe.stepping.context import StepContext
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.stepping.loop import AbstractHook, nothing
 
 
 class Accumulation(AbstractHook):
@@ -30,7 +30,7 @@ class Accumulation(AbstractHook):
                 p.grad = earlier.add_(p.grad)
 
     def restore(self, completed: bool) -> None:
-        if completed:
-            return
-        for p, earlier in zip(self._params, self._earlier, strict=True):
-            p.grad = earlier
+        if not completed:
+            for p, earlier in zip(self._params, self._earlier, strict=True):
+                p.grad = earlier
+        self._params, self._earlier = [], []

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from steppe.parameters import BufferSnapshot, MetricSnapshot
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
-from steppe.stepping.hooks.micro_batches import MicroBatches
+from steppe.stepping.loop import AbstractHook, nothing
+from steppe.stepping.micro_batches import MicroBatches
 
 
 class Buffers(AbstractHook):
@@ -30,8 +30,9 @@ class Buffers(AbstractHook):
 
     def restore(self, completed: bool) -> None:
         # After an error too: later passes ran at weights that nobody asked for.
-        if self._first is not None:
-            self._first.put_back()
+        first, self._first = self._first, None
+        if first is not None:
+            first.put_back()
 
 
 class ModelMetrics(AbstractHook):
@@ -39,7 +40,7 @@ class ModelMetrics(AbstractHook):
 
     Args:
         metrics: modules in the model that count the batches they see.
-        micro_batches: of the loop.
+        micro_batches: of the optimizer.
     """
 
     start = before_pass = finish = nothing
@@ -56,5 +57,6 @@ class ModelMetrics(AbstractHook):
             self._first = MetricSnapshot(self._metrics)
 
     def restore(self, completed: bool) -> None:
-        if self._first is not None:
-            self._first.put_back()
+        first, self._first = self._first, None
+        if first is not None:
+            first.put_back()

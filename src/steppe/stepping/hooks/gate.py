@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import torch
-
 from steppe.gates import LookingGate
-from steppe.stepping.context import Plan, StepContext
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.stepping.context import StepContext
 from steppe.stepping.hooks.gradient_sync import GradientSync
 from steppe.stepping.hooks.loss_scale import LossScale
+from steppe.stepping.loop import AbstractHook, nothing
+from steppe.stepping.micro_batches import MicroBatches
 from steppe.vectors import joint_norm
 
 
 class FirstGradientGate(AbstractHook):
-    """Ends a method after its first pass where the gate is closed.
+    """Ends a method after its first gradient where the gate is closed.
 
-    The base then steps with the gradient of that pass, which costs nothing more.
+    The base then steps with that gradient, which costs nothing more.
 
     Args:
         gate: decides by the squared length of the gradient.
-        plan: of the method.
+        micro_batches: of the optimizer; the gate waits for the sum over all shares.
         sync: of the optimizer; all processes decide alike.
         scale: of the loss, None for 1.
     """
@@ -27,27 +26,27 @@ class FirstGradientGate(AbstractHook):
     before_pass = finish = restore = nothing
 
     _step: StepContext
+    _decided: bool
 
     def __init__(
         self,
         gate: LookingGate,
-        plan: Plan,
+        micro_batches: MicroBatches,
         sync: GradientSync,
         scale: LossScale | None,
     ) -> None:
-        self._gate, self._plan, self._sync, self._scale = gate, plan, sync, scale
+        self._gate, self._micro_batches = gate, micro_batches
+        self._sync, self._scale = sync, scale
 
     def start(self, step: StepContext) -> None:
-        self._step = step
+        self._step, self._decided = step, False
 
     def after_pass(self, index: int) -> None:
-        if index > 0:
+        if self._decided or not self._micro_batches.complete:
             return
-        step = self._step
+        step, self._decided = self._step, True
         norm = joint_norm(list(step.gradients().values()))
         norm = norm if self._scale is None else self._scale.plain(norm)
         squared = self._sync.mean(norm.item() ** 2)
         numbers = step.method_state.numbers
-        if not self._gate.opens_for(squared, step.number, numbers):
-            with torch.no_grad():
-                self._plan.close()
+        step.stopped = not self._gate.opens_for(squared, step.number, numbers)

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from steppe.errors import SettingError
 from steppe.parameters import copy_, flatten, unflatten
 from steppe.stepping.context import GradientRequest, StepContext
-from steppe.stepping.hooks.abstract import AbstractHook
+from steppe.stepping.loop import AbstractHook
 from steppe.stepping.options import Sync
 
 

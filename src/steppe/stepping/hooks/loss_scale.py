@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steppe.stepping.context import StepContext
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.stepping.context import GradientRequest, StepContext
+from steppe.stepping.loop import AbstractHook, nothing
+from steppe.stepping.micro_batches import MicroBatches
 
 
 class LossScale(AbstractHook):
@@ -14,16 +15,24 @@ class LossScale(AbstractHook):
 
     Args:
         scaler: an enabled one.
+        micro_batches: of the optimizer.
         undoes: whether it is taken out of gradients, or only of the lengths in
             `metrics()`, which is enough for a method that scales as its gradients do.
     """
 
-    before_pass = restore = nothing
+    restore = nothing
 
     _step: StepContext
 
-    def __init__(self, scaler: torch.amp.GradScaler, *, undoes: bool) -> None:
-        self._scaler, self._undoes = scaler, undoes
+    def __init__(
+        self,
+        scaler: torch.amp.GradScaler,
+        micro_batches: MicroBatches,
+        *,
+        undoes: bool,
+    ) -> None:
+        self._scaler, self._micro_batches = scaler, micro_batches
+        self._undoes = undoes
 
     def plain(self, norm: Tensor) -> Tensor:
         """The length of gradients as they are now, without the scale."""
@@ -31,6 +40,13 @@ class LossScale(AbstractHook):
 
     def start(self, step: StepContext) -> None:
         self._step = step
+
+    @torch.no_grad()
+    def before_pass(self, index: int, request: GradientRequest) -> None:
+        grads = list(self._step.gradients().values()) if self._undoes else []
+        if grads and self._micro_batches.adds:
+            # `backward()` is about to add a scaled gradient to the sum.
+            self._micro_batches.scale_(self._scale(grads[0].device))
 
     @torch.no_grad()
     def after_pass(self, index: int) -> None:

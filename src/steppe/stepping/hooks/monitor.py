@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from steppe.stepping.context import StepContext
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.stepping.loop import AbstractHook, nothing
 from steppe.vectors import joint_dot, joint_norm
 
 
 class Monitor(AbstractHook):
     """Notes how the gradient to step with differs from that of the first pass."""
 
-    before_pass = restore = nothing
+    before_pass = nothing
 
     _step: StepContext
 
@@ -40,3 +40,6 @@ class Monitor(AbstractHook):
         metrics.note("grad_norm", norms[0])
         metrics.note("final_grad_norm", norms[1])
         metrics.note("cosine", dot / (norms[0] * norms[1]))
+
+    def restore(self, completed: bool) -> None:
+        self._first = {}

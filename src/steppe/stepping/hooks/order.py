@@ -1,19 +1,17 @@
-"""The hooks of one loop of passes, in their order."""
+"""The hooks around the passes of an optimizer, in their order."""
 
 from __future__ import annotations
 
 from steppe.gates import LookingGate
-from steppe.stepping.context import Plan
-from steppe.stepping.hooks.abstract import AbstractHook
 from steppe.stepping.hooks.accumulation import Accumulation
 from steppe.stepping.hooks.buffers import Buffers, ModelMetrics
 from steppe.stepping.hooks.gate import FirstGradientGate
 from steppe.stepping.hooks.gradient_sync import GradientSync
 from steppe.stepping.hooks.loss_scale import LossScale
-from steppe.stepping.hooks.method_state import StateCommit
-from steppe.stepping.hooks.micro_batches import MicroBatches
 from steppe.stepping.hooks.monitor import Monitor
 from steppe.stepping.hooks.rng import ReplayedDraws
+from steppe.stepping.loop import AbstractHook, StateCommit
+from steppe.stepping.micro_batches import MicroBatches
 from steppe.stepping.options import CheckedOptions, Statistics
 
 
@@ -21,7 +19,6 @@ def hooks_of(
     options: CheckedOptions,
     sync: GradientSync,
     micro_batches: MicroBatches,
-    plan: Plan,
     *,
     accumulate: bool,
     running_statistics: Statistics,
@@ -32,9 +29,8 @@ def hooks_of(
     Args:
         options: of the optimizer.
         sync: of the optimizer.
-        micro_batches: of the loop.
-        plan: of the method, in the loop.
-        accumulate: whether the loop adds to the gradients of earlier ones.
+        micro_batches: of the optimizer.
+        accumulate: whether its loops add to the gradients of earlier ones.
         running_statistics: which passes write them.
         scale_free: whether scaling the loss scales the gradient only.
     """
@@ -49,11 +45,11 @@ def hooks_of(
         hooks.append(Accumulation())
     # Commits after the scale is back, so that it takes for an overflow what the scaler
     # will take for one.
-    hooks.append(StateCommit(sync))
+    hooks.append(StateCommit(sync.share if sync.local else None))
     scale = None
     if options.scaler is not None and options.scaler.is_enabled():
         # Below here gradients have no scale, neither after a pass nor at the end.
-        scale = LossScale(options.scaler, undoes=not scale_free)
+        scale = LossScale(options.scaler, micro_batches, undoes=not scale_free)
         hooks.append(scale)
     if options.model is not None and running_statistics == "first":
         # Anywhere: buffers have nothing to do with gradients.
@@ -65,7 +61,7 @@ def hooks_of(
         hooks.append(Monitor())
     if isinstance(options.gate, LookingGate):
         # Waits for the device, so after all that has been queued without waiting.
-        hooks.append(FirstGradientGate(options.gate, plan, sync, scale))
+        hooks.append(FirstGradientGate(options.gate, micro_batches, sync, scale))
     if options.rng == "replay":
         # Last before the caller's code: nothing may draw in between.
         hooks.append(ReplayedDraws())

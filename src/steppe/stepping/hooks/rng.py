@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from steppe.stepping.context import GradientRequest, StepContext
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.stepping.loop import AbstractHook, nothing
 
 
 class ReplayedDraws(AbstractHook):

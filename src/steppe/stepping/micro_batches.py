@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.errors import UsageError
 from steppe.stepping.context import FULL_BATCH, GradientRequest, StepContext
-from steppe.stepping.hooks.abstract import AbstractHook, nothing
+from steppe.stepping.loop import AbstractHook, nothing
 from steppe.stepping.wrapper import check_all_batches_come
 
 
@@ -24,9 +24,12 @@ class MicroBatches(AbstractHook):
     is the mean over the batch.
     """
 
-    finish = restore = nothing
+    finish = nothing
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self.weight = 1.0  # of the current share in the batch
         self._params: list[Tensor] = []
         self._request = FULL_BATCH
@@ -37,6 +40,12 @@ class MicroBatches(AbstractHook):
     def adds(self) -> bool:
         """Whether this pass adds to earlier ones."""
         return self._request.adds and self._request.part > 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the sum is: a short batch has as many shares as it has rows."""
+        request = self._request
+        return not request.adds or request.part + 1 >= min(request.parts, self._rows)
 
     @property
     def whole(self) -> bool:
@@ -73,9 +82,12 @@ class MicroBatches(AbstractHook):
                 f"no parameter has a gradient after pass {index + 1}; call "
                 "backward() in each pass (in a trainer: steppe.integrations)."
             )
-        if self.weight != 1.0 and self._is_last():
+        if self.weight != 1.0 and self.complete:
             # Now, not at the end of the loop: methods and the other hooks look at it.
-            self._scale(self.weight)
+            self.scale_(self.weight)
+
+    def restore(self, completed: bool) -> None:
+        self._forget()
 
     def take(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """The current share of a batch; weighs the share by its rows."""
@@ -89,7 +101,7 @@ class MicroBatches(AbstractHook):
         sizes = [len(t) for t in torch.arange(rows).tensor_split(parts)]
         weight = sizes[part] / rows
         if self._request.adds and weight != self.weight:
-            self._scale(self.weight / weight)
+            self.scale_(self.weight / weight)
             self.weight = weight
 
         def share(leaf: Any) -> Any:
@@ -98,20 +110,29 @@ class MicroBatches(AbstractHook):
 
         return tuple(tree_map(share, each) for each in batch)
 
+    def scale_(self, factor: float | Tensor) -> None:
+        """Multiply the sum, also what a closure has dropped of it by setting to None.
+
+        That is no change by a pass, so versions that were noted go along.
+        """
+        sums = self._sums or []
+        earlier = [old for old, _ in sums if old is not None]
+        now = [p.grad for p in self._params if p.grad is not None]
+        distinct = {id(t): t for t in (*earlier, *now)}
+        before = {key: t._version for key, t in distinct.items()}
+        if distinct:
+            torch._foreach_mul_(list(distinct.values()), factor)
+        if self._sums is not None:
+            self._sums = [
+                (t, version if t is None else version + t._version - before[id(t)])
+                for t, version in sums
+            ]
+
     def _changed(self) -> bool:
         """Whether the present pass has computed any gradient."""
         if self._sums is None:
             return any(p.grad is not None for p in self._params)
         return _regain(self._params, self._sums)
-
-    def _is_last(self) -> bool:
-        """Whether the sum is complete: a short batch has as many shares as rows."""
-        return self._request.part + 1 >= min(self._request.parts, self._rows)
-
-    def _scale(self, factor: float) -> None:
-        grads = [p.grad for p in self._params if p.grad is not None]
-        if grads:
-            torch._foreach_mul_(grads, factor)
 
 
 class Outside:

@@ -1,7 +1,11 @@
-"""`python -m docs.generator`: write the pages, and delete those of methods gone."""
+"""`python -m docs.generator`: write the pages, and delete those of methods gone.
+
+Imports of new methods are added to the packages that offer them.
+"""
 
 from __future__ import annotations
 
+from docs.generator.exports import exports
 from docs.generator.pages import CHOICE, FOLDER, pages, with_costs
 
 wanted = pages()
@@ -13,3 +17,5 @@ for name, text in wanted.items():
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 CHOICE.write_text(with_costs(CHOICE.read_text()))
+for package, text in exports().items():
+    package.write_text(text)

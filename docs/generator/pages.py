@@ -12,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import steppe
 from docs.generator.facts import (
     Facts,
     call,
@@ -25,7 +24,7 @@ from docs.generator.facts import (
 )
 from docs.generator.markdown import Text, cell, linked, text_of
 from steppe.averaging import AVERAGES
-from steppe.bases.registered import BASES
+from steppe.bases import BASES
 from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
 from steppe.optimizers import OPTIMIZERS
@@ -133,7 +132,7 @@ def with_costs(text: str) -> str:
 
 def _method(kind: Kind, entry: Entry[Any]) -> Method:
     """A method by its class, or by what makes it if the class is torch's."""
-    made, links = _class(kind, entry), _links("../")
+    made, links = entry.offered, _links("../")
     name = getattr(made, "__name__", entry.name)
     example = getattr(entry.spec, "example", {})
     return Method(
@@ -153,14 +152,6 @@ def _method(kind: Kind, entry: Entry[Any]) -> Method:
         gradients=f"{entry.spec.grad_evals:g}" if kind.counted else "",
         memory=memory(entry) if kind.counted else ("", ""),
     )
-
-
-def _class(kind: Kind, entry: Entry[Any]) -> Any:
-    """The class of an entry; a base is registered by a function that makes it."""
-    if kind.registry is not BASES:
-        return entry.make
-    own = {each.lower(): each for each in steppe.bases.__all__}
-    return getattr(steppe.bases, own[entry.name]) if entry.name in own else entry.make
 
 
 def _notes(made: Any, links: Mapping[str, str]) -> str:
@@ -192,7 +183,7 @@ def _links(up: str) -> dict[str, str]:
 
 def _names(kind: Kind, up: str) -> Iterator[tuple[str, str]]:
     for entry in kind.registry:
-        made = _class(kind, entry)
+        made = entry.offered
         if inspect.isclass(made):
             page = f"{up}{kind.folder}/{entry.name}.md"
             yield f"{kind.home}.{made.__name__}", page

@@ -60,20 +60,68 @@ print("torch" in sys.modules, "matplotlib" in sys.modules)
     assert run(code).splitlines()[-1] == "False False"
 
 
-def test_public_names_are_the_same_for_type_checkers_and_at_run_time():
-    tree = ast.parse(Path(steppe.__file__).read_text())
-    typed = {
-        alias.asname
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname
-    }
-    assert typed == set(steppe.__all__)
-    for name in steppe.__all__:
-        assert getattr(steppe, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'SAMM'"):
+def stub() -> dict[str, str]:
+    """Public names, and the modules that type checkers read them from."""
+    tree = ast.parse(Path(steppe.__file__).with_suffix(".pyi").read_text())
+    nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {str(alias.asname): str(n.module) for n in nodes for alias in n.names}
+
+
+def test_public_names_are_defined_where_type_checkers_read_them():
+    assert set(stub()) == set(steppe.__all__) == set(dir(steppe))
+    for name, home in stub().items():
+        value = getattr(steppe, name)
+        if inspect.ismodule(value):
+            assert (home, value.__name__) == ("steppe", f"steppe.{name}")
+        else:
+            assert (value.__module__, value.__name__) == (home, name)
+
+
+def test_a_name_that_is_none_is_refused_with_the_nearest_one():
+    with pytest.raises(AttributeError, match="'steppe' has no attribute 'SAMM'") as e:
         steppe.SAMM  # noqa: B018
+    assert (e.value.name, e.value.obj) == ("SAMM", steppe)
+    with pytest.raises(
+        AttributeError, match=r"'steppe\.measures' has no attribute 'LP'"
+    ):
+        steppe.measures.LP  # noqa: B018
+
+
+def test_a_star_import_gives_the_public_names():
+    names: dict[str, object] = {}
+    exec("from steppe import *", names)
+    assert names.keys() - {"__builtins__"} == set(steppe.__all__)
+
+
+def test_every_method_is_imported_where_type_checkers_look(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    exports = importlib.import_module("docs.generator.exports").exports()
+    assert len(exports) == 7
+    stale = [path for path, text in exports.items() if path.read_text() != text]
+    assert not stale, "run make docs"
+
+
+@pytest.mark.slow
+def test_mypy_knows_the_type_of_every_public_name_and_finds_misspelled_ones(tmp_path):
+    known = [f"steppe.{name}" for name in steppe.__all__]
+    known += ["steppe.measures.LPF", "steppe.schedules.Cosine", "steppe.bases.PHB"]
+    wrong = ["steppe.SAMM", "steppe.optimizers.SAMM", "steppe.measures.LP"]
+    file = tmp_path / "names.py"
+    lines = [f"reveal_type({name})" for name in known] + wrong
+    file.write_text("import steppe\n" + "\n".join(lines) + "\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", file],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout.splitlines()
+    types = [line for line in said if "Revealed type" in line]
+    assert len(types) == len(known)
+    assert not [line for line in types if 'is "Any"' in line]
+    errors = [line for line in said if "error:" in line]
+    assert len(errors) == len(wrong)
+    assert all("has no attribute" in line for line in errors)
 
 
 def test_public_names_have_docstrings():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steppe.averaging import AVERAGES
-from steppe.bases.registered import BASES
+from steppe.bases import BASES
 from steppe.errors import SettingError
 from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
@@ -33,6 +33,9 @@ def numbers(registry: Registry[Any], entry: Entry[Any]) -> set[str]:
         for name, p in settings.items()
         if {int, float} & set(options(p.annotation)) or is_tuple(p.annotation)
     }
+
+
+EACH = Range(0.0, 1.0, several=True)
 
 
 def limits(bound: Any) -> Range:
@@ -115,8 +118,10 @@ def test_a_value_outside_of_its_range_is_refused_by_name(registry, entry, name, 
         (Range(0.0, 1.0, below=True), 1, "x must be < 1, got 1."),
         (Range(2, whole=True), 1.5, "x must be a whole number >= 2, got 1.5."),
         (Range(2, whole=True), 1, "x must be >= 2, got 1."),
-        ((0.0, 1.0), (0.5, 2.0), "every entry of x must be between 0 and 1, got 2.0."),
+        (EACH, (0.5, 2.0), "every entry of x must be between 0 and 1, got 2.0."),
+        (EACH, 0.5, "x must be several numbers, got 0.5."),
         ((0.0, 1.0), "a", "x must be a number between 0 and 1, got 'a'."),
+        ((0.0, 1.0), (0.5,), "x must be a number between 0 and 1, got (0.5,)."),
     ],
 )
 def test_a_refusal_says_the_rule_and_the_value(bound, value, sentence):
@@ -126,4 +131,4 @@ def test_a_refusal_says_the_rule_and_the_value(bound, value, sentence):
 
 
 def test_what_is_left_open_passes():
-    check_bounds({"x": None, "y": ()}, {"x": (0.0, 1.0), "y": (0.0, 1.0)})
+    check_bounds({"x": None, "y": ()}, {"x": (0.0, 1.0), "y": EACH})

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from loops import identical, values
-from steppe.bases.registered import BASES, muon
+from steppe.bases import BASES
 from steppe.bases.together import Together
+from steppe.bases.torch_optimizers import muon
 from steppe.errors import SettingError
 from steppe.optimizers import SAM
 from steppe_lab import datasets

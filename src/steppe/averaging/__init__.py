@@ -7,23 +7,14 @@ under it. `reestimate` makes running statistics fit averaged weights.
 
 from __future__ import annotations
 
-from typing import Any
+from steppe.averaging.abstract import AVERAGES as AVERAGES
+from steppe.averaging.abstract import AbstractAverage as AbstractAverage
+from steppe.averaging.abstract import AverageSpec as AverageSpec
+from steppe.averaging.batch_norm import reestimate as reestimate
+from steppe.averaging.ema import EMA as EMA
+from steppe.averaging.lawa import LAWA as LAWA
+from steppe.averaging.swa import SWA as SWA
+from steppe.averaging.swad import SWAD as SWAD
+from steppe.registry.packages import offer
 
-from steppe.averaging.abstract import AVERAGES, AbstractAverage, AverageSpec
-from steppe.averaging.batch_norm import reestimate
-from steppe.registry.registry import discover
-
-__all__ = ["AVERAGES", "AbstractAverage", "AverageSpec", "reestimate"]
-
-discover(__name__)
-_CLASSES: dict[str, Any] = {entry.make.__name__: entry.make for entry in AVERAGES}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
-        return _CLASSES[name]
-    raise AttributeError(f"module 'steppe.averaging' has no attribute '{name}'.")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_CLASSES])
+offer(__name__, AVERAGES)

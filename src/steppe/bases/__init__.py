@@ -1,15 +1,17 @@
 """Base optimizers that torch does not have, one file per method.
 
 Each is a `torch.optim.Optimizer` of its own and takes the steps of what wraps it, as
-`torch.optim.SGD` does: `steppe.SAM(steppe.bases.PHB(params, lr=0.1))`. `BASES` has them
-and torch's own by name, with the settings that texts can say and their ranges.
+`torch.optim.SGD` does: `steppe.SAM(steppe.bases.PHB(params, lr=0.1))`. A
+base is one module beside this one: a class, and a function of it in `BASES`, which has
+torch's own by name too, with the settings that texts can say and their ranges.
 """
 
 from __future__ import annotations
 
-from steppe.bases.adabound import AdaBound
-from steppe.bases.adashift import AdaShift
-from steppe.bases.polyak import PHB
-from steppe.bases.registered import BASES
+from steppe.bases.abstract import BASES as BASES
+from steppe.bases.adabound import AdaBound as AdaBound
+from steppe.bases.adashift import AdaShift as AdaShift
+from steppe.bases.polyak import PHB as PHB
+from steppe.registry.packages import offer
 
-__all__ = ["BASES", "PHB", "AdaBound", "AdaShift"]
+offer(__name__, BASES)

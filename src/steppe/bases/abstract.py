@@ -1,4 +1,9 @@
-"""Base optimizers: refusals of gradients, counts of steps, tensors in buckets.
+"""Base optimizers: their registry, ranges, refusals, counts of steps, buckets.
+
+A base is registered by a function of the parameters of a model, in their order. It is
+one optimizer, or a list of them where parameters of several kinds have several; all get
+the same lr. Texts say pairs such as `betas` as two numbers, and defaults are those of
+studies, so that signatures of functions are not those of the classes.
 
 Tensors of one device, type and number of steps are updated together, by torch's
 operations on lists and without waiting for a GPU.
@@ -10,17 +15,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, overload
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import CheckpointError, SettingError, check_range
+from steppe.errors import CheckpointError, SettingError
+from steppe.registry.bounds import Range, Ranges
+from steppe.registry.registry import Registry
+from steppe.registry.specs import Spec
 from steppe.stepping.state_dicts import reading
 
+BASES: Registry[Spec] = Registry("base optimizer", Spec)
+
+FROM_ZERO = Range(0.0)
+DECAY = Range(0.0, 1.0, below=True)  # of a running mean
+GRADIENT: Ranges = {"lr": FROM_ZERO, "weight_decay": FROM_ZERO}
+MOMENTUM: Ranges = {**GRADIENT, "momentum": FROM_ZERO}
+# Of texts, which say both decays of `betas` apart.
+TEXT_MOMENTS: Ranges = {**GRADIENT, "beta1": DECAY, "beta2": DECAY, "eps": FROM_ZERO}
+MOMENTS: Ranges = {**GRADIENT, "betas": replace(DECAY, several=True), "eps": FROM_ZERO}
+
 Group = Mapping[str, Any]
+
+
+def as_texts(bounds: Ranges) -> Ranges:
+    """Ranges of a class with `betas`, for a function with `beta1` and `beta2`."""
+    own = {name: each for name, each in bounds.items() if name not in MOMENTS}
+    return {**TEXT_MOMENTS, **own}
 
 
 @dataclass(frozen=True)
@@ -54,6 +78,8 @@ class AbstractBase(Optimizer, ABC):
             changed after a step, or a gradient that is sparse or complex; no weight
             has moved then.
     """
+
+    bounds: ClassVar[Ranges]
 
     @abstractmethod
     def _settled(self, settings: Group) -> dict[str, Any]:
@@ -180,21 +206,10 @@ def _zeros(param: Tensor, shape: torch.Size) -> Tensor:
     return torch.zeros_like(param) if like else param.new_zeros(shape)
 
 
-def check_betas(betas: Any) -> None:
-    """Refuse anything but two decay rates in [0, 1)."""
-    if not isinstance(betas, list | tuple) or len(betas) != 2:
-        raise SettingError(f"betas must be two numbers, got {betas!r}.")
-    for beta in betas:
-        check_range("each of betas", beta, 0.0)
-        if beta >= 1:
-            raise SettingError(f"each of betas must be below 1, got {beta}.")
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is not among the choices."""
-    if value not in choices:
-        listed = " or ".join(f"'{choice}'" for choice in choices)
-        raise SettingError(f"{name} must be {listed}, got {value!r}.")
+def check_pair(name: str, value: Any) -> None:
+    """Refuse anything but two values."""
+    if len(value) != 2:
+        raise SettingError(f"{name} must be two numbers, got {value!r}.")
 
 
 def check_switch(name: str, value: Any) -> None:

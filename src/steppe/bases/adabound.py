@@ -11,20 +11,28 @@ Source: Luo et al., 2019, arXiv:1902.09843, Algorithms 2 and 3.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from steppe.bases.abstract import (
+    BASES,
+    FROM_ZERO,
+    MOMENTS,
     AbstractBase,
     Bucket,
     Group,
-    check_betas,
+    as_texts,
+    check_pair,
     check_switch,
 )
-from steppe.errors import SettingError, check_range
+from steppe.errors import SettingError
+from steppe.registry.bounds import Ranges, check_bounds
+
+# Texts do not say base_lr: a run begins with the lr that is meant.
+BOUNDS: Ranges = {**MOMENTS, "final_lr": FROM_ZERO, "gamma": FROM_ZERO}
 
 
 class AdaBound(AbstractBase):
@@ -56,6 +64,8 @@ class AdaBound(AbstractBase):
             whose base_lr is 0.
     """
 
+    bounds: ClassVar[Ranges] = {**BOUNDS, "base_lr": FROM_ZERO}
+
     def __init__(
         self,
         params: ParamsT,
@@ -84,15 +94,13 @@ class AdaBound(AbstractBase):
         super().__init__(params, defaults)
 
     def _settled(self, settings: Group) -> dict[str, Any]:
-        for name in ("lr", "final_lr", "gamma", "eps", "weight_decay"):
-            check_range(name, settings[name], 0.0)
-        check_betas(settings["betas"])
+        check_bounds(settings, self.bounds)
+        check_pair("betas", settings["betas"])
         for name in ("decoupled_weight_decay", "amsbound"):
             check_switch(name, settings[name])
         lr, base_lr = settings["lr"], settings["base_lr"]
         if base_lr is None:
             base_lr = float(lr)  # a tensor would follow the schedule
-        check_range("base_lr", base_lr, 0.0)
         if base_lr == 0 and lr > 0:
             raise SettingError(
                 f"base_lr must be > 0 where lr is, got 0 with lr={lr}: the group began "
@@ -157,3 +165,36 @@ def bounds(final: float, gamma: float, step: int) -> tuple[float, float]:
         return 0.0, math.inf
     low = final * (1 - 1 / (gamma * step + 1))
     return low, final * (1 + 1 / (gamma * step))
+
+
+@BASES.add(
+    "adabound",
+    source="Luo et al., 2019, arXiv:1902.09843",
+    offers=AdaBound,
+    bounds=as_texts(BOUNDS),
+)
+def adabound(
+    params: ParamsT,
+    *,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    final_lr: float = 0.1,
+    gamma: float = 1e-3,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    amsbound: bool = False,
+) -> AdaBound:
+    """AdaBound or AMSBound; a schedule of lr scales `final_lr` too."""
+    return AdaBound(
+        params,
+        lr,
+        betas=(beta1, beta2),
+        final_lr=final_lr,
+        gamma=gamma,
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled_weight_decay=decoupled_weight_decay,
+        amsbound=amsbound,
+    )

@@ -11,20 +11,22 @@ Source: Zhou et al., 2019, arXiv:1810.00143.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from steppe.bases.abstract import (
+    BASES,
+    MOMENTS,
     AbstractBase,
     Bucket,
     Group,
-    check_betas,
-    check_choice,
+    as_texts,
+    check_pair,
 )
-from steppe.errors import SettingError, check_range
+from steppe.registry.bounds import Ranges, at_least, check_bounds, check_choice
 
 
 class AdaShift(AbstractBase):
@@ -53,6 +55,8 @@ class AdaShift(AbstractBase):
         SettingError: a setting out of its range.
     """
 
+    bounds: ClassVar[Ranges] = {**MOMENTS, "window": at_least(1)}
+
     def __init__(
         self,
         params: ParamsT,
@@ -75,14 +79,9 @@ class AdaShift(AbstractBase):
         super().__init__(params, defaults)
 
     def _settled(self, settings: Group) -> dict[str, Any]:
-        window = settings["window"]
-        check_range("lr", settings["lr"], 0.0)
-        check_betas(settings["betas"])
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-            raise SettingError(f"window must be a whole number >= 1, got {window!r}.")
+        check_bounds(settings, self.bounds)
+        check_pair("betas", settings["betas"])
         check_choice("reduce", settings["reduce"], ("max", "mean", "none"))
-        check_range("eps", settings["eps"], 0.0)
-        check_range("weight_decay", settings["weight_decay"], 0.0)
         return dict(settings)
 
     def _shapes(self, param: Tensor, group: Group) -> dict[str, torch.Size]:
@@ -151,3 +150,32 @@ def windowed_mean(
         older = [row[(newest - age) % window] for row in rows]
         torch._foreach_add_(mean, older, alpha=shares[age])
     return mean
+
+
+@BASES.add(
+    "adashift",
+    source="Zhou et al., 2019, arXiv:1810.00143",
+    offers=AdaShift,
+    bounds=as_texts(AdaShift.bounds),
+)
+def adashift(
+    params: ParamsT,
+    *,
+    lr: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    window: int = 10,
+    reduce: Literal["max", "mean", "none"] = "max",
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+) -> AdaShift:
+    """AdaShift; the first `window` steps change no weight."""
+    return AdaShift(
+        params,
+        lr,
+        betas=(beta1, beta2),
+        window=window,
+        reduce=reduce,
+        eps=eps,
+        weight_decay=weight_decay,
+    )

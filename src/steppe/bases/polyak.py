@@ -10,14 +10,14 @@ USSR Computational Mathematics and Mathematical Physics 4(5).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from steppe.bases.abstract import AbstractBase, Bucket, Group, check_choice
-from steppe.errors import check_range
+from steppe.bases.abstract import BASES, GRADIENT, AbstractBase, Bucket, Group
+from steppe.registry.bounds import Ranges, check_bounds, check_choice
 
 STATE_OF_FORM = {"polyak": "displacement", "torch": "momentum_buffer"}
 
@@ -54,6 +54,8 @@ class PHB(AbstractBase):
         -0.25
     """
 
+    bounds: ClassVar[Ranges] = {**GRADIENT, "momentum": (0.0, 1.0)}
+
     def __init__(
         self,
         params: ParamsT,
@@ -72,10 +74,8 @@ class PHB(AbstractBase):
         super().__init__(params, defaults)
 
     def _settled(self, settings: Group) -> dict[str, Any]:
-        check_range("lr", settings["lr"], 0.0)
-        check_range("momentum", settings["momentum"], 0.0, 1.0)
+        check_bounds(settings, self.bounds)
         check_choice("form", settings["form"], tuple(STATE_OF_FORM))
-        check_range("weight_decay", settings["weight_decay"], 0.0)
         return dict(settings)
 
     def _shapes(self, param: Tensor, group: Group) -> dict[str, torch.Size]:
@@ -93,3 +93,21 @@ class PHB(AbstractBase):
         else:
             torch._foreach_add_(velocity, grads, alpha=-lr)
             torch._foreach_add_(bucket.params, velocity)
+
+
+@BASES.add(
+    "phb",
+    source="Polyak, 1964",
+    offers=PHB,
+    bounds=PHB.bounds,
+)
+def phb(
+    params: ParamsT,
+    *,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    form: Literal["polyak", "torch"] = "polyak",
+    weight_decay: float = 5e-4,
+) -> PHB:
+    """Polyak's heavy ball; "torch" is the momentum of SGD."""
+    return PHB(params, lr, momentum=momentum, form=form, weight_decay=weight_decay)

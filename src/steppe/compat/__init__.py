@@ -9,23 +9,11 @@
 `TwoCall` gives the calls of the first to other steppe optimizers.
 """
 
-from steppe.compat.asam import ASAM
-from steppe.compat.gsam import GSAM
-from steppe.compat.gsam_schedulers import (
-    CosineScheduler,
-    LinearScheduler,
-    PolyScheduler,
-    ProportionScheduler,
-)
-from steppe.compat.two_call import SAM, TwoCall
-
-__all__ = [
-    "ASAM",
-    "GSAM",
-    "SAM",
-    "CosineScheduler",
-    "LinearScheduler",
-    "PolyScheduler",
-    "ProportionScheduler",
-    "TwoCall",
-]
+from steppe.compat.asam import ASAM as ASAM
+from steppe.compat.gsam import GSAM as GSAM
+from steppe.compat.gsam_schedulers import CosineScheduler as CosineScheduler
+from steppe.compat.gsam_schedulers import LinearScheduler as LinearScheduler
+from steppe.compat.gsam_schedulers import PolyScheduler as PolyScheduler
+from steppe.compat.gsam_schedulers import ProportionScheduler as ProportionScheduler
+from steppe.compat.two_call import SAM as SAM
+from steppe.compat.two_call import TwoCall as TwoCall

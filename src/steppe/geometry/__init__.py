@@ -8,24 +8,14 @@ this one that adds a class to `GEOMETRIES`.
 
 from __future__ import annotations
 
-from steppe.geometry.abstract import GEOMETRIES, Geometry
-from steppe.geometry.adaptive import Adaptive
-from steppe.geometry.l2 import L2
-from steppe.geometry.largest import LargestEntry
-from steppe.geometry.layer_wise import LayerWise
-from steppe.geometry.preconditioned import Preconditioned
-from steppe.geometry.spectral import Spectral
-from steppe.registry.registry import discover
+from steppe.geometry.abstract import GEOMETRIES as GEOMETRIES
+from steppe.geometry.abstract import Geometry as Geometry
+from steppe.geometry.adaptive import Adaptive as Adaptive
+from steppe.geometry.l2 import L2 as L2
+from steppe.geometry.largest import LargestEntry as LargestEntry
+from steppe.geometry.layer_wise import LayerWise as LayerWise
+from steppe.geometry.preconditioned import Preconditioned as Preconditioned
+from steppe.geometry.spectral import Spectral as Spectral
+from steppe.registry.packages import offer
 
-__all__ = [
-    "GEOMETRIES",
-    "L2",
-    "Adaptive",
-    "Geometry",
-    "LargestEntry",
-    "LayerWise",
-    "Preconditioned",
-    "Spectral",
-]
-
-discover(__name__)
+offer(__name__, GEOMETRIES)

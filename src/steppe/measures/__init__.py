@@ -15,20 +15,23 @@ import torch
 
 from steppe.errors import SettingError, SteppeError, brief, check_integer
 from steppe.linalg.probes import check_generator
-from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.measures.abstract import MEASURES as MEASURES
+from steppe.measures.abstract import AbstractMeasure as AbstractMeasure
+from steppe.measures.lpf import LPF as LPF
+from steppe.measures.minimum_sharpness import MinimumSharpness as MinimumSharpness
+from steppe.measures.top_eigenvalue import TopEigenvalue as TopEigenvalue
+from steppe.measures.trace import Trace as Trace
 from steppe.objective import Objective, check_objective
-from steppe.registry.registry import Choice, discover, one_line
+from steppe.registry.packages import offer
+from steppe.registry.registry import Choice, one_line
 from steppe.results import Estimate
-
-__all__ = ["MEASURES", "AbstractMeasure", "build", "measure", "refused"]
 
 OF_THE_USER = (
     "give module:Class of a steppe.measures.AbstractMeasure, or a function that returns"
     " one"
 )
 
-discover(__name__)
-_CLASSES: dict[str, Any] = {entry.make.__name__: entry.make for entry in MEASURES}
+offer(__name__, MEASURES)
 
 
 def measure(
@@ -157,13 +160,3 @@ def _own(built: AbstractMeasure, seed: int) -> torch.Generator:
     text = f"{seed}:{built.choice().name}"
     digest = hashlib.sha256(text.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
-        return _CLASSES[name]
-    raise AttributeError(f"module 'steppe.measures' has no attribute '{name}'.")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_CLASSES])

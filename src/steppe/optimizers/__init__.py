@@ -6,22 +6,25 @@ is then `steppe.optimizers.<Class>`, and its name works on the command line.
 
 from __future__ import annotations
 
-from typing import Any
+from steppe.optimizers.arwp import ARWP as ARWP
+from steppe.optimizers.asam import ASAM as ASAM
+from steppe.optimizers.bsam import BSAM as BSAM
+from steppe.optimizers.cr_sam import CRSAM as CRSAM
+from steppe.optimizers.entropy_sgd import EntropySGD as EntropySGD
+from steppe.optimizers.fsam import FSAM as FSAM
+from steppe.optimizers.gsam import GSAM as GSAM
+from steppe.optimizers.looksam import LookSAM as LookSAM
+from steppe.optimizers.lpf_sgd import LPFSGD as LPFSGD
+from steppe.optimizers.msam import MSAM as MSAM
+from steppe.optimizers.nsgd import NSGD as NSGD
+from steppe.optimizers.pgn import PGN as PGN
+from steppe.optimizers.rwp import RWP as RWP
+from steppe.optimizers.sam import SAM as SAM
+from steppe.optimizers.smoothout import SmoothOut as SmoothOut
+from steppe.optimizers.vasso import VaSSO as VaSSO
+from steppe.optimizers.wsam import WSAM as WSAM
+from steppe.registry.packages import offer
+from steppe.stepping.driver import OPTIMIZERS as OPTIMIZERS
+from steppe.stepping.driver import AbstractOptimizer as AbstractOptimizer
 
-from steppe.registry.registry import discover
-from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
-
-__all__ = ["OPTIMIZERS", "AbstractOptimizer"]
-
-discover(__name__)
-_CLASSES: dict[str, Any] = {entry.make.__name__: entry.make for entry in OPTIMIZERS}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
-        return _CLASSES[name]
-    raise AttributeError(f"module 'steppe.optimizers' has no attribute '{name}'.")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_CLASSES])
+offer(__name__, OPTIMIZERS)

@@ -31,6 +31,7 @@ class Range:
         whole: whole numbers alone.
         above: `low` itself is left out.
         below: `high` itself is left out.
+        several: a tuple of any length, of which every entry is such a number.
     """
 
     low: float = -math.inf
@@ -38,9 +39,19 @@ class Range:
     whole: bool = False
     above: bool = False
     below: bool = False
+    several: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value outside, in one sentence with the name and the rule."""
+        if not self.several:
+            self._check_number(name, value)
+            return
+        if not isinstance(value, list | tuple):
+            raise SettingError(f"{name} must be several numbers, got {brief(value)}.")
+        for entry in value:
+            self._check_number(f"every entry of {name}", entry)
+
+    def _check_number(self, name: str, value: Any) -> None:
         if self.whole and self.low == -math.inf:
             check_integer(name, value)
         elif self.whole:
@@ -71,8 +82,7 @@ def check_bounds(settings: Mapping[str, Any], bounds: Ranges) -> None:
     """Refuse settings outside of their declared ranges.
 
     Args:
-        settings: values by name. None stands for "left open" and passes; a tuple passes
-            where all of its entries do.
+        settings: values by name. None stands for "left open" and passes.
         bounds: ranges by name; settings without one are not looked at.
 
     Raises:
@@ -80,12 +90,9 @@ def check_bounds(settings: Mapping[str, Any], bounds: Ranges) -> None:
     """
     for name, bound in bounds.items():
         value = settings[name]
-        if value is None:
-            continue
-        limits = bound if isinstance(bound, Range) else Range(*bound)
-        several = isinstance(value, tuple)
-        for each in value if several else (value,):
-            limits.check(f"every entry of {name}" if several else name, each)
+        if value is not None:
+            limits = bound if isinstance(bound, Range) else Range(*bound)
+            limits.check(name, value)
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

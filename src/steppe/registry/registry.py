@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import importlib
 import inspect
-import pkgutil
 import shlex
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -81,6 +80,11 @@ class Entry(Generic[SpecT]):
     name: str
     make: Callable[..., Any]
     spec: SpecT
+
+    @property
+    def offered(self) -> Callable[..., Any]:
+        """The method's class, where a function that makes it is registered."""
+        return self.spec.offers or self.make
 
     def settings(self) -> dict[str, inspect.Parameter]:
         """Keyword-only parameters that a text can give, with evaluated annotations.
@@ -348,13 +352,6 @@ def one_line(error: BaseException) -> str:
     """Kind and first line of an error."""
     first = str(error).strip().partition("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def discover(package: str) -> None:
-    """Import every module of a package, so that its methods register themselves."""
-    path = importlib.import_module(package).__path__
-    for module in pkgutil.iter_modules(path):
-        importlib.import_module(f"{package}.{module.name}")
 
 
 def _unpacked(annotation: Any) -> list[inspect.Parameter]:

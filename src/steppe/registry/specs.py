@@ -19,6 +19,7 @@ class Spec:
 
     source: str  # author, year, identifier of the publication
     summary: str = ""  # first line of the docstring
+    offers: type[Any] | None = None  # class its package offers, where a function is
     # of the settings that are numbers
     bounds: Ranges = field(default_factory=dict, metadata=OF_THE_CLASS)
 

@@ -29,4 +29,4 @@ from steppe.schedules.proportional import Proportional as Proportional
 from steppe.schedules.scoping import Scoping as Scoping
 from steppe.schedules.step import Step as Step
 
-__getattr__, __dir__ = offer(__name__, SCHEDULES)
+offer(__name__, SCHEDULES)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import FINITE, Ranges
+from steppe.registry.bounds import FINITE, Range, Ranges
 from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp
 
 
@@ -27,7 +27,7 @@ class MultiStep(AbstractWarmedUp):
     bounds: ClassVar[Ranges] = {
         **AbstractWarmedUp.warmup_bounds,
         "start": FINITE,
-        "milestones": FINITE,
+        "milestones": Range(several=True),
         "factor": FINITE,
     }
     times: ClassVar[tuple[str, ...]] = ("milestones", "warmup")

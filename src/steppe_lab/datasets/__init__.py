@@ -1,6 +1,6 @@
 """Data sets by name, read from the files their authors published."""
 
-from steppe.registry.registry import discover
+from steppe.registry.packages import discover
 from steppe_lab.datasets.abstract import DATASETS, Dataset, DataSpec
 from steppe_lab.datasets.loading import load, load_split
 from steppe_lab.datasets.samples import (

@@ -4,7 +4,7 @@ A model file registers a function `(in_shape, classes, *, settings...) -> nn.Mod
 No model works in place, so that gradients can be differentiated again.
 """
 
-from steppe.registry.registry import discover
+from steppe.registry.packages import discover
 from steppe_lab.models.model_registry import MODELS, ModelSpec
 
 __all__ = ["MODELS", "ModelSpec"]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from steppe.errors import SettingError
-from steppe.registry.registry import discover
+from steppe.registry.packages import discover
 from steppe_lab.execution.worker import Report
 from steppe_lab.training.checkpoints import reason_of
 

@@ -3,7 +3,7 @@
 A task is one module beside this one that adds a class to `TASKS`.
 """
 
-from steppe.registry.registry import discover
+from steppe.registry.packages import discover
 from steppe_lab.tasks.abstract import TASKS, AbstractTask, Metric, stored_headline
 
 __all__ = ["TASKS", "AbstractTask", "Metric", "stored_headline"]

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from steppe.averaging import AVERAGES, AbstractAverage, reestimate
-from steppe.bases.registered import BASES
+from steppe.bases import BASES
 from steppe.bases.together import Together
 from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS

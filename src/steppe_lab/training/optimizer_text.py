@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steppe.averaging import AVERAGES
-from steppe.bases.registered import BASES
+from steppe.bases import BASES
 from steppe.errors import SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, unknown_name

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from steppe.averaging import AVERAGES
-from steppe.bases.registered import BASES
+from steppe.bases import BASES
 from steppe.errors import ChangedCodeError, SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, Registry, is_code, one_line

@@ -1,36 +1,15 @@
-"""Base optimizers by name: torch's own and steppe's, with the settings people vary.
-
-A base is made from the parameters of a model, in their order. It is one optimizer, or
-a list of them where parameters of several kinds have several; all get the same lr.
-Texts say pairs such as `betas` as two numbers, and their defaults are those of studies,
-so that signatures here are not those of the classes.
-"""
+"""torch's own optimizers by name, with the settings people vary."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from steppe.bases.adabound import AdaBound
-from steppe.bases.adashift import AdaShift
-from steppe.bases.polyak import PHB
+from steppe.bases.abstract import BASES, FROM_ZERO, GRADIENT, MOMENTUM, TEXT_MOMENTS
 from steppe.errors import SettingError
-from steppe.registry.bounds import Range, Ranges, at_least
-from steppe.registry.registry import Registry
-from steppe.registry.specs import Spec
-
-BASES: Registry[Spec] = Registry("base optimizer", Spec)
-
-FROM_ZERO = (0.0, math.inf)
-DECAY = Range(0.0, 1.0, below=True)  # of a running mean
-GRADIENT: Ranges = {"lr": FROM_ZERO, "weight_decay": FROM_ZERO}
-MOMENTUM: Ranges = {**GRADIENT, "momentum": FROM_ZERO}
-MOMENTS: Ranges = {**GRADIENT, "beta1": DECAY, "beta2": DECAY, "eps": FROM_ZERO}
 
 
 @BASES.add(
@@ -50,7 +29,7 @@ def sgd(
     )
 
 
-@BASES.add("adam", source="Kingma and Ba, 2015, arXiv:1412.6980", bounds=MOMENTS)
+@BASES.add("adam", source="Kingma and Ba, 2015, arXiv:1412.6980", bounds=TEXT_MOMENTS)
 def adam(
     params: Iterable[Parameter],
     *,
@@ -67,7 +46,7 @@ def adam(
 
 
 @BASES.add(
-    "adamw", source="Loshchilov and Hutter, 2019, arXiv:1711.05101", bounds=MOMENTS
+    "adamw", source="Loshchilov and Hutter, 2019, arXiv:1711.05101", bounds=TEXT_MOMENTS
 )
 def adamw(
     params: Iterable[Parameter],
@@ -112,83 +91,10 @@ def rmsprop(
     )
 
 
-@BASES.add("phb", source="Polyak, 1964", bounds={**GRADIENT, "momentum": (0.0, 1.0)})
-def phb(
-    params: Iterable[Parameter],
-    *,
-    lr: float = 0.1,
-    momentum: float = 0.9,
-    form: Literal["polyak", "torch"] = "polyak",
-    weight_decay: float = 5e-4,
-) -> Optimizer:
-    """Polyak's heavy ball; "torch" is the momentum of SGD."""
-    return PHB(params, lr, momentum=momentum, form=form, weight_decay=weight_decay)
-
-
-@BASES.add(
-    "adashift",
-    source="Zhou et al., 2019, arXiv:1810.00143",
-    bounds={**MOMENTS, "window": at_least(1)},
-)
-def adashift(
-    params: Iterable[Parameter],
-    *,
-    lr: float = 0.01,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    window: int = 10,
-    reduce: Literal["max", "mean", "none"] = "max",
-    eps: float = 1e-10,
-    weight_decay: float = 0.0,
-) -> Optimizer:
-    """AdaShift; the first `window` steps change no weight."""
-    return AdaShift(
-        params,
-        lr,
-        betas=(beta1, beta2),
-        window=window,
-        reduce=reduce,
-        eps=eps,
-        weight_decay=weight_decay,
-    )
-
-
-@BASES.add(
-    "adabound",
-    source="Luo et al., 2019, arXiv:1902.09843",
-    bounds={**MOMENTS, "final_lr": FROM_ZERO, "gamma": FROM_ZERO},
-)
-def adabound(
-    params: Iterable[Parameter],
-    *,
-    lr: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    final_lr: float = 0.1,
-    gamma: float = 1e-3,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    decoupled_weight_decay: bool = False,
-    amsbound: bool = False,
-) -> Optimizer:
-    """AdaBound or AMSBound; a schedule of lr scales `final_lr` too."""
-    return AdaBound(
-        params,
-        lr,
-        betas=(beta1, beta2),
-        final_lr=final_lr,
-        gamma=gamma,
-        eps=eps,
-        weight_decay=weight_decay,
-        decoupled_weight_decay=decoupled_weight_decay,
-        amsbound=amsbound,
-    )
-
-
 @BASES.add(
     "muon",
     source="Jordan et al., 2024; step size of Liu et al., 2025, arXiv:2502.16982",
-    bounds={**MOMENTS, "momentum": FROM_ZERO},
+    bounds={**TEXT_MOMENTS, "momentum": FROM_ZERO},
 )
 def muon(
     params: Iterable[Parameter],

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError, SteppeError, brief
 from steppe.registry.registry import one_line
+from steppe.torch_internals import transforms_active
 
 BatchLoss = Callable[[nn.Module, Any], Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, unreduced
@@ -238,7 +239,7 @@ def _is_no_mistake(error: Exception) -> bool:
     accelerator: Any = getattr(torch, "AcceleratorError", SteppeError)
     kinds = (SteppeError, torch.OutOfMemoryError, accelerator)
     # Transforms of functions refuse models for reasons of their own.
-    return isinstance(error, kinds) or torch._C._are_functorch_transforms_active()
+    return isinstance(error, kinds) or transforms_active()
 
 
 def _why_no_classes(outputs: Tensor, targets: Tensor, ignored: int) -> str | None:

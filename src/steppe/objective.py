@@ -17,7 +17,6 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.errors import (
     DataError,
@@ -31,6 +30,7 @@ from steppe.losses import BatchLoss, Likelihood, is_per_value, likelihood, named
 from steppe.measuring import apart, forked, measured, unwritten
 from steppe.parameters import trainable, unfollowed
 from steppe.results import Cost, Estimate
+from steppe.torch_internals import tree_leaves, tree_map
 
 Shared = TypeVar("Shared")
 ARRAYS = (Tensor, np.ndarray)

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import parametrize
 
 from steppe.errors import SettingError, brief
+from steppe.torch_internals import buffer_table
 
 
 def check_model(model: Any, name: str = "model") -> None:
@@ -220,7 +221,7 @@ class BufferSnapshot:
         self._places = [
             (module, name, buffer, buffer.clone())
             for module in model.modules()
-            for name, buffer in module._buffers.items()
+            for name, buffer in buffer_table(module).items()
             if buffer is not None
         ]
 
@@ -232,7 +233,7 @@ class BufferSnapshot:
         buffers = [buffer for _, _, buffer, _ in self._places]
         torch._foreach_copy_(buffers, [copy for _, _, _, copy in self._places])
         for module, name, buffer, _ in self._places:
-            module._buffers[name] = buffer
+            buffer_table(module)[name] = buffer
 
 
 def metrics_in(model: nn.Module) -> tuple[nn.Module, ...]:

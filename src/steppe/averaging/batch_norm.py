@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.utils._pytree import tree_map
 
 from steppe.errors import DataError, SettingError
 from steppe.parameters import BufferSnapshot, check_model, forget_derived
+from steppe.torch_internals import InstanceNorm, tree_map
 
 Forward = Callable[[nn.Module, Any], object]
 
@@ -119,7 +118,7 @@ class _Collector:
     @property
     def _by_instance(self) -> bool:
         # Its statistics are those within an instance, averaged over instances.
-        return isinstance(self.layer, _InstanceNorm)
+        return isinstance(self.layer, InstanceNorm)
 
     def write(self) -> None:
         """Give the layer the statistics of all batches."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from steppe.errors import SettingError, UsageError
 from steppe.parameters import check_made
+from steppe.torch_internals import buffer_table, parameter_table
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ class Places:
     def _found(self) -> Iterator[tuple[str, _Place]]:
         seen: set[int] = set()
         for prefix, module in self._model.named_modules():
-            tables: list[dict[str, Any]] = [module._parameters]
+            tables: list[dict[str, Any]] = [parameter_table(module)]
             if self._with_buffers:
-                tables.append(module._buffers)
+                tables.append(buffer_table(module))
             for table in tables:
                 for key, tensor in table.items():
                     # A tied weight has several places and is averaged once.
@@ -121,7 +122,7 @@ class Places:
                     seen.add(id(tensor))
                     name = f"{prefix}.{key}" if prefix else key
                     check_made(name, tensor)
-                    buffer = table is module._buffers
+                    buffer = table is not tables[0]
                     yield name, self._place(table, key, tensor, buffer)
 
     def _place(

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.stepping.driver import AbstractOptimizer
+from steppe.torch_internals import tree_leaves, tree_map
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from steppe.errors import UsageError
 from steppe.stepping.context import FULL_BATCH, GradientRequest, StepContext
 from steppe.stepping.loop import AbstractHook, nothing
 from steppe.stepping.wrapper import check_all_batches_come
+from steppe.torch_internals import tree_leaves, tree_map, version
 
 
 class MicroBatches(AbstractHook):
@@ -180,7 +180,7 @@ _Running = tuple[Tensor | None, int]  # a gradient summed so far, and its versio
 
 
 def _running(p: Tensor) -> _Running:
-    return p.grad, -1 if p.grad is None else p.grad._version
+    return p.grad, -1 if p.grad is None else version(p.grad)
 
 
 def _regain(params: list[Tensor], sums: list[_Running]) -> bool:
@@ -190,9 +190,9 @@ def _regain(params: list[Tensor], sums: list[_Running]) -> bool:
         Whether any gradient has changed since the sums were noted.
     """
     changed = False
-    for p, (old, version) in zip(params, sums, strict=True):
+    for p, (old, writes) in zip(params, sums, strict=True):
         if p.grad is old:
-            changed |= old is not None and old._version != version
+            changed |= old is not None and version(old) != writes
         elif old is None:
             changed = True
         else:

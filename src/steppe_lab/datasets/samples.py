@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+
+from steppe.torch_internals import tree_map
 
 Batch = tuple[Any, Tensor]  # inputs as the model takes them, and B targets
 CHUNK = 4096  # samples standardised at once for a fingerprint

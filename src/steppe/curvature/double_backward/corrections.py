@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from steppe.curvature.double_backward.engine import Rule
+from steppe.curvature.double_backward.engine import WEIGHT_NORM, Rule
 
 
 class Corrections(TorchFunctionMode):
@@ -113,4 +113,4 @@ def _batch_norm(
     return F.batch_norm(input, *arguments, *settings, **named)
 
 
-RULES: dict[Any, Rule] = {torch._weight_norm: _weight_norm, F.batch_norm: _batch_norm}
+RULES: dict[Any, Rule] = {WEIGHT_NORM: _weight_norm, F.batch_norm: _batch_norm}

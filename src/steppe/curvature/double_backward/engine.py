@@ -1,4 +1,7 @@
-"""The autograd engine: the derivatives that a running backward pass needs."""
+"""The autograd engine: what surrounds a call, and which derivatives are needed.
+
+Torch calls these names private; of `double_backward` this file alone uses them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,36 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._device import DeviceContext
+
+from steppe.torch_internals import transforms_active
 
 Rule = Callable[..., Tensor | None]  # as torch's function; None leaves a call to it
+
+WEIGHT_NORM: Callable[..., Tensor] = torch._weight_norm
+# Tells the innermost hooks on saved tensors; from torch 2.8 on.
+_HOOKS: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+SEES_HOOKS = _HOOKS is not None
+
+
+def saved_tensor_hooks() -> Any:
+    """Innermost hooks on saved tensors; None where there are none, or torch is old."""
+    return _HOOKS(True) if SEES_HOOKS else None
+
+
+def no_other_mode(own: type) -> bool:
+    """Whether no mode sees calls of functions but those of a class, and `torch.device`.
+
+    Args:
+        own: a class of modes.
+    """
+    modes: Any = torch.overrides._get_current_function_mode_stack
+    return all(isinstance(mode, DeviceContext | own) for mode in modes())
+
+
+def forward_derivatives_active() -> bool:
+    """Whether a level of forward-mode derivatives is entered."""
+    return torch.autograd.forward_ad._current_level >= 0
 
 
 def needed_inputs(ctx: Any, present: Sequence[bool], first: int) -> tuple[bool, ...]:
@@ -30,6 +61,15 @@ def needed_inputs(ctx: Any, present: Sequence[bool], first: int) -> tuple[bool, 
     )
 
 
+def user_function(node: Any) -> type[torch.autograd.Function] | None:
+    """The `torch.autograd.Function` that a node of the graph applies; None for torch's.
+
+    Args:
+        node: of an autograd graph.
+    """
+    return getattr(type(node), "_forward_cls", None)
+
+
 def inner(tensor: Tensor) -> Tensor:
     """The tensor, but not a leaf: torch does not tell whether one is looked for."""
     return tensor.view_as(tensor) if tensor.is_leaf else tensor
@@ -48,7 +88,7 @@ def identity(tensor: Tensor) -> Tensor:
 
 def transformed(tensor: Tensor) -> bool:
     """Whether transforms of functions are at work, which know torch's own alone."""
-    return torch._C._are_functorch_transforms_active() or bool(
+    return transforms_active() or bool(
         torch._C._functorch.is_legacy_batchedtensor(tensor)
     )
 

@@ -1,4 +1,4 @@
-"""Where torch's second derivatives take a detour, others in their place."""
+"""Faster double-backward rules for selected layers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import DeviceContext
 
 from steppe.curvature.double_backward import activations, convolution, layer_norm
 from steppe.curvature.double_backward.corrections import corrected
+from steppe.curvature.double_backward.engine import (
+    SEES_HOOKS,
+    forward_derivatives_active,
+    no_other_mode,
+    saved_tensor_hooks,
+)
+from steppe.torch_internals import transforms_active
 
 # A rule takes what torch's function takes, and leaves a call to it by None.
 RULES = {**convolution.RULES, **activations.RULES, **layer_norm.RULES}
-# Tells the innermost hooks on saved tensors; from torch 2.8 on.
-HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 class FastDoubleBackward(TorchFunctionMode):
@@ -30,11 +34,8 @@ class FastDoubleBackward(TorchFunctionMode):
     """
 
     def __enter__(self) -> Self:
-        self._hooks = None if HOOKS is None else HOOKS(True)
-        modes: Any = torch.overrides._get_current_function_mode_stack
-        self._alone = all(
-            isinstance(m, DeviceContext | FastDoubleBackward) for m in modes()
-        )
+        self._hooks = saved_tensor_hooks()
+        self._alone = no_other_mode(FastDoubleBackward)
         enter: Any = super().__enter__
         enter()
         return self
@@ -53,9 +54,9 @@ class FastDoubleBackward(TorchFunctionMode):
 
     def _reaches(self) -> bool:
         """Whether no other mode or hook intercepts calls or saved tensors."""
-        if HOOKS is None or not self._alone or torch.compiler.is_dynamo_compiling():
+        if not SEES_HOOKS or not self._alone or torch.compiler.is_dynamo_compiling():
             return False
-        return bool(HOOKS(True) == self._hooks)
+        return bool(saved_tensor_hooks() == self._hooks)
 
 
 def _ordinary(arguments: Iterable[Any]) -> bool:
@@ -68,7 +69,7 @@ def _ordinary(arguments: Iterable[Any]) -> bool:
         and len({t.dtype for t in tensors}) == 1
         and all(t.layout == torch.strided and t.numel() for t in tensors)
         and tensors[0].is_floating_point()
-        and torch.autograd.forward_ad._current_level < 0
+        and not forward_derivatives_active()
         and not torch.is_autocast_enabled(tensors[0].device.type)
-        and not torch._C._are_functorch_transforms_active()
+        and not transforms_active()
     )

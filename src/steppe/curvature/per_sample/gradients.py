@@ -12,11 +12,11 @@ import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from steppe.curvature.per_sample.graph_attributes import looked_up, padding_row
 from steppe.curvature.per_sample.network_graph import Use
 
 AT_ONCE = 2**22  # numbers in a temporary tensor, unless one sample needs more
@@ -157,10 +157,9 @@ class Gathered(AbstractGradients):
 
     def __init__(self, use: Use, layout: Layout, table: Tensor) -> None:
         super().__init__(use, layout)
-        node: Any = use.operation
-        indices = layout.samples_first(node._saved_indices).flatten(1)
+        indices = layout.samples_first(looked_up(use.operation)).flatten(1)
         self.shape = tuple(table.shape)
-        self.padding = int(node._saved_padding_idx)
+        self.padding = padding_row(use.operation)
         owners = torch.arange(len(indices), device=indices.device).unsqueeze(1)
         joined = (owners * self.shape[0] + indices).flatten()
         self.pairs, self.place = torch.unique(joined, return_inverse=True)

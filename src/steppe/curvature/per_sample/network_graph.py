@@ -17,9 +17,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+
+from steppe.curvature.per_sample.graph_attributes import (
+    bounded_by_nonzero,
+    convolution_has_bias,
+    normalizes_by_batch,
+    operand,
+    output_shape,
+)
 
 FIXED = 0  # the stream of inputs, outputs and constants
 
@@ -81,7 +88,7 @@ class Structure:
     Attributes:
         uses: every place where a parameter enters.
         not_piecewise_linear: operations that are not piecewise linear.
-        uneven: those that are, but not positively homogeneous.
+        not_homogeneous: those that are, but not positively homogeneous.
         links: what every parameter multiplies, in streams; of homogeneous networks.
         streams: how many there are, with that of the inputs and outputs.
     """
@@ -214,7 +221,7 @@ class _Reader:
         elif name in ("Addmm", "Mm", "Bmm"):
             self._matrix(node, name, inputs)
         elif name == "Convolution":
-            constant = node._saved_bias_sym_sizes_opt not in (None, (0,), [0])
+            constant = convolution_has_bias(node)
             self._affine(node, "convolution", inputs, constant_bias=constant)
         elif name in BATCH_NORMS:
             self._batch_norm(node, inputs)
@@ -239,7 +246,7 @@ class _Reader:
                     return None
                 shape = tuple(variable.shape)
                 if not direct and not transposed and view is not None:
-                    shape = shape_of(view)
+                    shape = output_shape(view)
                 return _Parameter(self.names[id(variable)], transposed, shape, direct)
             if name == "T" and (direct or transposed):
                 transposed = not transposed
@@ -344,7 +351,7 @@ class _Reader:
 
     def _batch_norm(self, node: Any, inputs: list[_Input]) -> None:
         data, weight, bias = inputs
-        if node._saved_training:
+        if normalizes_by_batch(node):
             self._curve(node, "batch norm with the statistics of the batch", inputs)
             return
         affine = [each for each in (weight, bias) if isinstance(each, _Parameter)]
@@ -370,11 +377,7 @@ class _Reader:
 
     def _bounded(self, node: Node, name: str, inputs: list[_Input]) -> None:
         self._through(node, inputs, "other")
-        bounds = [
-            getattr(node, f"_saved_{key}", None)
-            for key in ("min", "max", "min_val", "max_val", "threshold")
-        ]
-        if any(b is not None and torch.as_tensor(b).any() for b in bounds):
+        if bounded_by_nonzero(node):
             self.not_homogeneous.append(name)
 
     def _curve(
@@ -391,10 +394,4 @@ def _against_zero(node: Any, name: str) -> bool:
     if name not in ("Maximum", "Minimum"):
         return False
     slot = [child for child, _ in node.next_functions].index(None)
-    constant: Tensor = getattr(node, ("_saved_self", "_saved_other")[slot])
-    return not bool(constant.any())
-
-
-def shape_of(node: Any) -> tuple[int, ...]:
-    """Of the tensor that a node computed."""
-    return tuple(int(size) for size in node._input_metadata[0].shape)
+    return not bool(operand(node, slot).any())

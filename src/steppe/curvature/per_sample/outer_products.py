@@ -25,7 +25,11 @@ from steppe.curvature.per_sample.gradients import (
     Layout,
     total,
 )
-from steppe.curvature.per_sample.network_graph import Use, shape_of
+from steppe.curvature.per_sample.graph_attributes import (
+    convolution_settings,
+    output_shape,
+)
+from steppe.curvature.per_sample.network_graph import Use
 
 
 class AbstractOuter(AbstractGradients):
@@ -154,7 +158,8 @@ class AbstractConvolution(AbstractOuter):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.node: Any = self.use.operation
+        self.node = self.use.operation
+        self.settings = convolution_settings(self.node)
         self.kernel = self.shape[2:]
 
     def pixels(self, t: Tensor) -> Tensor:
@@ -163,10 +168,10 @@ class AbstractConvolution(AbstractOuter):
 
     def patches(self, t: Tensor, sites: tuple[int, ...]) -> Tensor:
         """Receptive fields of the kernel at every position, of rows (b, T, C, ...)."""
-        padding = [p for p in reversed(self.node._saved_padding) for _ in "ab"]
+        padding = [p for p in reversed(self.settings.padding) for _ in "ab"]
         seen = F.pad(t.flatten(0, 1), padding)
         steps = zip(
-            self.kernel, self.node._saved_stride, self.node._saved_dilation, strict=True
+            self.kernel, self.settings.stride, self.settings.dilation, strict=True
         )
         for axis, (size, stride, dilation) in enumerate(steps, start=2):
             seen = seen.unfold(axis, (size - 1) * dilation + 1, stride)
@@ -179,7 +184,7 @@ class AbstractConvolution(AbstractOuter):
 
     def _grouped(self, columns: Tensor, like: Tensor) -> Tensor:
         """(R, G I, P) as (b, G, T P, I)."""
-        split = torch.unflatten(columns, 1, (self.node._saved_groups, -1))
+        split = torch.unflatten(columns, 1, (self.settings.groups, -1))
         rows = torch.unflatten(split, 0, like.shape[:2]).movedim(1, 3)
         return rows.flatten(3).mT
 
@@ -189,7 +194,7 @@ class Convolution(AbstractConvolution):
 
     def inputs(self, data: Tensor) -> Tensor:
         """The patch that every output position sees."""
-        return self.patches(data, shape_of(self.node)[2:])
+        return self.patches(data, output_shape(self.node)[2:])
 
     def outputs(self, grad: Tensor) -> Tensor:
         """The channels of every output position."""
@@ -197,7 +202,7 @@ class Convolution(AbstractConvolution):
 
     def sizes(self, grad: Tensor) -> tuple[int, int, int, int]:
         """Positions are the output pixels of all rows of one sample."""
-        groups = self.node._saved_groups
+        groups = self.settings.groups
         positions = self.data.shape[1] * grad.shape[2:].numel()
         inner = self.shape[1] * math.prod(self.kernel)
         return groups, positions, inner, self.shape[0] // groups
@@ -220,7 +225,7 @@ class TransposedConvolution(AbstractConvolution):
 
     def sizes(self, grad: Tensor) -> tuple[int, int, int, int]:
         """Positions are the input pixels of all rows of one sample."""
-        groups = self.node._saved_groups
+        groups = self.settings.groups
         positions = self.data.shape[1] * math.prod(self.data.shape[3:])
         outer = self.shape[1] * math.prod(self.kernel)
         return groups, positions, self.shape[0] // groups, outer

@@ -7,11 +7,11 @@ the next layer, leave its function as it is: such a network is positively homoge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from steppe.curvature.per_sample.graph_attributes import norm_weight
 from steppe.curvature.per_sample.network_graph import FIXED, Structure, Use, structure
 from steppe.curvature.per_sample.rules import shift
 from steppe.curvature.products.context import twice_differentiable
@@ -92,9 +92,9 @@ def _along(
     biases = {u.operation: u.name for u in network.uses if _is(u, slot=2)}
     for use in network.uses:
         if _is(use, slot=1):
-            node: Any = use.operation
-            slope = by_name[biases[node]]
-            read[use.name] += _dot(slope, node._saved_weight * shift(node))
+            node = use.operation
+            moved = norm_weight(node) * shift(node)
+            read[use.name] += _dot(by_name[biases[node]], moved)
     return written, read
 
 

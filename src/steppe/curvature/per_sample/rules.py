@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,19 @@ from steppe.curvature.per_sample.gradients import (
     Reduced,
     layouts,
 )
-from steppe.curvature.per_sample.network_graph import Use, operation, shape_of
+from steppe.curvature.per_sample.graph_attributes import (
+    bias_factor,
+    convolution_settings,
+    first_matrix,
+    layer_input,
+    operand,
+    output_shape,
+    product_factor,
+    running_statistics,
+    sample_statistics,
+    scales_by_frequency,
+)
+from steppe.curvature.per_sample.network_graph import Use, operation
 from steppe.curvature.per_sample.outer_products import (
     Convolution,
     Linear,
@@ -104,7 +115,7 @@ def gradients_of(
     Raises:
         UsageError: no rule for this use.
     """
-    node: Any = use.operation
+    node = use.operation
     shape = tuple(parameter.shape)
     # These rules take the rows of a sample from what torch saved for the backward
     # pass, where samples are along the first axis.
@@ -112,15 +123,19 @@ def gradients_of(
     if use.kind == "linear" and rows:
         return Linear(use, layout, _rows(node), shape, columns, room)
     if use.kind == "convolution" and rows:
-        rule = TransposedConvolution if node._saved_transposed else Convolution
-        return rule(use, layout, node._saved_input, shape, columns, room)
-    if use.kind == "embedding" and not node._saved_scale_grad_by_freq:
+        rule = (
+            TransposedConvolution
+            if convolution_settings(node).transposed
+            else Convolution
+        )
+        return rule(use, layout, layer_input(node), shape, columns, room)
+    if use.kind == "embedding" and not scales_by_frequency(node):
         return Gathered(use, layout, parameter)
     if use.kind in _FACTORS:
         aligned, factor = _FACTORS[use.kind](use)
         # A parameter that has entries along the axis of the samples is not shared by
         # them, and its gradient is no sum over samples.
-        padded = (1,) * (len(shape_of(node)) - len(aligned)) + aligned
+        padded = (1,) * (len(output_shape(node)) - len(aligned)) + aligned
         if padded[layout.axis] == 1 or layout.samples == 1:
             return Reduced(use, layout, padded, shape, factor)
     raise UsageError(
@@ -139,44 +154,43 @@ def folded(use: Use) -> Use:
     return dataclasses.replace(use, kind="folded") if is_weight else use
 
 
-def _rows(node: Any) -> Tensor:
+def _rows(node: Node) -> Tensor:
     """Rows that a weight is multiplied with."""
     if operation(node) != "Addmm":
-        plain: Tensor = node._saved_self
-        return plain
-    rows: Tensor = node._saved_mat1
-    return rows if node._saved_alpha == 1 else rows * node._saved_alpha
+        return operand(node, 0)
+    rows, factor = first_matrix(node), product_factor(node)
+    return rows if factor == 1 else rows * factor
 
 
 def _added(use: Use) -> tuple[Shape, float]:
-    node: Any = use.operation
+    node = use.operation
     name = operation(node)
     if name == "Addmm":
-        return use.shape, float(node._saved_beta)
+        return use.shape, bias_factor(node)
     if name == "Expand" or (use.slot == 0 and name != "Rsub"):
         return use.shape, 1.0
-    factor = float(node._saved_alpha)
+    factor = product_factor(node)
     return use.shape, factor if name == "Add" else -factor
 
 
 def _multiplied(use: Use) -> tuple[Shape, Tensor]:
-    node: Any = use.operation
-    return use.shape, node._saved_self if use.slot else node._saved_other
+    node = use.operation
+    return use.shape, operand(node, 0 if use.slot else 1)
 
 
 def _per_channel(use: Use) -> tuple[Shape, float]:
-    shape = shape_of(use.operation)
+    shape = output_shape(use.operation)
     return (1, shape[1], *[1] * (len(shape) - 2)), 1.0
 
 
 def _normalized(use: Use) -> tuple[Shape, Tensor | float]:
     """Of a layer norm or group norm, with the statistics of the sample itself."""
-    node: Any = use.operation
+    node = use.operation
     layer = operation(node) == "NativeLayerNorm"
     shape = use.shape if layer else _per_channel(use)[0]
     if use.slot != 1:
         return shape, 1.0
-    x, mean, scale = node._saved_input, node._saved_result1, node._saved_result2
+    x, (mean, scale) = layer_input(node), sample_statistics(node)
     if layer:
         return shape, (x - mean) * scale
     groups = x.reshape(*mean.shape, -1)
@@ -184,36 +198,31 @@ def _normalized(use: Use) -> tuple[Shape, Tensor | float]:
     return shape, whitened.view(x.shape)
 
 
-def shift(node: Any) -> Tensor:
+def shift(node: Node) -> Tensor:
     """Mean over deviation of the statistics of a batch norm."""
-    mean: Tensor = node._saved_running_mean
-    return mean * _inverse_deviation(node)
+    statistics = running_statistics(node)
+    return statistics.mean * statistics.inverse_deviation
 
 
 def _whitened(use: Use) -> tuple[Shape, Tensor | float]:
     """Of a batch norm with given statistics."""
-    node: Any = use.operation
+    node = use.operation
     shape, _ = _per_channel(use)
     if use.slot != 1:
         return shape, 1.0
-    scale = _inverse_deviation(node).view(shape)
-    return shape, (node._saved_input - node._saved_running_mean.view(shape)) * scale
-
-
-def _inverse_deviation(node: Any) -> Tensor:
-    eps = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
-    shifted: Tensor = node._saved_running_var + eps
-    return shifted.rsqrt()
+    statistics = running_statistics(node)
+    mean, scale = statistics.mean.view(shape), statistics.inverse_deviation.view(shape)
+    return shape, (layer_input(node) - mean) * scale
 
 
 def _inputs(use: Use) -> tuple[Shape, Tensor]:
-    node: Any = use.operation
-    return _per_channel(use)[0], node._saved_input
+    node = use.operation
+    return _per_channel(use)[0], layer_input(node)
 
 
 def _negative(use: Use) -> tuple[Shape, Tensor]:
-    node: Any = use.operation
-    return use.shape, node._saved_self.clamp(max=0)
+    node = use.operation
+    return use.shape, operand(node, 0).clamp(max=0)
 
 
 # What a parameter that is broadcast is aligned with, and what multiplies its gradient.

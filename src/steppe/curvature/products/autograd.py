@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from steppe.curvature.double_backward.engine import user_function
 from steppe.errors import UsageError
 
 
@@ -78,7 +79,7 @@ def check_differentiable(tensors: Sequence[Tensor]) -> None:
 
 def custom_functions(tensors: Sequence[Tensor]) -> list[str]:
     """Names of functions in a graph whose backward pass is neither torch's nor ours."""
-    classes = (getattr(type(n), "_forward_cls", None) for n in _graph(tensors))
+    classes = (user_function(n) for n in _graph(tensors))
     known = ("torch.", "steppe.")
     return sorted(
         {c.__name__ for c in classes if c and not c.__module__.startswith(known)}
@@ -97,7 +98,7 @@ def _graph(tensors: Sequence[Tensor]) -> set[Any]:
 
 def _marked(node: Any) -> str:
     """Name of the function of a node that is marked so, or nothing."""
-    function = getattr(type(node), "_forward_cls", None)
+    function = user_function(node)
     backward = getattr(function, "backward", None)
     # The mark is a wrapper that torch defines, around a method that it does not.
     home = getattr(backward, "__globals__", {}).get("__name__")

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
-from torch.nn.modules.batchnorm import _NormBase
 
 from steppe.curvature.double_backward.corrections import (
     Corrections,
@@ -27,6 +26,7 @@ from steppe.curvature.products.retained import AbstractBatchProduct, Metric
 from steppe.errors import SteppeError, UsageError
 from steppe.objective import Objective
 from steppe.parameters import forget_derived
+from steppe.torch_internals import NormBase, buffer_table, parameter_table
 
 Run = Callable[[Any], Tensor]  # what is differentiated, of a batch
 Fetch = Callable[[], Any]
@@ -164,7 +164,7 @@ def _places(model: nn.Module, params: dict[str, nn.Parameter]) -> dict[str, str]
     return {
         ".".join(("model", path, attribute) if path else ("model", attribute)): names[p]
         for path, module in model.named_modules()
-        for attribute, p in module._parameters.items()
+        for attribute, p in parameter_table(module).items()
         if p is not None and p in names
     }
 
@@ -246,16 +246,17 @@ def _statistics_aside(model: nn.Module) -> Iterator[None]:
 
     A transform cannot write to them.
     """
-    layers = [m for m in model.modules() if isinstance(m, _NormBase) and m.training]
+    layers = [m for m in model.modules() if isinstance(m, NormBase) and m.training]
     names = ("running_mean", "running_var", "num_batches_tracked")
-    aside = [(m, n, m._buffers[n]) for m in layers for n in names if n in m._buffers]
-    for layer, name, _ in aside:
-        layer._buffers[name] = None
+    tables = [buffer_table(layer) for layer in layers]
+    aside = [(t, name, t[name]) for t in tables for name in names if name in t]
+    for table, name, _ in aside:
+        table[name] = None
     try:
         yield
     finally:
-        for layer, name, buffer in aside:
-            layer._buffers[name] = buffer
+        for table, name, buffer in aside:
+            table[name] = buffer
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._pytree import tree_leaves
 
 from steppe.curvature.double_backward.engine import identity
 from steppe.curvature.double_backward.mode import FastDoubleBackward
@@ -28,6 +27,7 @@ from steppe.curvature.products.autograd import (
 from steppe.objective import Objective
 from steppe.parameters import unflatten
 from steppe.results import Cost
+from steppe.torch_internals import tree_leaves
 
 ALIGNED = 64  # bytes; memory of a tensor's own is
 Metric = Callable[[Tensor], Tensor]  # a symmetric matrix in outputs, by its products

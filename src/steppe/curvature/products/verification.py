@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from steppe.curvature.products.finite_differences import AbstractDifferences
 from steppe.curvature.products.retained import AbstractBatchProduct
@@ -24,6 +23,7 @@ from steppe.linalg.protocols import LinearOperator, uncast
 from steppe.linalg.symmetry import drawn_asymmetry
 from steppe.objective import Objective
 from steppe.results import Cost
+from steppe.torch_internals import tree_map
 
 AGREE = 1e-3  # two differences that agree so well have met no kink
 DIFFER = 1e-2  # products that differ by more from them are wrong

@@ -1,0 +1,51 @@
+"""Names that torch calls private, for all rooms but `curvature`.
+
+Torch may change them without notice, so each of them is used in one file alone. Those
+of the autograd engine are in `curvature/double_backward/engine.py`, those that nodes
+save in `curvature/per_sample/graph_attributes.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase as NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = [
+    "InstanceNorm",
+    "NormBase",
+    "buffer_table",
+    "parameter_table",
+    "transforms_active",
+    "tree_leaves",
+    "tree_map",
+    "version",
+]
+
+
+def transforms_active() -> bool:
+    """Whether a transform of `torch.func` is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def version(tensor: Tensor) -> int:
+    """Number of writes in place to a tensor so far."""
+    return tensor._version
+
+
+# Writing to a table leaves out `__setattr__` of the module, which a user may have
+# overridden, and which refuses a name that a parametrization has taken.
+
+
+def parameter_table(module: nn.Module) -> dict[str, Any]:
+    """A module's own parameters by name, None among them; writing to it sets one."""
+    return module._parameters
+
+
+def buffer_table(module: nn.Module) -> dict[str, Any]:
+    """A module's own buffers by name, None among them; writing to it sets one."""
+    return module._buffers

@@ -436,3 +436,34 @@ def test_a_closure_may_clear_gradients_by_the_model(clears):
     with context[clears]:
         opt.step(closure)
     assert loops.identical(values(model), outcome)
+
+
+@EVERY
+def test_a_closure_may_leave_backward_to_the_step(entry):
+    model, expected = make_model(), make_model()
+    opt = make(entry, loops.base_for(entry, model))
+    other = make(entry, loops.base_for(entry, expected))
+    for x, y in loops.batches(2):
+        loss = opt.step(lambda x=x, y=y: F.cross_entropy(model(x), y))
+        wanted = other.step(lambda x=x, y=y: _loss_after_backward(expected, x, y))
+        assert not loss.requires_grad
+        assert torch.equal(loss, wanted)
+    assert loops.identical(values(model), values(expected))
+
+
+def _loss_after_backward(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Any:
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+
+
+def _loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Any:
+    return F.cross_entropy(model(x), y)
+
+
+@pytest.mark.parametrize("evaluate", [_loss_after_backward, _loss])
+def test_a_closure_that_reaches_no_parameter_is_refused(evaluate):
+    opt = steppe.SAM(torch.optim.SGD(make_model().parameters(), lr=0.1))
+    elsewhere = make_model()
+    with pytest.raises(UsageError, match="no parameter has a gradient after pass 1"):
+        opt.step(lambda: evaluate(elsewhere, *next(loops.batches(1))))

@@ -150,8 +150,8 @@ class AbstractOptimizer(OptimizerWrapper):
         """Step with the gradient of the finished passes, or run them on a closure.
 
         Args:
-            closure: computes the loss, calls `backward()` and returns the loss, as for
-                `torch.optim.LBFGS`; called once per pass.
+            closure: computes the loss and returns it; called once per pass. It may call
+                `backward()` itself, as for `torch.optim.LBFGS`; else that is done here.
 
         Returns:
             With a closure, the loss at the unperturbed weights; for a method that
@@ -291,12 +291,13 @@ class AbstractOptimizer(OptimizerWrapper):
         return self._hooks[accumulate]
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
-        check_callable("closure", closure, "computes the loss, calls backward()")
+        check_callable("closure", closure, "computes the loss and returns it")
         self._outside.begin(self._params())
         for _ in self.passes():
             self._outside.mark()
             with torch.enable_grad():
                 loss = closure()
+                self._micro_batches.differentiate(loss)  # type: ignore[union-attr]
             self._outside.check()
             if loss is None:
                 raise UsageError(

@@ -89,6 +89,17 @@ class MicroBatches(AbstractHook):
     def restore(self, completed: bool) -> None:
         self._forget()
 
+    def differentiate(self, loss: Any) -> None:
+        """Call `backward()` on the loss of a closure that has not done it itself."""
+        if not isinstance(loss, Tensor) or not loss.requires_grad or self._changed():
+            return
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            # It has, and has reached none of the parameters: `after_pass` says so.
+            if "second time" not in str(error):
+                raise
+
     def take(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         """The current share of a batch; weighs the share by its rows."""
         part, parts = self._request.part, self._request.parts

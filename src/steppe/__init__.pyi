@@ -56,6 +56,7 @@ from steppe.optimizers.wsam import WSAM as WSAM
 from steppe.results import Diagonal as Diagonal
 from steppe.results import Eigenpairs as Eigenpairs
 from steppe.results import Estimate as Estimate
+from steppe.results import Estimates as Estimates
 from steppe.results import Spectrum as Spectrum
 from steppe.results import Surface as Surface
 from steppe.sweeps import sweep as sweep

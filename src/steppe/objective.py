@@ -237,6 +237,7 @@ class Objective:
             samples=n,
             cost=self.cost - before,
             details=self.details,
+            units="loss",
         )
 
     def gradient(self) -> list[Tensor]:

@@ -114,7 +114,7 @@ def test_it_leaves_no_trace_after_an_exception(name, calls):
         torch.rand(())
         return losses
 
-    objective = Objective(model, [data, data, data], loss=loss, mode="train")
+    objective = Objective(model, [data] * 6, loss=loss, mode="train")
     before = problems.state_of(model)
     with pytest.raises(KeyboardInterrupt):
         measure(objective, [name])
@@ -157,7 +157,6 @@ def test_its_facts_are_complete(entry):
     assert entry.spec.cost
     assert entry.spec.summary
     assert set(entry.spec.invariant_to) <= set(TRANSFORMATIONS)
-    assert entry.settings()
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
@@ -165,7 +164,7 @@ def test_it_is_frozen_and_its_repr_makes_it_again(entry):
     made = entry.make()
     assert eval(repr(made), {type(made).__name__: type(made)}) == made
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(made, next(iter(entry.settings())), 0)
+        setattr(made, next(iter(entry.settings()), "bounds"), 0)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)

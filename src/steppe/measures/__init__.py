@@ -6,6 +6,7 @@ then `steppe.measures.<Class>`, and its name works in `measure`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from steppe.errors import SettingError, SteppeError, brief, check_integer
 from steppe.linalg.probes import check_generator
 from steppe.measures.abstract import MEASURES as MEASURES
 from steppe.measures.abstract import AbstractMeasure as AbstractMeasure
+from steppe.measures.loss import Loss as Loss
 from steppe.measures.lpf import LPF as LPF
 from steppe.measures.minimum_sharpness import MinimumSharpness as MinimumSharpness
 from steppe.measures.top_eigenvalue import TopEigenvalue as TopEigenvalue
@@ -24,7 +26,7 @@ from steppe.measures.trace import Trace as Trace
 from steppe.objective import Objective, check_objective
 from steppe.registry.packages import offer
 from steppe.registry.registry import Choice, one_line
-from steppe.results import Estimate
+from steppe.results import Estimate, Estimates
 
 OF_THE_USER = (
     "give module:Class of a steppe.measures.AbstractMeasure, or a function that returns"
@@ -40,7 +42,7 @@ def measure(
     *,
     generator: torch.Generator | None = None,
     seed: int = 0,
-) -> dict[str, Estimate]:
+) -> Estimates:
     """Measure several quantities of one objective, which share operators.
 
     Every measure has a generator of its own, made from the seed and its name: its
@@ -53,7 +55,8 @@ def measure(
         seed: of the generators of all measures.
 
     Returns:
-        An estimate for each, in the order given; the key is the text given, or
+        An estimate for each, in the order given: a mapping that prints as a table and
+        has `to_dict()` and `rows()`. The key is the text given, or
         `name:setting=value,...` for a measure. One that this network or its memory
         does not allow has the value NaN, and its `refusal` says why.
 
@@ -82,14 +85,15 @@ def measure(
     with objective.sharing():
         for key, built in wanted.items():
             try:
-                estimates[key] = built(objective, generator=_own(built, seed))
+                estimate = built(objective, generator=_own(built, seed))
+                estimates[key] = dataclasses.replace(estimate, units=_units(built))
             except (SteppeError, torch.OutOfMemoryError) as error:
                 # What is finished, and what comes after, is worth having without it.
                 errors.append(error)
                 estimates[key] = refused(built, error)
     if errors and len(errors) == len(estimates):
         raise errors[0]
-    return estimates
+    return Estimates(estimates)
 
 
 def build(given: str | Choice) -> AbstractMeasure:
@@ -124,6 +128,7 @@ def refused(measure: AbstractMeasure, error: Exception) -> Estimate:
         stderr=math.nan,
         converged=False,
         details=measure.settings(),
+        units=_units(measure),
         refusal=str(error) if isinstance(error, SteppeError) else one_line(error),
     )
 
@@ -153,6 +158,11 @@ def _keyed(asked: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]
             f"got {brief(asked)}."
         )
     return str(asked), build(asked)
+
+
+def _units(built: AbstractMeasure) -> str:
+    name = built.choice().name
+    return MEASURES[name].spec.units if name in MEASURES.names() else ""
 
 
 def _own(built: AbstractMeasure, seed: int) -> torch.Generator:

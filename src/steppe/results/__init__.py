@@ -3,6 +3,7 @@
 from steppe.results.diagonal import Diagonal
 from steppe.results.eigenpairs import Eigenpairs
 from steppe.results.estimate import Cost, Estimate
+from steppe.results.estimates import Estimates
 from steppe.results.spectrum import Measure, Spectrum, spread
 from steppe.results.surface import Surface
 
@@ -11,6 +12,7 @@ __all__ = [
     "Diagonal",
     "Eigenpairs",
     "Estimate",
+    "Estimates",
     "Measure",
     "Spectrum",
     "Surface",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 from steppe.errors import SettingError, check_count, check_positive, check_range
 from steppe.results.eigenpairs import Eigenpairs
 from steppe.results.estimate import Estimate
+from steppe.results.plain import plain
+from steppe.results.tables import AbstractTabulated, Table
 
 RELATIVE = (
     0.01  # alpha of the effective dimension, as a share of the largest eigenvalue
@@ -59,8 +61,8 @@ def _regressed(counts: Tensor, nodes: Tensor, values: Tensor) -> tuple[float, Te
     return slope, values - slope * apart
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spectrum:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Spectrum(AbstractTabulated):
     """The spectrum of a symmetric operator: its ends, its sums and its density."""
 
     nodes: Tensor  # (M, m) Ritz values of each probe, ascending, float64
@@ -212,6 +214,26 @@ class Spectrum:
         """
         low, high = float(self.nodes.min()), float(self.nodes.max())
         return _width(sigma, low, high, self.nodes.shape[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ends, sums, nodes and their weights as JSON has them, without the vectors."""
+        names = (f.name for f in fields(self))
+        return {n: plain(getattr(self, n)) for n in names if n != "starts"}
+
+    def table(self) -> Table:
+        """The ends and the sums."""
+        done = self.top.converged and self.bottom.converged
+        ending = "" if done else "; not all eigenvalues within the asked tolerance"
+        tops = enumerate(self.top.values.tolist(), 1)
+        rows = [
+            *((f"eigenvalue {n}", f"{value:.6g}") for n, value in tops),
+            ("smallest eigenvalue", f"{float(self.bottom.values.min()):.6g}"),
+            ("trace", str(self.trace)),
+            ("Frobenius norm", str(self.frobenius)),
+            ("effective dimension", str(self.effective_dimension())),
+        ]
+        note = f"{self.size} eigenvalues, {self.products} products{ending}."
+        return Table(("quantity", "value"), rows, [note])
 
     def _summed(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         mean = self.mean(function)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from steppe.errors import StoreError
 from steppe.measures import measure
 from steppe.objective import Objective
-from steppe.results import Estimate
+from steppe.results import Estimates
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
@@ -82,7 +82,7 @@ def measure_one(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
-) -> dict[str, Estimate]:
+) -> Estimates:
     """Measure a checkpoint on the data its recipe names.
 
     Args:

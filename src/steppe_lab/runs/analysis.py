@@ -25,7 +25,7 @@ from steppe_lab.execution.worker import Report
 from steppe_lab.runs.abstract import run_kind
 from steppe_lab.runs.training import trained_network
 from steppe_lab.store.json_files import read_record, write_record
-from steppe_lab.store.records import estimate_record, surface_record
+from steppe_lab.store.records import estimate_record
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training.readiness import check_same_data
 from steppe_lab.training.recipe import code_of
@@ -111,7 +111,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     result: dict[str, Any] = {"measures": found}
     if analysis.line_points:
         report(len(analysis.measures) / steps, "walking a random line")
-        result["line"] = surface_record(_line(objective, analysis))
+        result["line"] = _line(objective, analysis).to_dict()
     return result
 
 

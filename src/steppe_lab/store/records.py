@@ -1,24 +1,14 @@
-"""Results of the library as JSON."""
+"""Results of the library as the store has them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from steppe.results import Estimate, Surface
+from steppe.results import Estimate
 
 
 def estimate_record(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as JSON."""
-    return {**asdict(estimate), "details": dict(estimate.details)}
-
-
-def surface_record(surface: Surface) -> dict[str, Any]:
-    """A line of the landscape as JSON."""
-    return {
-        "x": list(surface.x),
-        "loss": surface.loss.tolist(),
-        "stderr": surface.stderr.tolist(),
-        "samples": surface.samples,
-        "details": dict(surface.details),
-    }
+    """An estimate as JSON, but for its units: those stand with its measure."""
+    record = estimate.to_dict()
+    del record["units"]
+    return record

@@ -1,0 +1,110 @@
+"""Numbers with their errors, and tables of one screen, as text and as HTML."""
+
+from __future__ import annotations
+
+import abc
+import html
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ROWS = 24  # of a table, at most
+WIDTH = 79  # of a line of text
+CELL = 36  # letters of a cell, at most
+
+
+def with_error(value: float, error: float, spec: str = "") -> str:
+    """A value ± its error.
+
+    Without a format, the error has two digits where its first three are 100 to 354, and
+    one elsewhere (Particle Data Group, 2024, Review of Particle Physics, section 5.3),
+    and the value as many decimal places.
+
+    Args:
+        value: of any size.
+        error: >= 0; 0 for none.
+        spec: format of both numbers, such as ".3g".
+
+    Example:
+        >>> with_error(0.23456, 0.0412), with_error(0.23456, 0.0123)
+        ('0.23 ± 0.04', '0.235 ± 0.012')
+        >>> with_error(1234567.0, 4321.0), with_error(0.5, 0.0)
+        ('(1.235 ± 0.004)e+06', '0.5')
+    """
+    if error == 0:
+        return format(value, spec or ".6g")
+    if spec or not (math.isfinite(value) and math.isfinite(error)):
+        spec = spec or ".6g"
+        return f"{value:{spec}} ± {error:{spec}}"
+    size = math.floor(math.log10(max(abs(value), error)))
+    if not -4 <= size < 6:
+        scale = 10.0**-size
+        if math.isfinite(scale) and scale:
+            scaled = with_error(value * scale, error * scale)
+            return f"({scaled})e{size:+03d}"
+    places = _places(error)
+    return f"{_fixed(value, places)} ± {_fixed(error, places)}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text below their columns, and sentences below them."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        shown = [[_short(cell) for cell in row] for row in self.rows]
+        left_out = len(shown) - ROWS
+        if left_out > 0:
+            half = ROWS // 2
+            middle = [f"... {left_out} more", *[""] * (len(self.columns) - 1)]
+            shown = [*shown[:half], middle, *shown[-half:]]
+        lines = [list(self.columns), *shown]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        aligned = [
+            "  ".join(cell.ljust(n) for cell, n in zip(line, widths, strict=True))
+            for line in lines
+        ]
+        notes = [textwrap.fill(note, WIDTH) for note in self.notes]
+        return "\n".join([*(line.rstrip() for line in aligned), *notes])
+
+    def html(self) -> str:
+        """The table as HTML, all rows of it."""
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
+            for row in self.rows
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return table + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+
+
+class AbstractTabulated(abc.ABC):
+    """A result that prints as a table of one screen, in notebooks as HTML."""
+
+    @abc.abstractmethod
+    def table(self) -> Table:
+        """The result as text in rows and columns."""
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def _places(error: float) -> int:
+    """Decimal places of the last digit that an error has."""
+    size = math.floor(math.log10(error))
+    return 1 - size if round(error * 10.0 ** (2 - size)) < 355 else -size
+
+
+def _fixed(value: float, places: int) -> str:
+    return f"{round(value, places):.{max(places, 0)}f}"
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= CELL else f"{cell[: CELL - 3]}..."

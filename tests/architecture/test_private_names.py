@@ -35,9 +35,10 @@ ALLOWED = {
         "_optimizer_load_state_dict_pre_hooks",
         "_optimizer_load_state_dict_post_hooks",
     },
-    # Marks of Lightning, which is not torch.
+    # Marks of Lightning and transformers, which are not torch.
     "steppe/stepping/hooks/gradient_sync.py": {"_trainer"},
     "steppe/integrations/lightning.py": {"_skip_backward"},
+    "steppe/integrations/causal_lm.py": {"_attn_implementation"},
 }
 
 

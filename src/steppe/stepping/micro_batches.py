@@ -130,13 +130,13 @@ class MicroBatches(AbstractHook):
         earlier = [old for old, _ in sums if old is not None]
         now = [p.grad for p in self._params if p.grad is not None]
         distinct = {id(t): t for t in (*earlier, *now)}
-        before = {key: t._version for key, t in distinct.items()}
+        before = {key: version(t) for key, t in distinct.items()}
         if distinct:
             torch._foreach_mul_(list(distinct.values()), factor)
         if self._sums is not None:
             self._sums = [
-                (t, version if t is None else version + t._version - before[id(t)])
-                for t, version in sums
+                (t, writes if t is None else writes + version(t) - before[id(t)])
+                for t, writes in sums
             ]
 
     def _changed(self) -> bool:

@@ -201,7 +201,7 @@ def test_pages_are_written_to_their_end(page):
 @pytest.mark.slow
 def test_the_code_of_the_page_on_your_own_code_runs(tmp_path):
     page = ROOT / "docs" / "your-own-code.md"
-    files = ("mycode.py", "waves.py")
+    files = ("mycode.py", "waves.py", "counting.py")
     for name, code in zip(files, blocks(page, "python"), strict=True):
         (tmp_path / name).write_text(code)
     command = Path(sys.executable).with_name("steppe")

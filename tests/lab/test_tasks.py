@@ -157,9 +157,9 @@ class Tagging(AbstractTask):
         """Cross-entropy of logits (B, T, C)."""
         return F.cross_entropy(outputs.mT, targets, reduction=reduction)
 
-    def terms(self, targets: Tensor) -> int:
+    def terms(self, targets: Tensor) -> Tensor:
         """Positions that are no padding."""
-        return int((targets != -100).sum())
+        return (targets != -100).sum(1)
 
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """Whether each position is wrong."""

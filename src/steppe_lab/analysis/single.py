@@ -17,14 +17,14 @@ from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
 from steppe_lab.execution.worker import Event
 from steppe_lab.runs.abstract import WORK, config_of
-from steppe_lab.runs.analysis import objective_on, read_measure
+from steppe_lab.runs.analysis import ROWS, objective_on, read_measure
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model
-from steppe_lab.training.evaluation import evaluate
+from steppe_lab.training.evaluation import estimates
 from steppe_lab.training.readiness import check_outputs, check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.weights import load_into, read_states
@@ -132,7 +132,8 @@ def evaluate_one(
         belongs: of a file of another program; None for one that steppe wrote.
 
     Returns:
-        Scores by name, such as "test_error", and the numbers of samples.
+        Scores by name, such as "test_error", with their standard errors over the
+        samples, "test_error_stderr", and the numbers of samples.
 
     Raises:
         CheckpointError: a file that is missing, damaged or of another network.
@@ -144,12 +145,12 @@ def evaluate_one(
     task: AbstractTask = TASKS.build(split.task)
     row: dict[str, float] = {}
     for part, samples in (("train", split.train), ("test", split.test)):
-        score = evaluate(loaded.model, samples, task)
-        row |= score.row(part)
-        if score.wrong is not None:
-            right = score.samples - len(score.wrong)
-            row[f"{part}_{task.headline.opposite}"] = right / score.samples
-        row[f"{part}_samples"] = score.samples
+        for name, estimate in estimates(
+            loaded.model, samples.pieces(ROWS), task
+        ).items():
+            row[f"{part}_{name}"] = estimate.value
+            row[f"{part}_{name}_stderr"] = estimate.stderr
+        row[f"{part}_samples"] = len(samples)
     return row
 
 

@@ -9,6 +9,7 @@ from steppe_lab.datasets.samples import (
     TensorSamples,
 )
 from steppe_lab.datasets.split import Selection, Split
+from steppe_lab.datasets.tokens import TokenSamples
 
 __all__ = [
     "DATASETS",
@@ -19,6 +20,7 @@ __all__ = [
     "Split",
     "Standardisation",
     "TensorSamples",
+    "TokenSamples",
     "load",
     "load_split",
 ]

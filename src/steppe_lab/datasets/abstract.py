@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steppe.errors import DataError
+from steppe.losses import IGNORED
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 from steppe_lab.datasets.samples import AbstractSamples
@@ -37,8 +38,9 @@ class Dataset:
         name: in tables and messages.
         train: the training pool.
         test: the test set.
-        classes: names of the classes, which targets are positions in; empty where
-            targets are numbers, which are rows of float32 then, shape (N, K).
+        classes: names of the classes, or of the tokens of a vocabulary, which targets
+            are positions in; empty where targets are numbers, which are rows of float32
+            then, shape (N, K).
         task: name of the task that is learnt on it.
         notes: facts that a reader of results must know of the data.
 
@@ -65,6 +67,13 @@ class Dataset:
                 check_numbers(
                     samples.targets,
                     samples=samples.count(),
+                    where=f"{self.name}: the {part} targets",
+                )
+                continue
+            if samples.targets.dim() == 2:
+                check_tokens(
+                    samples.targets,
+                    len(self.classes),
                     where=f"{self.name}: the {part} targets",
                 )
                 continue
@@ -108,6 +117,26 @@ def check_numbers(targets: Tensor, *, samples: int, where: str) -> None:
         )
     if not targets.isfinite().all():
         raise DataError(f"{where} must be finite, got NaN or infinity; leave them out.")
+
+
+def check_tokens(targets: Tensor, vocabulary: int, *, where: str) -> None:
+    """Refuse rows of targets that are no tokens of a vocabulary, or -100.
+
+    Raises:
+        DataError: another type, no sequence, no token that counts, or one out of range.
+    """
+    if targets.dtype != torch.int64:
+        raise DataError(f"{where} must be int64, got {targets.dtype}.")
+    counted = targets[targets != IGNORED]
+    if not len(counted):
+        raise DataError(f"{where} must hold a token that counts, got none.")
+    low, high = int(counted.min()), int(counted.max())
+    if low < 0 or high >= vocabulary:
+        raise DataError(
+            f"{where} must be 0 to {vocabulary - 1} or {IGNORED}, got "
+            f"{low if low < 0 else high}; name every token of the vocabulary in "
+            "classes."
+        )
 
 
 def check_labels(

@@ -62,8 +62,12 @@ class AbstractSamples(ABC):
 
     def batches(self, size: int) -> list[Batch]:
         """All samples in their order, `size` in a batch and the rest in the last."""
-        starts = range(0, len(self), size)
-        return [self.batch(slice(start, start + size)) for start in starts]
+        return list(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[Batch]:
+        """The same one by one, so that only one of them is in memory."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,8 @@ def exchange_labels(
         seed: decides which labels and which classes, and nothing else does.
 
     Raises:
-        SettingError: noise is asked for where there is only one class.
+        SettingError: noise is asked for where there is only one class, or a target
+            is more than a class.
     """
     samples = len(targets)
     if fraction == 0:
@@ -176,6 +177,11 @@ def exchange_labels(
     if classes < 2:
         raise SettingError(
             f"label_noise needs at least 2 classes, got {classes}; leave it out."
+        )
+    if targets.dim() != 1:
+        raise SettingError(
+            "label_noise needs one class for each sample, got targets of shape "
+            f"{tuple(targets.shape)}; leave it out."
         )
     generator = _generator("label noise", seed)
     chosen = torch.randperm(samples, generator=generator)[: round(fraction * samples)]

@@ -5,6 +5,7 @@ Shape letters: B batch, C classes, K values of a target.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +23,10 @@ Reduction = Literal["mean", "sum", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A number about a network on some samples: the mean of a value of each term."""
+    """A number about a network on some samples: the mean of a value of each term.
+
+    With the link "exp" it is the exponential of that mean, as a perplexity is.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -32,6 +36,16 @@ class Metric:
     better: Literal["smaller", "larger"] = "smaller"
     share: bool = False  # each value is 0 or 1, so that the mean is shown in percent
     opposite: str = ""  # name of 1 minus a share
+    link: Literal["identity", "exp"] = "identity"  # from the mean to the number
+
+    def of_mean(self, mean: float) -> float:
+        """The number that a mean of values stands for; infinite beyond all floats."""
+        if self.link == "identity":
+            return mean
+        try:
+            return math.exp(mean)
+        except OverflowError:
+            return math.inf
 
 
 ERROR = Metric(
@@ -62,26 +76,36 @@ class AbstractTask(ABC):
         loss_name: the loss as `steppe.Objective` takes it, for batches of inputs and
             targets.
         headline: the metric that networks are judged by.
+        others: further metrics.
     """
 
     loss_name: ClassVar[str]
     headline: ClassVar[Metric]
+    others: ClassVar[tuple[Metric, ...]] = ()
+
+    def metric(self, name: str) -> Metric:
+        """The metric of a name."""
+        (metric,) = (m for m in (self.headline, *self.others) if m.name == name)
+        return metric
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
         """Loss of a batch, over its terms; "none" gives that of each term."""
 
     @abstractmethod
-    def terms(self, targets: Tensor) -> int:
-        """Number of terms that the mean loss of a batch is over.
+    def terms(self, targets: Tensor) -> Tensor:
+        """Number of terms that each sample has in the mean loss of a batch, (B,).
 
-        It is the number of samples, unless the loss is one of each position of a
-        sequence, where those that are padding do not count.
+        It is 1, unless the loss is one of each position of a sequence, where those that
+        are padding do not count.
         """
 
     @abstractmethod
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
-        """Values of each term by the name of the metric, one dimension each."""
+        """Values of each term by the name of the metric, one dimension each.
+
+        They are in the order of the samples.
+        """
 
     @abstractmethod
     def check_targets(self, targets: Tensor) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,9 +23,9 @@ class Classification(AbstractTask):
         """Cross-entropy of logits (B, C) and classes (B,)."""
         return F.cross_entropy(outputs, targets, reduction=reduction)
 
-    def terms(self, targets: Tensor) -> int:
+    def terms(self, targets: Tensor) -> Tensor:
         """One for every sample."""
-        return len(targets)
+        return torch.ones(len(targets), dtype=torch.int64, device=targets.device)
 
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """Whether each sample has the largest logit at another class."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,9 +31,9 @@ class Regression(AbstractTask):
             return each
         return each.mean() if reduction == "mean" else each.sum()
 
-    def terms(self, targets: Tensor) -> int:
+    def terms(self, targets: Tensor) -> Tensor:
         """One for every sample."""
-        return len(targets)
+        return torch.ones(len(targets), dtype=torch.int64, device=targets.device)
 
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
         """Absolute error of each sample."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steppe_lab.datasets.samples import AbstractSamples, on_device
+from steppe.results import Estimate
+from steppe_lab.datasets.samples import AbstractSamples, Batch, on_device
 from steppe_lab.tasks import AbstractTask
 
 
@@ -59,27 +62,88 @@ def evaluate(
         task: gives the loss and the metrics.
         batch_size: samples at a time; the score does not depend on it.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device
     loss, terms = 0.0, 0
     values: dict[str, list[Tensor]] = {}
-    model.eval()
-    try:
-        for start in range(0, len(samples), batch_size):
-            rows = slice(start, start + batch_size)
-            inputs, targets = on_device(samples.batch(rows), device)
-            outputs = model(inputs)
-            loss += task.loss(outputs, targets, reduction="sum").double().item()
-            terms += task.terms(targets)
-            for name, each in task.metrics(outputs, targets).items():
-                values.setdefault(name, []).append(each.cpu())
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    for outputs, targets in _outputs(model, samples.pieces(batch_size)):
+        loss += task.loss(outputs, targets, reduction="sum").double().item()
+        terms += int(task.terms(targets).sum())
+        for name, each in task.metrics(outputs, targets).items():
+            values.setdefault(name, []).append(each.cpu())
     joined = {name: torch.cat(parts) for name, parts in values.items()}
-    means = {name: float(each.double().mean()) for name, each in joined.items()}
+    means = {
+        name: task.metric(name).of_mean(float(each.double().mean()))
+        for name, each in joined.items()
+    }
     wrong = None
     # Samples are independent, positions of one sequence are not.
     if task.headline.share and len(joined[task.headline.name]) == len(samples):
         wrong = tuple(joined[task.headline.name].nonzero().flatten().tolist())
     return Score(loss / terms, means, len(samples), wrong)
+
+
+@torch.no_grad()
+def estimates(
+    model: nn.Module, batches: Iterable[Batch], task: AbstractTask
+) -> dict[str, Estimate]:
+    """Loss and metrics with standard errors over samples, in eval mode.
+
+    A mean over terms is a ratio of means over samples, whose error is that of the delta
+    method: terms of one sample, such as the tokens of a text, are not independent.
+
+    Args:
+        model: gives outputs of the kind that the task is about.
+        batches: inputs and targets.
+        task: gives the loss and the metrics.
+
+    Returns:
+        "loss" and the metrics by name; a share has its opposite after it.
+    """
+    counts: list[Tensor] = []
+    values: dict[str, list[Tensor]] = {}
+    for outputs, targets in _outputs(model, batches):
+        counts.append(task.terms(targets).cpu())
+        losses = task.loss(outputs, targets, reduction="none")
+        for name, each in {"loss": losses, **task.metrics(outputs, targets)}.items():
+            values.setdefault(name, []).append(each.cpu().double())
+    terms = torch.cat(counts)
+    joined = {name: torch.cat(parts) for name, parts in values.items()}
+    rows: dict[str, Estimate] = {"loss": _mean(joined.pop("loss"), terms)}
+    for name, each in joined.items():
+        metric, mean = task.metric(name), _mean(each, terms)
+        value = metric.of_mean(mean.value)
+        slope = value if metric.link == "exp" else 1.0
+        rows[name] = replace(mean, value=value, stderr=slope * mean.stderr)
+        if metric.opposite:
+            rows[metric.opposite] = _mean(1 - each, terms)
+    return rows
+
+
+def _mean(values: Tensor, terms: Tensor) -> Estimate:
+    """Mean over the terms of all samples, with its error over the samples.
+
+    Args:
+        values: of all terms in the order of the samples, float64.
+        terms: of each sample, (N,).
+    """
+    mean, samples = float(values.mean()), len(terms)
+    owners = torch.arange(samples).repeat_interleave(terms)
+    sums = torch.zeros(samples, dtype=torch.float64).index_add_(0, owners, values)
+    apart = (sums - mean * terms) / terms.double().mean()
+    stderr = float(apart.std()) / samples**0.5 if samples > 1 else math.inf
+    return Estimate(value=mean, stderr=stderr, samples=samples)
+
+
+def _outputs(
+    model: nn.Module, batches: Iterable[Batch]
+) -> Iterator[tuple[Any, Tensor]]:
+    """Outputs in eval mode and targets of each batch; modes are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    device = next(model.parameters()).device
+    model.eval()
+    try:
+        for batch in batches:
+            inputs, targets = on_device(batch, device)
+            yield model(inputs), targets
+    finally:
+        for module, mode in modes:
+            module.training = mode

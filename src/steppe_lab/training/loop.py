@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from steppe.errors import SettingError, SteppeError
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
+from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.build import (
     fit_statistics,
 )
@@ -124,7 +126,7 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
         batch = _fetch(samples, rows, recipe.device)
         lr = _set_lr(state, step)
         loss, gradients = _step(state, samples, batch)
-        weight = state.task.terms(batch[1])
+        weight = int(state.task.terms(batch[1]).sum())
         total, terms = total + weight * loss, terms + weight
         state.gradients += gradients
         _observe(state)
@@ -176,11 +178,25 @@ def _step(
             if len(rows) < size:
                 inputs, targets = samples.part(batch, rows)
         passed += len(targets)
-        loss = state.task.loss(state.model(inputs), targets, reduction="mean")
+        loss = _loss(state.task, state.model(inputs), targets, batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()  # type: ignore[return-value]
 
     return float(optimizer.step(closure)), passed / size
+
+
+def _loss(task: AbstractTask, outputs: Any, share: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of a share of a batch, for an optimizer that weighs shares by rows.
+
+    Where samples have unlike numbers of terms, as sequences have, it is scaled so that
+    the sum over the shares is the mean over the terms of the batch.
+    """
+    if len(share) < len(targets):
+        terms, whole = int(task.terms(share).sum()), int(task.terms(targets).sum())
+        if terms * len(targets) != whole * len(share):
+            total = task.loss(outputs, share, reduction="sum")
+            return total * (len(targets) / (len(share) * whole))
+    return task.loss(outputs, share, reduction="mean")
 
 
 def _observe(state: TrainingState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, TextIO
 
@@ -50,9 +51,21 @@ def run(args: Args, results: TextIO) -> int:
     if args.as_json:
         print(json_line(scores), file=results)
         return 0
-    names = [name.removeprefix("test_") for name in scores if name.startswith("test_")]
-    table = Table("samples of", *names)
-    for part in ("train", "test"):
-        table.add_row(part, *(f"{scores[f'{part}_{name}']:.9g}" for name in names))
-    console(results).print(table)
+    console(results).print(_table(scores))
     return 0
+
+
+def _table(scores: Mapping[str, float]) -> Table:
+    """A row for each score: the number of the pages, its error, by part."""
+    from steppe_lab.reports.text.numbers import with_error
+
+    parts = [part for part in ("train", "test") if f"{part}_samples" in scores]
+    names = [name.removeprefix(f"{parts[0]}_") for name in scores]
+    table = Table("± standard error", *parts)
+    for name in names:
+        if f"{parts[0]}_{name}_stderr" in scores:
+            keys = [f"{part}_{name}" for part in parts]
+            cells = [with_error(scores[k], scores[f"{k}_stderr"]) for k in keys]
+            table.add_row(name, *cells)
+    table.add_row("samples", *(f"{scores[f'{part}_samples']:,}" for part in parts))
+    return table

@@ -1,0 +1,79 @@
+"""Language models: the next token of a sequence, learnt by cross-entropy.
+
+Shape letters: B sequences, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steppe.losses import IGNORED
+from steppe_lab.tasks.abstract import TASKS, AbstractTask, Metric, Reduction
+
+
+@TASKS.add(
+    "next_token", source="Shannon, 1951, Prediction and entropy of printed English"
+)
+class NextToken(AbstractTask):
+    """Cross-entropy of the next token in nats, judged by the perplexity.
+
+    Every token that counts weighs alike, whatever sequence and batch it is in; targets
+    of -100, such as padding, do not count.
+    """
+
+    loss_name: ClassVar[str] = "cross_entropy"
+    headline: ClassVar[Metric] = Metric(
+        name="perplexity", title="perplexity", units="tokens", link="exp"
+    )
+    others: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="token_error",
+            title="token error",
+            units="share of tokens",
+            share=True,
+            opposite="token_accuracy",
+        ),
+    )
+
+    def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
+        """Cross-entropy of logits (B, T, V) and tokens (B, T)."""
+        counted = targets != IGNORED
+        return F.cross_entropy(outputs[counted], targets[counted], reduction=reduction)
+
+    def terms(self, targets: Tensor) -> Tensor:
+        """Tokens of each sequence that count."""
+        return (targets != IGNORED).sum(1)
+
+    def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
+        """Loss of each token, and whether another one has the largest logit."""
+        counted = targets != IGNORED
+        return {
+            "perplexity": self.loss(outputs, targets, reduction="none"),
+            "token_error": outputs[counted].argmax(1) != targets[counted],
+        }
+
+    def check_targets(self, targets: Tensor) -> str | None:
+        """Targets must be one token for each position."""
+        if targets.dtype == torch.int64 and targets.dim() == 2:
+            return None
+        return (
+            "must be one token for each position, of torch.int64 and shape (sequences, "
+            f"positions), got {targets.dtype} of shape {tuple(targets.shape)}; give "
+            "TokenSamples.from_sequences(...)"
+        )
+
+    def check_outputs(self, outputs: Any, targets: Tensor, size: int) -> str | None:
+        """Outputs must be logits for each position."""
+        wanted = (*targets.shape, size)
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs)
+        if shape == wanted:
+            return None
+        return (
+            f"must give one number per token of the vocabulary at each position, shape "
+            f"{wanted} for {len(targets)} sequences, got {shape}"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from steppe.measures import MEASURES
@@ -50,7 +50,7 @@ class Value:
     stderr: float = 0.0
     converged: bool = True
     wrong: frozenset[int] | None = None  # test samples behind an error rate
-    samples: int = 0  # of which they are
+    samples: int = 0  # that a share is of; 0 for other quantities
 
 
 def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
@@ -70,10 +70,15 @@ def metric_of(comparison: Comparison) -> Metric:
     return comparison.headline
 
 
-def read(quantity: Quantity, row: Row) -> Value:
-    """The quantity of one network."""
+def read(quantity: Quantity, row: Row, comparison: Comparison) -> Value:
+    """The quantity of one network of a comparison."""
     place, _, name = quantity.key.partition(":")
-    return _READERS[place](row, name)
+    value = _READERS[place](row, name)
+    if not quantity.share:
+        return value
+    on_training = name.startswith("train_")
+    samples = comparison.train_samples if on_training else row.test_samples
+    return replace(value, samples=samples)
 
 
 def refusal_of(quantity: Quantity, row: Row) -> str:
@@ -189,7 +194,7 @@ def _of_last(row: Row, name: str) -> Value:
     value = _score(row, row.last, name)
     if f"last:{name}" != HEADLINE or row.wrong is None:
         return Value(value)
-    return Value(value, wrong=frozenset(row.wrong), samples=row.test_samples)
+    return Value(value, wrong=frozenset(row.wrong))
 
 
 _READERS: dict[str, Callable[[Row, str], Value]] = {

@@ -74,7 +74,7 @@ def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:
         {
             "optimizer": row.optimizer,
             "seed": row.seed,
-            "cells": [_run_cell(read(q, row), q) for q in asked],
+            "cells": [_run_cell(read(q, row, comparison), q) for q in asked],
             "ids": [row.training[:12], row.analysis[:12]],
         }
         for name in comparison.settings.optimizers

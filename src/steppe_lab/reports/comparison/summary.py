@@ -22,10 +22,15 @@ from steppe_lab.reports.comparison.quantities import (
     refusal_of,
 )
 from steppe_lab.reports.text.numbers import listed, one_or_more
+from steppe_lab.statistics.error_rates import (
+    agreed_difference,
+    agreed_rate,
+    error_difference,
+    error_rate,
+)
 from steppe_lab.statistics.holm import holm
 from steppe_lab.statistics.intervals import (
     Interval,
-    error_difference,
     mean_interval,
     paired_difference,
     paired_ratio,
@@ -214,6 +219,9 @@ def _change(
     if ratio is not None:
         return Change(ratio, "ratio", converged)
     gap = paired_difference(ours, theirs)
+    samples = pairs[0][0].samples
+    if quantity.share and samples and gap.count > 1 and gap.half_width == 0:
+        gap = agreed_difference(gap.mean, samples, gap.count)
     return Change(gap, "difference", converged, quantity.share)
 
 
@@ -245,7 +253,7 @@ def _contender(
     rows = comparison.of(name)
     cells = {}
     for quantity in reported:
-        values = {row.seed: read(quantity, row) for row in rows}
+        values = {row.seed: read(quantity, row, comparison) for row in rows}
         cells[quantity.key] = _cell(values)
     gradients = fmean(row.gradients for row in rows) if rows else None
     (train,) = (q for q in reported if q.key == TRAIN_HEADLINE)
@@ -264,8 +272,20 @@ def _has_learnt(train: Quantity, mean: Interval | None) -> bool:
 def _cell(values: Mapping[int, Value]) -> Cell:
     finite = {seed: v for seed, v in values.items() if math.isfinite(v.value)}
     errors = [v.stderr for v in finite.values() if math.isfinite(v.stderr)]
-    mean = mean_interval([v.value for v in finite.values()]) if finite else None
+    mean = _mean_of(list(finite.values())) if finite else None
     return Cell(finite, mean, sum(errors) / len(errors) if errors else 0.0)
+
+
+def _mean_of(values: Sequence[Value]) -> Interval:
+    """Over seeds, and over samples where these are known."""
+    samples = values[0].samples
+    wrong = [value.wrong for value in values if value.wrong is not None]
+    if len(wrong) == len(values):
+        return error_rate(wrong, samples)
+    mean = mean_interval([value.value for value in values])
+    if samples and mean.count > 1 and mean.half_width == 0:
+        return agreed_rate(mean.mean, samples, mean.count)
+    return mean
 
 
 def _versus(
@@ -284,7 +304,10 @@ def _doubts(comparison: Comparison, reported: tuple[Quantity, ...]) -> list[str]
         for quantity in reported:
             if quantity.key.startswith("excess:"):
                 continue  # its measure is named already
-            value, who = read(quantity, row), f"{row.optimizer}, seed {row.seed}"
+            value, who = (
+                read(quantity, row, comparison),
+                f"{row.optimizer}, seed {row.seed}",
+            )
             if quantity.measured and refusal_of(quantity, row):
                 continue
             if not math.isfinite(value.value):

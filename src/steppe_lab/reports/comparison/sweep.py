@@ -8,9 +8,9 @@ from typing import Any
 from steppe.sweeps import Sweep
 from steppe_lab.reports.comparison.quantities import metric_of
 from steppe_lab.reports.text.numbers import listed, mean_of, one_or_more
+from steppe_lab.statistics.error_rates import error_difference
 from steppe_lab.statistics.intervals import (
     Interval,
-    error_difference,
     mean_interval,
     paired_difference,
 )

@@ -14,6 +14,7 @@ from typing import Any
 import steppe
 from steppe.averaging import AVERAGES
 from steppe.bases import BASES
+from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
 from steppe.measures import MEASURES
 from steppe.optimizers import OPTIMIZERS
@@ -26,6 +27,7 @@ PACKAGES: dict[str, tuple[Registry[Any], ...]] = {
     "__init__.pyi": (OPTIMIZERS, AVERAGES),
     "averaging/__init__.py": (AVERAGES,),
     "bases/__init__.py": (BASES,),
+    "gates/__init__.py": (GATES,),
     "geometry/__init__.py": (GEOMETRIES,),
     "measures/__init__.py": (MEASURES,),
     "optimizers/__init__.py": (OPTIMIZERS,),

@@ -11,7 +11,7 @@ Shape letters: P parameter tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -57,25 +57,23 @@ def filter_noise(
     Returns:
         P tensors shaped like `params`, on their devices.
     """
-    if not params:
-        return []
     stds = filter_scales(params)
-    torch._foreach_mul_(stds, _per_tensor(scale, len(params)))
-    noise = _normal(params, generator)
-    torch._foreach_mul_(noise, stds)
-    return noise
+    if stds:
+        torch._foreach_mul_(stds, _per_tensor(scale, len(stds)))
+    return gaussian_noise(params, stds, generator)
 
 
 def gaussian_noise(
     params: Sequence[Tensor],
-    std: float | Sequence[float],
+    std: float | Sequence[float | Tensor],
     generator: torch.Generator | None,
 ) -> list[Tensor]:
     """Gaussian noise of one standard deviation, in the units of the parameters.
 
     Args:
         params: P tensors.
-        std: standard deviation of every entry; one for all or one per tensor.
+        std: standard deviation of every entry; one for all or one per tensor, a number
+            or a tensor that broadcasts against it.
         generator: where the draws come from; None for torch's global one.
 
     Returns:
@@ -83,7 +81,7 @@ def gaussian_noise(
     """
     if not params:
         return []
-    noise = _normal(params, generator)
+    noise = _drawn(params, generator, lambda t: t.normal_(generator=generator))
     torch._foreach_mul_(noise, _per_tensor(std, len(params)))
     return noise
 
@@ -131,12 +129,6 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [settled(torch.linalg.vector_norm(t)) for t in tensors]
 
 
-def _normal(
-    params: Sequence[Tensor], generator: torch.Generator | None
-) -> list[Tensor]:
-    return _drawn(params, generator, lambda t: t.normal_(generator=generator))
-
-
 def _drawn(
     params: Sequence[Tensor],
     generator: torch.Generator | None,
@@ -161,7 +153,7 @@ def _drawn(
     return drawn
 
 
-def _per_tensor(scale: float | Sequence[float], count: int) -> list[float]:
+def _per_tensor(scale: float | Sequence[float | Tensor], count: int) -> list[Any]:
     scales = list(scale) if isinstance(scale, Sequence) else [scale] * count
     if len(scales) != count:
         raise SettingError(

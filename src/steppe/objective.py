@@ -30,6 +30,7 @@ from steppe.losses import BatchLoss, Likelihood, is_per_value, likelihood, named
 from steppe.measuring import apart, forked, measured, unwritten
 from steppe.parameters import trainable, unfollowed
 from steppe.results import Cost, Estimate
+from steppe.seeds import seed_of
 from steppe.torch_internals import tree_leaves, tree_map
 
 Shared = TypeVar("Shared")
@@ -175,7 +176,7 @@ class Objective:
         """One batch on the device, and random state for its masks in mode "train"."""
         batch = tree_map(self._to_device, self.batches[index])
         if self.mode == "train":
-            torch.manual_seed(self.seed * 1_000_003 + index)
+            torch.manual_seed(seed_of(self.seed, index))
         return batch
 
     def losses_on(self, batch: Any) -> Tensor:

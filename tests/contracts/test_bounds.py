@@ -95,6 +95,14 @@ def test_every_number_among_the_settings_has_a_range(registry, entry):
     assert numbers(registry, entry) == set(entry.spec.bounds)
 
 
+@pytest.mark.parametrize(
+    ("registry", "entry"),
+    [each for each in ENTRIES if each.values[0] not in (BASES, MODELS)],
+)
+def test_settings_within_their_ranges_are_taken(registry, entry):
+    assert make(registry, entry, complete(registry, entry)) is not None
+
+
 @pytest.mark.parametrize(("registry", "entry", "name", "value"), CASES)
 def test_a_value_outside_of_its_range_is_refused_by_name(registry, entry, name, value):
     settings = complete(registry, entry)

@@ -740,6 +740,11 @@ def test_drawing_random_numbers_is_declared(entry):
             make(entry, loops.base_for(entry, make_model()), seed=1)
 
 
+@EVERY
+def test_taking_directions_is_declared(entry):
+    assert hasattr(entry.make, "set_directions") == entry.spec.takes_directions
+
+
 def reported(opt: Any, model: Any, x: torch.Tensor, y: torch.Tensor) -> None:
     for _ in opt.passes():
         xs, ys = opt.take(x, y)

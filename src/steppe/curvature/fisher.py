@@ -30,6 +30,7 @@ from steppe.curvature.products.retained import Metric
 from steppe.errors import SettingError, check_integer
 from steppe.losses import Likelihood
 from steppe.objective import Objective, check_objective
+from steppe.seeds import stream
 
 
 class Fisher(AbstractGaussNewton):
@@ -96,8 +97,7 @@ class Fisher(AbstractGaussNewton):
 
     def _draws(self, index: int, outputs: Outputs) -> tuple[Tensor, tuple[int, ...]]:
         """Gradients at drawn targets, (M, *z.shape), and the dimensions of one row."""
-        number = (self.seed * 1_000_003 + self.ranks.number) * 1_000_003 + index
-        source = torch.Generator().manual_seed(number % 2**63)
+        source = stream(self.seed, self.ranks.number, index)
         assert self.samples is not None
         draws = [
             sampled_gradients(self.objective, outputs, source)

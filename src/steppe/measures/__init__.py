@@ -7,7 +7,6 @@ then `steppe.measures.<Class>`, and its name works in `measure`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +26,7 @@ from steppe.objective import Objective, check_objective
 from steppe.registry.packages import offer
 from steppe.registry.registry import Choice, one_line
 from steppe.results import Estimate, Estimates
+from steppe.seeds import seed_named, stream
 
 OF_THE_USER = (
     "give module:Class of a steppe.measures.AbstractMeasure, or a function that returns"
@@ -167,6 +167,4 @@ def _units(built: AbstractMeasure) -> str:
 
 def _own(built: AbstractMeasure, seed: int) -> torch.Generator:
     # By name, not by position: a measure draws the same numbers whichever others run.
-    text = f"{seed}:{built.choice().name}"
-    digest = hashlib.sha256(text.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return stream(seed_named(f"{seed}:{built.choice().name}"))

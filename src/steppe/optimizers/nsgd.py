@@ -48,6 +48,7 @@ COUNT, TAKEN = "directions", "directions_taken"  # numbers that are remembered
     beside="what finding the directions costs, each time they are asked for",
     limits=(Limit(settings={}), Limit(settings={"gamma": 1.0})),
     example={"gamma": 0.1},
+    takes_directions=True,
 )
 class NSGD(AbstractOptimizer):
     """Step with the base, the part of the step in given directions scaled by gamma.

@@ -40,6 +40,7 @@ class OptimizerSpec(Spec):
     beside: str = ""  # what its user pays on top of them, in words
     limits: tuple[Limit, ...] = ()
     example: Mapping[str, Any] = field(default_factory=dict)
+    takes_directions: bool = False  # by `set_directions`, as from a tracker
     # draws numbers, so its state has a generator
     random: bool = field(default_factory=bool, metadata=OF_THE_CLASS)
     base: Literal["any", "momentum", "plain"] = "any"  # "plain": SGD, and only w - lr g

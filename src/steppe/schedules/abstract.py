@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import FINITE, Ranges, at_least, check_bounds
+from steppe.registry.bounds import FINITE, LENGTH, Ranges, at_least, check_bounds
 from steppe.registry.composed import register_reader
 from steppe.registry.registry import Registry
 from steppe.registry.specs import ScheduleSpec
@@ -76,6 +76,28 @@ class AbstractWarmedUp(AbstractRecord, ABC):
     @abstractmethod
     def after_warmup(self, step: int) -> float:
         """The value from step `warmup` on."""
+
+
+@dataclass(frozen=True)
+class AbstractRamp(AbstractWarmedUp):
+    """A schedule from `start` to `end` that is over after `steps`, warm-up included."""
+
+    bounds: ClassVar[Ranges] = {
+        **AbstractWarmedUp.warmup_bounds,
+        "start": FINITE,
+        "end": FINITE,
+        "steps": LENGTH,
+    }
+
+    start: float
+    end: float
+    steps: int
+    warmup: int = 0
+    warmup_start: float | None = None
+
+    def done(self, step: int) -> float:
+        """Share of the way from `start` to `end`, in [0, 1]."""
+        return fraction(step - self.warmup, self.steps - self.warmup)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
-from steppe.registry.bounds import FINITE, LENGTH, Ranges
-from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp, fraction
+from steppe.schedules.abstract import SCHEDULES, AbstractRamp
 
 
 @SCHEDULES.add("cosine", source="Loshchilov and Hutter, 2017, arXiv:1608.03983")
 @dataclass(frozen=True)
-class Cosine(AbstractWarmedUp):
+class Cosine(AbstractRamp):
     """From `start` to `end` along half a cosine, after a linear warm-up.
 
     Args:
@@ -27,20 +25,7 @@ class Cosine(AbstractWarmedUp):
         [1.0, 0.5, 0.0, 0.0]
     """
 
-    bounds: ClassVar[Ranges] = {
-        **AbstractWarmedUp.warmup_bounds,
-        "start": FINITE,
-        "end": FINITE,
-        "steps": LENGTH,
-    }
-
-    start: float
-    end: float
-    steps: int
-    warmup: int = 0
-    warmup_start: float | None = None
-
     def after_warmup(self, step: int) -> float:
         """The value from step `warmup` on."""
-        done = fraction(step - self.warmup, self.steps - self.warmup)
+        done = self.done(step)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * done)) / 2

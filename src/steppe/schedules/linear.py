@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from steppe.registry.bounds import FINITE, LENGTH, Ranges
-from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp, fraction
+from steppe.schedules.abstract import SCHEDULES, AbstractRamp
 
 
 @SCHEDULES.add("linear", source="elementary")
 @dataclass(frozen=True)
-class Linear(AbstractWarmedUp):
+class Linear(AbstractRamp):
     """From `start` to `end` along a line, after a linear warm-up.
 
     Args:
@@ -26,20 +24,7 @@ class Linear(AbstractWarmedUp):
         [1.0, 0.75, 0.0, 0.0]
     """
 
-    bounds: ClassVar[Ranges] = {
-        **AbstractWarmedUp.warmup_bounds,
-        "start": FINITE,
-        "end": FINITE,
-        "steps": LENGTH,
-    }
-
-    start: float
-    end: float
-    steps: int
-    warmup: int = 0
-    warmup_start: float | None = None
-
     def after_warmup(self, step: int) -> float:
         """The value from step `warmup` on."""
-        done = fraction(step - self.warmup, self.steps - self.warmup)
+        done = self.done(step)
         return self.start + (self.end - self.start) * done

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import FINITE, LENGTH, Ranges
+from steppe.registry.bounds import FINITE, LENGTH, Range, Ranges
 from steppe.schedules.abstract import SCHEDULES, AbstractWarmedUp
 
 
@@ -34,7 +34,7 @@ class Step(AbstractWarmedUp):
         "start": FINITE,
         "steps": LENGTH,
         "factor": FINITE,
-        "shares": (0.0, 1.0),
+        "shares": Range(0.0, 1.0, several=True),
     }
 
     start: float

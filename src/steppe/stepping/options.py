@@ -15,6 +15,7 @@ from steppe.errors import SettingError, UnknownNameError, brief, check_integer
 from steppe.gates import Gate, LookingGate
 from steppe.parameters import metrics_in, named, norm_parameters
 from steppe.registry.registry import unknown_name
+from steppe.seeds import stream
 
 Statistics = Literal["first", "all"]
 Sync = Literal["local", "global"]
@@ -219,5 +220,4 @@ class CheckedOptions:
         """The generator of a random method: given, or made from seed and number."""
         if self.generator is not None:
             return self.generator
-        seed = (self.seed or 0) + 1_000_003 * number
-        return torch.Generator(device).manual_seed(seed)
+        return stream(number, self.seed or 0, device=device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
+from steppe.seeds import seed_named, stream
 from steppe_lab.datasets.abstract import DATASETS, Dataset, outputs_for
 from steppe_lab.datasets.samples import AbstractSamples
 
@@ -193,5 +194,4 @@ def exchange_labels(
 
 def _generator(purpose: str, seed: int) -> torch.Generator:
     """A stream of its own for each purpose, so that none disturbs another."""
-    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+    return stream(seed_named(f"{purpose} {seed}", bits=32))

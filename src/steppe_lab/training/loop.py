@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from steppe.averaging import AVERAGES
 from steppe.errors import SettingError, SteppeError
+from steppe.seeds import stream
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
@@ -139,8 +140,7 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
 
 def _order(seed: int, epoch: int, samples: int) -> Tensor:
     """The order of samples in one epoch, from the seed and the epoch alone."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(samples, generator=generator)
+    return torch.randperm(samples, generator=stream(seed, epoch))
 
 
 def _fetch(samples: AbstractSamples, rows: Tensor, device: str) -> Batch:

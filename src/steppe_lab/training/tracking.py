@@ -7,7 +7,6 @@ weight, except through a method that steps along the directions that are found.
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -140,7 +139,7 @@ def check_tracker(choice: Choice) -> None:
 
 def is_led(name: str) -> bool:
     """Whether a method steps along directions that a tracker can give it."""
-    return "directions" in inspect.signature(OPTIMIZERS[name].make).parameters
+    return OPTIMIZERS[name].spec.takes_directions
 
 
 def read_led(text: str, track: str) -> tuple[str, Choice]:

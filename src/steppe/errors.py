@@ -24,7 +24,7 @@ class SettingError(SteppeError, ValueError):
 
 
 class ChangedCodeError(SettingError):
-    """Code of the user that is not what it was when a record named it."""
+    """Code of the user that differs from the code that a record names."""
 
 
 class UnknownNameError(SteppeError, ValueError):

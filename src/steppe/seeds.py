@@ -1,4 +1,4 @@
-"""Seeds of random streams, derived from one seed and what each stream is for.
+"""Seeds of random streams, derived from one seed and the name of each stream.
 
 A stream must not depend on which others are drawn, nor on the order: it is made anew
 from numbers (step, batch, process) or from a text (the name of a measure).

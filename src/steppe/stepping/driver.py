@@ -297,7 +297,7 @@ class AbstractOptimizer(OptimizerWrapper):
             self._outside.mark()
             with torch.enable_grad():
                 loss = closure()
-                self._micro_batches.differentiate(loss)  # type: ignore[union-attr]
+                self._micro_batches.differentiate(loss)
             self._outside.check()
             if loss is None:
                 raise UsageError(

@@ -213,7 +213,8 @@ def test_memory_changes_the_work_and_no_number(split, tmp_path):
         )
         model = build_model(made, split.in_shape, 10)
         tracker = TRACKERS.build(made.track, model, split, 0, tmp_path)
-        assert tracker._matrix(tracker._make()).budget == memory * 2**30
+        measured = tracker._measurement
+        assert measured.matrix(measured.present()).budget == memory * 2**30
         rows.append(tracker.measure().values.tolist())
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
     with pytest.raises(SettingError, match="memory must be >= 0 GiB, got -1"):

@@ -7,42 +7,70 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from steppe.files import replace_file
-
-Row = dict[str, float]
-
-
-def cosines_of(gradients: Sequence[Tensor]) -> Row:
-    """Mean, mean magnitude and spread of the cosines, column by column."""
-    if not gradients:
-        return {}
-    drawn = torch.stack(list(gradients)).double().cpu()
-    cosines = drawn[:, :-1] / drawn[:, -1:].clamp(min=1e-300)
-    names = [str(i) for i in range(cosines.shape[1] - 1)] + ["fbg"]
-    row: Row = {}
-    for name, column in zip(names, cosines.T, strict=True):
-        row[f"alig/{name}_mean"] = float(column.mean())
-        row[f"alig/{name}_abs_mean"] = float(column.abs().mean())
-        row[f"alig/{name}_std"] = float(column.std(correction=0))
-    return row
+from steppe.tracking.statistics import Row
 
 
-def shares_of(name: str, drawn: Sequence[Tensor]) -> Row:
-    """Mean of the sum of |U'x|, and of that over the norm of x."""
-    if not drawn:
-        return {}
-    both = torch.stack(list(drawn)).double().cpu()
-    sums = both[:, :-2].abs().sum(1)
-    shares = sums / both[:, -1].clamp(min=1e-300)
-    return {f"{name}_sum": float(sums.mean()), f"{name}_norm_sum": float(shares.mean())}
+class Writer(Protocol):
+    """Protocol of a writer of scalars, such as TensorBoard's `SummaryWriter`."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
+        """Take one number."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackFiles:
+    """Files of a tracker, and the writer that is given its numbers.
+
+    Args:
+        folder: of the files, made if need be; None for none.
+        save_vectors: keep the vectors of every row as a file.
+        writer: is given every number of a row by its column's name.
+    """
+
+    folder: Path | None
+    save_vectors: bool
+    writer: Writer | None
+
+    def write(
+        self,
+        rows: Sequence[Row],
+        step: int,
+        vectors: Tensor,
+        params: Mapping[str, Tensor],
+    ) -> None:
+        """Write the last of R rows, and the files with all of them.
+
+        Args:
+            rows: of all measurements.
+            step: of the last one.
+            vectors: of the last one, shape (D, K).
+            params: of the model by name.
+        """
+        if self.writer is not None:
+            for name, value in rows[-1].items():
+                self.writer.add_scalar(name, value, step)
+        if self.folder is None:
+            return
+        write_rows(self.folder, rows)
+        if self.save_vectors:
+            write_vectors(self.folder / f"top_K_ev_{step}.npz", vectors, params)
+
+    def write_decomposition(self, changes: Mapping[str, Any], step: int) -> None:
+        """Write the changes of the loss by the parts of a step."""
+        if self.folder is not None:
+            path = self.folder / f"decompose_{step}.json"
+            replace_file(path, json.dumps(changes).encode())
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
@@ -58,14 +86,12 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
     replace_file(folder / "lanczos.npz", _packed({"top_K_e": values, **arrays}))
 
 
-def write_vectors(
-    path: Path, vectors: Tensor, names: Sequence[str], params: Sequence[Tensor]
-) -> None:
-    """Write vectors, shape (D, K), with the names and shapes of their parts."""
+def write_vectors(path: Path, vectors: Tensor, params: Mapping[str, Tensor]) -> None:
+    """Write vectors, shape (D, K), with the names and shapes of the parameters."""
     arrays = {
         "Ev": vectors.cpu().numpy(),
-        "names": np.array(names),
-        "shapes": np.array([str(tuple(p.shape)) for p in params]),
+        "names": np.array(list(params)),
+        "shapes": np.array([str(tuple(p.shape)) for p in params.values()]),
     }
     replace_file(path, _packed(arrays))
 

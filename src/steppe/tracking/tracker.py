@@ -11,43 +11,26 @@ Shape letters: D parameters in all, K eigenpairs, R rows.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steppe.curvature.hessian import Hessian
 from steppe.curvature.operator import AbstractCurvature
-from steppe.errors import SettingError, UsageError, check_count, check_positive
-from steppe.files import replace_file
+from steppe.errors import UsageError
 from steppe.linalg.angles import alignment, overlap
-from steppe.linalg.lanczos import eigsh
 from steppe.linalg.probes import seeded
-from steppe.objective import Objective, check_objective
-from steppe.parameters import flatten
+from steppe.objective import Objective
 from steppe.results import Eigenpairs
-from steppe.tracking.files import (
-    Row,
-    cosines_of,
-    shares_of,
-    write_rows,
-    write_vectors,
-)
+from steppe.tracking.files import TrackFiles, Writer
+from steppe.tracking.measurement import Measurement, gradient_of
+from steppe.tracking.schedule import MeasurementSchedule, Unit
+from steppe.tracking.statistics import Row, StepStatistics
 from steppe.tracking.step_decomposition import FACTORS, decomposed
-
-Unit = Literal["epoch", "step"]
-
-
-class Writer(Protocol):
-    """Protocol of a writer of scalars, such as TensorBoard's `SummaryWriter`."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
-        """Take one number."""
-        ...
 
 
 class SpectrumTracker:
@@ -129,31 +112,18 @@ class SpectrumTracker:
         steps: bool = False,
         writer: Writer | None = None,
     ) -> None:
-        if isinstance(objective, nn.Module) or not callable(objective):
-            check_objective(objective, "SpectrumTracker")
-        _check(k, every, unit, tol)
-        self.k = k
-        self.every = every
-        self.unit: Unit = unit
-        self.tol = tol
-        self.max_products = max_products
-        self.save_vectors = save_vectors
-        self.steps = steps
+        self._measurement = Measurement(
+            objective=objective, matrix=matrix, k=k, tol=tol, max_products=max_products
+        )
+        self._schedule = MeasurementSchedule(every, unit)
+        self._statistics = StepStatistics(steps)
+        place = None if folder is None else Path(folder)
+        self._files = TrackFiles(folder=place, save_vectors=save_vectors, writer=writer)
         self.pairs: Eigenpairs | None = None
         self.rows: list[Row] = []
         self.products = 0
-        self._make = objective
-        self._matrix = matrix
-        self._folder = None if folder is None else Path(folder)
-        self._writer = writer
-        self._epoch = self._step = 0
-        self._names: tuple[str, ...] = ()
-        self._params: tuple[Tensor, ...] = ()
+        self._params: dict[str, Tensor] = {}  # of the model in training, by name
         self._first: list[Tensor] | None = None  # parameters at the first row
-        self._basis: Tensor | None = None  # (D, K + 1): directions and gradient
-        self._before: Tensor | None = None  # parameters before the step, (D,)
-        self._gradients: list[Tensor] = []  # of the steps since the last row
-        self._moves: list[Tensor] = []
 
     def directions(self, step: int = 0) -> Tensor | None:
         """The last eigenvectors, shape (D, K); None before the first measurement.
@@ -175,34 +145,17 @@ class SpectrumTracker:
         Raises:
             UsageError: the model has other parameters than at the measurement before.
         """
-        objective = self._make if isinstance(self._make, Objective) else self._make()
+        objective = self._measurement.present()
         self._meet(objective)
-        operator = self._matrix(objective)
-        if operator.ranks.spread:
-            raise UsageError(
-                "a tracker follows the data of one process; make its matrix without "
-                "group=, and track in the first process only."
-            )
-        old = self.pairs
-        try:
-            pairs = eigsh(
-                operator,
-                min(self.k, operator.shape[0]),
-                tol=self.tol,
-                max_products=self.max_products,
-                start=None if old is None else old.vectors,
-            )
-        finally:
-            operator.close()  # retained graphs would share memory with the training
-        gradient = flatten([g.detach() for g in objective.gradient()])
+        old = None if self.pairs is None else self.pairs.vectors
+        pairs = self._measurement.eigenpairs(objective, old)
+        gradient = gradient_of(objective)
         # The row compares with the directions of the last measurement: before they go.
         row = self._row(pairs, gradient, scalars)
         self.pairs, self.products = pairs, self.products + pairs.products
         self.rows.append(row)
-        self._basis = torch.cat([pairs.vectors, gradient[:, None]], dim=1)
-        self._gradients, self._moves = [], []
-        self._before = self._now() if self.steps else None
-        self._keep(pairs, row)
+        self._statistics.restart(pairs.vectors, gradient, self._present())
+        self._files.write(self.rows, self._schedule.step, pairs.vectors, self._params)
         return pairs
 
     def decompose(
@@ -236,25 +189,18 @@ class SpectrumTracker:
             UsageError: nothing has been measured yet.
             SettingError: gradients of another shape.
         """
-        objective = self._make if isinstance(self._make, Objective) else self._make()
+        objective = self._measurement.present()
         if self.pairs is None:
             raise UsageError("there are no directions yet; call measure() before.")
         changes = decomposed(
             objective, gradients, self.pairs.vectors, lr, factors, seeded(generator)
         )
-        if self._folder is not None:
-            path = self._folder / f"decompose_{self._step}.json"
-            replace_file(path, json.dumps(changes).encode())
+        self._files.write_decomposition(changes, self._schedule.step)
         return changes
 
     def observe(self) -> None:
         """Note how the gradient in `p.grad` lies to the directions; before the step."""
-        if self._basis is None:
-            return
-        grads = [
-            torch.zeros_like(p) if p.grad is None else p.grad for p in self._params
-        ]
-        self._gradients.append(self._shares(flatten(grads).detach()))
+        self._statistics.observe(self._present())
 
     def after_step(self, **scalars: float) -> None:
         """Count a step, and measure where one is due.
@@ -262,13 +208,8 @@ class SpectrumTracker:
         Args:
             **scalars: numbers for the row, if there is one.
         """
-        self._step += 1
-        if self.steps and self._basis is not None:
-            now = self._now()
-            assert self._before is not None
-            self._moves.append(self._shares(now - self._before))
-            self._before = now
-        if self.unit == "step" and self._step % self.every == 0:
+        self._statistics.after_step(self._present())
+        if self._schedule.after_step():
             self.measure(**scalars)
 
     def after_epoch(self, **scalars: float) -> None:
@@ -277,61 +218,56 @@ class SpectrumTracker:
         Args:
             **scalars: numbers for the row, if there is one.
         """
-        self._epoch += 1
-        if self.unit == "epoch" and self._epoch % self.every == 0:
+        if self._schedule.after_epoch():
             self.measure(**scalars)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs to go on with the same rows."""
         return {
-            "epoch": self._epoch,
-            "step": self._step,
+            **self._schedule.state_dict(),
+            **self._statistics.state_dict(),
             "products": self.products,
             "rows": [dict(row) for row in self.rows],
             "pairs": None if self.pairs is None else vars(self.pairs),
             "first": self._first,
-            "basis": self._basis,
-            "before": self._before,
-            "gradients": list(self._gradients),
-            "moves": list(self._moves),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `state_dict`."""
-        self._epoch, self._step = state["epoch"], state["step"]
+        self._schedule.load_state_dict(state)
+        self._statistics.load_state_dict(state)
         self.products = state["products"]
         self.rows = [dict(row) for row in state["rows"]]
         pairs = state["pairs"]
         self.pairs = None if pairs is None else Eigenpairs(**pairs)
-        self._first, self._basis = state["first"], state["basis"]
-        self._before = state["before"]
-        self._gradients, self._moves = list(state["gradients"]), list(state["moves"])
-        if isinstance(self._make, Objective):
-            self._names, self._params = self._make.names, self._make.params
-        elif self._basis is not None:
-            objective = self._make()
-            self._names, self._params = objective.names, objective.params
+        self._first = state["first"]
+        # Samples that are drawn anew are left alone before there was a measurement.
+        if self._statistics.started or not self._measurement.drawn_anew:
+            self._know(self._measurement.present())
 
-    def _now(self) -> Tensor:
-        return flatten([p.detach() for p in self._params])
+    def _present(self) -> list[Tensor]:
+        return list(self._params.values())
+
+    def _know(self, objective: Objective) -> None:
+        self._params = dict(zip(objective.names, objective.params, strict=True))
 
     def _meet(self, objective: Objective) -> None:
         """Know the parameters of the model, and that they are still the same."""
-        if self._names and objective.names != self._names:
+        if self._params and objective.names != tuple(self._params):
             raise UsageError(
                 "the tracker measured a model with other parameters before; make a new "
                 "SpectrumTracker for another model."
             )
-        self._names, self._params = objective.names, objective.params
+        self._know(objective)
         if self._first is None:
-            self._first = [p.detach().clone() for p in self._params]
+            self._first = [p.detach().clone() for p in self._present()]
 
     def _row(
         self, pairs: Eigenpairs, gradient: Tensor, scalars: Mapping[str, float]
     ) -> Row:
         values = pairs.values.tolist()
         shares = (pairs.residuals / pairs.values.abs().clamp(min=1e-300)).tolist()
-        row: Row = {"epoch": self._epoch, "step": self._step, "SN": values[0]}
+        row: Row = {**self._schedule.state_dict(), "SN": values[0]}
         row |= {f"top_K_e/{i}": value for i, value in enumerate(values)}
         row |= {
             "residual": max(shares),
@@ -344,8 +280,7 @@ class SpectrumTracker:
         row["grad_norm"] = float(gradient.double().norm())
         cosines = alignment(gradient, pairs.vectors).tolist()
         row |= {f"alig/fbg_e{i}": cosine for i, cosine in enumerate(cosines)}
-        row |= cosines_of(self._gradients) | shares_of("alex_alpha", self._gradients)
-        row |= shares_of("alex_v", self._moves)
+        row |= self._statistics.row()
         return row | {name: float(value) for name, value in scalars.items()}
 
     def _distances(self) -> Row:
@@ -353,35 +288,8 @@ class SpectrumTracker:
         moved = torch.stack(
             [
                 (p.detach() - first).double().norm()
-                for p, first in zip(self._params, self._first, strict=True)
+                for p, first in zip(self._present(), self._first, strict=True)
             ]
         ).tolist()
-        named = {f"dist/{n}": d for n, d in zip(self._names, moved, strict=True)}
+        named = {f"dist/{n}": d for n, d in zip(self._params, moved, strict=True)}
         return named | {"dist/all": sum(moved)}
-
-    def _shares(self, vector: Tensor) -> Tensor:
-        """Parts of a vector along the directions and the gradient, and its norm."""
-        assert self._basis is not None
-        basis = self._basis.to(vector.dtype)
-        lengths = basis.norm(dim=0)
-        along = (vector @ basis) / lengths.clamp(min=torch.finfo(basis.dtype).tiny)
-        return torch.cat([along, vector.norm()[None]])  # stays on its device
-
-    def _keep(self, pairs: Eigenpairs, row: Row) -> None:
-        if self._writer is not None:
-            for name, value in row.items():
-                self._writer.add_scalar(name, value, self._step)
-        if self._folder is None:
-            return
-        write_rows(self._folder, self.rows)
-        if self.save_vectors:
-            path = self._folder / f"top_K_ev_{self._step}.npz"
-            write_vectors(path, pairs.vectors, self._names, self._params)
-
-
-def _check(k: int, every: int, unit: str, tol: float) -> None:
-    check_count("k", k, 1)
-    check_count("every", every, 1)
-    if unit not in ("epoch", "step"):
-        raise SettingError(f"unit must be 'epoch' or 'step', got {unit!r}.")
-    check_positive("tol", tol)

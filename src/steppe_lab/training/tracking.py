@@ -25,7 +25,8 @@ from steppe.registry.bounds import POSITIVE, Ranges, at_least, check_bounds
 from steppe.registry.registry import Choice, Registry, unknown_name
 from steppe.registry.settings_text import pairs
 from steppe.registry.specs import Spec
-from steppe.tracking.tracker import SpectrumTracker, Unit
+from steppe.tracking.schedule import Unit
+from steppe.tracking.tracker import SpectrumTracker
 from steppe_lab.datasets import Split
 from steppe_lab.tasks import TASKS, AbstractTask
 

@@ -54,17 +54,22 @@ def run_kind(name: str, record: type[Record]) -> Callable[[Work[Record]], Work[R
 
 def config_of(record: BaseModel) -> dict[str, Any]:
     """Settings of a run as the store holds them, which its id follows from."""
-    (name,) = (kind.name for kind in RUNS.values() if kind.record is type(record))
+    kinds = _kinds().values()
+    (name,) = (kind.name for kind in kinds if kind.record is type(record))
     return {"kind": name, **record.model_dump(mode="json")}
 
 
 def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Do one run of a store; the executors call it in their workers."""
-    # Here and not at the top: the modules of the kinds import this one.
-    discover("steppe_lab.runs")
     settings = {key: value for key, value in config.items() if key != "kind"}
-    kind = RUNS[config["kind"]]
+    kind = _kinds()[config["kind"]]
     try:
         return kind.work(kind.record.model_validate(settings), folder, report)
     except ValidationError as error:  # such as code of the user that was edited since
         raise SettingError(f"{reason_of(error)}.") from error
+
+
+def _kinds() -> dict[str, RunKind]:
+    # Here and not at the top: the modules of the kinds import this one.
+    discover("steppe_lab.runs")
+    return RUNS

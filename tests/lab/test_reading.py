@@ -7,6 +7,8 @@ and -8 points have mean -7, standard error 1 / sqrt 3 and the interval -9.48 to 
 import pytest
 
 from comparisons import comparison, lpf, row, three_seeds
+from steppe_lab.reports.comparison.answer import answer_sentences
+from steppe_lab.reports.comparison.findings import answer_of
 from steppe_lab.reports.comparison.sentences import reading
 from steppe_lab.reports.comparison.summary import summarise
 from steppe_lab.reports.comparison.terminal import table
@@ -26,19 +28,72 @@ def test_a_clear_difference_is_given_in_points_with_its_interval():
     assert "sgd's test error is 10.0 %" in text
     expected = "sam's test error is 3.0 %, 7.0 points below sgd's"
     assert f"{expected} (95 % interval 4.5 to 9.5, 3 seeds)." in text
-    assert "7.0 points lower for twice the price" in text
+    gain = "7.0 points lower than sgd's (95 % interval 4.5 to 9.5) for twice the price"
+    assert f"sam's test error is {gain}, a budget that sgd was not given." in text
 
 
 def test_a_difference_whose_interval_includes_none_is_within_noise():
     text = errors(0.12, 0.09, 0.10)
     assert "sam's test error is 10.3 %, within noise of sgd's (difference 0.33" in text
-    assert "within noise of sgd's, so it does not pay here" in text
+    shown = (
+        "No gain in test error over sgd could be shown for sam (difference 0.33 points"
+    )
+    assert shown in text
+    assert "does not pay" not in text
 
 
 def test_the_wrong_direction_is_said_to_be_above():
     text = errors(0.16, 0.17, 0.18)
     assert "7.0 points above sgd's" in text
-    assert "7.0 points higher: it does not pay here" in text
+    higher = "7.0 points higher than sgd's (95 % interval 4.5 to 9.5)"
+    assert f"{higher}: it does not pay here." in text
+
+
+ERRORS = {
+    # differences of 0.01, 0 and -0.01 points of 10 %: at most 0.02 of 1 can be gained
+    "a gain of a tenth is excluded": ([0.1001, 0.1, 0.0999], "does not pay here"),
+    # -0.6, -0.3 and 0.1 points: mean -0.27, 4.3 * 0.2028 is 0.87, so up to 1.14 of 1
+    "a gain of a tenth is possible": ([0.094, 0.097, 0.101], "could be shown"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_only_an_excluded_gain_does_not_pay(name):
+    sam, said = ERRORS[name]
+    text = errors(*sam).rpartition("In short: ")[2]
+    assert said in text
+    assert ("does not pay" in text) != ("could be shown" in text)
+
+
+def test_equal_errors_of_few_samples_leave_a_gain_open():
+    rows = three_seeds({"error": [0.02] * 3}, {"error": [0.02] * 3})
+    sampled = [
+        r.model_copy(update={"wrong": (1, 2), "test_samples": 100}) for r in rows
+    ]
+    text = told(comparison(*sampled))
+    # Bonett and Price: 1.95996 sqrt(2 / 102) / sqrt(102) is 2.7 points.
+    assert "0 points, 95 % interval −2.7 to 2.7" in text
+    assert "No gain in test error over sgd could be shown" in text
+
+
+def test_training_errors_of_none_are_up_to_what_so_many_samples_allow():
+    made = comparison(*three_seeds({"train_error": [0.0] * 3}, {}))
+    cell = summarise(made).contender("sgd").cells["last:train_headline"]
+    assert (cell.mean.low, cell.mean.samples) == (0.0, 1000)
+    # Wilson's upper limit at 0 of n: z^2 / (n + z^2).
+    assert cell.mean.high == pytest.approx(3.8415 / 1003.8415, rel=1e-4)
+
+
+def test_a_short_answer_has_three_sentences_whatever_the_number_of_optimizers():
+    rows = [
+        row(f"sam:rho={n}", s, error=0.1 + 0.01 * ((n + s) % 3), trace=10.0 - n)
+        for n in range(8)
+        for s in range(3)
+    ]
+    answer = answer_sentences(answer_of(summarise(comparison(*rows))))
+    assert 2 <= len(answer) <= 3
+    assert "sam:rho=1, sam:rho=2" in answer[0]
+    assert "interval" not in answer[1]
 
 
 def test_one_seed_tells_nothing():
@@ -60,7 +115,8 @@ def test_a_ratio_is_the_geometric_mean_over_seeds():
     # exp(log 0.6 ± 4.3027 log 1.2 / sqrt 3) = 0.3815 and 0.9437
     expected = "sam's largest eigenvalue of the Hessian is 0.60 of sgd's"
     assert f"{expected} (95 % interval 0.38 to 0.94, 3 seeds)." in told(made)
-    assert "sam is flatter by top_eigenvalue, and" in told(made)
+    flatter = "In short: sam is flatter than sgd by largest eigenvalue of the Hessian."
+    assert flatter in told(made)
 
 
 def test_a_measure_that_contains_the_loss_is_compared_without_it():
@@ -70,7 +126,8 @@ def test_a_measure_that_contains_the_loss_is_compared_without_it():
             {"lpf": [lpf(0.7, 0.2)] * 3},
         )
     )
-    assert "sam's lpf minus the loss itself is 0.50 of sgd's" in told(made)
+    title = "mean loss under Gaussian noise on the weights minus the loss"
+    assert f"sam's {title} is 0.50 of sgd's (for all 3 seeds)" in told(made)
 
 
 def test_measures_that_disagree_are_said_to():
@@ -80,9 +137,10 @@ def test_measures_that_disagree_are_said_to():
             {"top_eigenvalue": [20.0, 22.5, 24.0], "trace": [25.0, 26.0, 27.5]},
         )
     )
-    expected = "flatter than sgd by trace, and sharper by top_eigenvalue"
+    trace, largest = "trace of the Hessian", "largest eigenvalue of the Hessian"
+    expected = f"flatter than sgd by {trace}, and sharper by {largest}"
     assert f"The measures disagree about sam: it is {expected}." in told(made)
-    assert "is flatter by some measures and sharper by others" in told(made)
+    assert "is flatter than sgd by some measures and sharper by others" in told(made)
 
 
 def test_a_measure_that_is_not_positive_is_compared_by_differences():
@@ -119,11 +177,12 @@ def test_of_networks_that_have_hardly_learnt_no_flatness_is_told():
     made = comparison(*three_seeds(trace, flat))
     hardly = "sam has hardly learnt (train error 66.0 %), so its flatness says nothing"
     assert told(made).startswith(f"{hardly}.")
-    assert f"In short: {hardly}, and its test error" in told(made)
+    short = hardly.replace("so its flatness", "so flatness")
+    assert f"In short: {short}." in told(made)
     assert "flatter" not in told(made)
     assert summarise(made).clear_best("measure:trace") is None
     text = told(comparison(*three_seeds(flat, trace)))
-    assert "sam cannot be compared with sgd by flatness, as sgd has hardly" in text
+    assert "sam is not comparable with sgd by flatness, as sgd has hardly" in text
 
 
 def test_a_measure_that_contains_the_loss_has_no_best_of_unlearnt_networks():
@@ -148,8 +207,9 @@ def test_a_verdict_says_which_measures_did_not_converge():
             {"trace": rough, "sharpness": [1.0, 1.1, 1.2]},
         )
     )
-    expected = "both measures (of which trace did not converge in every run)"
-    assert f"sam is flatter by {expected}" in told(made)
+    text = told(made)
+    assert "sam is flatter than sgd by both measures." in text
+    assert "Mind that trace of the Hessian did not converge in every run" in text
 
 
 def test_one_clear_measure_among_many_is_not_called_clear():
@@ -159,13 +219,13 @@ def test_one_clear_measure_among_many_is_not_called_clear():
     alone = comparison(
         *three_seeds({"trace": [1.0] * 3}, {"trace": [0.38, 0.46, 0.55]})
     )
-    assert "sam is flatter by trace" in told(alone)
+    assert "sam is flatter than sgd by trace of the Hessian" in told(alone)
     made = comparison(
         *three_seeds(
             noise | {"trace": [1.0] * 3}, other | {"trace": [0.38, 0.46, 0.55]}
         )
     )
-    assert "sam cannot be told from sgd by flatness" in told(made)
+    assert "sam is neither flatter nor sharper than sgd beyond noise" in told(made)
     assert ", not clear among 4)" in told(made)
     assert summarise(made).clear_best("measure:trace") is None
     words = " ".join(str(table(summarise(made)).caption).split())
@@ -211,7 +271,7 @@ def test_few_test_samples_make_a_difference_noise_however_much_seeds_agree():
         r.model_copy(update={"wrong": wrong[r.optimizer], "test_samples": 100})
         for r in rows
     ]
-    assert "2.0 points below sgd's (95 % interval 2.0 to 2.0" in told(comparison(*rows))
+    assert "2.0 points below sgd's (for all 3 seeds)" in told(comparison(*rows))
     text = told(comparison(*sampled))
     assert "within noise of sgd's (difference −2.0 points" in text
     assert "3 seeds and 100 samples" in text
@@ -241,15 +301,17 @@ def test_unconverged_and_missing_estimates_are_named():
             row("sam", trace={"value": None}),
         )
     )
-    assert "trace of sgd, seed 0 did not converge" in text
-    assert "trace of sam, seed 0 is not finite and left out" in text
+    assert "trace of the Hessian of sgd, seed 0 did not converge" in text
+    assert "trace of the Hessian of sam, seed 0 is not finite and left out" in text
 
 
 def test_refused_measures_are_counted_by_their_reason():
     refused = {"value": None, "converged": False, "refusal": "it needs ReLU."}
     rows = row("sgd", trace=refused), row("sam", trace=refused)
     text = told(comparison(*rows))
-    assert "trace was not measured for 2 networks: it needs ReLU." in text
+    assert (
+        "trace of the Hessian was not measured for 2 networks: it needs ReLU." in text
+    )
     assert "not finite" not in text
 
 

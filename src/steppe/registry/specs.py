@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -63,3 +64,9 @@ class MeasureSpec(Spec):
     invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
     cost: str = ""  # in forward passes, gradients and Hessian products over the data
     networks: Literal["any", "homogeneous"] = "any"  # it can measure
+
+    @property
+    def title(self) -> str:
+        """The measure in words, for tables and sentences: the start of its summary."""
+        words = re.split(r"[:;.]", self.summary)[0].strip()
+        return words[:1].lower() + words[1:]

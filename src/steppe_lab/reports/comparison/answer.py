@@ -1,24 +1,50 @@
-"""One sentence to the question: flatter, better, worth it?"""
+"""The short answer: flatter, better, and what to mind, each in one sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from steppe_lab.reports.comparison.findings import (
     Answer,
+    DoubtfulEstimates,
     Flatness,
     HardlyLearnt,
     NoAnswer,
+    OtherDifferences,
+    UnfinishedRuns,
     Verdict,
+    Verdicts,
 )
 from steppe_lab.reports.comparison.quantities import HEADLINE
-from steppe_lab.reports.comparison.summary import Change, Summary
-from steppe_lab.reports.text.numbers import listed, number, percent, points
+from steppe_lab.reports.comparison.summary import WORTH, Change, Summary
+from steppe_lab.reports.text.numbers import (
+    listed,
+    one_or_more,
+    percent,
+    with_ends,
+)
+
+FEW = 3  # optimizers whose numbers a sentence can hold
 
 
 def answer(finding: Answer) -> str:
-    """The answer in one sentence that begins with "In short"."""
+    """The answer as one text that begins with "In short"."""
+    first, *others = answer_sentences(finding)
+    return " ".join([f"In short: {first}", *others])
+
+
+def answer_sentences(finding: Answer) -> list[str]:
+    """At most three sentences: flatness, gains, and what to mind."""
     if isinstance(finding, NoAnswer):
-        return f"In short: {_NO_ANSWER[finding.reason].format(first=finding.first)}"
-    return f"In short: {'; '.join(map(verdict, finding.verdicts))}."
+        return [_NO_ANSWER[finding.reason].format(first=finding.first)]
+    known = [v for v in finding.verdicts if _is_known(v)]
+    few = [v.optimizer for v in finding.verdicts if not _is_known(v)]
+    flat = [(v.optimizer, _flatness(v)) for v in known]
+    flat += [(name, _Predicate("has", "too few finished runs to tell")) for name in few]
+    sentences = [f"{_joined(flat)}.", f"{_gains(known)}."] if known else []
+    caveats = _caveats(finding)
+    return [*sentences, f"Mind that {'; '.join(caveats)}."] if caveats else sentences
 
 
 _NO_ANSWER = {
@@ -29,37 +55,10 @@ _NO_ANSWER = {
 }
 
 
-def verdict(finding: Verdict) -> str:
-    """The verdict on one optimizer, without a full stop."""
-    name, change = finding.optimizer, finding.change
-    if change is None or change.interval.count < 2:
-        return f"of {name} too few runs finished to tell"
-    start, error = f"{name} {_flat(finding)}", finding.quantity.phrase
-    size = _size(change, finding.first)
-    stops = " (most of it by when training stops)" if finding.stopping else ""
-    price = finding.price
-    if not change.clear:
-        end = f"its {error} is within noise of {finding.first}'s"
-        if change.alone:
-            among = f"among {change.among} comparisons"
-            end = f"its {error} is not clear of {finding.first}'s {among}"
-        pays = (
-            "so it does not pay here" if price > 1 else "at " + times_the_price(price)
-        )
-        return f"{start}, and {end}, {pays}"
-    end = f"its {error} is {size}{stops}"
-    if change.lower != (finding.quantity.better == "smaller"):
-        return f"{start}, and {end}: it does not pay here"
-    if price <= 1:
-        return f"{start}, and {end} at {times_the_price(price)}: it pays here"
-    budget = f"a budget that {finding.first} was not given"
-    return f"{start}, and {end} for {times_the_price(price)}, {budget}"
-
-
 def unlearnt(finding: HardlyLearnt) -> str:
     """That an optimizer has hardly learnt, to stand after its name."""
-    phrase, share = finding.quantity.phrase, finding.share
-    return f"has hardly learnt ({phrase} {percent(share)})"
+    title, share = finding.quantity.title, finding.share
+    return f"has hardly learnt ({title} {percent(share)})"
 
 
 def allowing(summary: Summary) -> str:
@@ -67,7 +66,7 @@ def allowing(summary: Summary) -> str:
     measured = [q.key for q in summary.quantities if q.flatness][:1]
     counts = {
         "of flatness": sum(map(summary.comparisons, measured)),
-        f"of {summary.quantity(HEADLINE).phrase}": summary.comparisons(HEADLINE),
+        f"of {summary.quantity(HEADLINE).title}": summary.comparisons(HEADLINE),
     }
     pieces = [f"{n} comparisons {kind}" for kind, n in counts.items() if n > 1]
     return f", allowing for {listed(pieces)}" if pieces else ""
@@ -84,48 +83,161 @@ def times_the_price(price: float) -> str:
     return words.get(price, f"{price:.3g} times the price")
 
 
-def _size(change: Change, first: str) -> str:
-    """How much a headline differs, to stand after "is"."""
-    mean, side = change.interval.mean, "lower" if change.lower else "higher"
-    if change.scale == "ratio":
-        return f"{number(mean, 2)} {'of' if mean < 1 else 'times'} {first}'s"
-    size = f"{points(abs(mean))} points" if change.share else number(abs(mean))
-    return f"{size} {side}"
+@dataclass(frozen=True)
+class _Predicate:
+    """The end of a sentence about one optimizer or several that share it."""
+
+    verb: str  # of one
+    text: str
+
+    def about(self, names: list[str]) -> str:
+        plural = {"is": "are", "has": "have", "was": "were"}
+        verb = self.verb if len(names) == 1 else plural[self.verb]
+        return f"{listed(names)} {verb} {self.text}"
 
 
-def _flat(finding: Verdict) -> str:
+def _joined(predicates: Sequence[tuple[str, _Predicate]]) -> str:
+    """One clause for each predicate, in the order of its first optimizer."""
+    names: dict[_Predicate, list[str]] = {}
+    for name, predicate in predicates:
+        names.setdefault(predicate, []).append(name)
+    return "; ".join(predicate.about(who) for predicate, who in names.items())
+
+
+def _is_known(finding: Verdict) -> bool:
+    return finding.change is not None and finding.change.interval.count > 1
+
+
+def _flatness(finding: Verdict) -> _Predicate:
     sides, first = finding.flatness, finding.first
     for each in finding.unlearnt[:1]:
+        hardly = unlearnt(each).removeprefix("has ")
         if each.optimizer == finding.optimizer:
-            return f"{unlearnt(each)}, so its flatness says nothing"
-        hardly = f"{first} {unlearnt(each)}"
-        return f"cannot be compared with {first} by flatness, as {hardly}"
+            return _Predicate("has", f"{hardly}, so flatness says nothing")
+        return _Predicate(
+            "is", f"not comparable with {first} by flatness, as {first} has {hardly}"
+        )
     if not sides.compared:
-        return "was not measured for flatness"
+        return _Predicate("was", "not measured for flatness")
     if not (sides.flatter or sides.sharper):
-        return f"cannot be told from {first} by flatness"
+        return _Predicate(
+            "is", f"neither flatter nor sharper than {first} beyond noise"
+        )
     if sides.flatter and sides.sharper:
-        return "is flatter by some measures and sharper by others"
-    return _one_sided(sides, matched=finding.matched)
+        return _Predicate(
+            "is", f"flatter than {first} by some measures and sharper by others"
+        )
+    return _Predicate("is", _one_sided(sides, first))
 
 
-def _one_sided(sides: Flatness, *, matched: bool) -> str:
-    """Measures that agree beyond noise, with caveats in brackets."""
-    clear = [*sides.flatter, *sides.sharper]
+def _one_sided(sides: Flatness, first: str) -> str:
+    """Measures that agree beyond noise; named where they are not all."""
+    clear = [quantity.title for quantity in (*sides.flatter, *sides.sharper)]
     word = "flatter" if sides.flatter else "sharper"
-    titles = [quantity.title for quantity in clear]
-    text = f"is {word} by {_how_many(titles, sides.compared)}"
-    caveats = [listed(titles)] if len(clear) < sides.compared else []
-    if sides.unconverged:
-        doubtful = listed([quantity.title for quantity in sides.unconverged])
-        caveats.append(f"of which {doubtful} did not converge in every run")
-    if not matched:
-        caveats.append("not at matched train loss")
-    return f"{text} ({', '.join(caveats)})" if caveats else text
+    if len(clear) == sides.compared:
+        every = {1: clear[0], 2: "both measures"}
+        by = every.get(sides.compared, f"all {sides.compared} measures")
+        return f"{word} than {first} by {by}"
+    count = f"{len(clear)} of {sides.compared} measures"
+    return f"{word} than {first} by {count} ({listed(clear)})"
 
 
-def _how_many(titles: list[str], compared: int) -> str:
-    if len(titles) < compared:
-        return f"{len(titles)} of {compared} measures"
-    every = {1: titles[0], 2: "both measures"}
-    return every.get(compared, f"all {compared} measures")
+def _gains(known: Sequence[Verdict]) -> str:
+    """Gains, losses and what stays open, as one sentence without its full stop."""
+    title, first = known[0].quantity.title, known[0].first
+    clauses = [_clear(v, v.change) for v in known if v.change and v.change.clear]
+    unclear = [v for v in known if v.change and not v.change.clear]
+    excluded = [v for v in unclear if v.gain == "none"]
+    if excluded:
+        verb = "does" if len(excluded) == 1 else "do"
+        clauses.append(
+            f"{_numbered(excluded)} {verb} not pay here, as a gain in {title} of "
+            f"{100 * WORTH:g} % of {first}'s or more is excluded"
+        )
+    still_open = [v for v in unclear if v.gain == "open"]
+    if still_open:
+        no = "no" if clauses else "No"
+        names = _numbered(still_open)
+        clauses.append(f"{no} gain in {title} over {first} could be shown for {names}")
+    return "; ".join(clauses)
+
+
+def _clear(finding: Verdict, change: Change) -> str:
+    """A gain or a loss beyond noise, with its price."""
+    name, first = finding.optimizer, finding.first
+    stops = " (most of it by when training stops)" if finding.stopping else ""
+    text = f"{name}'s {finding.quantity.title} is {_size(change, first)}{stops}"
+    if finding.gain == "none":
+        return f"{text}: it does not pay here"
+    price = times_the_price(finding.price)
+    if finding.price <= 1:
+        return f"{text} at {price}: it pays here"
+    return f"{text} for {price}, a budget that {first} was not given"
+
+
+def _size(change: Change, first: str) -> str:
+    """How much a headline differs with its interval, to stand after "is"."""
+    side = "lower" if change.lower else "higher"
+    sign = -1 if change.lower and change.scale == "difference" else 1
+    ends = with_ends(change.interval, none=change.none, share=change.share, sign=sign)
+    over = f"95 % interval {ends.both}"
+    over = f"for all {change.interval.count} seeds" if change.agreed else over
+    if change.scale == "ratio":
+        word = "of" if change.lower else "times"
+        return f"{ends.mean} {word} {first}'s ({over})"
+    size = f"{ends.mean} points" if change.share else ends.mean
+    return f"{size} {side} than {first}'s ({over})"
+
+
+def _numbered(findings: Sequence[Verdict]) -> str:
+    """Names, with differences and prices where they are few."""
+    if len(findings) > FEW:
+        return listed([finding.optimizer for finding in findings])
+    return listed(
+        [f"{v.optimizer} ({_numbers(v, v.change)})" for v in findings if v.change]
+    )
+
+
+def _numbers(finding: Verdict, change: Change) -> str:
+    ends = with_ends(change.interval, none=change.none, share=change.share)
+    price = f"at {times_the_price(finding.price)}"
+    if change.agreed:
+        same = f"the same for all {change.interval.count} seeds"
+        return f"{same}, {price}"
+    points = " points" if change.share else ""
+    size = f"difference {ends.mean}{points}"
+    size = f"× {ends.mean}" if change.scale == "ratio" else size
+    alone = f", not clear among {change.among} comparisons" if change.alone else ""
+    return f"{size}, 95 % interval {ends.both}{alone}, {price}"
+
+
+def _caveats(finding: Verdicts) -> list[str]:
+    """What to mind, as clauses after "Mind that"."""
+    judged = [v for v in finding.verdicts if v.flatness.flatter or v.flatness.sharper]
+    judged = [v for v in judged if not v.unlearnt]
+    apart = [v.optimizer for v in judged if not v.matched]
+    rough = dict.fromkeys(q.title for v in judged for q in v.flatness.unconverged)
+    clauses = []
+    if apart:
+        losses = "train loss" if len(apart) == 1 else "train losses"
+        verb = "does" if len(apart) == 1 else "do"
+        clauses.append(
+            f"the {losses} of {listed(apart)} {verb} not match {judged[0].first}'s, "
+            "and curvature shrinks with the loss"
+        )
+    if rough:
+        clauses.append(f"{listed(list(rough))} did not converge in every run")
+    for caveat in finding.caveats:
+        match caveat:
+            case OtherDifferences():
+                clauses.append("more than the method differs")
+            case DoubtfulEstimates() if not rough:
+                clauses.append("not every estimate can be trusted")
+            case UnfinishedRuns():
+                missing = caveat.planned - caveat.finished
+                clauses.append(
+                    f"{missing} of {one_or_more(caveat.planned, 'run')} did not finish"
+                )
+            case _:
+                pass
+    return clauses

@@ -16,7 +16,7 @@ from steppe_lab.reports.comparison.quantities import (
     TRAIN_LOSS,
     Quantity,
 )
-from steppe_lab.reports.comparison.summary import Change, Summary, Versus
+from steppe_lab.reports.comparison.summary import WORTH, Change, Summary, Versus
 from steppe_lab.statistics.intervals import Interval
 
 
@@ -145,6 +145,10 @@ class Flatness:
     unconverged: tuple[Quantity, ...]  # of those flatter or sharper
 
 
+# "some": beyond noise; "none": one worth naming is excluded; "open": neither.
+Gain = Literal["some", "none", "open"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Flatness, headline and price of one optimizer against the first."""
@@ -156,15 +160,17 @@ class Verdict:
     flatness: Flatness
     unlearnt: tuple[HardlyLearnt, ...]  # of the two; the optimizer's own first
     matched: bool
+    gain: Gain
     stopping: bool  # most of the change is gone at the best epochs
     price: float
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The answer: a verdict on every optimizer but the first."""
+    """The answer: a verdict on every optimizer but the first, and what to mind."""
 
     verdicts: tuple[Verdict, ...]
+    caveats: tuple[OtherDifferences | DoubtfulEstimates | UnfinishedRuns, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,9 +216,9 @@ def findings(summary: Summary) -> list[Finding]:
         Headline(summary.first, summary.quantity(HEADLINE), first),
         *_single_seed(summary),
         *of_optimizers,
-        *([OtherDifferences(summary.unlike)] if summary.unlike else []),
+        *_other_differences(summary),
         *_unmatched(summary),
-        *([DoubtfulEstimates(summary.doubts)] if summary.doubts else []),
+        *_doubtful(summary),
         *_unfinished(summary),
     ]
 
@@ -228,12 +234,11 @@ def answer_of(summary: Summary) -> Answer:
         return NoAnswer("no pairs", summary.first)
     if max(pairs) < 2:
         return NoAnswer("one seed", summary.first)
-    return Verdicts(verdicts(summary))
-
-
-def verdicts(summary: Summary) -> tuple[Verdict, ...]:
-    """Verdicts on every optimizer but the first, however few runs there are."""
-    return tuple(_verdict(summary, versus) for versus in summary.versus)
+    verdicts = tuple(_verdict(summary, versus) for versus in summary.versus)
+    return Verdicts(
+        verdicts,
+        (*_other_differences(summary), *_doubtful(summary), *_unfinished(summary)),
+    )
 
 
 def hardly_learnt(summary: Summary, optimizer: str) -> HardlyLearnt | None:
@@ -258,6 +263,26 @@ def flatness(summary: Summary, versus: Versus) -> Flatness:
             side.append(quantity)
             unconverged += [] if change.converged else [quantity]
     return Flatness(tuple(flatter), tuple(sharper), compared, tuple(unconverged))
+
+
+def gain_of(summary: Summary, versus: Versus) -> Gain:
+    """Whether the headline is better, or a gain worth naming is excluded.
+
+    That is a tenth of the first optimizer's error, loss or whatever it is judged by.
+    """
+    change = versus.changes.get(HEADLINE)
+    mean = summary.contender(summary.first).cells[HEADLINE].mean
+    if change is None or mean is None or change.interval.count < 2:
+        return "open"
+    smaller = summary.quantity(HEADLINE).better == "smaller"
+    if change.clear:
+        return "some" if change.lower == smaller else "none"
+    best = change.interval.low if smaller else change.interval.high
+    # Of a share that should be large, such as an accuracy, the errors are what counts.
+    room = mean.mean if smaller or not change.share else 1 - mean.mean
+    worth = WORTH if change.scale == "ratio" else WORTH * abs(room)
+    reach = (change.none - best) if smaller else (best - change.none)
+    return "none" if reach < worth else "open"
 
 
 def by_stopping(versus: Versus) -> bool:
@@ -286,6 +311,7 @@ def _verdict(summary: Summary, versus: Versus) -> Verdict:
         flatness=flatness(summary, versus),
         unlearnt=tuple(each for each in unlearnt if each is not None),
         matched=versus.matched,
+        gain=gain_of(summary, versus),
         stopping=by_stopping(versus),
         price=versus.price or 1.0,
     )
@@ -339,7 +365,15 @@ def _unmatched(summary: Summary) -> list[Finding]:
     return [Unmatched(summary.first, tuple(gaps), train)] if gaps else []
 
 
-def _unfinished(summary: Summary) -> list[Finding]:
+def _other_differences(summary: Summary) -> list[OtherDifferences]:
+    return [OtherDifferences(summary.unlike)] if summary.unlike else []
+
+
+def _doubtful(summary: Summary) -> list[DoubtfulEstimates]:
+    return [DoubtfulEstimates(summary.doubts)] if summary.doubts else []
+
+
+def _unfinished(summary: Summary) -> list[UnfinishedRuns]:
     if summary.planned == summary.finished:
         return []
     return [UnfinishedRuns(summary.planned, summary.finished, summary.failures)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steppe_lab.reports.comparison.answer import allowing, answer, verdict
-from steppe_lab.reports.comparison.findings import answer_of, verdicts
+from steppe_lab.reports.comparison.answer import allowing, answer_sentences
+from steppe_lab.reports.comparison.findings import Verdicts, answer_of
 from steppe_lab.reports.comparison.pictures import pictures
 from steppe_lab.reports.comparison.sections import (
     change_cell,
@@ -75,12 +75,11 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
 
 
 def _answer(summary: Summary) -> list[str]:
-    """One sentence, or one for every optimizer."""
-    whole = answer(answer_of(summary)).removeprefix("In short: ")
-    each = [f"{verdict(v)}." for v in verdicts(summary)] if summary.finished else []
-    if "; ".join(each).replace(".;", ";") == whole:
-        return each
-    return [whole[:1].upper() + whole[1:]]
+    """The short answer; it begins with a name, or with a capital where it has none."""
+    finding = answer_of(summary)
+    first, *others = answer_sentences(finding)
+    named = isinstance(finding, Verdicts)
+    return [first if named else first[:1].upper() + first[1:], *others]
 
 
 def _summary_table(summary: Summary) -> list[dict[str, Any]]:

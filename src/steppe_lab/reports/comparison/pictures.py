@@ -204,7 +204,7 @@ def _course(name: str, runs: Sequence[Mapping[int, float]], share: bool) -> str:
 
 def _heading(quantity: Quantity) -> str:
     excess = quantity.key.startswith("excess:")
-    return quantity.title if excess else _upper(quantity.phrase)
+    return quantity.title if excess else _upper(quantity.title)
 
 
 def _upper(text: str) -> str:

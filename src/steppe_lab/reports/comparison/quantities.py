@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -26,8 +25,7 @@ class Quantity:
     """One number of every network."""
 
     key: str
-    title: str  # a heading
-    phrase: str  # in a sentence, after "sam's"
+    title: str  # in headings, and in sentences after "sam's"
     units: str
     share: bool = False  # 0 to 1: shown in percent, compared by differences
     flatness: bool = False  # counts in the question which optimizer is flatter
@@ -103,7 +101,6 @@ def _scores(comparison: Comparison) -> list[Quantity]:
         return Quantity(
             key=key,
             title=title,
-            phrase=title,
             units=metric.units,
             share=metric.share,
             better=metric.better,
@@ -113,7 +110,7 @@ def _scores(comparison: Comparison) -> list[Quantity]:
 
     def loss(key: str, part: str) -> Quantity:
         title = f"{part} loss"
-        return Quantity(key=key, title=title, phrase=title, units="loss")
+        return Quantity(key=key, title=title, units="loss")
 
     return [
         judged(HEADLINE, held_out, f"after the last epoch, on {on}"),
@@ -136,8 +133,7 @@ def _measured(name: str, estimate: Mapping[str, Any]) -> list[Quantity]:
     contains_loss = BASE_LOSS in estimate.get("details", {})
     whole = Quantity(
         key=f"measure:{name}",
-        title=name,
-        phrase=_phrase(spec) or name,
+        title=_title(name, spec),
         units=units,
         flatness=not contains_loss,
         measured=True,
@@ -148,20 +144,22 @@ def _measured(name: str, estimate: Mapping[str, Any]) -> list[Quantity]:
         return [whole]
     excess = Quantity(
         key=f"excess:{name}",
-        title=f"{name} − loss",
-        phrase=f"{name} minus the loss itself",
+        title=f"{whole.title} minus the loss",
         units=units,
         flatness=True,
         measured=True,
         better=flatter,
-        note=f"{name} above the loss of the same network",
+        note="above the loss of the same network",
     )
     return [whole, excess]
 
 
-def _phrase(spec: MeasureSpec | None) -> str:
-    first = re.split(r"[:;.]", spec.summary)[0].strip() if spec else ""
-    return first[:1].lower() + first[1:]
+def _title(name: str, spec: MeasureSpec | None) -> str:
+    """The measure in words; its settings too where it is measured with several."""
+    if spec is None:
+        return name
+    settings = name.partition(":")[2]
+    return f"{spec.title} ({settings})" if settings else spec.title
 
 
 def _number(value: Any) -> float:

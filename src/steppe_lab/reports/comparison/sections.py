@@ -11,7 +11,13 @@ from steppe.measures import MEASURES
 from steppe_lab.reports.comparison.quantities import Quantity, Value, read, spec_of
 from steppe_lab.reports.comparison.summary import Change, Contender, Summary
 from steppe_lab.reports.html.sources import Passage, cited
-from steppe_lab.reports.text.numbers import mean_of, number, percent, points, with_error
+from steppe_lab.reports.text.numbers import (
+    mean_of,
+    number,
+    percent,
+    with_ends,
+    with_error,
+)
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.studies.comparison import Comparison
 
@@ -54,17 +60,18 @@ def change_cell(change: Change | None, quantity: Quantity) -> TableCell:
     """A difference or a ratio with its interval; faint within noise."""
     if change is None:
         return TableCell("–", faint=True)
-    gap, ratio = change.interval, change.scale == "ratio"
-    show = points if quantity.share else lambda value: number(value, 2 + (not ratio))
-    text = f"{show(gap.mean)} points" if quantity.share else show(gap.mean)
-    text = f"× {text}" if ratio else text
+    gap = change.interval
+    ends = with_ends(gap, none=change.none, share=quantity.share)
+    text = f"{ends.mean} points" if quantity.share else ends.mean
+    text = f"× {text}" if change.scale == "ratio" else text
     if gap.count < 2:
         return TableCell(text, "one seed", faint=True)
-    high = show(gap.high) if math.isfinite(gap.high) else "any"
-    ends = f"{show(gap.low)} to {high}"
+    if change.agreed:
+        text = "the same" if gap.mean == change.none else text
+        return TableCell(text, f"for all {gap.count} seeds", faint=not change.clear)
     remark = ", within noise" if change.noise else ""
     remark = f", not clear among {change.among}" if change.alone else remark
-    return TableCell(text, ends + remark, faint=not change.clear)
+    return TableCell(text, ends.both + remark, faint=not change.clear)
 
 
 def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import assert_never
 
 from steppe_lab.reports.comparison.answer import answer, times_the_price, unlearnt
@@ -28,12 +26,14 @@ from steppe_lab.reports.comparison.findings import (
 from steppe_lab.reports.comparison.quantities import Quantity
 from steppe_lab.reports.comparison.summary import APART, MATCHED, Change, Summary
 from steppe_lab.reports.text.numbers import (
+    Ends,
     listed,
     mean_of,
     number,
     one_or_more,
     percent,
     points,
+    with_ends,
 )
 from steppe_lab.statistics.intervals import Interval
 
@@ -92,15 +92,16 @@ def _headline(finding: Headline) -> str:
             "others with."
         )
     over = f"mean and 95 % interval over {mean.count} seeds"
+    over += f" and {mean.samples:,} samples" if mean.samples else ""
     over = over if mean.count > 1 else "one seed"
-    return f"{name}'s {quantity.phrase} is {mean_of(mean, quantity.share)} ({over})."
+    return f"{name}'s {quantity.title} is {mean_of(mean, quantity.share)} ({over})."
 
 
 def _headline_change(finding: HeadlineChange) -> str:
     name, mean, first = finding.optimizer, finding.mean, finding.first
     if mean is None:
         return f"{name} has no finished run."
-    start = f"{name}'s {finding.quantity.phrase} is {_shown(finding.quantity, mean)}"
+    start = f"{name}'s {finding.quantity.title} is {_shown(finding.quantity, mean)}"
     if finding.change is None:
         return f"{start}; it shares no finished seed with {first}."
     return f"{start}, {_gap(finding.change, first)}."
@@ -110,7 +111,7 @@ def _best_epoch(finding: BestEpochChange) -> str:
     best = finding.quantity
     gap = _gap(finding.change, finding.first, brief=True)
     return (
-        f"{finding.optimizer}'s {best.phrase} ({best.note}) is "
+        f"{finding.optimizer}'s {best.title} ({best.note}) is "
         f"{_shown(best, finding.mean)}, {gap}: most of the difference is in when "
         "training stops."
     )
@@ -124,15 +125,14 @@ def _gap(change: Change, first: str, *, brief: bool = False) -> str:
     """A difference of shares, in points; other metrics as measures are compared."""
     if not change.share:
         return _compared(change, first, brief=brief)
-    gap = change.interval
+    if change.agreed and change.interval.mean == change.none:
+        return f"the same as {first}'s for all {change.interval.count} seeds"
+    sign = -1 if change.lower and not change.noise else 1
+    mean, doubt = _texts(change, sign).mean, _doubt(change, brief=brief, sign=sign)
     if change.noise:
-        doubt = _doubt(change, points, brief=brief)
-        return (
-            f"within noise of {first}'s (difference {points(gap.mean)} points{doubt})"
-        )
-    sign, side = (-1, "below") if change.lower else (1, "above")
-    doubt = _doubt(change, points, brief=brief, sign=sign)
-    return f"{points(abs(gap.mean))} points {side} {first}'s{_brackets(doubt)}"
+        return f"within noise of {first}'s (difference {mean} points{doubt})"
+    side = "below" if change.lower else "above"
+    return f"{mean} points {side} {first}'s{_brackets(doubt)}"
 
 
 def _flatness(finding: FlatnessChanges) -> str:
@@ -141,25 +141,25 @@ def _flatness(finding: FlatnessChanges) -> str:
         # Only the first piece names the optimizer and counts seeds: it is one sentence.
         whose = "its" if pieces else f"{finding.optimizer}'s"
         text = _compared(change, finding.first, brief=bool(pieces))
-        pieces.append(f"{whose} {quantity.phrase} is {text}")
+        pieces.append(f"{whose} {quantity.title} is {text}")
     return f"{listed(pieces)}."
 
 
 def _compared(change: Change, first: str, *, brief: bool) -> str:
     """A ratio, or a difference where there is none."""
-    mean = change.interval.mean
-    if change.scale == "ratio":
-        doubt = _doubt(change, _ratio, brief=brief)
-        if change.noise:
-            return f"within noise of {first}'s ({_ratio(mean)} times{doubt})"
-        times = f"{_ratio(mean)} {'of' if mean < 1 else 'times'}"
-        return f"{times} {first}'s{_brackets(doubt)}"
+    if change.agreed and change.interval.mean == change.none:
+        return f"the same as {first}'s for all {change.interval.count} seeds"
+    ratio = change.scale == "ratio"
+    sign = -1 if change.lower and not (change.noise or ratio) else 1
+    mean, doubt = _texts(change, sign).mean, _doubt(change, brief=brief, sign=sign)
     if change.noise:
-        doubt = _doubt(change, number, brief=brief)
-        return f"within noise of {first}'s (difference {number(mean)}{doubt})"
-    sign, side = (-1, "below") if change.lower else (1, "above")
-    doubt = _doubt(change, number, brief=brief, sign=sign)
-    return f"{number(abs(mean))} {side} {first}'s{_brackets(doubt)}"
+        size = f"{mean} times" if ratio else f"difference {mean}"
+        return f"within noise of {first}'s ({size}{doubt})"
+    if ratio:
+        times = "of" if change.lower else "times"
+        return f"{mean} {times} {first}'s{_brackets(doubt)}"
+    side = "below" if change.lower else "above"
+    return f"{mean} {side} {first}'s{_brackets(doubt)}"
 
 
 def _cost(finding: StepCost) -> str:
@@ -177,9 +177,7 @@ def _unmatched(finding: Unmatched) -> list[str]:
         pieces.append(_train_loss(gap, finding, brief=bool(pieces)))
     lower = [gap.optimizer for gap in finding.gaps if gap.loss.lower]
     train = finding.quantity
-    near = (
-        f", with {train.phrase}s within {100 * APART:g} points" if train.share else ""
-    )
+    near = f", with {train.title}s within {100 * APART:g} points" if train.share else ""
     return [
         f"{listed(pieces)}: the measures of flatness are not compared at matched train "
         f"loss (surely within a factor of {MATCHED:g}{near}).",
@@ -191,16 +189,15 @@ def _unmatched(finding: Unmatched) -> list[str]:
 
 def _train_loss(gap: TrainLossGap, finding: Unmatched, *, brief: bool) -> str:
     loss, first = gap.loss, finding.first
-    size = f"{number(loss.interval.mean)} above"
-    if loss.scale == "ratio":
-        size = f"{_ratio(loss.interval.mean)} times"
-    doubt = _brackets(_doubt(loss, _ratio, brief=brief))
+    mean = _texts(loss).mean
+    size = f"{mean} times" if loss.scale == "ratio" else f"{mean} above"
+    doubt = _brackets(_doubt(loss, brief=brief))
     text = f"{gap.optimizer}'s train loss is {size} {first}'s{doubt}"
     if abs(gap.error_gap) <= APART:
         return text
     side = "below" if gap.error_gap < 0 else "above"
     size = f"{points(abs(gap.error_gap))} points"
-    return f"{text} and its {finding.quantity.phrase} {size} {side}"
+    return f"{text} and its {finding.quantity.title} {size} {side}"
 
 
 def _unfinished(finding: UnfinishedRuns) -> str:
@@ -214,16 +211,21 @@ def _unfinished(finding: UnfinishedRuns) -> str:
     return f"{missing} of {planned} did not finish and {verb} left out{why}."
 
 
-def _doubt(
-    change: Change, show: Callable[[float], str], *, brief: bool = False, sign: int = 1
-) -> str:
-    """The interval, after a comma; brief where another one of the sentence is full."""
+def _texts(change: Change, sign: int = 1) -> Ends:
+    return with_ends(change.interval, none=change.none, share=change.share, sign=sign)
+
+
+def _doubt(change: Change, *, brief: bool = False, sign: int = 1) -> str:
+    """The interval, after a comma; brief where another one of the sentence is full.
+
+    A gap shown without its sign ("below") has its interval turned round as well.
+    """
     interval = change.interval
     if interval.count < 2:
         return "" if brief else ", one seed, so no interval"
-    # A gap shown without its sign ("below") has its interval turned round as well.
-    low, high = sorted((sign * interval.low, sign * interval.high))
-    ends = f"{show(low)} to {show(high)}"
+    if change.agreed:
+        return f", for all {interval.count} seeds"
+    ends = _texts(change, sign).both
     over = f"{interval.count} seeds"
     over += f" and {interval.samples:,} samples" if interval.samples else ""
     text = f", {ends}" if brief else f", 95 % interval {ends}, {over}"
@@ -236,10 +238,6 @@ def _brackets(doubt: str) -> str:
 
 def _titles(quantities: tuple[Quantity, ...]) -> str:
     return listed([quantity.title for quantity in quantities])
-
-
-def _ratio(value: float) -> str:
-    return number(value, 2) if math.isfinite(value) else "any"
 
 
 def _plain(count: float, noun: str) -> str:

@@ -39,6 +39,7 @@ from steppe_lab.studies.comparison import Comparison
 
 MATCHED = 1.5  # train losses surely within this factor count as the same,
 APART = 0.05  # if train errors are within this share of each other
+WORTH = 0.1  # of the first one's error or loss: a smaller gain is not worth naming
 LEARNT = 0.5  # networks with a higher train error have hardly learnt
 
 
@@ -76,6 +77,11 @@ class Change:
     def noise(self) -> bool:
         """Whether the interval includes that there is no difference."""
         return self.interval.count > 1 and not (self.clear or self.alone)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all seeds have this very difference, so that no interval is known."""
+        return self.interval.count > 1 and self.interval.low == self.interval.high
 
     @property
     def lower(self) -> bool:

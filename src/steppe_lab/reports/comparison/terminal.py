@@ -12,6 +12,7 @@ from steppe_lab.reports.comparison.summary import Contender, Summary
 from steppe_lab.reports.comparison.sweep import SweepReport
 from steppe_lab.reports.text.numbers import mean_of
 
+TITLES = 24  # columns of the names of quantities; longer ones wrap
 ACROSS = 3  # optimizers that fit side by side on 80 columns
 
 
@@ -28,7 +29,7 @@ def table(summary: Summary) -> Table:
         caption_justify="left",
         show_edge=False,
     )
-    means.add_column("", no_wrap=True)
+    means.add_column("", max_width=TITLES)
     if len(summary.contenders) <= ACROSS:
         for contender in summary.contenders:
             means.add_column(Text(contender.optimizer), justify="right")

@@ -7,9 +7,13 @@ its doubt allows.
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import NamedTuple
 
 from steppe_lab.statistics.intervals import Interval
 
+_LOPSIDED = 0.25  # of half an interval: beyond, ± would mislead
+_ROUNDING = 1e-12  # relative; what is nearer is equal
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -51,6 +55,64 @@ def percent(share: float) -> str:
     return f"{points(share)} %"
 
 
+class Ends(NamedTuple):
+    """A mean and the ends of its interval, as texts."""
+
+    mean: str
+    low: str
+    high: str
+
+    @property
+    def both(self) -> str:
+        """The ends alone."""
+        return f"{self.low} to {self.high}"
+
+
+def with_ends(
+    interval: Interval, *, none: float = 0.0, share: bool = False, sign: int = 1
+) -> Ends:
+    """A difference or a ratio with digits that show which side of none it is on.
+
+    Texts have as many places as tell both ends from each other and from `none`, so
+    that 0.9996 to 0.9998 of something is not 1.0 to 1.0 of it.
+
+    Args:
+        interval: of the difference or ratio.
+        none: the value that means no difference: 0, or 1 for a ratio.
+        share: shown in percentage points, without the word.
+        sign: -1 to show it turned round, as "below" asks for.
+
+    Example:
+        >>> with_ends(Interval(0.9997, 0.9996, 0.9998, 3), none=1.0)
+        Ends(mean='0.9997', low='0.9996', high='0.9998')
+        >>> with_ends(Interval(-0.07, -0.0948, -0.0452, 3), share=True, sign=-1)
+        Ends(mean='7.0', low='4.5', high='9.5')
+    """
+    factor = sign * (100 if share else 1)
+    low, high = sorted((factor * interval.low, factor * interval.high))
+    mean, base = factor * interval.mean, factor * none
+    ends = [end for end in (low, high) if math.isfinite(end)] or [mean]
+    gaps = [abs(end - base) for end in ends] + [abs(ends[-1] - ends[0])]
+    # Below, floating point itself cannot tell.
+    seen = [gap for gap in gaps if gap > _ROUNDING * max(abs(base), 1e-300)]
+    places = max((-_magnitude(gap) for gap in seen), default=0)
+    show = _points if share else partial(_plain, least=2 if none else 3)
+    return Ends(*(show(value, places) for value in (mean, low, high)))
+
+
+def _points(value: float, places: int) -> str:
+    if not math.isfinite(value):
+        return "any"
+    usual = 1 if abs(value) >= 0.95 else 2
+    return _fixed(value, max(places, usual)) if value else "0"
+
+
+def _plain(value: float, places: int, *, least: int) -> str:
+    if not math.isfinite(value):
+        return "any"
+    return number(value, max(least, places + 1 + _magnitude(value)))
+
+
 def with_error(mean: float, error: float) -> str:
     """A mean ± its error, rounded to two digits of the error.
 
@@ -76,12 +138,18 @@ def mean_of(interval: Interval, share: bool) -> str:
     Example:
         >>> mean_of(Interval(0.0427, 0.0238, 0.0616, 3), share=True)
         '4.3 ± 1.9 %'
+        >>> mean_of(Interval(0.0, 0.0, 0.00383, 3), share=True)
+        '0 % (0 to 0.38)'
     """
     if not share:
         return with_error(interval.mean, interval.half_width)
     mean, half = 100 * interval.mean, 100 * interval.half_width
     if not math.isfinite(half) or half == 0:
         return percent(interval.mean)
+    lopsided = abs(interval.high - interval.mean - interval.half_width)
+    if lopsided > _LOPSIDED * interval.half_width:
+        ends = with_ends(interval, share=True)
+        return f"{percent(interval.mean)} ({ends.both})"
     places = 1 if half >= 0.095 else 2
     return f"{_fixed(mean, places)} ± {_fixed(half, places)} %"
 

@@ -143,6 +143,28 @@ def test_an_average_attached_to_what_was_prepared_counts_optimizer_steps(make):
     assert average.steps == 3
 
 
+def test_an_average_is_saved_and_resumed_with_the_training(tmp_path):
+    batches = list(loops.batches(8))
+
+    def make() -> tuple[Training, steppe.SWA]:
+        training = Training(sam, window=2)
+        average = steppe.SWA(training.net, start=1)
+        average.attach(training.optimizer)
+        training.accelerator.register_for_checkpointing(average)
+        return training, average
+
+    straight, first = make()
+    straight.run(batches[:4])
+    straight.accelerator.save_state(tmp_path)
+    straight.run(batches[4:])
+    resumed, second = make()
+    resumed.accelerator.load_state(tmp_path)
+    resumed.run(batches[4:])
+    assert first.steps == second.steps == 4
+    left, right = ([*average.tensors().values()] for average in (first, second))
+    assert loops.identical(left, right)
+
+
 @pytest.mark.cross_library
 def test_what_was_prepared_switches_a_schedule_free_base():
     def make(model):
@@ -226,7 +248,9 @@ def test_what_cannot_be_shared_out_is_refused_only_where_shares_are_wanted():
 
 
 def test_the_code_of_the_page_runs():
-    assert run_page("Accelerate")["opt"].optimizer.steps == 2
+    names = run_page("Accelerate")
+    assert names["opt"].optimizer.steps == 2
+    assert names["accelerator"]._custom_objects == [names["average"]]
 
 
 @pytest.mark.slow

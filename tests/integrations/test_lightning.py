@@ -572,7 +572,7 @@ def test_manual_optimization_without_the_adapter_is_refused(tmp_path):
 
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run_page("Lightning")["trainer"].global_step == 2
+    assert run_page("Lightning")["average"].average.steps == 8
 
 
 @pytest.mark.slow

@@ -297,7 +297,42 @@ def make_bert() -> BertForSequenceClassification:
 
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run_page("Hugging Face Trainer")["opt"].steps == 6
+    assert run_page("Hugging Face Trainer")["trainer"].average.steps == 6
+
+
+def test_an_average_is_evaluated_saved_and_resumed_as_the_page_says(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    page = run_page("Hugging Face Trainer")
+    batches = list(loops.batches(4))
+    saving = {"eval_strategy": "steps", "save_strategy": "steps"}
+    saving |= {"eval_steps": 2, "save_steps": 2, "train": False}
+
+    def make(path=None):
+        model = Classifier(loops.make_model())
+        kind = page["AveragingTrainer"]
+        trainer = fit(model, sam, batches, tmp_path / "out", trainer=kind, **saving)
+        trainer.average = steppe.SWA(model, start=1)
+        trainer.average.attach(trainer.optimizer)
+        trainer.add_callback(page["SaveAverage"])
+        page["trainer"] = trainer
+        if path:
+            saved = torch.load(f"{path}/average.pt", weights_only=True)
+            trainer.average.load_state_dict(saved)
+        trainer.train(resume_from_checkpoint=path)
+        return trainer
+
+    straight = make()
+    resumed = make(str(tmp_path / "out/checkpoint-2"))
+    left, right = ([*t.average.tensors().values()] for t in (straight, resumed))
+    assert loops.identical(left, right)
+    assert resumed.average.steps == 4
+    with straight.average.applied():
+        x, y = (torch.cat(column) for column in zip(*batches, strict=True))
+        expected = F.cross_entropy(straight.model.net(x), y).item()
+    entries = [e for e in straight.state.log_history if "eval_loss" in e]
+    assert entries[-1]["eval_loss"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.slow

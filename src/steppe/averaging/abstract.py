@@ -122,6 +122,7 @@ class AbstractAverage(ABC):
         if buffers not in ("copy", "average"):
             raise SettingError(f"buffers must be 'copy' or 'average', got {buffers!r}.")
         self.model = model
+        self.buffers = buffers
         self.steps = 0  # optimizer steps seen
         self._places = Places(model, buffers=buffers == "average", dtype=dtype)
         self._inside = False

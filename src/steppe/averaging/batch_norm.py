@@ -61,7 +61,7 @@ def reestimate(
     Any exception leaves the statistics as they were.
     """
     check_model(model)
-    layers = _layers_that_train(model)
+    layers = layers_that_train(model)
     if not layers:
         return 0
     run = _run_on_inputs if forward is None else forward
@@ -154,7 +154,7 @@ def _collecting(model: nn.Module, layers: list[Any]) -> Iterator[list[_Collector
             module.training = mode
 
 
-def _layers_that_train(model: nn.Module) -> list[Any]:
+def layers_that_train(model: nn.Module) -> list[Any]:
     """Layers whose running statistics follow the data in training."""
     modes = [(module, module.training) for module in model.modules()]
     try:

@@ -13,6 +13,13 @@ Manual optimization needs no class, only this module's `step`::
             self.manual_backward(self.loss(*opt.take(*batch)))
         step(self.optimizers())
 
+Averages of the weights along either::
+
+    class Average(AverageCallback, Callback):
+        pass
+
+    Trainer(callbacks=[Average(partial(steppe.EMA, decay=0.999))])
+
 Both packages of Lightning (`lightning` and `pytorch_lightning`) will do.
 """
 
@@ -28,6 +35,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import UsageError
+from steppe.integrations.lightning_averages import AverageCallback as AverageCallback
 from steppe.integrations.window import Piece, pieces, steppe_optimizer
 from steppe.parameters import MetricSnapshot, metrics_in
 from steppe.stepping.driver import AbstractOptimizer

@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     from lightning.fabric import Fabric as Fabric
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch import callbacks as callbacks
+    from lightning.pytorch.callbacks import Callback as Callback
     from lightning.pytorch.callbacks import ModelCheckpoint as ModelCheckpoint
     from lightning.pytorch.callbacks import (
         StochasticWeightAveraging as StochasticWeightAveraging,
@@ -119,7 +120,8 @@ def fit(module: LightningModule, batches: Any, folder: Any, **more: Any) -> Trai
 
 
 def _loader(batches: Any) -> DataLoader | None:
-    return None if batches is None else DataLoader(batches, batch_size=None)
+    ready = batches is None or isinstance(batches, DataLoader)
+    return batches if ready else DataLoader(batches, batch_size=None)
 
 
 class SearchOfRates(callbacks.LearningRateFinder):

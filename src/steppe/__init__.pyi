@@ -15,6 +15,7 @@ from steppe.averaging.ema import EMA as EMA
 from steppe.averaging.lawa import LAWA as LAWA
 from steppe.averaging.swa import SWA as SWA
 from steppe.averaging.swad import SWAD as SWAD
+from steppe.comparisons.compare import compare as compare
 from steppe.curvature.fisher import EmpiricalFisher as EmpiricalFisher
 from steppe.curvature.fisher import Fisher as Fisher
 from steppe.curvature.ggn import GGN as GGN
@@ -53,6 +54,7 @@ from steppe.optimizers.sam import SAM as SAM
 from steppe.optimizers.smoothout import SmoothOut as SmoothOut
 from steppe.optimizers.vasso import VaSSO as VaSSO
 from steppe.optimizers.wsam import WSAM as WSAM
+from steppe.results import Comparison as Comparison
 from steppe.results import Diagonal as Diagonal
 from steppe.results import Eigenpairs as Eigenpairs
 from steppe.results import Estimate as Estimate

@@ -72,12 +72,7 @@ def measure(
         check_generator(generator)
         drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
         seed = int(drawn)
-    wanted: dict[str, AbstractMeasure] = {}
-    for asked in _listed(measures):
-        key, built = _keyed(asked)
-        if key in wanted:
-            raise SettingError(f"'{key}' is asked for twice; give each measure once.")
-        wanted[key] = built
+    wanted = build_all(measures)
     estimates: dict[str, Estimate] = {}
     errors: list[Exception] = []
     # All measures are built before the first one runs, so that a typing error in the
@@ -94,6 +89,24 @@ def measure(
     if errors and len(errors) == len(estimates):
         raise errors[0]
     return Estimates(estimates)
+
+
+def build_all(
+    measures: Iterable[str | Choice | AbstractMeasure],
+) -> dict[str, AbstractMeasure]:
+    """Measures by their text, in the order given.
+
+    Raises:
+        UnknownNameError: no measure of that name.
+        SettingError: what `build` refuses, or a measure that is asked for twice.
+    """
+    wanted: dict[str, AbstractMeasure] = {}
+    for asked in listed(measures):
+        key, built = _keyed(asked)
+        if key in wanted:
+            raise SettingError(f"'{key}' is asked for twice; give each measure once.")
+        wanted[key] = built
+    return wanted
 
 
 def build(given: str | Choice) -> AbstractMeasure:
@@ -133,7 +146,8 @@ def refused(measure: AbstractMeasure, error: Exception) -> Estimate:
     )
 
 
-def _listed(measures: Any) -> list[Any]:
+def listed(measures: Any) -> list[Any]:
+    """Measures as a list, one that stands alone too."""
     if isinstance(measures, str | Choice | AbstractMeasure):
         return [measures]
     if not isinstance(measures, Iterable):

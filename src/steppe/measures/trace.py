@@ -27,6 +27,7 @@ MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
     source="Hutchinson, 1990, doi:10.1080/03610919008812866; arXiv:1703.04933",
     units="loss per squared parameter",
     cost="a gradient per output where exact, else 50 to max_samples + 50 products",
+    planned_by="rtol",
 )
 @dataclass(frozen=True, kw_only=True)
 class Trace(AbstractMeasure):

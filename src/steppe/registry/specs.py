@@ -64,6 +64,9 @@ class MeasureSpec(Spec):
     invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
     cost: str = ""  # in forward passes, gradients and Hessian products over the data
     networks: Literal["any", "homogeneous"] = "any"  # it can measure
+    # its setting of the accuracy asked, where that plans the number of draws from the
+    # data; without end, it is the least number
+    planned_by: str | None = None
 
     @property
     def title(self) -> str:

@@ -1,20 +1,24 @@
 """Frozen results: a value with its error, its cost and its settings."""
 
+from steppe.results.comparison import Comparison, Difference
 from steppe.results.diagonal import Diagonal
 from steppe.results.eigenpairs import Eigenpairs
-from steppe.results.estimate import Cost, Estimate
+from steppe.results.estimate import Cost, Estimate, joint_samples
 from steppe.results.estimates import Estimates
 from steppe.results.spectrum import Measure, Spectrum, spread
 from steppe.results.surface import Surface
 
 __all__ = [
+    "Comparison",
     "Cost",
     "Diagonal",
+    "Difference",
     "Eigenpairs",
     "Estimate",
     "Estimates",
     "Measure",
     "Spectrum",
     "Surface",
+    "joint_samples",
     "spread",
 ]

@@ -28,7 +28,7 @@ class Eigenpairs(AbstractTabulated):
     details: Mapping[str, Any] = field(default_factory=dict)  # what it is a function of
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but the vectors as JSON has them; what is not finite is None."""
+        """All fields but the vectors as JSON has them; None for a number not finite."""
         names = (f.name for f in dataclasses.fields(self))
         return {n: plain(getattr(self, n)) for n in names if n != "vectors"}
 

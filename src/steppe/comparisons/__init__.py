@@ -1,0 +1,1 @@
+"""Two objectives on the same data, compared sample by sample and draw by draw."""

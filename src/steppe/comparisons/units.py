@@ -1,0 +1,180 @@
+"""The data of two objectives, as units that can be left out.
+
+A unit is a sample where the losses of a batch are those of its rows each for itself,
+and a whole batch elsewhere, as with batch statistics.
+
+Shape letters: B rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steppe.errors import DataError, SettingError
+from steppe.losses import FAILURES
+from steppe.measuring import apart
+from steppe.objective import Objective
+from steppe.torch_internals import tree_leaves, tree_map
+
+Unit = Literal["sample", "batch"]
+ONE_DATA = (
+    "make both of one list: batches = list(loader), then Objective(model, batches)"
+)
+
+
+def check_comparable(a: Objective, b: Objective) -> None:
+    """Refuse objectives of different data, losses or modes, or of one network.
+
+    Raises:
+        SettingError: another loss or mode, or the same parameters twice.
+        DataError: other samples, or in another order or other batches.
+    """
+    if all(p is q for p, q in zip(a.params, b.params, strict=False)):
+        raise SettingError(
+            "both objectives have the same network, so that they cannot differ; load "
+            "the second checkpoint into a network of its own (copy.deepcopy(model))."
+        )
+    if a.mode != b.mode:
+        raise SettingError(
+            f"both objectives must have one mode, got '{a.mode}' and '{b.mode}'; give "
+            "mode= to both."
+        )
+    if not _same_loss(a, b):
+        raise SettingError(
+            f"both objectives must have one loss, got '{a.loss_name}' and "
+            f"'{b.loss_name}'; give both the same function."
+        )
+    if len(a.batches) != len(b.batches):
+        raise DataError(
+            f"both objectives must have the same batches, got {len(a.batches)} and "
+            f"{len(b.batches)} of them; {ONE_DATA}."
+        )
+    for number, (one, other) in enumerate(zip(a.batches, b.batches, strict=True)):
+        if not _same(one, other):
+            raise DataError(
+                "both objectives must have the same samples in the same order, but "
+                f"their batches {number} differ; {ONE_DATA}."
+            )
+
+
+def unit_of(objectives: Sequence[Objective]) -> Unit:
+    """The unit that can be left out of the data of all objectives."""
+    batches = objectives[0].batches
+    if any(_rows(batch) is None for batch in batches):
+        return "batch"
+    return "sample" if all(map(_is_row_by_row, objectives)) else "batch"
+
+
+def unit_count(objective: Objective, unit: Unit) -> int:
+    """Number of units in the data.
+
+    Raises:
+        SettingError: samples of batches that have no rows.
+    """
+    if unit == "batch":
+        return len(objective.batches)
+    rows = [_rows(batch) for batch in objective.batches]
+    known = [count for count in rows if count is not None]
+    if len(known) < len(rows):
+        raise SettingError(
+            "unit must be 'batch' for batches without rows, got 'sample'; tensors of a "
+            "batch need one row for each sample along dimension 0."
+        )
+    return sum(known)
+
+
+def part_of(objective: Objective, unit: Unit, kept: Tensor) -> Objective:
+    """The objective on some units of its data.
+
+    Args:
+        objective: on all of the data.
+        unit: that is kept or left out.
+        kept: True for each unit that stays, shape (units,).
+    """
+    if unit == "batch":
+        batches = [objective.batches[i] for i in kept.nonzero()[:, 0].tolist()]
+    else:
+        sizes = [_rows(batch) or 0 for batch in objective.batches]
+        rows = [part.nonzero()[:, 0] for part in torch.split(kept, sizes)]
+        pairs = zip(objective.batches, rows, strict=True)
+        batches = [_take(batch, some) for batch, some in pairs if len(some)]
+    return _on(objective, batches)
+
+
+def _same_loss(a: Objective, b: Objective) -> bool:
+    if a.loss is b.loss or (isinstance(a.loss, str) and a.loss == b.loss):
+        return True
+    # Modules such as CrossEntropyLoss are made anew for each objective.
+    modules = isinstance(a.loss, torch.nn.Module) and isinstance(b.loss, type(a.loss))
+    return modules and _same(_settings_of(a.loss), _settings_of(b.loss))
+
+
+def _settings_of(loss: Any) -> dict[str, Any]:
+    """Settings and tensors of a loss module."""
+    plain = {k: v for k, v in vars(loss).items() if isinstance(v, float | int | str)}
+    return {**plain, **loss.state_dict()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    left, right = tree_leaves(one), tree_leaves(other)
+    if len(left) != len(right):
+        return False
+    return all(map(_same_leaf, left, right))
+
+
+def _same_leaf(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        one, other = torch.from_numpy(one), torch.from_numpy(other)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.layout != other.layout:
+            return False
+        # Of one device; missing values are the same as missing values.
+        one, other = one.cpu(), other.cpu()
+        return bool(((one == other) | ((one != one) & (other != other))).all())
+    return type(one) is type(other) and bool(one == other)
+
+
+def _rows(batch: Any) -> int | None:
+    """Length that all tensors of a batch have along dimension 0; None if none."""
+    leaves = tree_leaves(batch)
+    if not all(isinstance(t, Tensor) and t.dim() and not t.is_sparse for t in leaves):
+        return None
+    lengths = {len(t) for t in leaves}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _take(batch: Any, rows: Tensor) -> Any:
+    return tree_map(lambda t: t[rows.to(t.device)], batch)
+
+
+def _is_row_by_row(objective: Objective) -> bool:
+    """Whether the losses of the longest batch are those of its halves."""
+    batch = max(objective.batches, key=lambda batch: _rows(batch) or 0)
+    half = (_rows(batch) or 0) // 2
+    parts = [_take(batch, torch.arange(half))]
+    parts.append(_take(batch, torch.arange(half, _rows(batch) or 0)))
+    try:
+        together, alone = _losses(objective, [batch]), _losses(objective, parts)
+    except FAILURES:  # a model of batches of one size
+        return False
+    return not apart(together, alone, objective.dtype)
+
+
+def _losses(objective: Objective, batches: list[Any]) -> Tensor:
+    """Loss terms on some batches, in the order of their size."""
+    full = [batch for batch in batches if _rows(batch)]
+    return _on(objective, full).losses().double().sort().values
+
+
+def _on(objective: Objective, batches: list[Any]) -> Objective:
+    model, loss = objective.model, objective.loss
+    return Objective(model, batches, loss, mode=objective.mode, seed=objective.seed)

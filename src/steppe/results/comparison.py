@@ -1,0 +1,165 @@
+"""The difference between two networks in a measure, with its errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from steppe.results.estimate import Cost, Estimate
+from steppe.results.plain import plain
+from steppe.results.tables import AbstractTabulated, Table
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Difference:
+    """A measure of two objectives on the same data, and its difference a - b.
+
+    Its errors are over other samples of the same population (`over_data`), over other
+    random draws (`over_draws`), and over both (`total`); the samples of these estimates
+    are the groups of the data, the repeats of the draws, and as many as have the
+    degrees of freedom of the sum.
+    """
+
+    a: Estimate  # on all of the data
+    b: Estimate
+    over_data: Estimate
+    over_draws: Estimate  # exact where nothing is drawn
+    total: Estimate
+    bias: float  # of a - b, of order 1 / N, not taken out: about 0 for means
+    log_ratio: Estimate | None  # of a over b, as `total`; None unless all are positive
+    level: float = 0.95  # of the intervals
+    refusal: str = ""  # why it could not be compared; all values are NaN then
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the interval of a - b, over samples and draws."""
+        return self.total.interval(self.level)
+
+    @property
+    def ratio(self) -> tuple[float, float, float] | None:
+        """The ratio a / b with the ends of its interval, None where it has none."""
+        if self.log_ratio is None:
+            return None
+        low, high = self.log_ratio.interval(self.level)
+        return _exp(self.log_ratio.value), _exp(low), _exp(high)
+
+    def verdict(self, a: str = "a", b: str = "b") -> str:
+        """Sentence that the interval allows.
+
+        Args:
+            a: name of the first network.
+            b: name of the second one.
+        """
+        if self.refusal:
+            return "not compared"
+        low, high = self.interval
+        if not (low > 0 or high < 0):
+            return "no difference could be shown"
+        return f"{a} is larger" if low > 0 else f"{b} is larger"
+
+    def row(self) -> dict[str, Any]:
+        """The numbers on one level, as a row of a table has them."""
+        (low, high), missing = self.interval, (math.nan,) * 3
+        ratio, ratio_low, ratio_high = self.ratio or missing
+        return {
+            "a": self.a.value,
+            "b": self.b.value,
+            "difference": self.total.value,
+            "low": low,
+            "high": high,
+            "stderr": self.total.stderr,
+            "stderr_over_data": self.over_data.stderr,
+            "stderr_over_draws": self.over_draws.stderr,
+            "bias": self.bias,
+            "ratio": ratio,
+            "ratio_low": ratio_low,
+            "ratio_high": ratio_high,
+            "level": self.level,
+            "units": self.total.units,
+            "converged": self.total.converged,
+            "verdict": self.verdict(),
+            "refusal": self.refusal,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row and the estimates as JSON has them."""
+        estimates = ("a", "b", "over_data", "over_draws", "total", "log_ratio")
+        parts = {f"{name}_estimate": getattr(self, name) for name in estimates}
+        return {**plain({**self.row(), **parts})}
+
+    def __repr__(self) -> str:
+        return f"Difference({self.total}: {self.verdict()})"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Comparison(AbstractTabulated, Mapping[str, Difference]):
+    """Differences of two objectives by measure, which print as a table.
+
+    `json.dumps(comparison.to_dict())` is JSON, `pandas.DataFrame(comparison.rows())` a
+    data frame. Every interval stands for itself: among many measures, one in twenty
+    intervals of 95 % misses by chance.
+    """
+
+    by_name: Mapping[str, Difference]
+    names: tuple[str, str] = ("a", "b")
+    units: int  # samples, or batches, that groups are made of
+    unit: str  # "sample" or "batch"
+    groups: int  # of the data, left out one at a time
+    cost: Cost = field(default_factory=Cost)  # of both networks together
+    details: Mapping[str, Any] = field(default_factory=dict)  # what it is a function of
+
+    def __getitem__(self, name: str) -> Difference:
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        return len(self.by_name)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each measure, all with the same columns."""
+        return [{"measure": name, **one.row()} for name, one in self.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON has them; numbers that are not finite are None."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        record = {**fields, "cost": dataclasses.asdict(self.cost)}
+        return {"measures": plain(record.pop("by_name")), **plain(record)}
+
+    def table(self) -> Table:
+        """One row for each measure, and its verdict below."""
+        level = next((one.level for one in self.values()), 0.95)
+        columns = ("measure", *self.names, "difference", f"{100 * level:g} % interval")
+        cells = [
+            (name, str(one.a), str(one.b), str(one.total), _ends(*one.interval))
+            for name, one in self.items()
+            if not one.refusal
+        ]
+        kind = {"sample": "samples", "batch": "batches"}[self.unit]
+        work = f"{self.units} {kind} in {self.groups} groups; {self.cost} of all data."
+        return Table(columns, cells, [*map(self._note, self), work])
+
+    def _note(self, name: str) -> str:
+        (first, second), one = self.names, self[name]
+        note = f"{name}: {one.verdict(first, second)}"
+        if one.refusal:
+            return f"{note}: {one.refusal}"
+        if one.ratio is not None:
+            ratio, *ends = one.ratio
+            note += f"; {first} is {ratio:.3g} times {second} ({_ends(*ends)})"
+        if one.over_draws.stderr:
+            data, draws = one.over_data.stderr, one.over_draws.stderr
+            note += f"; standard error {data:.2g} over data, {draws:.2g} over draws"
+        return f"{note}."
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}"
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

@@ -92,10 +92,11 @@ _MAKERS: dict[str, tuple[Callable[[str, int], Problem], int]] = {
 LARGE = {"resnet18", "transformer"}  # fewer rounds do, since one round is long
 
 
-def problem(name: str) -> Problem:
+def problem(name: str, rows: int | None = None) -> Problem:
+    """A network with a batch, of the usual number of rows where none is said."""
     torch.manual_seed(0)
-    make, rows = _MAKERS[name]
-    return make(name, rows)
+    make, usual = _MAKERS[name]
+    return make(name, usual if rows is None else rows)
 
 
 def sgd(of: Problem) -> torch.optim.Optimizer:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from docs.generator.memory import FEW, MANY, copies, plain_base_only
 from steppe.averaging import AverageSpec
+from steppe.registry.bounds import Range
 from steppe.registry.composed import part_registries
 from steppe.registry.registry import NOT_GIVEN, Choice, Entry, Registry
 from steppe.registry.settings_text import READERS, canonical, options, show
@@ -108,7 +109,7 @@ def _of_an_optimizer(entry: Entry[Any]) -> Facts:
         else f"in copies of the parameters: {passing} during backward passes, "
         f"{most} at most",
         "Counted with": _settings(spec.example),
-        "Ranges": "; ".join(_range(*each) for each in make.bounds.items()),
+        "Ranges": "; ".join(_range(*each) for each in spec.bounds.items()),
         "Becomes, bit for bit": "; ".join(_limit(limit) for limit in spec.limits),
         "Running statistics": "with `model=`, those of "
         + ("the first pass" if first else "all passes"),
@@ -148,11 +149,12 @@ def _tenths(number: float) -> str:
     return f"{abs(round(number, 1)):g}"
 
 
-def _range(name: str, ends: tuple[float, float]) -> str:
-    low, high = ends
-    return (
-        f"{name} >= {low:g}" if high == math.inf else f"{name} in [{low:g}, {high:g}]"
-    )
+def _range(name: str, bound: Range | tuple[float, float]) -> str:
+    limits = bound if isinstance(bound, Range) else Range(*bound)
+    kind = ", whole" if limits.whole else ""
+    if limits.high == math.inf:
+        return f"{name} {'>' if limits.above else '>='} {limits.low:g}{kind}"
+    return f"{name} in [{limits.low:g}, {limits.high:g}]{kind}"
 
 
 def _limit(limit: Any) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+import loops
 from steppe.averaging import AVERAGES
 from steppe.bases import BASES
 from steppe.errors import SettingError
 from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
 from steppe.measures import MEASURES
+from steppe.optimizers import OPTIMIZERS
 from steppe.registry.bounds import Range, check_bounds
 from steppe.registry.registry import Choice, Entry, Registry
 from steppe.registry.settings_text import is_tuple, options
@@ -21,7 +23,14 @@ from steppe.schedules import SCHEDULES
 from steppe_lab.models import MODELS
 
 PARTS: list[Registry[Any]] = [SCHEDULES, GATES, GEOMETRIES]
-REGISTRIES: list[Registry[Any]] = [BASES, AVERAGES, MEASURES, MODELS, *PARTS]
+REGISTRIES: list[Registry[Any]] = [
+    OPTIMIZERS,
+    BASES,
+    AVERAGES,
+    MEASURES,
+    MODELS,
+    *PARTS,
+]
 
 
 def numbers(registry: Registry[Any], entry: Entry[Any]) -> set[str]:
@@ -65,6 +74,9 @@ def make(registry: Registry[Any], entry: Entry[Any], settings: dict[str, Any]) -
         return entry.make(**settings)
     if registry is BASES:  # their functions leave it to the registry
         return registry.build(Choice(entry.name, settings), *FIRST[registry.kind])
+    if registry is OPTIMIZERS:
+        base = loops.base_for(entry, torch.nn.Linear(1, 1))
+        return entry.make(base, **settings)
     return entry.make(*FIRST[registry.kind], **settings)
 
 
@@ -84,6 +96,8 @@ NEEDED = {  # arguments without a default
 
 
 def complete(registry: Registry[Any], entry: Entry[Any]) -> dict[str, Any]:
+    if registry is OPTIMIZERS:
+        return dict(entry.spec.example)
     if registry not in PARTS:
         return dict(registry.choose(entry.name, {}).settings)
     known = entry.arguments().items()

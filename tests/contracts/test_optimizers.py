@@ -594,14 +594,6 @@ def test_the_state_of_another_method_or_of_the_future_is_refused(entry):
 
 
 @EVERY
-def test_settings_out_of_range_are_refused_by_name(entry):
-    for name, (low, _) in entry.make.bounds.items():
-        for bad in (low - 1, float("nan")):
-            with pytest.raises(SettingError, match=f"{name} must be .*{low:g}.*, got"):
-                make(entry, loops.base_for(entry, make_model()), **{name: bad})
-
-
-@EVERY
 def test_a_base_that_is_no_optimizer_is_refused(entry):
     model = make_model()
     with pytest.raises(SettingError, match=r"torch\.optim\.Optimizer instance"):
@@ -694,7 +686,7 @@ def test_only_chosen_parameters_are_moved(entry, more):
 def test_metrics_tell_settings_losses_and_lengths(entry, more):
     model = make_model()
     opt = make(entry, loops.base_for(entry, model), monitor=True, **more)
-    assert opt.metrics().keys() == set(opt.bounds)
+    assert opt.metrics().keys() == opt.bounds.keys() & opt.param_groups[0].keys()
     for x, y in loops.batches(2):
         loss = closure_step(opt, model, x, y)
     read = opt.metrics()

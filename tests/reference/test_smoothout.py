@@ -112,7 +112,7 @@ def test_any_base_steps_with_the_smoothed_gradient():
 
 def test_an_unknown_scale_is_refused():
     base = torch.optim.SGD([nn.Parameter(W.clone())], lr=0.1)
-    with pytest.raises(SettingError, match="scale must be one of none, abs, tensor"):
+    with pytest.raises(SettingError, match="scale must be 'none', 'abs', 'tensor' or"):
         SmoothOut(base, scale="row")
 
 

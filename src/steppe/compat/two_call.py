@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.compat.front import Front
-from steppe.errors import CheckpointError, SettingError, UsageError, check_range
+from steppe.errors import CheckpointError, SettingError, UsageError
 from steppe.optimizers import asam, sam
 from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.group_settings import check_settings
 from steppe.stepping.loop import Loop, is_over
 from steppe.stepping.state_dicts import reading
 
@@ -198,14 +199,13 @@ class TwoCall(Front):
             if foreign:
                 _check_adaptive(state_dict, isinstance(self.optimizer, asam.ASAM))
                 for group in state_dict["param_groups"]:
-                    for name, (low, high) in self.optimizer.bounds.items():
-                        check_range(name, group.get(name, low), low, high)
+                    check_settings(group, self.optimizer.bounds)
         self.optimizer.load_state_dict(state_dict)
         self._forget()
         if foreign:
             saved = state_dict["param_groups"]
             for group, old in zip(self.param_groups, saved, strict=True):
-                names = self.optimizer.bounds
+                names = group.keys() & self.optimizer.bounds
                 group.update({name: old[name] for name in names if name in old})
 
     def _second_pass(self, closure: Callable[[], Any]) -> Any:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import check_range
 from steppe.noise import filter_noise
 from steppe.optimizers.families.noise import AbstractMixture
 from steppe.registry.specs import Limit
@@ -84,7 +83,11 @@ class ARWP(AbstractMixture):
             monitor: see `RandomOptions`.
     """
 
-    bounds: ClassVar = {**AbstractMixture.bounds, "eta": (0.0, math.inf)}
+    bounds: ClassVar = {
+        **AbstractMixture.bounds,
+        "eta": (0.0, math.inf),
+        "beta": (0.0, 1.0),
+    }
     scale_free: ClassVar = False
 
     def __init__(
@@ -98,13 +101,13 @@ class ARWP(AbstractMixture):
         batches: Literal["halves", "whole"] = "halves",
         **options: Unpack[RandomOptions],
     ) -> None:
-        check_range("beta", beta, low=0.0, high=1.0)
         super().__init__(
             base,
             sigma=sigma,
             mix=mix,
             batches=batches,
             settings={"eta": eta},
+            fixed={"beta": beta},
             **options,
         )
         self.beta = beta

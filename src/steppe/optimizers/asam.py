@@ -11,7 +11,7 @@ it tells from biases by their name. The denominator holds 1e-12 instead of 1e-16
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 from torch.optim import Optimizer
 
@@ -50,6 +50,8 @@ class ASAM(AbstractAscent):
         options: model, batch_norm, rng, gate, perturb, sync, scaler, monitor: see
             `OptimizerOptions`.
     """
+
+    bounds: ClassVar = {**AbstractAscent.bounds, **Adaptive.in_groups}
 
     def __init__(
         self,

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from steppe.errors import SettingError, check_range
+from steppe.errors import SettingError
 from steppe.noise import gaussian_noise
 from steppe.optimizers.families.gradients import aligned
 from steppe.parameters import copy_
+from steppe.registry.bounds import POSITIVE
 from steppe.schedules import Schedule
 from steppe.stepping.context import FULL_BATCH, Plan, StepContext
 from steppe.stepping.driver import OPTIMIZERS, AbstractOptimizer
@@ -75,6 +76,10 @@ class BSAM(AbstractOptimizer):
         "rho": (0.0, math.inf),
         "delta": (0.0, math.inf),
         "damping": (0.0, math.inf),
+        "samples": (1.0, math.inf),
+        "beta1": (0.0, 1.0),
+        "beta2": (0.0, 1.0),
+        "precision": POSITIVE,
     }
     looks_first: ClassVar = False
     scale_free: ClassVar = False
@@ -94,14 +99,14 @@ class BSAM(AbstractOptimizer):
         precision: float = 1.0,
         **options: Unpack[RandomOptions],
     ) -> None:
-        check_range("samples", samples, low=1)
-        check_range("beta1", beta1, low=0.0, high=1.0)
-        check_range("beta2", beta2, low=0.0, high=1.0)
-        check_range("precision", precision, low=0.0)
-        if precision == 0:
-            raise SettingError("precision must be > 0, got 0.")
         own = {"rho": rho, "delta": delta, "damping": damping}
-        super().__init__(base, settings=own, **options)
+        fixed = {
+            "samples": samples,
+            "beta1": beta1,
+            "beta2": beta2,
+            "precision": precision,
+        }
+        super().__init__(base, settings=own, fixed=fixed, **options)
         self.samples = samples
         self.beta1, self.beta2, self.precision = beta1, beta2, precision
         self._check_bases()

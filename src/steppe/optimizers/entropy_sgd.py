@@ -29,9 +29,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import check_count, check_range
 from steppe.noise import gaussian_noise
 from steppe.optimizers.families.gradients import add_
+from steppe.registry.bounds import at_least
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
@@ -109,6 +109,9 @@ class EntropySGD(AbstractOptimizer):
         "gamma": (0.0, math.inf),
         "noise": (0.0, math.inf),
         "inner_weight_decay": (0.0, math.inf),
+        "inner_steps": at_least(0),
+        "alpha": (0.0, 1.0),
+        "inner_momentum": (0.0, 1.0),
     }
     running_statistics: ClassVar = "all"
     looks_first: ClassVar = False  # the first pass sees a share of the batch
@@ -132,16 +135,18 @@ class EntropySGD(AbstractOptimizer):
         momentum_includes_coupling: bool = True,
         **options: Unpack[RandomOptions],
     ) -> None:
-        check_count("inner_steps", inner_steps, low=0)
-        check_range("alpha", alpha, low=0.0, high=1.0)
-        check_range("inner_momentum", inner_momentum, low=0.0, high=1.0)
         settings = {
             "inner_lr": inner_lr,
             "gamma": gamma,
             "noise": noise,
             "inner_weight_decay": inner_weight_decay,
         }
-        super().__init__(base, settings=settings, **options)
+        fixed = {
+            "inner_steps": inner_steps,
+            "alpha": alpha,
+            "inner_momentum": inner_momentum,
+        }
+        super().__init__(base, settings=settings, fixed=fixed, **options)
         check_minimizes(self)
         self.inner_steps = inner_steps
         self.alpha = alpha

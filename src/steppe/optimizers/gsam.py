@@ -18,7 +18,6 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import (
@@ -28,6 +27,7 @@ from steppe.optimizers.families.gradients import (
     nonzero,
     times_,
 )
+from steppe.registry.bounds import check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FULL_BATCH, Plan, StepContext
@@ -86,10 +86,7 @@ class GSAM(AbstractAscent):
         geometry: Geometry | None = None,
         **options: Unpack[OptimizerOptions],
     ) -> None:
-        if minimize not in ("perturbed", "clean"):
-            raise SettingError(
-                f"minimize must be 'perturbed' or 'clean', got {minimize!r}."
-            )
+        check_choice("minimize", minimize, ("perturbed", "clean"))
         super().__init__(
             base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **options
         )

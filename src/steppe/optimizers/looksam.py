@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import check_count
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import (
@@ -25,6 +24,7 @@ from steppe.optimizers.families.gradients import (
     nonzero,
     times_,
 )
+from steppe.registry.bounds import at_least
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FULL_BATCH, Plan, StepContext
@@ -68,7 +68,11 @@ class LookSAM(AbstractAscent):
             last micro-batch is remembered, with several processes each one's own.
     """
 
-    bounds: ClassVar = {**AbstractAscent.bounds, "alpha": (0.0, math.inf)}
+    bounds: ClassVar = {
+        **AbstractAscent.bounds,
+        "alpha": (0.0, math.inf),
+        "k": at_least(1),
+    }
 
     def __init__(
         self,
@@ -80,9 +84,13 @@ class LookSAM(AbstractAscent):
         geometry: Geometry | None = None,
         **options: Unpack[OptimizerOptions],
     ) -> None:
-        check_count("k", k, low=1)
         super().__init__(
-            base, rho=rho, geometry=geometry, settings={"alpha": alpha}, **options
+            base,
+            rho=rho,
+            geometry=geometry,
+            settings={"alpha": alpha},
+            fixed={"k": k},
+            **options,
         )
         self.k = k
 

@@ -58,7 +58,7 @@ class LPFSGD(AbstractSmoothing):
             of all passes unless set otherwise, as in the authors' code.
     """
 
-    bounds: ClassVar = {"gamma": (0.0, math.inf)}
+    bounds: ClassVar = {"gamma": (0.0, math.inf), **AbstractSmoothing.bounds}
 
     def __init__(
         self,

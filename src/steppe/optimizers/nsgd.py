@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError, UsageError, check_count
+from steppe.errors import SettingError, UsageError
 from steppe.parameters import unflatten
+from steppe.registry.bounds import at_least, check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
@@ -84,7 +85,7 @@ class NSGD(AbstractOptimizer):
             follow a corrected displacement; it allows type="gradient".
     """
 
-    bounds: ClassVar = {"gamma": (0.0, math.inf)}
+    bounds: ClassVar = {"gamma": (0.0, math.inf), "refresh_every": at_least(1)}
 
     def __init__(
         self,
@@ -96,12 +97,9 @@ class NSGD(AbstractOptimizer):
         type: Literal["displacement", "gradient", "both"] = "displacement",
         **options: Unpack[OptimizerOptions],
     ) -> None:
-        check_count("refresh_every", refresh_every, low=1)
-        if type not in ("displacement", "gradient", "both"):
-            raise SettingError(
-                f"type must be 'displacement', 'gradient' or 'both', got {type!r}."
-            )
-        super().__init__(base, settings={"gamma": gamma}, **options)
+        check_choice("type", type, ("displacement", "gradient", "both"))
+        fixed = {"refresh_every": refresh_every}
+        super().__init__(base, settings={"gamma": gamma}, fixed=fixed, **options)
         both = [each for each in self.bases if has_modes(each)]
         if both and type != "gradient":
             raise SettingError(

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch.optim import Optimizer
 
-from steppe.errors import check_count
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
+from steppe.registry.bounds import at_least
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FINAL_GRADIENT, FULL_BATCH, Plan, StepContext
@@ -60,6 +60,8 @@ class SAM(AbstractAscent):
         2.6
     """
 
+    bounds: ClassVar = {**AbstractAscent.bounds, "ascent_steps": at_least(1)}
+
     def __init__(
         self,
         base: Optimizer | Sequence[Optimizer],
@@ -69,8 +71,8 @@ class SAM(AbstractAscent):
         geometry: Geometry | None = None,
         **options: Unpack[OptimizerOptions],
     ) -> None:
-        check_count("ascent_steps", ascent_steps, low=1)
-        super().__init__(base, rho=rho, geometry=geometry, **options)
+        fixed = {"ascent_steps": ascent_steps}
+        super().__init__(base, rho=rho, geometry=geometry, fixed=fixed, **options)
         self.ascent_steps = ascent_steps
 
     def plan(self, step: StepContext) -> Plan:

@@ -20,9 +20,9 @@ from typing import ClassVar, Unpack, get_args
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError
 from steppe.noise import UniformScale, uniform_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
+from steppe.registry.bounds import check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext
@@ -66,7 +66,7 @@ class SmoothOut(AbstractSmoothing):
             unblurred by choice: here, put them into a group with `perturb=False`.
     """
 
-    bounds: ClassVar = {"a": (0.0, math.inf)}
+    bounds: ClassVar = {"a": (0.0, math.inf), **AbstractSmoothing.bounds}
 
     def __init__(
         self,
@@ -77,11 +77,7 @@ class SmoothOut(AbstractSmoothing):
         micro_batches: int = 1,
         **options: Unpack[RandomOptions],
     ) -> None:
-        scales = get_args(UniformScale)
-        if scale not in scales:
-            raise SettingError(
-                f"scale must be one of {', '.join(scales)}, got {scale!r}."
-            )
+        check_choice("scale", scale, get_args(UniformScale))
         super().__init__(
             base, settings={"a": a}, micro_batches=micro_batches, **options
         )

@@ -19,6 +19,7 @@ from steppe.errors import SettingError
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned, mix_
+from steppe.registry.bounds import check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import AFTER_STEP, FULL_BATCH, Plan, StepContext
@@ -78,8 +79,7 @@ class WSAM(AbstractAscent):
         geometry: Geometry | None = None,
         **options: Unpack[OptimizerOptions],
     ) -> None:
-        if form not in ("decoupled", "coupled"):
-            raise SettingError(f"form must be 'decoupled' or 'coupled', got {form!r}.")
+        check_choice("form", form, ("decoupled", "coupled"))
         super().__init__(
             base, rho=rho, geometry=geometry, settings={"gamma": gamma}, **options
         )

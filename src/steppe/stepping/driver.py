@@ -24,11 +24,12 @@ from torch.optim import Optimizer
 
 from steppe.errors import UsageError, check_callable
 from steppe.parameters import forget_derived
-from steppe.registry.bounds import Bounds
+from steppe.registry.bounds import Ranges
 from steppe.registry.registry import Registry
 from steppe.registry.specs import OptimizerSpec
 from steppe.schedules import Schedule
 from steppe.stepping.context import Plan, StepContext, advance, plain_step
+from steppe.stepping.group_settings import check_settings
 from steppe.stepping.hooks.gradient_sync import GradientSync
 from steppe.stepping.hooks.order import hooks_of
 from steppe.stepping.loop import AbstractHook, Loop, OpenLoop, run_passes
@@ -51,14 +52,16 @@ class AbstractOptimizer(OptimizerWrapper):
             parameter groups are this optimizer's own, so LR schedulers may hold
             either. A group may carry its own value of a setting, and
             `perturb=False` to leave its parameters where they are.
-        settings: values or schedules of the method's settings, by name.
+        settings: values or schedules of the method's settings, by name; they live in
+            the parameter groups.
+        fixed: values of its other numbers, the same for all groups and steps.
         options: see `OptimizerOptions`; `seed` and `generator` for methods that draw.
 
     Raises:
         SettingError: a setting out of its range, or a option that does not exist.
     """
 
-    bounds: ClassVar[Bounds]  # closed ranges of the settings
+    bounds: ClassVar[Ranges]  # of the settings that are numbers
     running_statistics: ClassVar[Statistics] = "first"  # with a model
     looks_first: ClassVar[bool] = True  # the first pass is at the unperturbed weights
     scale_free: ClassVar[bool] = True  # scaling the loss scales the gradient only
@@ -70,8 +73,10 @@ class AbstractOptimizer(OptimizerWrapper):
         base: Optimizer | Sequence[Optimizer],
         *,
         settings: Mapping[str, float | Schedule],
+        fixed: Mapping[str, float] | None = None,
         **options: Unpack[RandomOptions],
     ) -> None:
+        check_settings(fixed or {}, self.bounds)
         checked = CheckedOptions.of(type(self), options)
         name = type(self).__name__
         checked.check(name, random=self.random, looks_first=self.looks_first)
@@ -242,7 +247,7 @@ class AbstractOptimizer(OptimizerWrapper):
         are of the last one. Waits for the device; call it as often as you log.
         """
         group = self._settings.of(self.param_groups[0])
-        settings = {name: float(group[name]) for name in self.bounds}
+        settings = {n: float(value) for n, value in group.items() if n in self.bounds}
         return settings | self._context.metrics.numbers()
 
     def _passes(self, accumulate: bool) -> Loop:

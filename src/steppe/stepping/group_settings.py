@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from steppe.errors import SettingError, check_range
-from steppe.registry.bounds import Bounds
+from steppe.errors import SettingError
+from steppe.registry.bounds import Range, Ranges
 from steppe.schedules import GroupSchedule, Schedule
 
 OWN = "steppe_own"  # key in a group: names of the settings its user gave it
@@ -36,7 +36,7 @@ class GroupSettings:
     def __init__(
         self,
         given: Mapping[str, float | Schedule],
-        bounds: Bounds,
+        bounds: Ranges,
         taken: Collection[str] = (),
     ) -> None:
         self._bounds = bounds
@@ -102,12 +102,19 @@ class GroupSettings:
         return values
 
     def _check(self, values: Mapping[str, Any]) -> None:
-        for name, (low, high) in self._bounds.items():
-            check_range(name, values[name], low, high)
+        check_settings(values, self._bounds)
         if (perturb := values.get("perturb", True)) not in (True, False):
             raise SettingError(
                 f"perturb of a group must be True or False, got {perturb!r}."
             )
+
+
+def check_settings(values: Mapping[str, Any], bounds: Ranges) -> None:
+    """Refuse values outside of their ranges; None is none of them."""
+    for name, bound in bounds.items():
+        if name in values:
+            limits = bound if isinstance(bound, Range) else Range(*bound)
+            limits.check(name, values[name])
 
 
 def _end(given: float | Schedule, end: int) -> Any:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from steppe.errors import SettingError, UsageError, brief
 from steppe.parameters import forget_derived
-from steppe.registry.bounds import Bounds
+from steppe.registry.bounds import Ranges
 from steppe.schedules import Schedule
 from steppe.stepping.group_settings import GroupSettings
 from steppe.stepping.loop import OpenLoop
@@ -50,7 +50,7 @@ class OptimizerWrapper(Shown, ABC):
         base: one optimizer, or several.
         given: settings of the method, values or schedules, by name; put into the
             groups of all bases.
-        bounds: closed ranges of the settings.
+        bounds: ranges of the settings.
 
     Raises:
         SettingError: a base that cannot be one, or a setting out of its range.
@@ -85,7 +85,7 @@ class OptimizerWrapper(Shown, ABC):
         self,
         base: Optimizer | Sequence[Optimizer],
         given: Mapping[str, float | Schedule],
-        bounds: Bounds,
+        bounds: Ranges,
     ) -> None:
         bases = _checked_bases(base)
         taken = {key for each in bases for key in each.defaults}

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from steppe.errors import SettingError, brief
 from steppe.geometry import L2, Geometry
-from steppe.registry.bounds import Bounds
+from steppe.registry.bounds import Ranges
 from steppe.schedules import Schedule
 from steppe.stepping.context import MovedParameters, StepContext
 from steppe.stepping.driver import AbstractOptimizer
@@ -28,13 +28,14 @@ class AbstractAscent(AbstractOptimizer):
         rho: radius, or a schedule of it.
         geometry: of the ascent step; None for `L2`.
         settings: of the method beside rho.
+        fixed: its numbers that are the same for all groups and steps.
         options: see `OptimizerOptions`.
 
     Raises:
         SettingError: a base with maximize=True.
     """
 
-    bounds: ClassVar[Bounds] = {"rho": (0.0, math.inf)}
+    bounds: ClassVar[Ranges] = {"rho": (0.0, math.inf)}
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class AbstractAscent(AbstractOptimizer):
         rho: float | Schedule,
         geometry: Geometry | None,
         settings: Mapping[str, float | Schedule] | None = None,
+        fixed: Mapping[str, float] | None = None,
         **options: Unpack[RandomOptions],
     ) -> None:
         self.geometry = L2() if geometry is None else geometry
@@ -53,7 +55,7 @@ class AbstractAscent(AbstractOptimizer):
             )
         self.bounds = {**type(self).bounds, **self.geometry.in_groups}  # type: ignore[misc]
         own = {"rho": rho, **(settings or {}), **self.geometry.settings()}
-        super().__init__(base, settings=own, **options)
+        super().__init__(base, settings=own, fixed=fixed, **options)
         check_minimizes(self)
 
     @contextmanager

@@ -10,9 +10,8 @@ from typing import ClassVar, Literal, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError, check_count
 from steppe.optimizers.families.gradients import aligned, mix_
-from steppe.registry.bounds import Bounds
+from steppe.registry.bounds import Ranges, at_least, check_choice
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
     FINAL_GRADIENT,
@@ -36,6 +35,7 @@ class AbstractSmoothing(AbstractOptimizer):
             monitor: see `RandomOptions`.
     """
 
+    bounds: ClassVar[Ranges] = {"micro_batches": at_least(1)}
     running_statistics: ClassVar = "all"
     looks_first: ClassVar = False
     random: ClassVar = True
@@ -48,8 +48,8 @@ class AbstractSmoothing(AbstractOptimizer):
         micro_batches: int,
         **options: Unpack[RandomOptions],
     ) -> None:
-        check_count("micro_batches", micro_batches, low=1)
-        super().__init__(base, settings=settings, **options)
+        fixed = {"micro_batches": micro_batches}
+        super().__init__(base, settings=settings, fixed=fixed, **options)
         self.micro_batches = micro_batches
 
     @abstractmethod
@@ -81,11 +81,12 @@ class AbstractMixture(AbstractOptimizer):
         batches: "halves" makes B1 and B2 two shares of the batch, "whole" makes both
             the whole batch.
         settings: of the method beside these.
+        fixed: its numbers that are the same for all groups and steps.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
 
-    bounds: ClassVar[Bounds] = {"sigma": (0.0, math.inf), "mix": (0.0, 1.0)}
+    bounds: ClassVar[Ranges] = {"sigma": (0.0, math.inf), "mix": (0.0, 1.0)}
     looks_first: ClassVar = False  # the first pass may see half of the batch
     random: ClassVar = True
 
@@ -97,12 +98,12 @@ class AbstractMixture(AbstractOptimizer):
         mix: float | Schedule,
         batches: Literal["halves", "whole"],
         settings: Mapping[str, float | Schedule] | None = None,
+        fixed: Mapping[str, float] | None = None,
         **options: Unpack[RandomOptions],
     ) -> None:
-        if batches not in ("halves", "whole"):
-            raise SettingError(f"batches must be 'halves' or 'whole', got {batches!r}.")
+        check_choice("batches", batches, ("halves", "whole"))
         own = {"sigma": sigma, "mix": mix, **(settings or {})}
-        super().__init__(base, settings=own, **options)
+        super().__init__(base, settings=own, fixed=fixed, **options)
         self.batches = batches
 
     @abstractmethod

@@ -122,7 +122,7 @@ class MicroBatches(AbstractHook):
         return tuple(tree_map(share, each) for each in batch)
 
     def scale_(self, factor: float | Tensor) -> None:
-        """Multiply the sum, also gradients that a closure has dropped by setting to None.
+        """Multiply the sum, with gradients that a closure has dropped by setting None.
 
         That is no change by a pass, so versions that were noted go along.
         """

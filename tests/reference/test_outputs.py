@@ -283,5 +283,3 @@ def test_factors_of_sequences_and_draws_of_unknown_losses_are_refused():
         loss_factors(loss, outputs)
     with pytest.raises(UsageError, match="GGN or EmpiricalFisher"):
         sampled_gradients(loss, outputs, problems.generator())
-    weighed = nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor(2.0))
-    assert problems.objective(problems.mlp(), (x, x), loss=weighed).likelihood is None

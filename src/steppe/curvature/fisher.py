@@ -25,6 +25,7 @@ from steppe.curvature.products.loss_curvature import (
     known_likelihood,
     outputs_on,
     sampled_gradients,
+    weights_of_answers,
 )
 from steppe.curvature.products.retained import Metric
 from steppe.errors import SettingError, check_integer
@@ -40,13 +41,19 @@ class Fisher(AbstractGaussNewton):
     that products are those of one symmetric matrix, whose mean over seeds is the exact
     one. With a seed, they also depend on how the data is split into batches.
 
-    For cross entropy and squared error, and BCEWithLogitsLoss, the exact matrix is the
-    GGN; for nll_loss it is that of the distribution whose log probabilities the model
-    gives. Smoothing of the targets is no part of the distribution.
+    For cross entropy, squared error and losses of yes or no answers
+    (BCEWithLogitsLoss, MultiLabelSoftMarginLoss) the exact matrix is the GGN; for
+    nll_loss it is that of the distribution whose log probabilities the model gives.
+    Smoothing of the targets is no part of the distribution.
+
+    Several answers of a sample are independent, each of the probability that the model
+    gives it: the matrix is the mean over the answers of that of each, with the weight
+    that the loss gives to the answer in the data (`weight`, `pos_weight`). Drawn
+    answers enter one by one: products of two, whose mean is 0, are left out.
 
     Args:
-        objective: the mean loss: "cross_entropy", "mse", a torch loss without weights
-            such as BCEWithLogitsLoss, or the function of it.
+        objective: the mean loss: "cross_entropy", "mse", a torch loss such as
+            BCEWithLogitsLoss, or the function of it.
         samples: number M of targets for each loss term; None for the exact matrix.
         seed: of the drawn targets.
         settings: those of `AbstractCurvature`.
@@ -156,6 +163,8 @@ def _exact_metric(
             p = z.exp()
         case "log_odds":
             p = torch.sigmoid(z) * torch.sigmoid(-z) / share
+            weights = weights_of_answers(objective, outputs)
+            p = p if weights is None else p * weights
         case "means":
             p = torch.full_like(z, 2 / share)
     if mask is not None:

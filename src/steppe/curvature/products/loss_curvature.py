@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from steppe.curvature.products.autograd import check_differentiable, differentiate
 from steppe.errors import DataError, SteppeError, UsageError
-from steppe.losses import Likelihood, class_dimension
+from steppe.losses import Likelihood, answer_weights, class_dimension
 from steppe.objective import Objective
 
 WRAPPED = (
@@ -165,6 +165,9 @@ def sampled_gradients(
     z = outputs.z.detach()
     classes = classes_along(objective, outputs)
     drawn = _draw(likelihood, z, outputs.losses.numel(), classes, generator)
+    weights = weights_of_answers(objective, outputs)
+    if weights is not None:
+        drawn = drawn * weights.sqrt()
     mask = kept_rows(objective, outputs)
     return drawn if mask is None else drawn * mask
 
@@ -179,10 +182,30 @@ def known_likelihood(objective: Objective) -> Likelihood:
         raise UsageError(
             "the Fisher matrix needs the distribution of the targets, which the loss "
             f"'{objective.loss_name}' does not say; give the objective 'cross_entropy',"
-            " 'mse' or a torch loss without weights, such as BCEWithLogitsLoss, or use "
+            " 'mse' or a torch loss such as BCEWithLogitsLoss, or use "
             "GGN or EmpiricalFisher, which take any loss."
         )
     return objective.likelihood
+
+
+def weights_of_answers(objective: Objective, outputs: Outputs) -> Tensor | None:
+    """Weights of the answers to several questions, shaped like z; None for none.
+
+    Raises:
+        UsageError: a weight is negative.
+    """
+    likelihood = objective.likelihood
+    if likelihood is None or likelihood.outputs != "log_odds":
+        return None
+    targets = objective.batches[outputs.index][1].to(outputs.z)
+    weights = answer_weights(objective.loss, targets)
+    if weights is not None and bool((weights < 0).any()):
+        raise UsageError(
+            "the weights of the answers must be >= 0 for a Fisher matrix, got "
+            f"{float(weights.min()):.3g}; give another weight= or pos_weight= to "
+            f"{objective.loss_name}, or use GGN."
+        )
+    return weights
 
 
 def kept_rows(objective: Objective, outputs: Outputs) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import weakref
 from typing import Any
 
@@ -146,6 +147,29 @@ def test_an_optimizer_that_is_dropped_frees_its_copies_at_once():
         assert backup() is None
     finally:
         gc.enable()
+
+
+@EVERY
+@pytest.mark.parametrize("bad", [-1.0, math.nan, "big", torch.ones(2)])
+def test_a_value_that_is_changed_between_steps_is_checked_before_the_next(entry, bad):
+    model = make_model()
+    opt = make(entry, loops.base_for(entry, model))
+    loop_step(opt, model, *one_batch())
+    before = [p.clone() for p in model.parameters()]
+    opt.param_groups[0][setting(entry)] = bad
+    with pytest.raises(SettingError, match=f"{setting(entry)} must be"):
+        loop_step(opt, model, *one_batch())
+    assert loops.identical(before, list(model.parameters()))
+
+
+def test_a_tensor_among_the_settings_is_checked_when_it_changes_in_place():
+    model, rho = make_model(), torch.tensor(0.05)
+    opt = steppe.SAM(loops.momentum(model))
+    opt.param_groups[0]["rho"] = rho
+    loop_step(opt, model, *one_batch())
+    rho.fill_(-1.0)
+    with pytest.raises(SettingError, match="rho must be >= 0, got -1"):
+        loop_step(opt, model, *one_batch())
 
 
 @pytest.mark.parametrize(

@@ -163,3 +163,29 @@ def test_a_gate_looks_at_the_whole_batch_of_a_method_that_splits_it():
 @pytest.mark.parametrize(("options", "accumulate", "expected"), CASES)
 def test_hooks_that_have_nothing_to_do_are_left_out(options, accumulate, expected):
     assert names_of(options, accumulate=accumulate) == expected
+
+
+def test_hooks_let_tensors_go_at_the_end_of_a_loop():
+    model = network()
+    opt = steppe.SAM(
+        torch.optim.SGD(model.parameters(), lr=0.1), model=model, monitor=True
+    )
+    for accumulate in (False, True):
+        for _ in opt.passes(accumulate=accumulate):
+            model(torch.ones(2, 3).double()).sum().backward()
+    hooks = {hook for hooks in opt._hooks.values() for hook in hooks}
+    names = {type(hook).__name__ for hook in hooks}
+    assert names == {
+        "MicroBatches",
+        "Accumulation",
+        "StateCommit",
+        "Buffers",
+        "Monitor",
+    }
+    kept = {
+        f"{type(hook).__name__}.{name}": value
+        for hook in hooks
+        for name, value in vars(hook).items()
+        if name in ("_first", "_earlier", "_params", "_sums") and value
+    }
+    assert not kept

@@ -6,7 +6,7 @@ Each is one sentence with the rule, the value and the fix.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -78,22 +78,47 @@ def install(extra: str) -> str:
 
 
 def check_range(
-    name: str, value: Any, low: float = -math.inf, high: float = math.inf
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
 ) -> None:
-    """Refuse anything but a finite number in [low, high]."""
-    rule = f">= {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-    if low == -math.inf:
-        rule = "finite" if high == math.inf else f"<= {high:g}"
+    """Refuse anything but a finite number in [low, high].
+
+    Args:
+        name: of the setting.
+        value: any object.
+        low: the least value.
+        high: the largest value.
+        above: `low` itself is left out.
+        below: `high` itself is left out.
+    """
+    # Optimizers ask in every step: the sentence is written where it is needed.
+    number = type(value) in (float, int) or _is_number(value)
+    if number and low <= value <= high and math.isfinite(value):
+        at_open_end = (above and value == low) or (below and value == high)
+        if not at_open_end:
+            return
+    rule = _rule(low, high, above, below)
     check_number(name, value, rule)
-    if not (low <= value <= high and math.isfinite(value)):
-        raise SettingError(f"{name} must be {rule}, got {value}.")
+    raise SettingError(f"{name} must be {rule}, got {value}.")
+
+
+def _rule(low: float, high: float, above: bool, below: bool) -> str:
+    """A range in words."""
+    if -math.inf < low and high < math.inf and not above and not below:
+        return f"between {low:g} and {high:g}"
+    least = [f"{'>' if above else '>='} {low:g}"] if low > -math.inf else []
+    most = [f"{'<' if below else '<='} {high:g}"] if high < math.inf else []
+    return " and ".join(least + most) or "finite"
 
 
 def check_positive(name: str, value: Any) -> None:
     """Refuse anything but a finite number > 0."""
-    check_number(name, value, "> 0")
-    if not (value > 0 and math.isfinite(value)):
-        raise SettingError(f"{name} must be > 0, got {value}.")
+    check_range(name, value, 0.0, above=True)
 
 
 def check_count(name: str, value: Any, low: int) -> None:
@@ -102,6 +127,14 @@ def check_count(name: str, value: Any, low: int) -> None:
         rule = f"a whole number >= {low}"
         raise SettingError(f"{name} must be {rule}, got {brief(value)}.")
     check_range(name, value, low=low)
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Refuse a value that is none of a few names."""
+    if value not in choices:
+        *first, last = map(repr, choices)
+        listed = f"{', '.join(first)} or {last}" if first else last
+        raise SettingError(f"{name} must be {listed}, got {brief(value)}.")
 
 
 def check_callable(name: str, value: Any, does: str) -> None:

@@ -22,7 +22,7 @@ from steppe.errors import (
     DataError,
     SettingError,
     UsageError,
-    brief,
+    check_choice,
     check_count,
     check_integer,
 )
@@ -102,8 +102,7 @@ class Objective:
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
-        if mode not in ("eval", "train"):
-            raise SettingError(f"mode must be 'eval' or 'train', got {brief(mode)}.")
+        check_choice("mode", mode, ("eval", "train"))
         check_count("batch_size", batch_size, 1)
         check_integer("seed", seed)
         self.model = model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from steppe.errors import SettingError, check_callable
+from steppe.errors import SettingError, check_callable, check_choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +113,7 @@ def sweep(
         (0.1, None)
     """
     check_callable("train", train, "takes a value, returns a score")
-    if better not in ("smaller", "larger"):
-        raise SettingError(f"better must be 'smaller' or 'larger', got {better!r}.")
+    check_choice("better", better, ("smaller", "larger"))
     if isinstance(seeds, int):
         raise SettingError(
             f"seeds must be several numbers, such as range({seeds}), got {seeds}."

@@ -261,12 +261,20 @@ BAD = [
     (AdaShift, {"window": 0}, "window must be >= 1, got 0"),
     (AdaShift, {"window": 2.5}, "window must be a whole number >= 1, got 2.5"),
     (AdaShift, {"reduce": "sum"}, "reduce must be 'max', 'mean' or 'none'"),
-    (AdaShift, {"betas": (0.9, 1.0)}, "every entry of betas must be < 1, got 1.0"),
+    (
+        AdaShift,
+        {"betas": (0.9, 1.0)},
+        "entry of betas must be >= 0 and < 1, got 1.0",
+    ),
     (AdaShift, {"betas": 0.9}, "betas must be several numbers, got 0.9"),
     (AdaShift, {"eps": -1e-8}, "eps must be >= 0"),
     (AdaBound, {"gamma": -1}, "gamma must be >= 0, got -1"),
     (AdaBound, {"final_lr": "0.1"}, "final_lr must be a number >= 0, got '0.1'"),
-    (AdaBound, {"betas": (-0.1, 0.9)}, "every entry of betas must be between 0 and 1"),
+    (
+        AdaBound,
+        {"betas": (-0.1, 0.9)},
+        "entry of betas must be >= 0 and < 1, got",
+    ),
     (AdaBound, {"amsbound": "no"}, "amsbound must be True or False, got 'no'"),
     (AdaBound, {"base_lr": 0.0}, "base_lr must be > 0 where lr is, got 0"),
 ]

@@ -74,7 +74,7 @@ def test_a_batch_holds_each_edge_once_within_its_graph(toy):
     assert edges == {(0, 1), (1, 0), (2, 3), (3, 2), (3, 4), (4, 3), (2, 4), (4, 2)}
     assert graphs.batch.tolist() == [0, 0, 1, 1, 1]
     assert targets.tolist() == [0, 1]
-    again, same = data.train.part((graphs, targets), torch.tensor([1]))
+    again, same = data.train.micro_batch((graphs, targets), torch.tensor([1]))
     assert again.num_graphs == 1
     assert same.tolist() == [1]
     assert torch.equal(again.x, graphs.x[2:])

@@ -149,10 +149,13 @@ def test_more_samples_than_the_pool_names_both_numbers(dataset):
     ("settings", "sentence"),
     [
         ({"train_samples": 0}, r"train_samples must be >= 1, got 0\."),
-        ({"label_noise": 1.5}, r"label_noise must be from 0 to 1, got 1\.5\."),
-        ({"label_noise": -0.1}, r"label_noise must be from 0 to 1, got -0\.1\."),
-        ({"label_noise": float("nan")}, r"label_noise must be from 0 to 1, got nan\."),
-        ({"held_out": "train"}, r"held_out must be one of test, validation, got 'tra"),
+        ({"label_noise": 1.5}, r"label_noise must be between 0 and 1, got 1\.5\."),
+        ({"label_noise": -0.1}, r"label_noise must be between 0 and 1, got -0\.1\."),
+        (
+            {"label_noise": float("nan")},
+            r"label_noise must be between 0 and 1, got n",
+        ),
+        ({"held_out": "train"}, r"held_out must be 'test' or 'validation', got 'tra"),
     ],
 )
 def test_settings_out_of_range_are_sentences(settings, sentence):

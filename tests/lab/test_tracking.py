@@ -217,7 +217,7 @@ def test_memory_changes_the_work_and_no_number(split, tmp_path):
         assert measured.matrix(measured.present()).budget == memory * 2**30
         rows.append(tracker.measure().values.tolist())
     assert rows[0] == pytest.approx(rows[1], rel=1e-5)
-    with pytest.raises(SettingError, match="memory must be >= 0 GiB, got -1"):
+    with pytest.raises(SettingError, match="memory must be >= 0, got -1"):
         check_settings(recipe(track="spectrum:memory=-1"))
 
 

@@ -223,7 +223,7 @@ def test_a_zero_gradient_gives_a_finite_step(p):
 def test_forms_that_do_not_exist_are_refused():
     net, x, y = problem()
     base = torch.optim.SGD(net.parameters(), lr=0.1)
-    with pytest.raises(SettingError, match="style must be one of matrices"):
+    with pytest.raises(SettingError, match="style must be 'matrices', 'samsung"):
         ASAM(base, style="google")
     with pytest.raises(SettingError, match="p must be '2' or 'inf', got '1'"):
         ASAM(base, p="1")

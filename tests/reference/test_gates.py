@@ -234,7 +234,7 @@ def test_a_gate_that_looks_needs_a_method_that_looks_first():
         (lambda: After(0.5, 0), "steps must be >= 1, got 0"),
         (lambda: Sometimes(-0.1), "probability must be between 0 and 1"),
         (lambda: AdaptiveGate(0), "steps must be >= 1, got 0"),
-        (lambda: AdaptiveGate(9, decay=1.0), "decay must be < 1, got 1"),
+        (lambda: AdaptiveGate(9, decay=1.0), "decay must be >= 0 and < 1, got 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):

@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from steppe.averaging.places import Places, first_difference, is_number
-from steppe.errors import CheckpointError, SettingError, UsageError, brief
+from steppe.errors import CheckpointError, SettingError, UsageError, brief, check_choice
 from steppe.parameters import (
     BufferSnapshot,
     forget_derived,
@@ -119,8 +119,7 @@ class AbstractAverage(ABC):
         buffers: Literal["copy", "average"],
         dtype: torch.dtype | None,
     ) -> None:
-        if buffers not in ("copy", "average"):
-            raise SettingError(f"buffers must be 'copy' or 'average', got {buffers!r}.")
+        check_choice("buffers", buffers, ("copy", "average"))
         self.model = model
         self.buffers = buffers
         self.steps = 0  # optimizer steps seen

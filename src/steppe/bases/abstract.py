@@ -115,6 +115,8 @@ class AbstractBase(Optimizer, ABC):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        # All groups are checked before the first weight moves: a refusal in the second
+        # would leave half a step.
         for group in self.param_groups:
             self._settled(group)
             self._refuse(group)
@@ -139,7 +141,7 @@ class AbstractBase(Optimizer, ABC):
         try:
             with reading(type(self).__name__):
                 self._load(state_dict)
-        except BaseException:
+        except BaseException:  # an interrupt too leaves the state as it was
             self.state, self.param_groups = previous
             raise
 

@@ -26,7 +26,8 @@ from steppe.bases.abstract import (
     as_texts,
     check_pair,
 )
-from steppe.registry.bounds import Ranges, at_least, check_bounds, check_choice
+from steppe.errors import check_choice
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 
 
 class AdaShift(AbstractBase):

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from steppe.bases.abstract import BASES, GRADIENT, AbstractBase, Bucket, Group
-from steppe.registry.bounds import Ranges, check_bounds, check_choice
+from steppe.errors import check_choice
+from steppe.registry.bounds import Ranges, check_bounds
 
 STATE_OF_FORM = {"polyak": "displacement", "torch": "momentum_buffer"}
 

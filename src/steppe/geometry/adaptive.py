@@ -8,17 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError, UsageError, check_choice
 from steppe.geometry.abstract import GEOMETRIES, Geometry, signs_
 from steppe.registry.bounds import Bounds, Ranges, check_bounds
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext
 from steppe.vectors import joint_norm, scaled_
+
+Style = Literal["matrices", "samsung", "davda54", "bigvision"]
+Norm = Literal["2", "inf"]
 
 
 @GEOMETRIES.add("adaptive", source="Kwon et al., 2021, arXiv:2102.11600")
@@ -45,21 +48,16 @@ class Adaptive(Geometry):
     """
 
     eta: float | Schedule = 0.01
-    style: Literal["matrices", "samsung", "davda54", "bigvision"] = "matrices"
-    p: Literal["2", "inf"] = "2"
+    style: Style = "matrices"
+    p: Norm = "2"
     in_groups: ClassVar[Bounds] = {"eta": (0.0, math.inf)}
     bounds: ClassVar[Ranges] = in_groups
 
     def __post_init__(self) -> None:
         if isinstance(self.eta, int | float):  # a schedule is checked along the steps
             check_bounds(vars(self), self.bounds)
-        styles = ("matrices", "samsung", "davda54", "bigvision")
-        if self.style not in styles:
-            raise SettingError(
-                f"style must be one of {', '.join(styles)}, got {self.style!r}."
-            )
-        if self.p not in ("2", "inf"):
-            raise SettingError(f"p must be '2' or 'inf', got {self.p!r}.")
+        check_choice("style", self.style, get_args(Style))
+        check_choice("p", self.p, get_args(Norm))
         if self.p == "inf" and self.style == "bigvision":
             raise SettingError("style='bigvision' is defined for p='2' only.")
 

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import check_choice
 from steppe.geometry.abstract import GEOMETRIES, Geometry, each_scaled_
 from steppe.geometry.shapes import Scale, check_scale, radii
 from steppe.stepping.context import StepContext
@@ -49,10 +49,7 @@ class LayerWise(Geometry):
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
-        if self.radius not in ("each", "total"):
-            raise SettingError(
-                f"radius must be 'each' or 'total', got {self.radius!r}."
-            )
+        check_choice("radius", self.radius, ("each", "total"))
 
     def ascent_(
         self,

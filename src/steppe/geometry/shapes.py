@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import check_choice
 
 Scale = Literal["alike", "fan"]
 
@@ -42,5 +42,4 @@ def radii(params: list[Tensor], rho: list[float], scale: Scale) -> list[float]:
 
 def check_scale(scale: str) -> None:
     """Refuse a scale that does not exist."""
-    if scale not in get_args(Scale):
-        raise SettingError(f"scale must be 'alike' or 'fan', got {scale!r}.")
+    check_choice("scale", scale, get_args(Scale))

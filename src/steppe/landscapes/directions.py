@@ -16,9 +16,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from steppe.errors import check_integer
+from steppe.errors import check_choice, check_integer
 from steppe.noise import filter_scales
-from steppe.registry.bounds import check_choice
 
 Norm = Literal["filter", "layer", "none"]
 Ignore = Literal["biasbn", "none"]

@@ -15,12 +15,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from steppe.errors import check_choice
 from steppe.linalg.probes import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.noise import filter_noise, gaussian_noise
 from steppe.objective import Objective, check_objective
 from steppe.parameters import displace_, overwrite_, restored
-from steppe.registry.bounds import POSITIVE, Ranges, at_least, check_choice
+from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Cost, Estimate
 
 NOISES = {"filter": filter_noise, "raw": gaussian_noise}

@@ -25,7 +25,13 @@ from torch import Tensor
 from steppe.curvature.per_sample.network_graph import FIXED, Structure
 from steppe.curvature.per_sample.rescaling import check_homogeneous, check_rescaling
 from steppe.curvature.per_sample.traces import folded_traces, network_structure
-from steppe.errors import SettingError, UsageError, check_count, check_positive
+from steppe.errors import (
+    SettingError,
+    UsageError,
+    check_choice,
+    check_count,
+    check_positive,
+)
 from steppe.linalg.geometric_program import Solution, Term, solve
 from steppe.linalg.published_descent import descend
 from steppe.measures.abstract import MEASURES, AbstractMeasure
@@ -152,12 +158,8 @@ def minimum_sharpness(
 
 
 def _check(solver: str, batch_norm: str, lr: float, epochs: int) -> None:
-    if solver not in get_args(Solver):
-        raise SettingError(f"solver must be 'newton' or 'reference', got {solver!r}.")
-    if batch_norm not in get_args(BatchNorm):
-        raise SettingError(
-            f"batch_norm must be 'affine' or 'ignored', got {batch_norm!r}."
-        )
+    check_choice("solver", solver, get_args(Solver))
+    check_choice("batch_norm", batch_norm, get_args(BatchNorm))
     if batch_norm == "ignored" and solver == "newton":
         raise SettingError(
             "batch_norm='ignored' must go with solver='reference', got 'newton': the "

@@ -16,7 +16,6 @@ from steppe.errors import (
     brief,
     check_count,
     check_integer,
-    check_number,
     check_range,
 )
 
@@ -56,13 +55,9 @@ class Range:
             check_integer(name, value)
         elif self.whole:
             check_count(name, value, int(self.low))
-        if self.above:
-            check_number(name, value, f"> {self.low:g}")
-            if not (value > self.low and math.isfinite(value)):
-                raise SettingError(f"{name} must be > {self.low:g}, got {value}.")
-        check_range(name, value, self.low, self.high)
-        if self.below and value == self.high:
-            raise SettingError(f"{name} must be < {self.high:g}, got {value}.")
+        check_range(
+            name, value, self.low, self.high, above=self.above, below=self.below
+        )
 
 
 POSITIVE = Range(0.0, above=True)
@@ -93,11 +88,3 @@ def check_bounds(settings: Mapping[str, Any], bounds: Ranges) -> None:
         if value is not None:
             limits = bound if isinstance(bound, Range) else Range(*bound)
             limits.check(name, value)
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of a few names."""
-    if value not in choices:
-        *first, last = (f"'{choice}'" for choice in choices)
-        listed = f"{', '.join(first)} or {last}" if first else last
-        raise SettingError(f"{name} must be {listed}, got {brief(value)}.")

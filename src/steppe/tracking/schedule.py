@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from steppe.errors import check_count
-from steppe.registry.bounds import check_choice
+from steppe.errors import check_choice, check_count
 
 Unit = Literal["epoch", "step"]
 

@@ -14,24 +14,24 @@ _ID = re.compile(r"[0-9a-f]{4,16}")  # pages print the beginning of an id
 _SHOWN = 5
 
 
-def checkpoint_at(given: Path, store: Path) -> Path:
+def checkpoint_at(path: Path, store: Path) -> Path:
     """The checkpoint that a path or an id names.
 
     Args:
-        given: a file; a folder that holds one, at any depth; or the id of a run or its
+        path: a file; a folder that holds one, at any depth; or the id of a run or its
             beginning, bare or below a store as in DIR/0a1b2c3d.
         store: the folder of runs that bare ids are looked for in.
 
     Raises:
         CheckpointError: nothing there, no checkpoint in it, or several.
     """
-    kind = _mode(given)
+    kind = _mode(path)
     if stat.S_ISDIR(kind):
-        return _only(given, sorted(given.rglob(CHECKPOINT)))
-    if kind == 0 and _ID.fullmatch(given.name):
-        inside = given.parent if len(given.parts) > 1 else store
-        return _of_run(given.name, inside)
-    return given
+        return _only(path, sorted(path.rglob(CHECKPOINT)))
+    if kind == 0 and _ID.fullmatch(path.name):
+        inside = path.parent if len(path.parts) > 1 else store
+        return _of_run(path.name, inside)
+    return path
 
 
 def _mode(path: Path) -> int:
@@ -41,19 +41,24 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _only(folder: Path, there: list[Path]) -> Path:
-    if not there:
+def _only(folder: Path, checkpoints: list[Path]) -> Path:
+    if not checkpoints:
         raise CheckpointError(
             f"{folder} holds no checkpoint; give a model.safetensors that `steppe "
             "train` or `steppe compare` wrote, or the folder of its run."
         )
-    if len(there) > 1:
-        named = ", ".join(map(str, there[:_SHOWN]))
-        more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
-        raise CheckpointError(
-            f"{folder} holds {len(there)} checkpoints; give one of them: {named}{more}."
+    if len(checkpoints) > 1:
+        named = ", ".join(map(str, checkpoints[:_SHOWN]))
+        more = (
+            f" and {len(checkpoints) - _SHOWN} more"
+            if len(checkpoints) > _SHOWN
+            else ""
         )
-    return there[0]
+        raise CheckpointError(
+            f"{folder} holds {len(checkpoints)} checkpoints; give one of them: "
+            f"{named}{more}."
+        )
+    return checkpoints[0]
 
 
 def _of_run(name: str, folder: Path) -> Path:

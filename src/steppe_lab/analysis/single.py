@@ -54,9 +54,9 @@ def train_one(
     """
     recipe = recipe_of(settings, settings.optimizer, settings.seed, settings.track)
     run = run_id(config_of(recipe))
-    whole = is_whole(store, run)
+    trained = is_whole(store, run)
     present = None
-    if not whole:
+    if not trained:
         present = check_ready(recipe)
     elif recipe.reads_files:
         present = load_split(recipe)
@@ -64,7 +64,7 @@ def train_one(
         before = [fingerprint_of(store, run)]
         check_same_data(present.fingerprint, before, data=recipe.data.name)
     store.add(config_of(recipe))
-    if not whole:
+    if not trained:
         store.reopen(run)
     outcome = run_local(store, [run], WORK, progress=progress, trust=recipe.code)
     if run in outcome.failed:

@@ -72,10 +72,11 @@ class NetworkSpectrum:
 def stem_of(network: Network) -> str:
     """Names of the model and of the optimizer, fit for a file name."""
     recipe = network.recipe
-    parts = [recipe.model.name, network.trained_by]
-    parts += [recipe.average.name] if recipe.average else []
-    kept = ("".join(c if c.isalnum() else "_" for c in part) for part in parts)
-    return "_".join(kept)
+    names = [recipe.model.name, network.trained_by]
+    names += [recipe.average.name] if recipe.average else []
+    # Of user code a name is module:function, which some file systems refuse.
+    safe = ("".join(c if c.isalnum() else "_" for c in name) for name in names)
+    return "_".join(safe)
 
 
 def open_network(
@@ -122,7 +123,7 @@ def spectrum_of(
     Args:
         network: from `open_network`.
         settings: the same as there.
-        report: called with the number of products so far and a line of text.
+        report: called with the number of products so far and a message.
 
     Raises:
         SettingError: more eigenvalues than the network has parameters, or a loss that
@@ -135,7 +136,7 @@ def spectrum_of(
     if settings.k > size:
         raise SettingError(f"k must be at most {size} parameters, got {settings.k}.")
 
-    found = spectrum(
+    result = spectrum(
         H if report is None else _Watched(H, report),
         steps=settings.steps,
         probes=settings.probes,
@@ -144,15 +145,15 @@ def spectrum_of(
         generator=torch.Generator().manual_seed(settings.seed),
     )
     if report is not None:
-        report(found.products, "tracing tensor by tensor")
-    layers = layers_of(network, H, settings, found.trace)
+        report(result.products, "tracing tensor by tensor")
+    layers = layers_of(network, H, settings, result.trace)
     H.close()
     return NetworkSpectrum(
         network=network,
         settings=settings,
         loss=objective.value(),
-        spectrum=found,
-        effective_dimension=found.effective_dimension(settings.alpha),
+        spectrum=result,
+        effective_dimension=result.effective_dimension(settings.alpha),
         layers=layers,
         sizes={name: p.numel() for name, p in zip(H.names, H.params, strict=True)},
     )
@@ -177,7 +178,7 @@ def layers_of(
         network: whose loss it is.
         H: the matrix.
         settings: that it was made with.
-        total: its trace; where it is exact, its parts are known too.
+        total: its trace; where it is exact, those of the tensors are known too.
     """
     if total.details.get("method") == "exact":
         return Layers(H.kind, True, dict(total.details["by_tensor"]), total, "")
@@ -186,48 +187,51 @@ def layers_of(
         return _drawn(H, generator, "there is no rule for this matrix")
     samples = DRAWS if network.outputs > MANY else None
     try:
-        found = layer_traces(network.objective, samples=samples, generator=generator)
+        traces = layer_traces(network.objective, samples=samples, generator=generator)
     except (UsageError, DataError) as error:
         reason = str(error).partition(";")[0]  # what follows is for a caller
         return _drawn(H, generator, reason.rstrip("."))
-    same = settings.matrix != "hessian" or found.exact_hessian
-    not_piecewise_linear = ", ".join(found.details["not_piecewise_linear"])
+    # The rules of other networks are those of the Gauss-Newton matrix.
+    same = settings.matrix != "hessian" or traces.exact_hessian
+    not_piecewise_linear = ", ".join(traces.details["not_piecewise_linear"])
     return Layers(
         matrix=settings.matrix if same else "ggn",
         exact=samples is None,
         by_tensor={
             name: Estimate(
                 value=value,
-                stderr=found.stderr_by_tensor[name],
-                samples=found.samples,
+                stderr=traces.stderr_by_tensor[name],
+                samples=traces.samples,
             )
-            for name, value in found.by_tensor.items()
+            for name, value in traces.by_tensor.items()
         },
-        total=Estimate(value=found.total, stderr=found.stderr, samples=found.samples),
+        total=Estimate(
+            value=traces.total, stderr=traces.stderr, samples=traces.samples
+        ),
         why=""
         if same
         else f"the network is not piecewise linear: {not_piecewise_linear}",
     )
 
 
-def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
+def spectrum_record(result: NetworkSpectrum) -> dict[str, Any]:
     """Every number as JSON, with the settings it follows from."""
-    network, whole, layers = found.network, found.spectrum, found.layers
+    network, eigenvalues, layers = result.network, result.spectrum, result.layers
     recipe = None if network.belongs else network.recipe.model_dump(mode="json")
     return {
         "checkpoint": {"path": str(network.path), "sha256": network.digest},
         "recipe": recipe,
         "belongs": asdict(network.belongs) if network.belongs else None,
-        "settings": found.settings.model_dump(mode="json"),
-        "details": dict(whole.details),
-        "parameters": whole.size,
-        "loss": estimate_record(found.loss),
-        "top": _pairs_record(whole.top),
-        "bottom": _pairs_record(whole.bottom),
-        "trace": _short(whole.trace),
-        "frobenius": estimate_record(whole.frobenius),
-        "effective_dimension": estimate_record(found.effective_dimension),
-        "ritz_sum": whole.ritz_sum,
+        "settings": result.settings.model_dump(mode="json"),
+        "details": dict(eigenvalues.details),
+        "parameters": eigenvalues.size,
+        "loss": estimate_record(result.loss),
+        "top": _pairs_record(eigenvalues.top),
+        "bottom": _pairs_record(eigenvalues.bottom),
+        "trace": _short(eigenvalues.trace),
+        "frobenius": estimate_record(eigenvalues.frobenius),
+        "effective_dimension": estimate_record(result.effective_dimension),
+        "ritz_sum": eigenvalues.ritz_sum,
         "layers": {
             "matrix": layers.matrix,
             "exact": layers.exact,
@@ -235,7 +239,7 @@ def spectrum_record(found: NetworkSpectrum) -> dict[str, Any]:
             "total": _short(layers.total),
             "by_tensor": {name: _short(e) for name, e in layers.by_tensor.items()},
         },
-        "products": whole.products,
+        "products": eigenvalues.products,
         "versions": versions(),
     }
 
@@ -251,9 +255,9 @@ class _Watched:
         self.device = H.device
 
     def __matmul__(self, other: Tensor) -> Tensor:
-        found = self._H @ other
+        product = self._H @ other
         self._report(self._H.products, f"products with the {self._H.kind}")
-        return found
+        return product
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._H, name)

@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{install('lab')}.\n"
         )
         return 2
+    # These need the packages that have just been looked for.
     from steppe_lab.cli.messages import reported
     from steppe_lab.cli.streams import open_streams
 
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     # Code of the user is looked for in the current folder; last, so that a file there
     # hides no module of Python or of another package.
     sys.path.append(os.getcwd())
+    # Known before arguments are parsed, since Ctrl-C may come during imports.
     resumes = bool(arguments) and arguments[0] in RESUMING
     last = argv is None  # nothing but the end of the process comes after
     return reported(lambda: _with_results(arguments, last), resumes=resumes)

@@ -105,7 +105,7 @@ def metavar(name: str, kind: Any) -> str:
 
 
 def _grouped(names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Names by group; what belongs nowhere comes last."""
+    """Names by group; those of no group come last."""
     known = {name for members in GROUPS.values() for name in members}
     others = [name for name in names if name not in known]
     for group, members in (*GROUPS.items(), (OTHERS, others)):

@@ -43,6 +43,7 @@ def use_data_dir(data_dir: Path | None) -> None:
     """Tell this process and the workers it starts where the data is."""
     from steppe_lab.datasets.loading import DATA_DIR
 
+    # Workers are processes of their own and inherit nothing but the environment.
     if data_dir is not None:
         os.environ[DATA_DIR] = str(data_dir.resolve())
 
@@ -61,6 +62,7 @@ def check_place(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         while not folder.exists():
             folder = folder.parent
+        # Rights alone do not tell: a read-only disk refuses as well.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -107,4 +109,5 @@ def open_store(out: Path) -> Store:
 
 def cores() -> int:
     """Processes that can run at once here."""
+    # In a container the machine has more cores than this process may use.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

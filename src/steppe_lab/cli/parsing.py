@@ -158,7 +158,7 @@ def _complaint(record: type[Arguments], box: str, verb: str) -> str:
 
 
 def _in_our_words(record: type[Arguments], text: str) -> str:
-    """Complaints of the parser about numbers and about what is missing, shorter."""
+    """Complaints of the parser about numbers and missing options, shorter."""
     from steppe_lab.cli.help import metavar
 
     if text.startswith("Missing from"):

@@ -26,9 +26,10 @@ def progress() -> Iterator[Tell]:
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False),  # names may hold brackets
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        # Without a total the bar moves to and fro until the first event comes.
         task = bar.add_task("starting", total=None)
 
         def tell(done: float, _: int, total: int, text: str, ended: bool) -> None:

@@ -48,6 +48,7 @@ def results_apart(*, for_good: bool) -> Iterator[TextIO]:
         if _number(results) != 1:  # caught by whoever called in this process
             yield results
             return
+        # By number: child processes and C libraries know nothing of `sys.stdout`.
         results.flush()
         kept = os.dup(1)
         os.dup2(2, 1)

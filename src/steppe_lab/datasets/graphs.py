@@ -56,7 +56,7 @@ class GraphSamples(AbstractSamples):
         graphs = [self._graph(int(each)) for each in self.graphs[positions]]
         return _geometric().Batch.from_data_list(graphs), self.targets[positions]
 
-    def part(self, batch: Batch, rows: Tensor) -> Batch:
+    def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
         """Some neighbouring graphs of a batch."""
         inputs, targets = batch
         graphs = inputs.index_select(rows.cpu())

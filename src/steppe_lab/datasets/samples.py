@@ -53,7 +53,7 @@ class AbstractSamples(ABC):
         """The samples at some positions, as a model takes them; on the host."""
 
     @abstractmethod
-    def part(self, batch: Batch, rows: Tensor) -> Batch:
+    def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
         """Some neighbouring rows of a batch, as a batch."""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class TensorSamples(AbstractSamples):
         """Standardised inputs (B, ...) and targets (B, ...)."""
         return self._standardised(positions), self.targets[positions]
 
-    def part(self, batch: Batch, rows: Tensor) -> Batch:
+    def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
         """Views of neighbouring rows."""
         inputs, targets = batch
         place = slice(int(rows[0]), int(rows[-1]) + 1)

@@ -10,12 +10,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_choice
+from steppe.registry.bounds import Ranges, at_least, check_bounds
 from steppe.seeds import seed_named, stream
 from steppe_lab.datasets.abstract import DATASETS, Dataset, outputs_for
 from steppe_lab.datasets.samples import AbstractSamples
 
 HeldOut = Literal["test", "validation"]
+BOUNDS: Ranges = {"train_samples": at_least(1), "label_noise": (0.0, 1.0)}
 MAX_VALIDATION = 5000  # samples
 
 
@@ -89,16 +91,8 @@ class Selection:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.train_samples is not None and self.train_samples < 1:
-            raise SettingError(f"train_samples must be >= 1, got {self.train_samples}.")
-        if not 0 <= self.label_noise <= 1:
-            raise SettingError(
-                f"label_noise must be from 0 to 1, got {self.label_noise}."
-            )
-        if self.held_out not in get_args(HeldOut):
-            raise SettingError(
-                f"held_out must be one of test, validation, got {self.held_out!r}."
-            )
+        check_bounds(vars(self), BOUNDS)
+        check_choice("held_out", self.held_out, get_args(HeldOut))
 
     def apply(self, dataset: Dataset) -> Split:
         """Draw the samples and exchange the labels.

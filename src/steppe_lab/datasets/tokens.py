@@ -89,7 +89,7 @@ class TokenSamples(AbstractSamples):
         length = int(used[-1]) + 1 if len(used) else 1
         return inputs[:, :length], targets[:, :length]
 
-    def part(self, batch: Batch, rows: Tensor) -> Batch:
+    def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
         """Views of neighbouring rows."""
         inputs, targets = batch
         place = slice(int(rows[0]), int(rows[-1]) + 1)

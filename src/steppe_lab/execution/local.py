@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from steppe.errors import SettingError, UsageError
+from steppe.errors import UsageError
+from steppe.registry.bounds import at_least, check_bounds
 from steppe_lab.execution.worker import Event, Order, Ready, Unusable
 from steppe_lab.execution.worker_handle import Job, Worker, start_worker
 from steppe_lab.store.store import Failure, Store
@@ -67,9 +68,7 @@ def run_local(
         StoreError: the store cannot be read or written.
     """
     numbers = {"workers": workers, "max_attempts": max_attempts, "threads": threads}
-    for name, value in numbers.items():
-        if value < 1:
-            raise SettingError(f"{name} must be >= 1, got {value}.")
+    check_bounds(numbers, dict.fromkeys(numbers, at_least(1)))
     ids = list(dict.fromkeys(runs))
     job = Job(work, threads, frozenset(trust))
     study = _Study(store, job, max_attempts, progress or _silent)

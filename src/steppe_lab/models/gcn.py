@@ -25,6 +25,7 @@ class _GraphNetwork(nn.Module):
         super().__init__()
         layers = _layers()
         half = max(1, hidden // 2)
+        # Five convolutions, of which the last is there for the project's weights only.
         widths = [features, half, hidden, hidden, hidden, hidden]
         for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             self.add_module(f"conv{number}", layers.GraphConv(inputs, outputs))
@@ -38,12 +39,14 @@ class _GraphNetwork(nn.Module):
             x = self.get_submodule(f"conv{number}")(x, graphs.edge_index)
             if number < USED:
                 x = x.relu()
+        # A mean, so that the scores do not grow with the number of nodes.
         pooled = self._pool(x, graphs.batch, graphs.num_graphs)
         scores: Tensor = self.lin2(self.lin1(pooled))
         return scores
 
 
 def _layers() -> Any:
+    # An extra: all other models work without it.
     try:
         import torch_geometric.nn
     except ImportError as error:

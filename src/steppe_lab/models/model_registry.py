@@ -74,11 +74,11 @@ class _NoValues(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        given = kwargs or {}
+        named = kwargs or {}
         # On shapes alone these would import seconds of torch to compute nothing.
         if func.__name__ in ("normal_", "uniform_", "zero_", "fill_"):
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _memory() -> float:

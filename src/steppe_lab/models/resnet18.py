@@ -29,6 +29,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.second(F.relu(self.first(x)))
+        # The activation comes after the sum, as in the first paper.
         return F.relu(self.shortcut(x) + residual)
 
 
@@ -39,6 +40,7 @@ class _ResNet(nn.Module):
         blocks, inputs = [], width
         for stage in range(4):
             outputs = width * 2**stage
+            # Images are small: the first stage keeps the size that the stem gives.
             for stride in (1 if stage == 0 else 2, 1):
                 blocks.append(_Block(inputs, outputs, stride, norm))
                 inputs = outputs
@@ -82,6 +84,7 @@ def _convolution(
     inputs: int, outputs: int, side: int, stride: int, norm: bool
 ) -> nn.Module:
     padding = side // 2
+    # Batch norm subtracts any bias before it, which would be a flat direction.
     convolution = nn.Conv2d(inputs, outputs, side, stride, padding, bias=not norm)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     if not norm:

@@ -35,6 +35,7 @@ def small_cnn(
     """
     check_settings(BOUNDS, classes=classes, width=width)
     channels, rows, columns = image_shape("small_cnn", in_shape, least_side=4)
+    # Two poolings halve each side, and drop what is odd.
     features = 4 * width * (rows // 4) * (columns // 4)
     return nn.Sequential(
         *_convolution(channels, width, batch_norm),

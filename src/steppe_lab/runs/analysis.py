@@ -74,14 +74,14 @@ class Analysis(BaseModel):
         return self
 
 
-def read_measure(given: Any) -> Choice:
+def read_measure(value: Any) -> Choice:
     """A measure by text or record, its settings checked and completed."""
-    if isinstance(given, str):
-        choice = MEASURES.parse(given)
-    elif isinstance(given, Choice):
-        choice = given
+    if isinstance(value, str):
+        choice = MEASURES.parse(value)
+    elif isinstance(value, Choice):
+        choice = value
     else:
-        choice = MEASURES.choose(given["name"], given["settings"])
+        choice = MEASURES.choose(value["name"], value["settings"])
     build(choice)  # a bad setting shows before any work
     return choice
 
@@ -97,18 +97,19 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
         checkpoint.model, split, samples=analysis.samples, seed=recipe.data_seed
     )
     steps = len(analysis.measures) + (analysis.line_points > 0)
-    found: dict[str, Any] = {}
+    records: dict[str, Any] = {}
     names = [choice.name for choice in analysis.measures]
     keys = [c.name if names.count(c.name) == 1 else str(c) for c in analysis.measures]
     with objective.sharing():
         for done, choice in enumerate(analysis.measures):
             report(done / steps, f"measuring {choice.name}")
-            kept = folder / "measures" / f"{done}-{choice.name}.json"
-            if not _is_whole_record(kept):
+            path = folder / "measures" / f"{done}-{choice.name}.json"
+            # A worker that died has left the records of the measures it finished.
+            if not _is_whole_record(path):
                 estimate = _estimate(objective, choice, analysis.seed)
-                write_record(kept, estimate_record(estimate))
-            found[keys[done]] = read_record(kept)
-    result: dict[str, Any] = {"measures": found}
+                write_record(path, estimate_record(estimate))
+            records[keys[done]] = read_record(path)
+    result: dict[str, Any] = {"measures": records}
     if analysis.line_points:
         report(len(analysis.measures) / steps, "walking a random line")
         result["line"] = _line(objective, analysis).to_dict()

@@ -56,8 +56,8 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         recipe,
         split,
         report=report,
-        resume=_kept(state, report),
-        keep=lambda kept: write_atomically(state, kept),
+        resume=_saved_state(state, report),
+        keep=lambda contents: write_atomically(state, contents),
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
         folder=folder / TRACK,
     )
@@ -95,10 +95,10 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
 
 def fingerprint_of(store: Store, run: str) -> str:
     """Fingerprint of the samples that a finished network was trained on."""
-    found = store.result(run).get("data")
-    if not isinstance(found, str):
+    fingerprint = store.result(run).get("data")
+    if not isinstance(fingerprint, str):
         raise store.damaged(run, "result.json", "no data")
-    return found
+    return fingerprint
 
 
 def is_whole(store: Store, run: str) -> bool:
@@ -134,13 +134,13 @@ def trained_network(
     return checkpoint
 
 
-def _kept(state: Path, report: Report) -> bytes | None:
+def _saved_state(state: Path, report: Report) -> bytes | None:
     """The state to go on from; a damaged one is set aside, and training begins anew."""
     if not exists(state):
         return None
     try:
-        kept = state.read_bytes()
-        opened(kept)
+        contents = state.read_bytes()
+        opened(contents)
     except CheckpointError as error:
         aside = state.with_suffix(".damaged")
         state.replace(aside)
@@ -148,7 +148,7 @@ def _kept(state: Path, report: Report) -> bytes | None:
         return None
     except OSError as error:
         raise cannot("read", state, error) from error
-    return kept
+    return contents
 
 
 def _tracked(
@@ -164,9 +164,9 @@ def _tracked(
     _, unit = interval(recipe.track.settings["every"])
     figure = plots.eigenvalues([row[unit] for row in rows], values, xlabel=unit)
     write_atomically(folder / EIGENVALUES, plots.save_png(figure))
-    found = {
+    tracked = {
         "eigenvalues": values[-1],
         "measurements": len(rows),
         "products": sum(row["products"] for row in rows),
     }
-    return {"tracked": found}
+    return {"tracked": tracked}

@@ -93,8 +93,8 @@ class Comparison(BaseModel):
 
     def of(self, optimizer: str) -> list[Row]:
         """Rows of one optimizer, by seed."""
-        found = [row for row in self.rows if row.optimizer == optimizer]
-        return sorted(found, key=lambda row: row.seed)
+        rows = (row for row in self.rows if row.optimizer == optimizer)
+        return sorted(rows, key=lambda row: row.seed)
 
 
 class Study:
@@ -139,7 +139,7 @@ class Study:
         """Runs of all kinds that are not finished."""
         trained = [run for run in self.trainings if is_whole(self.store, run)]
         followed = [self._followers(run) for run in self.trainings]
-        runs = [run for found in followed for run in map(run_id, found.values())]
+        runs = [run_id(config) for each in followed for config in each.values()]
         done = len(trained) + sum(map(self.store.is_finished, runs))
         return len(self.trainings) + len(runs) - done
 
@@ -262,11 +262,11 @@ class Study:
         """Runs that follow a training, by kind."""
         recipe = self._recipes[training]
         analysis = analysis_of(self.settings, training, recipe)
-        found = {"analysis": config_of(analysis)}
+        configs = {"analysis": config_of(analysis)}
         if self.settings.sweep:
             scoring = Scoring(training=training, code=recipe.code)
-            found["scoring"] = config_of(scoring)
-        return found
+            configs["scoring"] = config_of(scoring)
+        return configs
 
 
 def stored_study(
@@ -285,15 +285,15 @@ def stored_study(
             that is not trusted.
     """
     paths = sorted((store.root / _STUDIES).glob("compare-*.json"))
-    found = [path for path in paths if path.stem.startswith(name or "")]
+    matching = [path for path in paths if path.stem.startswith(name or "")]
     if not paths:
         raise StoreError(
             f"{store.root} holds no comparison; name the folder that `steppe compare` "
             "wrote with --out."
         )
-    if not found or (name is not None and len(found) > 1):
+    if not matching or (name is not None and len(matching) > 1):
         raise unknown_name("comparison", name or "", [path.stem for path in paths])
-    newest = max(found, key=lambda path: path.stat().st_mtime)
+    newest = max(matching, key=lambda path: path.stat().st_mtime)
     fix = "restore it, or delete it and run `steppe compare` again"
     try:
         record = read_record(newest, fix)
@@ -312,7 +312,7 @@ _FACTS = ("notes", "parameters", "train_samples", "test_samples")
 def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
     needed = ("last", "best", "wrong", "test_samples", *_FACTS)
     result, config = _result(store, run, needed), store.config(run)
-    found = _result(store, analysis, ("measures", "line"))
+    flatness = _result(store, analysis, ("measures", "line"))
     method = config["optimizer"]
     # Results from before gradients were counted have what the method declares.
     declared = OPTIMIZERS[method["name"]].spec.grad_evals if method else 1.0
@@ -333,8 +333,8 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
             _scores(row)
             for row in read_record(store.artefact(run, HISTORY), fix)["epochs"]
         ],
-        measures=found["measures"],
-        line=found["line"],
+        measures=flatness["measures"],
+        line=flatness["line"],
     )
 
 

@@ -26,16 +26,16 @@ class Watch:
     total: int
     tell: Callable[[Progress], None]
     names: dict[str, str] = field(default_factory=dict)
-    shares: dict[str, float] = field(default_factory=dict)
+    fractions: dict[str, float] = field(default_factory=dict)
     skipped: int = 0
     ended: int = 0
 
     def __call__(self, event: Event) -> None:
         ended = event.state in ("finished", "failed")
-        self.shares[event.run] = 1.0 if ended else event.fraction
+        self.fractions[event.run] = 1.0 if ended else event.fraction
         text = f"{self.names[event.run]}: {event.text or event.state}"
         self.ended += ended
-        done = sum(self.shares.values()) + self.skipped
+        done = sum(self.fractions.values()) + self.skipped
         finished = self.ended + self.skipped
         self.tell(Progress(done, self.total, text, ended, finished))
 

@@ -23,5 +23,5 @@ def with_validation(settings: CompareSettings) -> CompareSettings:
         return settings
     split = load_split(recipe.model_copy(update={"held_out": "test"}))
     pool = len(split.train)
-    kept = pool - min(MAX_VALIDATION, pool // SHARE)
-    return settings.model_copy(update={"train_samples": kept})
+    remaining = pool - min(MAX_VALIDATION, pool // SHARE)
+    return settings.model_copy(update={"train_samples": remaining})

@@ -66,6 +66,7 @@ def stored_headline(result: Mapping[str, Any]) -> Metric:
     Raises:
         ValidationError: of pydantic; the record is no metric.
     """
+    # The record holds the metric, since the task may be code that is not at hand now.
     return _METRIC.validate_python(result.get("headline", asdict(ERROR)))
 
 

@@ -71,7 +71,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer
         "seed": recipe.seed,
     }
     try:
-        made: Optimizer = OPTIMIZERS.build(
+        optimizer: Optimizer = OPTIMIZERS.build(
             recipe.optimizer, base, known=known, model=model, **seed
         )
     except (Exception, SystemExit) as error:
@@ -80,20 +80,20 @@ def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer
         raise SettingError(
             f"optimizer {recipe.optimizer.name} failed ({one_line(error)}); {WRAP}."
         ) from error
-    return made
+    return optimizer
 
 
 def build_average(recipe: Recipe, model: nn.Module) -> AbstractAverage | None:
     """The average over the weights of a model, to be attached to its optimizer."""
     if recipe.average is None:
         return None
-    made = AVERAGES.build(recipe.average, model)
-    if not isinstance(made, AbstractAverage):
+    average = AVERAGES.build(recipe.average, model)
+    if not isinstance(average, AbstractAverage):
         raise SettingError(
             f"average {recipe.average.name} must be a class made from "
-            f"steppe.averaging.AbstractAverage, got {type(made).__name__}."
+            f"steppe.averaging.AbstractAverage, got {type(average).__name__}."
         )
-    return made
+    return average
 
 
 def fit_statistics(recipe: Recipe, model: nn.Module, samples: AbstractSamples) -> None:

@@ -204,10 +204,10 @@ def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
 def _about(path: Path, text: str) -> _About:
     try:
         record = json.loads(text)
-        found = record.get("format") if isinstance(record, dict) else None
-        if isinstance(found, int) and found > FORMAT:
+        version = record.get("format") if isinstance(record, dict) else None
+        if isinstance(version, int) and version > FORMAT:
             raise CheckpointError(
-                f"{path} has checkpoint format {found}, this steppe reads up to "
+                f"{path} has checkpoint format {version}, this steppe reads up to "
                 f"{FORMAT}; upgrade steppe."
             )
         about = _About.model_validate_json(text)

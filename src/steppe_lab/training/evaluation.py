@@ -1,4 +1,4 @@
-"""How well a network does on samples it is given."""
+"""Scores of a network on samples."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def evaluate(
         terms += int(task.terms(targets).sum())
         for name, each in task.metrics(outputs, targets).items():
             values.setdefault(name, []).append(each.cpu())
-    joined = {name: torch.cat(parts) for name, parts in values.items()}
+    joined = {name: torch.cat(each) for name, each in values.items()}
     means = {
         name: task.metric(name).of_mean(float(each.double().mean()))
         for name, each in joined.items()
@@ -106,7 +106,7 @@ def estimates(
         for name, each in {"loss": losses, **task.metrics(outputs, targets)}.items():
             values.setdefault(name, []).append(each.cpu().double())
     terms = torch.cat(counts)
-    joined = {name: torch.cat(parts) for name, parts in values.items()}
+    joined = {name: torch.cat(each) for name, each in values.items()}
     rows: dict[str, Estimate] = {"loss": _mean(joined.pop("loss"), terms)}
     for name, each in joined.items():
         metric, mean = task.metric(name), _mean(each, terms)

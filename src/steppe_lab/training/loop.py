@@ -72,7 +72,7 @@ def train(
     Args:
         recipe: all settings.
         split: samples to train and to judge on.
-        report: called with the share done, 0 to 1, and a line of text.
+        report: called with the completed fraction, 0 to 1, and a message.
         resume: a state that `keep` was given, to continue from.
         keep: called with the state now and then, to resume from after a stop.
         keep_every: seconds between two states, at least; 0 is every epoch.
@@ -162,8 +162,8 @@ def _step(
     """One optimizer step on a batch.
 
     Returns:
-        The loss before it, and the gradients it took, those of parts of the batch
-        counted as parts.
+        The loss before it, and the gradients it took; that of a micro-batch counts as
+        the fraction of the batch that it is.
     """
     optimizer, size = state.optimizer, len(batch[1])
     places = torch.arange(size)
@@ -176,7 +176,7 @@ def _step(
         if isinstance(optimizer, AbstractOptimizer):
             rows = optimizer.take(places)
             if len(rows) < size:
-                inputs, targets = samples.part(batch, rows)
+                inputs, targets = samples.micro_batch(batch, rows)
         passed += len(targets)
         loss = _loss(state.task, state.model(inputs), targets, batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
@@ -185,18 +185,24 @@ def _step(
     return float(optimizer.step(closure)), passed / size
 
 
-def _loss(task: AbstractTask, outputs: Any, share: Tensor, targets: Tensor) -> Tensor:
-    """Mean loss of a share of a batch, for an optimizer that weighs shares by rows.
+def _loss(task: AbstractTask, outputs: Any, own: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of a micro-batch, for an optimizer that weighs micro-batches by rows.
 
     Where samples have unlike numbers of terms, as sequences have, it is scaled so that
-    the sum over the shares is the mean over the terms of the batch.
+    the sum over the micro-batches is the mean over the terms of the batch.
+
+    Args:
+        task: gives the loss and its terms.
+        outputs: of the micro-batch.
+        own: targets of the micro-batch.
+        targets: those of the batch.
     """
-    if len(share) < len(targets):
-        terms, whole = int(task.terms(share).sum()), int(task.terms(targets).sum())
-        if terms * len(targets) != whole * len(share):
-            total = task.loss(outputs, share, reduction="sum")
-            return total * (len(targets) / (len(share) * whole))
-    return task.loss(outputs, share, reduction="mean")
+    if len(own) < len(targets):
+        terms, all_terms = int(task.terms(own).sum()), int(task.terms(targets).sum())
+        if terms * len(targets) != all_terms * len(own):
+            total = task.loss(outputs, own, reduction="sum")
+            return total * (len(targets) / (len(own) * all_terms))
+    return task.loss(outputs, own, reduction="mean")
 
 
 def _observe(state: TrainingState) -> None:
@@ -209,20 +215,20 @@ def _observe(state: TrainingState) -> None:
 def _score(state: TrainingState, split: Split) -> dict[str, float]:
     """Losses and errors of the network, and of the average if it holds anything."""
     recipe, model, average = state.recipe, state.model, state.average
-    found = _on_both(state, split)
+    scores = _on_both(state, split)
     # The test loss is a finding: it may be infinite where training went well.
-    _check_finite("final training", found["train_loss"], state.epoch + 1)
+    _check_finite("final training", scores["train_loss"], state.epoch + 1)
     if recipe.average is None or average is None:
-        return found
+        return scores
     if AVERAGES[recipe.average.name].spec.validates:
-        _check_finite("validation", found["test_loss"], state.epoch + 1)
-        average.validate(found["test_loss"])  # type: ignore[attr-defined]
+        _check_finite("validation", scores["test_loss"], state.epoch + 1)
+        average.validate(scores["test_loss"])  # type: ignore[attr-defined]
     if not average.count:
-        return found
+        return scores
     with average.applied():
         fit_statistics(recipe, model, split.train)
         averaged = _on_both(state, split)
-    return found | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
+    return scores | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
 
 
 def _on_both(state: TrainingState, split: Split) -> dict[str, float]:
@@ -259,8 +265,8 @@ def _gradients(state: TrainingState, split: Split) -> float:
     A product with the Hessian counts as two gradients of its samples. Where nothing is
     led by what a tracker finds, its products are no part of the method.
     """
-    recipe, found = state.recipe, state.gradients
+    recipe, spent = state.recipe, state.gradients
     if recipe.track is not None and state.following is not None:
         samples = min(recipe.track.settings["samples"], len(split.train))
-        found += 2 * state.following.products * samples / recipe.batch_size
-    return found / (recipe.epochs * state.steps_per_epoch)
+        spent += 2 * state.following.products * samples / recipe.batch_size
+    return spent / (recipe.epochs * state.steps_per_epoch)

@@ -143,19 +143,19 @@ def code_of(
     Raises:
         SettingError: the code is other code now.
     """
-    found = {
+    digests = {
         name: registry[name].source_digest()
         for registry, name in names
         if is_code(name)
     }
     for name, before in known.items():
-        if found.get(name) != before:
+        if digests.get(name) != before:
             raise ChangedCodeError(
                 f"the source of {name} is not what it was (SHA-256 "
-                f"{found.get(name, '')[:8]} now, {before[:8]} then); "
+                f"{digests.get(name, '')[:8]} now, {before[:8]} then); "
                 "restore it, or train again with what it is now."
             )
-    return found
+    return digests
 
 
 def check_device(device: str) -> None:

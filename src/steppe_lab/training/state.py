@@ -109,11 +109,11 @@ class TrainingState:
         torch.save(state, file)
         return sealed(file.getvalue())
 
-    def load(self, kept: bytes) -> bool:
+    def load(self, saved: bytes) -> bool:
         """Go on from a state; False where it is damaged or of another training."""
         device = self.recipe.device
         try:
-            contents = io.BytesIO(opened(kept))
+            contents = io.BytesIO(opened(saved))
             state = torch.load(contents, weights_only=True, map_location=device)
             if (state["recipe"], state["data"]) != (
                 self.recipe.model_dump_json(),
@@ -159,15 +159,15 @@ def sealed(contents: bytes) -> bytes:
     return _HEAD + hashlib.sha256(contents).hexdigest().encode() + b"\n" + contents
 
 
-def opened(kept: bytes) -> bytes:
+def opened(state: bytes) -> bytes:
     """Contents of a sealed state.
 
     Raises:
         CheckpointError: they are not what was sealed, or nothing of this format.
     """
     start = len(_HEAD) + _DIGITS + 1
-    if not kept.startswith(_HEAD):
+    if not state.startswith(_HEAD):
         raise CheckpointError("it is no state of this version of steppe")
-    if sealed(kept[start:]) != kept:
+    if sealed(state[start:]) != state:
         raise CheckpointError("its contents do not match their checksum")
-    return kept[start:]
+    return state[start:]

@@ -33,7 +33,12 @@ from steppe_lab.tasks import TASKS, AbstractTask
 # Rows of a batch; what a CPU computes again and again is better small.
 ROWS, ROWS_ON_CPU = 256, 64
 TRACKERS: Registry[Spec] = Registry("tracker", Spec)
-BOUNDS: Ranges = {"k": at_least(1), "samples": at_least(1), "tol": POSITIVE}
+BOUNDS: Ranges = {
+    "k": at_least(1),
+    "samples": at_least(1),
+    "tol": POSITIVE,
+    "memory": (0.0, math.inf),
+}
 
 
 @TRACKERS.add("spectrum", source="Jastrzebski et al., 2019, arXiv:1807.05031")
@@ -74,7 +79,7 @@ def spectrum(
     Raises:
         SettingError: a setting out of range, or no TensorBoard where it is asked for.
     """
-    check_bounds({"k": k, "samples": samples, "tol": tol}, BOUNDS)
+    check_bounds({"k": k, "samples": samples, "tol": tol, "memory": memory}, BOUNDS)
     count, unit = interval(every)
     budget = round(memory * 2**30)
     task: AbstractTask = TASKS.build(split.task)
@@ -111,13 +116,13 @@ def interval(text: str) -> tuple[int, Unit]:
     Raises:
         SettingError: a text of another form.
     """
-    found = re.fullmatch(r"([1-9]\d*) ?(epoch|step)s?", text.strip())
-    if found is None:
+    match = re.fullmatch(r"([1-9]\d*) ?(epoch|step)s?", text.strip())
+    if match is None:
         raise SettingError(
             f"every must be a number of epochs or steps, as 1epoch or 100steps, got "
             f"'{text}'."
         )
-    return int(found[1]), "epoch" if found[2] == "epoch" else "step"
+    return int(match[1]), "epoch" if match[2] == "epoch" else "step"
 
 
 def check_tracker(choice: Choice) -> None:
@@ -132,8 +137,6 @@ def check_tracker(choice: Choice) -> None:
     settings = choice.settings
     check_bounds(settings, BOUNDS)
     interval(settings["every"])
-    if not 0 <= settings["memory"] < math.inf:
-        raise SettingError(f"memory must be >= 0 GiB, got {settings['memory']}.")
     if settings["tensorboard"]:
         _tensorboard()
 
@@ -231,8 +234,8 @@ class _Flushing:
 
 
 def _writer(folder: Path | None) -> _Flushing | None:
-    made = _tensorboard()
-    return None if folder is None else _Flushing(made, folder)
+    make = _tensorboard()
+    return None if folder is None else _Flushing(make, folder)
 
 
 def _tensorboard() -> Any:

@@ -1,4 +1,4 @@
-"""The autograd engine: what surrounds a call, and which derivatives are needed.
+"""The autograd engine: the context of a call, and the derivatives that are needed.
 
 Torch calls these names private; of `double_backward` this file alone uses them.
 """

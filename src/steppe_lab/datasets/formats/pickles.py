@@ -63,7 +63,7 @@ class _Type:
             )
         self.order = state[1]
 
-    def made(self) -> np.dtype[Any]:
+    def as_numpy(self) -> np.dtype[Any]:
         return np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
 
 
@@ -83,7 +83,7 @@ class _Array:
             raise DataError("the shape of an array must be whole numbers >= 0")
         if not isinstance(kind, _Type) or not isinstance(data, str | bytes):
             raise DataError("an array must be plain numbers, given as bytes")
-        dtype = kind.made()
+        dtype = kind.as_numpy()
         if len(shape) > _MOST_AXES or math.prod(shape) * dtype.itemsize != len(data):
             raise DataError(
                 f"the shape of an array must fit its {len(data):,} bytes, and have at "

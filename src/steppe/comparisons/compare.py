@@ -25,7 +25,13 @@ from steppe.comparisons.units import (
     unit_count,
     unit_of,
 )
-from steppe.errors import DataError, SteppeError, check_count, check_integer
+from steppe.errors import (
+    DataError,
+    SteppeError,
+    check_choice,
+    check_count,
+    check_integer,
+)
 from steppe.measures import (
     MEASURES,
     AbstractMeasure,
@@ -35,7 +41,6 @@ from steppe.measures import (
     refused,
 )
 from steppe.objective import Objective, check_objective
-from steppe.registry.bounds import check_choice
 from steppe.registry.registry import Choice
 from steppe.results import Comparison, Cost, Difference, Estimate, joint_samples
 from steppe.results.student import check_level

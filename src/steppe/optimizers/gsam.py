@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch.optim import Optimizer
 
+from steppe.errors import check_choice
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import (
@@ -27,7 +28,6 @@ from steppe.optimizers.families.gradients import (
     nonzero,
     times_,
 )
-from steppe.registry.bounds import check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import FULL_BATCH, Plan, StepContext

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError, UsageError
+from steppe.errors import SettingError, UsageError, check_choice
 from steppe.parameters import unflatten
-from steppe.registry.bounds import at_least, check_choice
+from steppe.registry.bounds import at_least
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import (

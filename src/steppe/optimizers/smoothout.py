@@ -20,9 +20,9 @@ from typing import ClassVar, Unpack, get_args
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steppe.errors import check_choice
 from steppe.noise import UniformScale, uniform_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
-from steppe.registry.bounds import check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import StepContext

@@ -15,11 +15,10 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch.optim import Optimizer
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_choice
 from steppe.geometry import Geometry
 from steppe.optimizers.families.ascent import AbstractAscent
 from steppe.optimizers.families.gradients import aligned, mix_
-from steppe.registry.bounds import check_choice
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
 from steppe.stepping.context import AFTER_STEP, FULL_BATCH, Plan, StepContext

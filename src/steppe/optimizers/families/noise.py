@@ -10,8 +10,9 @@ from typing import ClassVar, Literal, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steppe.errors import check_choice
 from steppe.optimizers.families.gradients import aligned, mix_
-from steppe.registry.bounds import Ranges, at_least, check_choice
+from steppe.registry.bounds import Ranges, at_least
 from steppe.schedules import Schedule
 from steppe.stepping.context import (
     FINAL_GRADIENT,

@@ -1,6 +1,8 @@
 """Pages in a real browser: no request, no overflow, both themes."""
 
+import base64
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -106,19 +108,111 @@ def test_all_pictures_are_drawn(visit, tmp_path):
     page.screenshot(path=tmp_path / "desktop.png", full_page=True)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_never_scrolls_sideways(visit, tmp_path, scheme):
-    page = visit(360, scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+WIDTHS = (1280, 390, 360)
+OPEN = "for (const d of document.querySelectorAll('details')) d.open = true"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_table_is_cut_without_a_hint(visit, width):
+    page = visit(width)
+    page.evaluate(OPEN)
+    page.wait_for_timeout(50)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = page.eval_on_selector_all(
         ".scroll",
-        "all => all.map(box => [box.scrollWidth > box.clientWidth, "
-        "box.getBoundingClientRect().right, getComputedStyle(box).overflowX])",
+        """all => all.map(box => {
+          const hint = box.parentElement.querySelector(".more");
+          const shade = getComputedStyle(box.parentElement, "::after");
+          return [box.scrollWidth > box.clientWidth + 1, hint.offsetHeight > 0,
+                  shade.content !== "none", getComputedStyle(box).overflowX,
+                  box.getBoundingClientRect().right];
+        })""",
     )
-    assert any(wide for wide, *_ in boxes), "a wide table scrolls inside its own box"
-    assert all(right <= 360 for _, right, _ in boxes)
-    assert {overflow for *_, overflow in boxes} == {"auto"}
-    page.screenshot(path=tmp_path / f"phone-{scheme}.png", full_page=True)
+    assert len(boxes) >= 4
+    for cut, hint, shade, overflow, right in boxes:
+        assert (hint, shade) == (cut, cut)
+        assert (overflow, right <= width) == ("auto", True)
+
+
+def test_the_shade_of_a_cut_table_goes_when_its_end_is_seen(visit):
+    page = visit(390)
+    page.evaluate(OPEN)
+    page.wait_for_timeout(50)
+    if not page.locator(".cut").count():
+        return  # tables of the spectrum turn into cards that fit
+    page.evaluate("document.querySelector('.cut .scroll').scrollLeft = 1e6")
+    page.wait_for_timeout(50)
+    seen = "getComputedStyle(document.querySelector('.cut'), '::after').content"
+    assert page.evaluate(seen) == "none"
+
+
+def test_tables_turn_into_cards_on_a_phone_and_say_of_what_each_cell_is(visit):
+    page = visit(390)
+    page.evaluate(OPEN)
+    cells = page.eval_on_selector_all(
+        ".cards td[data-head]",
+        """all => all.map(td => [td.getBoundingClientRect().right,
+             getComputedStyle(td, '::before').content.length])""",
+    )
+    assert len(cells) > 10
+    assert all(right <= 390 and letters > 2 for right, letters in cells)
+
+
+def test_captions_are_as_wide_as_the_page_allows(visit):
+    page = visit(1280)
+    page.evaluate(OPEN)
+    widths = page.eval_on_selector_all(
+        "caption", "all => all.map(c => c.getBoundingClientRect().width)"
+    )
+    assert min(widths) > 700
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_two_labels_of_a_picture_overlap(visit, browser, width):
+    pictures = visit(width).eval_on_selector_all(
+        "img", "all => all.map(i => [i.src, i.getBoundingClientRect().width])"
+    )
+    drawing = browser.new_page()
+    for address, shown in pictures:
+        svg = base64.b64decode(address.partition("base64,")[2]).decode()
+        drawing.set_content(f'<div style="width:{shown}px">{svg}</div>')
+        assert drawing.evaluate(OVERLAPS) == []
+    drawing.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_button_saves_a_picture_and_is_reached_by_keyboard(visit, scheme):
+    page = visit(scheme=scheme)
+    button = page.get_by_role("button", name="Save as PNG").first
+    button.focus()
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    content = Path(download.value.path()).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert download.value.suggested_filename.endswith(".png")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save as SVG").first.click()
+    assert b"<svg" in Path(download.value.path()).read_bytes()
+
+
+def test_without_the_script_pictures_and_rows_are_saved_by_links(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator("button").count() == 0
+    for link in ("Save as SVG", re.compile("as (CSV|JSON)")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=link).first.click()
+        assert Path(download.value.path()).stat().st_size > 100
+    context.close()
+
+
+def test_paper_shows_what_is_folded_and_no_buttons(visit):
+    page = visit()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("details:not([open])").count() == 0
+    assert not page.get_by_role("button", name="Save as PNG").first.is_visible()
 
 
 def test_a_dark_scheme_changes_page_and_pictures(visit, tmp_path):
@@ -150,6 +244,17 @@ def test_tables_are_reached_by_keyboard(visit):
     )
 
 
+OVERLAPS = """() => {
+  const labels = [...document.querySelectorAll(
+    "[id^=xtick_] > [id^=text_], [id^=ytick_] > [id^=text_]")];
+  const boxes = labels.map(g => g.getBoundingClientRect()).filter(b => b.width);
+  const overlaps = [];
+  boxes.forEach((a, i) => boxes.slice(i + 1).forEach(b => {
+    if (a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+      overlaps.push([a.left, a.top, b.left, b.top]);
+  }));
+  return boxes.length < 3 ? ["no labels"] : overlaps;
+}"""
 CONTRASTS = """() => {
   const bright = text => {
     const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3).map(v => {

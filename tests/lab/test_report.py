@@ -1,10 +1,13 @@
 """The page needs nothing but itself, says all of it, and is well-formed for readers."""
 
+import base64
 import csv
+import hashlib
 import io
 import itertools
 import json
 import re
+from datetime import date
 from html.parser import HTMLParser
 
 import pytest
@@ -14,6 +17,7 @@ from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.comparison.rows import rows, to_csv
 
 VERSIONS = {"steppe": "0.1.0", "torch": "2.6"}
+HELD = r"data:(text/csv|application/json|image/svg\+xml);charset=utf-8;base64,"
 VOID = {"meta", "link", "img", "source", "br", "wbr"}
 
 
@@ -34,15 +38,18 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.script = data
+        elif self.open and self.open[-1] != "style":
             self.words.append(data)
 
     def all(self, *tags):
         return [attrs for tag, attrs in self.elements if tag in tags]
 
 
-def page_of(made):
-    return Page(render(made, command="steppe compare sgd sam", versions=VERSIONS))
+def page_of(made, written=None):
+    command = "steppe compare sgd sam"
+    return Page(render(made, command=command, versions=VERSIONS, written=written))
 
 
 def usual():
@@ -79,12 +86,53 @@ def pages():
 def test_nothing_is_loaded_from_elsewhere(pages, name):
     page = pages[name]
     for tag, attrs in page.elements:
-        assert tag not in {"script", "iframe", "object", "embed", "base"}
+        assert tag not in {"iframe", "object", "embed", "base"}
+        assert tag != "script" or not attrs
         for key in ("src", "srcset", "data", "poster"):
             assert attrs.get(key, "data:").startswith("data:")
     for link in page.all("link"):
         assert link["href"] == "data:,"
-    assert all(re.match("https://|#", a["href"]) for a in page.all("a"))
+    for link in page.all("a"):
+        kind = HELD if "download" in link else "https://|#"
+        assert re.match(kind, link["href"])
+
+
+@pytest.mark.parametrize("name", ["usual", "all failed"])
+def test_only_the_script_of_the_page_may_run(pages, name):
+    (policy,) = (
+        meta["content"]
+        for meta in pages[name].all("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    )
+    digest = hashlib.sha256(pages[name].script.encode()).digest()
+    assert f"script-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+
+
+def test_the_page_has_its_date_its_contents_and_its_rows(pages):
+    page = page_of(usual(), written=date(2026, 2, 3))
+    assert page.all("time") == [{"datetime": "2026-02-03"}]
+    ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+    inside = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
+    assert {"answer", "figures", "numbers", "runs", "settings"} <= set(inside) <= ids
+    (rows_link,) = (a for a in page.all("a") if a.get("download", "").endswith("csv"))
+    content = base64.b64decode(rows_link["href"].partition("base64,")[2]).decode()
+    assert content == to_csv(usual())
+
+
+def test_every_picture_can_be_saved_under_a_name_of_its_own(pages):
+    page = pages["usual"]
+    links = [a for a in page.all("a") if a.get("download", "").endswith("svg")]
+    assert [link["href"] for link in links] == [i["src"] for i in page.all("img")]
+    assert len({link["download"] for link in links}) == len(links)
+
+
+def test_figures_come_before_tables_and_few_sentences_before_both(pages):
+    tags = [tag for tag, _ in pages["usual"].elements]
+    assert tags.index("figure") < tags.index("table")
+    start = tags.index("main")
+    answer = tags[start : tags.index("figure")]
+    assert 1 <= answer.count("p") <= 3
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -111,10 +159,10 @@ def test_every_picture_says_what_it_shows_and_has_a_dark_twin(pages, name):
     assert all("dark" in source["media"] for source in sources)
 
 
-def test_alternative_texts_hold_the_numbers():
-    alts = " ".join(image["alt"] for image in page_of(usual()).all("img"))
+def test_alternative_texts_hold_the_numbers(pages):
+    alts = " ".join(image["alt"] for image in pages["usual"].all("img"))
     assert "sgd: runs 10.0 %, 11.0 %, 12.0 %; mean 11.0 ± 2.5 %" in alts
-    assert "sgd: 0.20 in the middle, 3.0 and 4.0 at the ends." in alts
+    assert "sgd: 0 in the middle, 2.8 and 3.8 at the ends." in alts
     assert "50.0 % after epoch 1, lowest 11.0 % after epoch 2" in alts
 
 
@@ -127,29 +175,29 @@ def test_labels_are_shown_as_they_are():
     assert "a &lt;b&gt; &amp; c" in text
 
 
-def test_the_page_says_how_to_make_it_again_and_from_where_numbers_come():
-    words = " ".join(page_of(usual()).words)
+def test_the_page_says_how_to_make_it_again_and_from_where_numbers_come(pages):
+    words = " ".join(pages["usual"].words)
     assert "steppe compare sgd sam" in words
     assert "torch 2.6" in words
     assert "arXiv:2201.08025" in words
     assert "rho = 0.1" in words
-    assert "This page was made with" in words
+    assert "This page was made on" in words
 
 
-def test_the_page_says_for_how_many_comparisons_it_allows():
-    words = " ".join(page_of(CASES["eight"]).words)
+def test_the_page_says_for_how_many_comparisons_it_allows(pages):
+    words = " ".join(pages["eight"].words)
     assert "14 comparisons of flatness and 7 comparisons of test error" in words
 
 
-def test_the_best_epoch_is_labelled_wherever_it_stands():
-    words = " ".join(page_of(usual()).words)
+def test_the_best_epoch_is_labelled_wherever_it_stands(pages):
+    words = " ".join(pages["usual"].words)
     assert words.count("it flatters; interval over seeds alone") == 2
 
 
-def test_failures_are_on_the_page():
-    words = " ".join(page_of(CASES["some failed"]).words)
+def test_failures_are_on_the_page(pages):
+    words = " ".join(pages["some failed"].words)
     assert "sam, seed 0: <oom> & more" in words
-    words = " ".join(page_of(CASES["all failed"]).words)
+    words = " ".join(pages["all failed"].words)
     assert "There is nothing to compare." in words
 
 

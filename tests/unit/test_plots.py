@@ -1,9 +1,11 @@
 """Figures draw in both themes, whatever the data, and without global state."""
 
 import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from itertools import combinations
 
 import pytest
 import torch
@@ -212,3 +214,58 @@ def test_a_png_is_the_same_each_time_and_stands_on_its_own_page(theme):
     first, second = (plots.save_png(figure, theme) for _ in range(2))
     assert first == second
     assert first.startswith(b"\x89PNG")
+
+
+def labels_that_touch(figure):
+    """Pairs of tick labels of one figure whose boxes overlap, and names cut off."""
+    figure.draw_without_rendering()
+    boxes = []
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for label, place in zip(axis.get_ticklabels(), axis.get_majorticklocs()):
+            if label.get_text() and low <= place <= high:
+                boxes.append((label.get_text(), label.get_window_extent()))
+    assert len(boxes) >= 2
+    return [(a, b) for (a, x), (b, y) in combinations(boxes, 2) if x.overlaps(y)]
+
+
+# Values whose labels matplotlib draws over each other in a figure of this width.
+LONG_LABELS = [[-1.234567e-4, 4e-5, 1.2e-4], [0.0, 1e-4], [1.0, 1e6], [6.2e-5, 1.1e-4]]
+
+
+@pytest.mark.parametrize("values", LONG_LABELS)
+def test_labels_of_ticks_never_touch(values):
+    names = [f"sam:rho={i},adaptive=true,ascent_steps={i}" for i in range(3)]
+    dots = plots.dots(dict.fromkeys(names, values), xlabel="x")
+    assert labels_that_touch(dots) == []
+
+
+def test_labels_of_ticks_on_lines_and_bars_never_touch():
+    assert labels_that_touch(draw_lines("light", 98765.0, 98765.001, 98765.0005)) == []
+    bars = plots.bars({"a": 1.234567e-4, "b": -9.1e-5}, xlabel="trace")
+    assert labels_that_touch(bars) == []
+    made = plots.eigenvalues([0, 30000, 60000], [[1e-7], [3e-7], [2e-7]])
+    assert labels_that_touch(made) == []
+
+
+def test_dots_and_intervals_stay_within_what_is_possible():
+    named = {"a": [99.0, 100.0], "b": [0.0, 1.0]}
+    spans = {"a": (99.5, 80.0, 119.0), "b": (0.5, -30.0, 31.0)}
+    figure = plots.dots(named, xlabel="%", intervals=spans, bounds=(0.0, 100.0))
+    (axes,) = figure.axes
+    assert axes.get_xlim() == (0.0, 100.0)
+    drawn = [x for line in axes.lines for x in line.get_xdata()]
+    assert (min(drawn), max(drawn)) == (0.0, 100.0)
+
+
+def test_a_figure_in_the_colours_of_the_dark_is_the_dark_figure():
+    light, dark = (plots.save_svg(draw_lines(theme, 3.0, 1.0, 2.0)) for theme in THEMES)
+    colours = re.compile("#[0-9a-f]{6}\\b")
+    assert colours.findall(plots.darkened(light)) == colours.findall(dark)
+
+
+def test_an_interval_that_leaves_the_picture_has_an_arrow():
+    spans = {"a": (1.5, -90.0, 93.0), "b": (1.5, 1.0, 2.0)}
+    figure = plots.dots({"a": [1.0, 2.0], "b": [1.0, 2.0]}, xlabel="x", intervals=spans)
+    arrows = [line.get_marker() for line in lines_of(figure)]
+    assert [arrow for arrow in arrows if arrow in "<>"] == ["<", ">"]

@@ -5,6 +5,7 @@ matplotlib is imported when a picture is made, not before; it comes with the ext
 
 from steppe.plots.bar_plot import bars as bars
 from steppe.plots.canvas import Theme as Theme
+from steppe.plots.canvas import darkened as darkened
 from steppe.plots.canvas import save_png as save_png
 from steppe.plots.canvas import save_svg as save_svg
 from steppe.plots.curve_plot import curves as curves

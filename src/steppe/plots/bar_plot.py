@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from steppe.plots.canvas import Theme, canvas, looks
+from steppe.plots.canvas import Theme, canvas, looks, without_collisions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ def bars(
     axes.set_yticks(range(len(values)), [_shortened(name) for name in values])
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
-    return figure
+    return without_collisions(figure)
 
 
 def _shortened(name: str) -> str:

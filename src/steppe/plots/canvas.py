@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from steppe.errors import UsageError, install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Theme = Literal["light", "dark"]
@@ -37,6 +41,10 @@ _COLOURS = {
         *("#5cb8f0", "#ff9a4d", "#35cfa2", "#ee9fcb"),
         *("#f2f4f6", "#efd94a", "#aea8ff", "#ff8a80"),
     ),
+}
+_DARK = {
+    **dict(zip(_COLOURS["light"], _COLOURS["dark"], strict=True)),
+    **{theme["light"]: theme["dark"] for theme in (_PAGE, _INK, _GRID)},
 }
 _DASHES: tuple[Any, ...] = (
     *("-", "--", "-.", ":"),
@@ -140,6 +148,52 @@ def log_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> N
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def without_collisions(figure: Figure) -> Figure:
+    """The figure with so few ticks that no two of their labels touch.
+
+    Long names of axes go on in a second line. Names along an axis are not ticks to
+    thin: their figure must be high enough.
+    """
+    from matplotlib.ticker import FixedLocator
+
+    for axes in figure.axes:
+        for axis, letters in ((axes.xaxis, 46), (axes.yaxis, 30)):
+            axis.label.set_text(textwrap.fill(axis.label.get_text(), letters))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            # A formatter of fixed names belongs to its places.
+            if isinstance(axis.get_major_locator(), FixedLocator):
+                continue
+            while _collide(axis) and len(places := _places(axis)) > 2:
+                axis.set_major_locator(FixedLocator(places[::2]))
+                figure.draw_without_rendering()
+    return figure
+
+
+def _places(axis: Axis) -> list[float]:
+    """Places of the ticks that are in sight."""
+    low, high = sorted(axis.get_view_interval())
+    room = 1e-9 * (high - low)
+    places = axis.get_majorticklocs()
+    return [float(x) for x in places if low - room <= x <= high + room]
+
+
+def _collide(axis: Axis) -> bool:
+    """Whether two labels of neighbouring ticks are nearer than a letter is wide."""
+    labels = [label for label in axis.get_ticklabels() if label.get_text()]
+    low, high = sorted(axis.get_view_interval())
+    boxes = [
+        label.get_window_extent()
+        for label, place in zip(labels, axis.get_majorticklocs(), strict=False)
+        if low <= place <= high
+    ]
+    along = "x" if axis is axis.axes.xaxis else "y"
+    ends = sorted((getattr(b, f"{along}0"), getattr(b, f"{along}1")) for b in boxes)
+    gap = FONT / 2 if along == "x" else 0.0
+    return any(left[1] + gap > right[0] for left, right in pairwise(ends))
+
+
 def save_png(figure: Figure, theme: Theme = "light", *, dpi: int = 200) -> bytes:
     """The figure as PNG on a plain page, the same bytes for the same figure.
 
@@ -169,3 +223,11 @@ def save_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def darkened(svg: str) -> str:
+    """An SVG of a light figure in the colours of the dark theme.
+
+    It is drawn once for both: drawing takes much longer than changing its colours.
+    """
+    return re.sub("#[0-9a-f]{6}", lambda match: _DARK.get(match[0], match[0]), svg)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from steppe.plots.canvas import Theme, canvas, legend, looks
+from steppe.plots.canvas import (
+    Theme,
+    canvas,
+    legend,
+    looks,
+    without_collisions,
+)
 from steppe.results import Spectrum
 
 if TYPE_CHECKING:
@@ -68,7 +74,7 @@ def density(
     axes.set_ylim(floor / 2, float(height.max()) * 3)
     axes.locator_params(axis="x", nbins=6)
     legend(figure, theme, handles)
-    return figure
+    return without_collisions(figure)
 
 
 def _heights(values: Tensor, grid: Tensor, height: Tensor) -> list[float]:

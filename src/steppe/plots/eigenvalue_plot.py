@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from steppe.plots.canvas import Theme, canvas, legend, log_axis, looks, wants_log
+from steppe.plots.canvas import (
+    Theme,
+    canvas,
+    legend,
+    log_axis,
+    looks,
+    wants_log,
+    without_collisions,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +65,7 @@ def eigenvalues(
     if wants_log(every):
         log_axis(axes, "y", every)
     legend(figure, theme, handles)
-    return figure
+    return without_collisions(figure)
 
 
 def _ranks(count: int) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from steppe.plots.canvas import Theme, canvas, legend, log_axis, looks, wants_log
+from steppe.plots.canvas import (
+    Theme,
+    canvas,
+    legend,
+    log_axis,
+    looks,
+    wants_log,
+    without_collisions,
+)
 from steppe.results import Surface
 
 if TYPE_CHECKING:
@@ -51,7 +59,7 @@ def lines(
     if wants_log(every):
         log_axis(axes, "y", every)
     legend(figure, theme, handles)
-    return figure
+    return without_collisions(figure)
 
 
 def _loss(surface: Surface) -> list[float]:

@@ -1,13 +1,15 @@
-"""A comparison as one HTML page that needs nothing else: no network, no script."""
+"""A comparison as one HTML page that needs nothing else, not even its script."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from steppe_lab.reports.comparison.answer import allowing, answer_sentences
 from steppe_lab.reports.comparison.findings import Verdicts, answer_of
 from steppe_lab.reports.comparison.pictures import pictures
+from steppe_lab.reports.comparison.rows import to_csv
 from steppe_lab.reports.comparison.sections import (
     change_cell,
     definitions,
@@ -25,6 +27,7 @@ from steppe_lab.reports.comparison.summary import (
     summarise,
 )
 from steppe_lab.reports.comparison.sweep import sweep_of
+from steppe_lab.reports.html.attachment import Attachment, attached
 from steppe_lab.reports.html.templating import template
 from steppe_lab.reports.text.numbers import listed
 from steppe_lab.studies.comparison import Comparison
@@ -32,15 +35,23 @@ from steppe_lab.studies.comparison import Comparison
 QUESTION = "Do they find flatter minima here, and does it pay?"
 
 
-def render(comparison: Comparison, *, command: str, versions: Mapping[str, str]) -> str:
+def render(
+    comparison: Comparison,
+    *,
+    command: str,
+    versions: Mapping[str, str],
+    written: date | None = None,
+) -> str:
     """The page.
 
     Args:
         comparison: runs may have failed, even all of them.
         command: makes the page again.
         versions: of the packages that made it.
+        written: its date; None for today.
     """
     summary, sweep = summarise(comparison), sweep_of(comparison)
+    drawn = pictures(comparison, summary)
     page = template("compare.html.j2")
     return page.render(
         verb="compare",
@@ -53,7 +64,10 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
         summary=_summary_table(summary),
         versus=_versus_table(summary),
         sweep=sweep,
-        pictures=pictures(comparison, summary),
+        pictures=drawn,
+        contents=_contents(comparison, summary, drawn=bool(drawn)),
+        files=_files(comparison),
+        written=(written or date.today()).isoformat(),
         run_heads=[
             q.title for q in summary.quantities if not q.key.startswith("excess:")
         ],
@@ -72,6 +86,32 @@ def render(comparison: Comparison, *, command: str, versions: Mapping[str, str])
         MATCHED=MATCHED,
         APART=APART,
     )
+
+
+def _contents(
+    comparison: Comparison, summary: Summary, *, drawn: bool
+) -> list[tuple[str, str]]:
+    """Sections that are there: pairs of a place and a name."""
+    notes = comparison.failures or comparison.notes or summary.doubts
+    sections = (
+        ("answer", "Answer", True),
+        ("figures", "Figures", drawn),
+        ("sweep", "Sweep", bool(comparison.rows and comparison.settings.sweep)),
+        ("numbers", "Summary", True),
+        ("runs", "All runs", bool(comparison.rows)),
+        ("failures", "Failures and notes", bool(notes)),
+        ("measured", "How it was measured", True),
+        ("settings", "Settings", True),
+        ("again", "Make it again", True),
+    )
+    return [(place, name) for place, name, there in sections if there]
+
+
+def _files(comparison: Comparison) -> list[Attachment]:
+    if not comparison.rows:
+        return []
+    name, what = f"{comparison.settings.name}.csv", "rows of all runs"
+    return [attached(name, to_csv(comparison), text="All rows as CSV", what=what)]
 
 
 def _answer(summary: Summary) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 
 from steppe import plots
 from steppe.results import Surface
+from steppe_lab.reports.comparison.around_minima import above_minimum, parting_radius
 from steppe_lab.reports.comparison.quantities import HEADLINE, Quantity, metric_of
 from steppe_lab.reports.comparison.summary import Cell, Summary
 from steppe_lab.reports.comparison.sweep import SweepReport, sweep_of
@@ -26,7 +27,8 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
     """Dots for the headline and every measure, lines and curves; none without runs."""
     if not comparison.rows:
         return []
-    asked = [q for q in summary.quantities if q.measured or q.key == HEADLINE]
+    # A measure that contains the loss is drawn without it, as it is compared.
+    asked = [q for q in summary.quantities if q.flatness or q.key == HEADLINE]
     drawn = [_dots(summary, quantity) for quantity in asked]
     sweep = sweep_of(comparison)
     if sweep is not None:
@@ -54,6 +56,7 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
         plots.dots,
         {name: _scaled(cell, factor) for name, cell in cells.items()},
         xlabel=_label(quantity),
+        bounds=_bounds(quantity),
         stderrs={
             name: [v.stderr for v in cell.values.values()]
             for name, cell in cells.items()
@@ -91,20 +94,32 @@ def _lines(comparison: Comparison) -> Picture:
         name: [s for row in comparison.of(name) if (s := _surface(row))]
         for name in comparison.settings.optimizers
     }
-    radius = comparison.settings.line_radius
-    texts = [_ends(name, runs) for name, runs in surfaces.items() if runs]
+    whole = comparison.settings.line_radius
+    runs = {name: lines for name, lines in surfaces.items() if lines}
+    radius = parting_radius(runs)
+    near = {
+        name: [above_minimum(line, radius) for line in lines]
+        for name, lines in runs.items()
+    }
+    texts = [_ends(name, lines) for name, lines in near.items()]
+    chosen = (
+        f"of the measured ±{whole:.2g}, where the curves part most for their spread"
+        if radius < whole
+        else "as far as it was measured"
+    )
     return pictured(
         partial(
             plots.lines,
-            surfaces,
+            near,
             xlabel="distance in norms of the filters",
-            ylabel="train loss",
+            ylabel="train loss above its minimum",
         ),
         title="Loss around the minima",
-        caption="Along a random line through each network, its direction scaled filter "
-        "by filter; thick: mean over runs.",
-        alt=f"Train loss along random lines from −{radius:g} to {radius:g}, mean over "
-        f"runs. {' '.join(texts)}",
+        caption="Train loss above the smallest one along a random line through each "
+        "network, its direction scaled filter by filter; thick: mean over runs. Drawn "
+        f"to ±{radius:.2g} {chosen}.",
+        alt=f"Train loss above its minimum along random lines from −{radius:.2g} to "
+        f"{radius:.2g}, mean over runs. {' '.join(texts)}",
     )
 
 
@@ -166,6 +181,13 @@ def _sampled(cells: Iterable[Cell]) -> bool:
     return any(cell.stderr > 0 for cell in cells)
 
 
+def _bounds(quantity: Quantity) -> tuple[float, float]:
+    """Values that a quantity can have, as drawn."""
+    if quantity.share:
+        return 0.0, 100.0
+    return (0.0 if quantity.units == "loss" else -math.inf), math.inf
+
+
 def _label(quantity: Quantity) -> str:
     if quantity.share:
         return f"{quantity.title}, %"
@@ -203,8 +225,7 @@ def _course(name: str, runs: Sequence[Mapping[int, float]], share: bool) -> str:
 
 
 def _heading(quantity: Quantity) -> str:
-    excess = quantity.key.startswith("excess:")
-    return quantity.title if excess else _upper(quantity.title)
+    return _upper(quantity.title)
 
 
 def _upper(text: str) -> str:

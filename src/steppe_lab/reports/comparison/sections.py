@@ -26,6 +26,7 @@ from steppe_lab.studies.comparison import Comparison
 class Definition:
     """How one measure was taken."""
 
+    title: str  # as in tables
     name: str
     summary: str
     settings: str
@@ -130,6 +131,7 @@ def _definition(text: str) -> Definition:
         name, _, settings = text.partition(":")
     if spec is None:
         return Definition(
+            title=text,
             name=text,
             summary="",
             settings=settings,
@@ -140,6 +142,7 @@ def _definition(text: str) -> Definition:
             source=[],
         )
     return Definition(
+        title=spec.title,
         name=name,
         summary=spec.summary,
         settings=settings,

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from steppe.plots.canvas import Theme, canvas, legend, log_axis, looks, wants_log
+from steppe.plots.canvas import (
+    Theme,
+    canvas,
+    legend,
+    log_axis,
+    looks,
+    wants_log,
+    without_collisions,
+)
 from steppe_lab.reports.comparison.sweep import SweepReport
 
 if TYPE_CHECKING:
@@ -49,4 +57,4 @@ def sweep_plot(report: SweepReport, *, theme: Theme = "light") -> Figure:
     if wants_log(values):
         log_axis(axes, "x", values)
     legend(figure, theme, handles)
-    return figure
+    return without_collisions(figure)

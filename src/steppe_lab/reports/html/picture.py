@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from steppe import plots
-from steppe.plots import Theme
+from steppe_lab.reports.html.attachment import data_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+SVG = "image/svg+xml"
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Picture:
     """One picture in two themes, as addresses that hold the image itself."""
 
     title: str
+    file: str  # name that it is saved by
     caption: str
     alt: str  # what it shows, with its numbers
     light: str
@@ -38,20 +41,16 @@ def pictured(
         caption: what to know when looking at it.
         alt: what it shows, with its numbers.
     """
-    themes: tuple[Theme, Theme] = ("light", "dark")
-    light, dark = (draw(theme=theme) for theme in themes)
-    width, height = (round(96 * inches) for inches in light.get_size_inches())
+    figure = draw(theme="light")
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    light = plots.save_svg(figure)
     return Picture(
         title=title,
+        file=f"{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.svg",
         caption=caption.strip(),
         alt=alt,
-        light=_uri(light),
-        dark=_uri(dark),
+        light=data_uri(light, SVG),
+        dark=data_uri(plots.darkened(light), SVG),
         width=width,
         height=height,
     )
-
-
-def _uri(figure: Figure) -> str:
-    svg = base64.b64encode(plots.save_svg(figure).encode())
-    return f"data:image/svg+xml;base64,{svg.decode()}"

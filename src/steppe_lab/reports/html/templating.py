@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,7 +30,23 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
+    script = _script(environment)
+    environment.globals |= {"script": script, "script_hash": _hash(script)}
     return environment
+
+
+def _script(environment: Environment) -> Markup:
+    """The script of all pages, which is ours, so that nothing in it is escaped."""
+    from markupsafe import Markup
+
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, "page.js")[0])
+
+
+def _hash(script: str) -> str:
+    """The hash that lets this script run on a page, and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _breakable(name: str) -> Markup:

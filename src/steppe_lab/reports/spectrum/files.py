@@ -15,7 +15,7 @@ from steppe import plots
 from steppe.errors import StoreError
 from steppe_lab.analysis.single import Network
 from steppe_lab.analysis.spectrum import NetworkSpectrum, spectrum_record, stem_of
-from steppe_lab.reports.spectrum.page import render
+from steppe_lab.reports.spectrum.page import RECORD, render
 from steppe_lab.reports.spectrum.words import by_layer
 from steppe_lab.reports.text.provenance import made_with, options_of
 from steppe_lab.runs.settings import SpectrumSettings
@@ -27,7 +27,7 @@ from steppe_lab.store.json_files import (
     write_json,
 )
 
-RECORD, PAGE = "spectrum.json", "spectrum.html"
+PAGE = "spectrum.html"
 POINTS = 10_000  # of the density in its file
 
 

@@ -1,12 +1,15 @@
-"""A spectrum as one HTML page that needs nothing else: no network, no script."""
+"""A spectrum as one HTML page that needs nothing else, not even its script."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from datetime import date
 from functools import partial
 
 from steppe import plots
-from steppe_lab.analysis.spectrum import NetworkSpectrum
+from steppe_lab.analysis.spectrum import NetworkSpectrum, spectrum_record
+from steppe_lab.reports.html.attachment import attached
 from steppe_lab.reports.html.picture import Picture, pictured
 from steppe_lab.reports.html.sources import cited
 from steppe_lab.reports.html.templating import template
@@ -27,6 +30,7 @@ from steppe_lab.reports.spectrum.words import (
 from steppe_lab.reports.text.numbers import listed, number, one_or_more
 from steppe_lab.runs.settings import SpectrumSettings
 
+RECORD = "spectrum.json"  # name of the file with all numbers
 SOURCES = (
     "Stochastic Lanczos quadrature: Ghorbani et al., 2019, arXiv:1901.10159; width of "
     "the Gaussians: Lin et al., 2016, doi:10.1137/130934283; traces by layer: Dangel "
@@ -36,7 +40,11 @@ SOURCES = (
 
 
 def render(
-    result: NetworkSpectrum, *, command: str, versions: Mapping[str, str]
+    result: NetworkSpectrum,
+    *,
+    command: str,
+    versions: Mapping[str, str],
+    written: date | None = None,
 ) -> str:
     """The page.
 
@@ -44,7 +52,9 @@ def render(
         result: numbers of the spectrum.
         command: makes the page again.
         versions: of the packages that made it.
+        written: its date; None for today.
     """
+    record = json.dumps(spectrum_record(result))
     return template("spectrum.html.j2").render(
         verb="spectrum",
         title=title(result),
@@ -54,6 +64,9 @@ def render(
         doubts=doubts(result),
         ends=end_rows(result),
         sums=sums(result),
+        contents=_contents(ends=bool(end_rows(result))),
+        files=[attached(RECORD, record, text="Numbers as JSON", what="numbers")],
+        written=(written or date.today()).isoformat(),
         pictures=[density_picture(result), layers_picture(result)],
         tensors=layer_rows(result),
         layers_note=layers_note(result.layers),
@@ -67,6 +80,20 @@ def render(
         command=command,
         versions=versions,
     )
+
+
+def _contents(*, ends: bool) -> list[tuple[str, str]]:
+    """Sections of the page: pairs of a place and a name."""
+    return [
+        ("answer", "Answer"),
+        ("figures", "Figures"),
+        ("sums", "The whole spectrum"),
+        *([("ends", "Both ends")] if ends else []),
+        ("layers", "Tensor by tensor"),
+        ("measured", "How it was measured"),
+        ("settings", "Settings"),
+        ("again", "Make it again"),
+    ]
 
 
 def density_picture(result: NetworkSpectrum) -> Picture:

@@ -1,0 +1,40 @@
+"""A file within a page: its content is the address of a link."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that a page holds and gives away by a link."""
+
+    name: str  # of the file
+    text: str  # of the link
+    what: str  # it contains, after "It holds the"
+    address: str  # holds the content itself
+
+
+def attached(name: str, content: str, *, text: str, what: str) -> Attachment:
+    """A text file within a page.
+
+    Args:
+        name: of the file, whose end says its kind: csv or json.
+        content: of the file.
+        text: of the link to it.
+        what: it contains, as "rows of the table".
+    """
+    kind = {"csv": "text/csv", "json": "application/json"}[name.rpartition(".")[2]]
+    return Attachment(name, text, what, data_uri(content, kind))
+
+
+def data_uri(content: str, kind: str) -> str:
+    """An address that is the content itself.
+
+    Args:
+        content: text.
+        kind: its media type.
+    """
+    encoded = base64.b64encode(content.encode()).decode()
+    return f"data:{kind};charset=utf-8;base64,{encoded}"

@@ -18,6 +18,9 @@ from torch.utils import checkpoint
 
 from steppe.errors import UsageError
 from steppe.parameters import forget_derived, preserved
+from steppe.torch_internals import tree_leaves
+
+ROUNDINGS = 16  # units of rounding that a model adds up to its outputs
 
 
 @contextmanager
@@ -51,12 +54,75 @@ def measured(
             _check_gradients(variables)
 
 
+def differs(
+    model: nn.Module, losses: Callable[[], Tensor], dtype: torch.dtype
+) -> tuple[bool, int]:
+    """Whether the losses of two passes differ by more than rounding.
+
+    A loss near zero is a small difference of numbers as large as the outputs, and their
+    rounding shows in it. Where losses differ by a large share of themselves, two more
+    passes are compared with their outputs.
+
+    Args:
+        model: that is evaluated.
+        losses: of one pass, shape (terms,).
+        dtype: that the model computes in.
+
+    Returns:
+        Whether they differ, and the number of passes.
+    """
+    if not apart(losses(), losses(), dtype):
+        return False, 2
+    (first, one), (second, other) = (_with_outputs(model, losses) for _ in range(2))
+    pairs = list(zip(one, other, strict=False))
+    if not pairs or len(one) != len(other) or first.shape != second.shape:
+        return True, 4
+    dtypes = [dtype, *(output.dtype for output in one)]
+    roughest = max(dtypes, key=lambda each: torch.finfo(each).eps)
+    if any(apart(*pair, roughest) for pair in pairs):
+        return True, 4
+    largest = max(float(_finite(output).abs().max()) for output in one)
+    rounding = ROUNDINGS * torch.finfo(roughest).eps * max(1.0, largest)
+    # Of a loss whose slope is about 1, and of one whose slope is about its own root.
+    size = first.double().abs()
+    allowed = rounding + rounding**2 + 2 * rounding * size.sqrt()
+    return bool((first - second).double().abs().sum() > allowed.sum()), 4
+
+
 def apart(first: Tensor, second: Tensor, dtype: torch.dtype) -> bool:
-    """Whether losses, of which the finite ones count, differ by more than rounding."""
+    """Whether numbers, of which the finite ones count, differ by a share of them.
+
+    Args:
+        first: of any shape.
+        second: to compare with.
+        dtype: that they were computed in; the share is the root of its rounding unit.
+    """
     if first.shape != second.shape:
         return True
-    allowed = torch.finfo(dtype).eps ** 0.5 * first.abs().sum()
-    return bool((first - second).abs().sum() > allowed)
+    change = _finite(first.double() - second.double())
+    allowed = torch.finfo(dtype).eps ** 0.5 * _finite(first).abs().sum()
+    return bool(change.abs().sum() > allowed)
+
+
+def _finite(numbers: Tensor) -> Tensor:
+    return torch.nan_to_num(numbers.double(), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _with_outputs(
+    model: nn.Module, losses: Callable[[], Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Losses of a pass, and the floating outputs of the model's calls in it."""
+    outputs: list[Tensor] = []
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        leaves = [t.detach() for t in tree_leaves(output) if isinstance(t, Tensor)]
+        outputs.extend(t for t in leaves if t.is_floating_point() and t.numel())
+
+    handle = model.register_forward_hook(note)
+    try:
+        return losses(), outputs
+    finally:
+        handle.remove()
 
 
 def forked(model: nn.Module) -> AbstractContextManager[None]:

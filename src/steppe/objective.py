@@ -10,14 +10,14 @@ Shape letters: N loss terms, B batch, P parameter tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steppe.batches import batches_of, variance_by_batch
 from steppe.errors import (
     DataError,
     SettingError,
@@ -27,16 +27,13 @@ from steppe.errors import (
     check_integer,
 )
 from steppe.losses import BatchLoss, Likelihood, is_per_value, likelihood, named_loss
-from steppe.measuring import apart, forked, measured, unwritten
+from steppe.measuring import differs, forked, measured, unwritten
 from steppe.parameters import trainable, unfollowed
 from steppe.results import Cost, Estimate
 from steppe.seeds import seed_of
-from steppe.torch_internals import tree_leaves, tree_map
+from steppe.torch_internals import tree_map
 
 Shared = TypeVar("Shared")
-ARRAYS = (Tensor, np.ndarray)
-MOST_BATCHES = 20_000  # that a stream without a length may have
-MOST_BYTES = 2**33
 
 
 def check_objective(objective: Any, what: str) -> None:
@@ -117,7 +114,7 @@ class Objective:
         self.names: tuple[str, ...] = tuple(named)
         self.params: tuple[nn.Parameter, ...] = tuple(named.values())
         with torch.inference_mode(False), forked(model):
-            self.batches: Sequence[Any] = _batches(data, batch_size)
+            self.batches: Sequence[Any] = batches_of(data, batch_size)
         self._count: int | None = None
         self._way = 0  # the loss takes no derivatives, by inputs (1), or by parameters
         self._writes_nothing = self._repeats = False  # neither is known yet
@@ -204,12 +201,14 @@ class Objective:
 
     def losses(self) -> Tensor:
         """All loss terms in the order of the data, shape (N,)."""
+        return torch.cat(self._losses())
+
+    def _losses(self) -> list[Tensor]:
         with self.measuring(), self._unwritten():
             values = [self.batch_values(i) for i in range(len(self.batches))]
         self.cost += Cost(forwards=1)
-        joined = torch.cat(values)
-        self._note(joined.numel())
-        return joined
+        self._note(sum(losses.numel() for losses in values))
+        return values
 
     def mean_loss(self) -> Tensor:
         """Mean loss, shape (), float64, on the device; inside `measuring()`.
@@ -225,16 +224,18 @@ class Objective:
     def value(self) -> Estimate:
         """Mean loss; the standard error is that of a mean over N drawn samples.
 
-        It is infinite for a single sample, which says nothing of others.
+        It is infinite for a single sample, which says nothing of others. In mode
+        "train" samples of a batch may share statistics and random draws; with several
+        batches the error is at least that of a mean over drawn batches, with a single
+        one, what it shares is left out. So is a draw that all batches share, such as
+        one that a loss of your own holds fixed.
         """
         before = self.cost
-        losses = self.losses().double()
-        n = losses.numel()
-        spread = float(losses.std()) / n**0.5 if n > 1 else math.inf
+        batches = [losses.double() for losses in self._losses()]
         return Estimate(
-            value=float(losses.mean()),
-            stderr=spread,
-            samples=n,
+            value=float(torch.cat(batches).mean()),
+            stderr=_error_of_mean(batches, dependent=self.mode == "train"),
+            samples=self.count(),
             cost=self.cost - before,
             details=self.details,
             units="loss",
@@ -269,9 +270,11 @@ class Objective:
         if self._repeats:
             return
         with self.measuring(), self._unwritten():
-            first, second = (self.batch_values(0).double() for _ in range(2))
-        self.cost += Cost(forwards=2 / len(self.batches))
-        if apart(first, second, self.dtype):
+            random, passes = differs(
+                self.model, lambda: self.batch_values(0), self.dtype
+            )
+        self.cost += Cost(forwards=passes / len(self.batches))
+        if random:
             raise UsageError(
                 "the loss is not deterministic: two passes over the first batch differ;"
                 " freeze what is random in the loss or the model, or measure in "
@@ -326,71 +329,23 @@ class Objective:
         return moved.clone() if moved.is_inference() else moved
 
 
-def _batches(data: Any, batch_size: int) -> Sequence[Any]:
-    if isinstance(data, tuple) and any(isinstance(t, ARRAYS) for t in data):
-        batches = _rows(data, batch_size)
-    elif isinstance(data, torch.utils.data.Dataset):
-        batches = _read(torch.utils.data.DataLoader(data, batch_size=batch_size))
-    elif isinstance(data, Iterable) and not isinstance(data, (*ARRAYS, Mapping, str)):
-        batches = _read(data)
-    else:
-        raise DataError(
-            "data must be a tuple (inputs, targets), a DataLoader or a list of "
-            f"batches, got {type(data).__name__}."
-        )
-    if not batches:
-        again = "; an iterator can be read once" if isinstance(data, Iterator) else ""
-        raise DataError(f"the data is empty; give at least one sample{again}.")
-    return batches
+def _error_of_mean(batches: Sequence[Tensor], dependent: bool) -> float:
+    """Standard error of the mean of loss terms, inf where nothing tells it.
 
-
-def _rows(data: tuple[Any, ...], batch_size: int) -> list[Any]:
-    """Batches of tensors that have the samples along dimension 0."""
-    for t in data:
-        if not isinstance(t, Tensor):
-            raise DataError(
-                "a tuple (inputs, targets) must hold torch tensors, got "
-                f"{type(t).__name__}; convert it with torch.from_numpy or "
-                "torch.as_tensor."
-            )
-        if t.layout != torch.strided:
-            raise DataError(
-                f"tensors must be dense to be cut into batches, got {t.layout}; give "
-                "them as t.to_dense(), or a list of batches."
-            )
-        if not t.dim():
-            raise DataError(
-                "tensors must have the samples along dimension 0, got one of no "
-                "dimension; give a single sample as x.unsqueeze(0)."
-            )
-    lengths = {len(t) for t in data}
-    if len(lengths) != 1:
-        raise DataError(
-            f"inputs and targets must have one length, got {sorted(lengths)}."
-        )
-    rows = range(0, lengths.pop(), batch_size)
-    return [tuple(t[i : i + batch_size] for t in data) for i in rows]
-
-
-def _read(data: Iterable[Any]) -> list[Any]:
-    """All batches; a stream of no length is refused where it seems to have no end."""
-    try:
-        len(data)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):
-        pass
-    else:
-        return list(data)
-    batches, size = [], 0
-    for batch in data:
-        batches.append(batch)
-        size += sum(t.nbytes for t in tree_leaves(batch) if isinstance(t, Tensor))
-        if len(batches) > MOST_BATCHES or size > MOST_BYTES:
-            raise DataError(
-                f"the data has no length and no end after {len(batches)} batches of "
-                f"{size / 2**20:.3g} MiB; give a list of those to measure on, such as "
-                "list(itertools.islice(data, 100))."
-            )
-    return batches
+    Args:
+        batches: the terms of each batch, float64.
+        dependent: terms of one batch may share what is random.
+    """
+    losses = torch.cat(list(batches))
+    terms = losses.numel()
+    if terms < 2:
+        return math.inf
+    error: float = float(losses.std()) / terms**0.5
+    if not dependent:
+        return error
+    sums = torch.stack([batch.sum() for batch in batches])
+    counts = [batch.numel() for batch in batches]
+    return max(error, math.sqrt(float(variance_by_batch(sums, counts))))
 
 
 def _shape(losses: Any) -> str:

@@ -90,6 +90,46 @@ def test_what_is_exact_refuses_a_random_loss(measure):
         measure(objective)
 
 
+class Jittering(nn.Module):
+    """Outputs near a target, other in each pass by a share of themselves."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.share = share
+
+    def forward(self, fitted):
+        signs = torch.randn(fitted.shape).sign()
+        return self.weight * fitted * (1 + self.share * signs)
+
+
+def fitted(loss, share):
+    """An objective of 50 samples whose float32 losses are tiny."""
+    outputs = 1 + (torch.arange(50) % 3).float()[:, None]
+    return Objective(Jittering(share), (outputs, outputs + 1e-5), loss)
+
+
+@pytest.mark.parametrize("loss", ["mse", F.l1_loss])
+def test_rounding_of_outputs_is_no_randomness_where_the_loss_is_tiny(loss):
+    objective = fitted(loss, 2**-23)
+    assert 0 < objective.value().value < 2e-5
+    objective.check_repeatable()
+
+
+@pytest.mark.parametrize("loss", ["mse", F.l1_loss])
+def test_a_random_loss_is_refused_however_small_it_is(loss):
+    with pytest.raises(UsageError, match="not deterministic"):
+        fitted(loss, 1e-2).check_repeatable()
+
+
+def test_a_random_loss_of_a_model_that_repeats_is_refused():
+    def loss(model, batch):
+        return model(batch[0])[:, 0] * torch.rand(())
+
+    with pytest.raises(UsageError, match="not deterministic"):
+        fitted(loss, 0.0).check_repeatable()
+
+
 @every
 def test_masks_that_repeat_are_no_random_loss(measure):
     model = problems.drawn(Masked(always=False))

@@ -339,3 +339,24 @@ def test_mistakes_are_one_sentence():
         landscape(objective, Line.random(problems.linear()))
     with pytest.raises(SettingError, match=r"0\.weight is of shape \(6, 4\)"):
         Line.between(model, nn.Sequential(nn.Linear(4, 5)))
+
+
+class SharedNoise(torch.nn.Module):
+    """One draw for all samples of a pass in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, x):
+        return x @ self.weight + torch.randn(()) * self.training
+
+
+def test_errors_know_of_noise_that_a_batch_shares():
+    data = [torch.zeros(20, 1) for _ in range(6)]
+    model = SharedNoise()
+    objective = Objective(model, data, lambda m, x: m(x)[:, 0], mode="train")
+    surface = landscape(objective, Line.random(model), x=[0.0, 1.0])
+    expected = objective.value().stderr
+    assert expected > 0.1
+    assert surface.stderr.tolist() == pytest.approx([expected] * 2, rel=1e-6)

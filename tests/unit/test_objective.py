@@ -12,6 +12,7 @@ import problems
 from steppe.errors import DataError, SettingError, UsageError
 from steppe.objective import Objective
 from steppe.parameters import flatten, restored, trainable, unflatten
+from steppe.seeds import seed_of
 
 IGNORE_DEFAULT = [(name, -100) for name in ("cross_entropy", "function", "module")]
 CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 1.0])
@@ -443,3 +444,48 @@ def test_probabilities_of_tokens_along_the_last_dimension_are_refused():
     found = Objective(Turned(), (logits, soft.transpose(1, 2))).value()
     expected = -(soft * model(logits).log_softmax(-1)).sum(-1).mean().detach()
     assert found.value == pytest.approx(float(expected))
+
+
+class SharedNoise(nn.Module):
+    """One draw for all samples of a pass, in training alone."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.scale = scale
+
+    def forward(self, x):
+        noise = self.scale * torch.randn(()) if self.training else 0.0
+        return self.weight * x + noise
+
+
+def measured(scale, data, mode):
+    model = SharedNoise(scale)
+    return Objective(model, data, lambda m, x: m(x)[:, 0], mode=mode).value()
+
+
+def drawn(seed):
+    return torch.randn((), generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_error_of_a_mean_knows_of_noise_that_a_batch_shares():
+    data = [torch.zeros(50, 1) for _ in range(8)]
+    noises = torch.stack([drawn(seed_of(0, i)) for i in range(8)])
+    value = measured(1.0, data, "train")
+    assert value.value == pytest.approx(float(noises.mean()), rel=1e-6)
+    assert value.stderr == pytest.approx(float(noises.std()) / 8**0.5, rel=1e-6)
+    assert measured(1.0, data, "eval").stderr == 0
+
+
+@pytest.mark.parametrize("rows", [(3, 3, 3), (5, 2, 2)])
+def test_without_noise_it_is_the_larger_one_of_samples_and_batches(rows):
+    x = torch.linspace(-1, 1, 9)[:, None]  # of mean 0, sorted: batches are clusters
+    sums = torch.tensor([float(part.sum()) for part in torch.split(x, rows)])
+    by_batch = float(sums.square().sum() * 3 / 2) ** 0.5 / 9
+    by_sample = float(x.std()) / 3
+    data = list(torch.split(x, rows))
+    assert measured(0.0, data, "eval").stderr == pytest.approx(by_sample, rel=1e-6)
+    assert measured(0.0, data, "train").stderr == pytest.approx(by_batch, rel=1e-6)
+    assert by_batch > by_sample
+    mixed = list(torch.split(x[[0, 8, 4, 1, 7, 2, 6, 3, 5]], (3, 2, 2, 2)))
+    assert measured(0.0, mixed, "train").stderr == pytest.approx(by_sample, rel=1e-6)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steppe.batches import variance_by_batch
 from steppe.errors import SettingError, brief
 from steppe.landscapes.buffers import (
     BatchNorm,
@@ -67,7 +68,8 @@ def landscape(
     Returns:
         Surface with X losses; the details hold how the line was made, the range and,
         for a model with buffers, "interpolate", "freeze" or "reestimate".
-        The standard errors of a single sample are infinite.
+        The standard errors of a single sample are infinite; in mode "train" they are
+        at least those of a mean over drawn batches.
 
     Raises:
         SettingError: coordinates that are none or not finite, a count that is no
@@ -89,27 +91,26 @@ def landscape(
         own = dict(objective.model.named_buffers())
         check_same(shapes(subspace.buffers), shapes(own), "buffers")
     terms = objective.count()
-    mean, variance = _moments(objective, subspace, coordinates, batch_norm, progress)
-    spread = variance / (terms - 1) if terms > 1 else torch.full_like(mean, math.inf)
+    mean, stderr = _means(objective, subspace, coordinates, batch_norm, progress)
     return Surface(
         x=coordinates,
         loss=mean.cpu(),
-        stderr=spread.sqrt().cpu(),
+        stderr=stderr.cpu(),
         samples=terms,
         details=_details(objective, subspace, coordinates, mode),
     )
 
 
-def _moments(
+def _means(
     objective: Objective,
     line: Line,
     coordinates: Sequence[float],
     batch_norm: BatchNorm,
     progress: Progress | None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the losses at all points, shape (X,)."""
+    """Mean losses at all points and their standard errors, shapes (X,)."""
     params: list[Tensor] = list(objective.params)
-    points, batches, terms = len(coordinates), len(objective.batches), 0
+    points, batches, counts = len(coordinates), len(objective.batches), list[int]()
     shape = (3, points)
     modes = {module: module.training for module in objective.model.modules()}
     objective.check_repeatable()
@@ -135,6 +136,7 @@ def _moments(
             for c in coordinates
         ]
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
+        sums = moments.new_zeros(batches, points)
 
         for index in range(batches):
             for i, coordinate in enumerate(coordinates):
@@ -143,16 +145,25 @@ def _moments(
                 at_base.put_back()
                 _write(own, buffers[i])
                 losses = objective.batch_values(index).double()
-                if not terms and len(losses):  # squares about a mean do not cancel
+                if not sum(counts) and len(
+                    losses
+                ):  # squares about a mean do not cancel
                     moments[0, i] = losses.mean()
-                moments[1, i] += losses.sum()
+                sums[index, i] = losses.sum()
+                moments[1, i] += sums[index, i]
                 moments[2, i] += (losses - moments[0, i]).square().sum()
                 if progress is not None:
                     progress(index * points + i + 1, batches * points)
-            terms += losses.numel()
+            counts.append(losses.numel())
     objective.cost += Cost(forwards=points)
+    terms = sum(counts)
     origin, mean, square = moments[0], moments[1] / terms, moments[2] / terms
-    return mean, (square - (mean - origin).square()).clamp(min=0)
+    if terms < 2:
+        return mean, torch.full_like(mean, math.inf)
+    variance = (square - (mean - origin).square()).clamp(min=0) / (terms - 1)
+    if objective.mode == "train":  # batches share statistics and random draws
+        variance = torch.maximum(variance, variance_by_batch(sums, counts))
+    return mean, variance.sqrt()
 
 
 def _buffers(

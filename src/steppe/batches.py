@@ -1,0 +1,120 @@
+"""Batches of an objective, from tensors, loaders, data sets and lists.
+
+Shape letters: B batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steppe.errors import DataError
+from steppe.torch_internals import tree_leaves
+
+ARRAYS = (Tensor, np.ndarray)
+MOST_BATCHES = 20_000  # that a stream without a length may have
+MOST_BYTES = 2**33
+
+
+def batches_of(data: Any, batch_size: int) -> Sequence[Any]:
+    """Batches of data in any of the forms that an objective takes.
+
+    Args:
+        data: a tuple of tensors with one length, a `Dataset`, or an iterable of
+            batches, which is read once.
+        batch_size: rows per batch of tensors or a `Dataset`.
+
+    Raises:
+        DataError: data of another form, none at all, or a stream without an end.
+    """
+    if isinstance(data, tuple) and any(isinstance(t, ARRAYS) for t in data):
+        batches = _rows(data, batch_size)
+    elif isinstance(data, torch.utils.data.Dataset):
+        batches = _read(torch.utils.data.DataLoader(data, batch_size=batch_size))
+    elif isinstance(data, Iterable) and not isinstance(data, (*ARRAYS, Mapping, str)):
+        batches = _read(data)
+    else:
+        raise DataError(
+            "data must be a tuple (inputs, targets), a DataLoader or a list of "
+            f"batches, got {type(data).__name__}."
+        )
+    if not batches:
+        again = "; an iterator can be read once" if isinstance(data, Iterator) else ""
+        raise DataError(f"the data is empty; give at least one sample{again}.")
+    return batches
+
+
+def variance_by_batch(sums: Tensor, counts: Sequence[int]) -> Tensor:
+    """Variance of the mean over all terms where those of a batch may share a draw.
+
+    Sums of whole batches are independent all the same: the variance of a cluster
+    sample. Source: Cochran, 1977, Sampling Techniques, section 9A.2.
+
+    Args:
+        sums: of the terms of each batch, float64, shape (B, ...).
+        counts: of the terms of each batch.
+
+    Returns:
+        Variances, shape (...); zeros for less than two batches with terms.
+    """
+    number = sum(count > 0 for count in counts)
+    if number < 2:
+        return torch.zeros_like(sums[0])
+    weights = torch.tensor(counts, dtype=sums.dtype, device=sums.device)
+    mean = sums.sum(0) / weights.sum()
+    apart = sums - weights.view(-1, *[1] * (sums.dim() - 1)) * mean
+    spread: Tensor = apart.square().sum(0) * number / (number - 1)
+    return spread / weights.sum() ** 2
+
+
+def _rows(data: tuple[Any, ...], batch_size: int) -> list[Any]:
+    """Batches of tensors that have the samples along dimension 0."""
+    for t in data:
+        if not isinstance(t, Tensor):
+            raise DataError(
+                "a tuple (inputs, targets) must hold torch tensors, got "
+                f"{type(t).__name__}; convert it with torch.from_numpy or "
+                "torch.as_tensor."
+            )
+        if t.layout != torch.strided:
+            raise DataError(
+                f"tensors must be dense to be cut into batches, got {t.layout}; give "
+                "them as t.to_dense(), or a list of batches."
+            )
+        if not t.dim():
+            raise DataError(
+                "tensors must have the samples along dimension 0, got one of no "
+                "dimension; give a single sample as x.unsqueeze(0)."
+            )
+    lengths = {len(t) for t in data}
+    if len(lengths) != 1:
+        raise DataError(
+            f"inputs and targets must have one length, got {sorted(lengths)}."
+        )
+    rows = range(0, lengths.pop(), batch_size)
+    return [tuple(t[i : i + batch_size] for t in data) for i in rows]
+
+
+def _read(data: Iterable[Any]) -> list[Any]:
+    """All batches; a stream of no length is refused where it seems to have no end."""
+    try:
+        len(data)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        pass
+    else:
+        return list(data)
+    batches, size = [], 0
+    for batch in data:
+        batches.append(batch)
+        size += sum(t.nbytes for t in tree_leaves(batch) if isinstance(t, Tensor))
+        if len(batches) > MOST_BATCHES or size > MOST_BYTES:
+            raise DataError(
+                f"the data has no length and no end after {len(batches)} batches of "
+                f"{size / 2**20:.3g} MiB; give a list of those to measure on, such as "
+                "list(itertools.islice(data, 100))."
+            )
+    return batches

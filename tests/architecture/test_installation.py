@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -78,3 +82,112 @@ def test_no_text_installs_steppe_from_an_index():
     from_index = re.compile(r"pip install (-\S+ )*['\"]?steppe")
     assert texts
     assert not [path for path in texts if from_index.search(path.read_text())]
+
+
+# ---- the wheel, where there is torch and numpy and nothing else ----------------------
+
+PAGES = [
+    page
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("docs/**/*.md"),
+    )
+    if re.search(r"^```(python|diff)\n", page.read_text(), re.M)
+]
+
+
+def required(name: str) -> set[str]:
+    """Distributions that one needs, itself among them, without extras."""
+    found, left = set(), [name]
+    while left:
+        name = re.split(r"[^\w.-]", left.pop())[0]
+        if name in found:
+            continue
+        try:
+            needed = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # of another platform
+            continue
+        found.add(name)
+        left += [each for each in needed if "extra ==" not in each]
+    return found
+
+
+def run(*words: object, **more: object) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    return subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, env=clean, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel, torch and numpy, and what torch itself needs."""
+    folder = tmp_path_factory.mktemp("empty")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    options = ("--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder)
+    done = run(*pip, "wheel", *options, ROOT)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("steppe-*.whl")
+    python = folder / "venv" / "bin" / "python"
+    assert (
+        run(sys.executable, "-m", "venv", "--without-pip", folder / "venv").returncode
+        == 0
+    )
+    done = run(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel)
+    assert done.returncode == 0, done.stderr
+    (site,) = folder.glob("venv/lib/python*/site-packages")
+    for name in required("torch") | required("numpy"):
+        files = metadata.files(name) or []
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            target = Path(str(metadata.distribution(name).locate_file(top)))
+            if target.exists() and not (site / top).exists():
+                (site / top).symlink_to(target)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_both_packages_and_their_types(empty):
+    (wheel,) = empty.glob("steppe-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {"steppe", "steppe_lab"} == {t for t in tops if not t.endswith("dist-info")}
+    assert {"steppe/py.typed", "steppe_lab/py.typed"} <= set(names)
+
+
+@pytest.mark.slow
+def test_nothing_is_there_but_the_wheel_torch_and_numpy(empty):
+    code = (
+        "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, sys.argv[1:])))"
+    )
+    absent = ("pydantic", "matplotlib", "scipy", "sklearn", "lightning", "transformers")
+    python = empty / "venv/bin/python"
+    assert run(python, "-c", code, *absent, cwd=empty).returncode == 0
+    where = run(python, "-c", "import steppe; print(steppe.__file__)", cwd=empty).stdout
+    assert where.startswith(str(empty))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_of_every_page_runs_or_says_what_to_install(page, empty, tmp_path):
+    runner = ROOT / "tests" / "support" / "run_page.py"
+    done = run(empty / "venv/bin/python", runner, page, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout):
+        if row["error"]:
+            assert says_what_to_install(row, page.read_text()), row
+
+
+def says_what_to_install(row: dict[str, str], text: str) -> bool:
+    """Whether the error does, or the page for a package that its code imports."""
+    if row["error"] != "ModuleNotFoundError":
+        return row["text"].count("pip install") == 1
+    package = (row["missing"] or "").split(".")[0]
+    return bool(re.search(rf"pip install ['\"\w.\[\]-]*{package}", text))
+
+
+@pytest.mark.slow
+def test_the_command_of_the_wheel_says_what_to_install(empty):
+    done = run(empty / "venv/bin/steppe", "compare", "sgd", cwd=empty)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"run {install('lab').partition('run ')[2]}.\n")

@@ -1,0 +1,47 @@
+"""Runs the code of a page block by block; as a script, on the standard library alone.
+
+An error ends a section, whose other blocks go on from it. The outcomes are printed as
+JSON, one row for each section: its heading, type and text of the error, and the package
+that is missing, if any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+
+def blocks(section: str) -> list[str]:
+    """Python blocks, and the scripts that diffs lead to."""
+    found = re.findall(r"^```(python|diff)\n(.*?)^```", section, re.M | re.S)
+    return [code if kind == "python" else after(code) for kind, code in found]
+
+
+def after(diff: str) -> str:
+    lines = [line for line in diff.splitlines() if not line.startswith("-")]
+    return "\n".join(line[1:] for line in lines)
+
+
+def main(path: str) -> None:
+    rows = []
+    names: dict[str, object] = {"__name__": "page"}
+    for section in re.split(r"^(?=## )", Path(path).read_text(), flags=re.M):
+        row = {"heading": section.splitlines()[0], "blocks": 0, "error": "", "text": ""}
+        try:
+            for code in blocks(section):
+                row["blocks"] += 1
+                with contextlib.redirect_stdout(io.StringIO()):
+                    exec(compile(code, path, "exec"), names)
+        except Exception as error:
+            row |= {"error": type(error).__name__, "text": str(error)}
+            row["missing"] = getattr(error, "name", None)
+        rows.append(row)
+    sys.stdout.write(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

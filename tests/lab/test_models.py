@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from steppe.errors import SettingError
 from steppe_lab.models import MODELS
+from steppe_lab.models.pooling import HalvingMaxPool
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 NARROW = {"width": 2, "hidden": 3}  # keeps tests fast where a model has the setting
@@ -148,6 +149,25 @@ def test_images_too_small_for_its_convolutions_are_refused_by_simple_cnn(kernel,
 
 def test_the_widest_inputs_still_fit_the_small_cnn():
     assert small("small_cnn", (3, 64, 64))(draw(2, 3, 64, 64)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (7, 9), (2, 3)], ids=str)
+def test_pooling_without_gradients_has_the_bits_of_torch(sides):
+    images = draw(3, 4, *sides).float()
+    images[0, 0, 0, 0], images[1, 1, 1, 1], images[2] = torch.nan, -torch.inf, 1.0
+    with torch.no_grad():
+        pooled = HalvingMaxPool()(images)
+    assert pooled.is_contiguous()
+    expected = torch.nn.MaxPool2d(2)(images)
+    assert torch.equal(pooled.view(torch.int32), expected.view(torch.int32))
+
+
+def test_gradients_of_pooling_are_those_of_torch_where_pixels_tie():
+    images = torch.ones(1, 1, 4, 4, requires_grad=True)
+    HalvingMaxPool()(images).sum().backward()
+    first = torch.zeros(4, 4)
+    first[::2, ::2] = 1.0  # each window's gradient goes to its first pixel
+    assert torch.equal(images.grad, first.view(1, 1, 4, 4))
 
 
 def test_resnet18_has_the_known_number_of_parameters():

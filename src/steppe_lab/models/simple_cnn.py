@@ -11,6 +11,7 @@ from torch import nn
 
 from steppe.registry.bounds import Ranges, at_least
 from steppe_lab.models.model_registry import MODELS, check_settings, image_shape
+from steppe_lab.models.pooling import HalvingMaxPool
 
 BOUNDS: Ranges = {"width": at_least(1), "kernel": at_least(1), "hidden": at_least(1)}
 
@@ -67,7 +68,7 @@ def _pair(channels: int, width: int, kernel: int) -> list[nn.Module]:
         nn.ReLU(),
         nn.Conv2d(width, width, kernel),
         nn.ReLU(),
-        nn.MaxPool2d(2),
+        HalvingMaxPool(),
     ]
 
 

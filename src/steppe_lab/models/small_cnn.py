@@ -10,6 +10,7 @@ from torch import nn
 
 from steppe.registry.bounds import Ranges, at_least
 from steppe_lab.models.model_registry import MODELS, check_settings, image_shape
+from steppe_lab.models.pooling import HalvingMaxPool
 
 BOUNDS: Ranges = {"width": at_least(1)}
 
@@ -39,9 +40,9 @@ def small_cnn(
     features = 4 * width * (rows // 4) * (columns // 4)
     return nn.Sequential(
         *_convolution(channels, width, batch_norm),
-        nn.MaxPool2d(2),
+        HalvingMaxPool(),
         *_convolution(width, 2 * width, batch_norm),
-        nn.MaxPool2d(2),
+        HalvingMaxPool(),
         *_convolution(2 * width, 4 * width, batch_norm),
         nn.Flatten(),
         nn.Linear(features, classes),

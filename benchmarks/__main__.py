@@ -4,7 +4,8 @@ Prints a line per benchmark with its ratio and the bound it is held to, writes a
 it as JSON with the machine and the versions, and exits with 1 if a bound is broken.
 
 `python -m benchmarks steps --against REV` times steps of four methods here over those
-of another revision of the project, in turns; see `against.py`.
+of another revision of the project, in turns; see `against.py`. `main_job --against REV`
+does the same for `steppe compare sgd sam lpf_sgd`; see `main_job.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import against, curvature, memory, peers, steps
+from benchmarks import against, curvature, main_job, memory, peers, steps
 from benchmarks.problems import LARGE
 from benchmarks.timing import Benchmark, surroundings
 
@@ -48,11 +49,12 @@ def measured(benchmark: Benchmark, rounds: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     names = [*PLAIN, "curvature"]
-    parser.add_argument("parts", nargs="*", choices=[*names, []], default=[])
+    parts_there = [*names, "main_job", []]
+    parser.add_argument("parts", nargs="*", choices=parts_there, default=[])
     parser.add_argument("--only", default="", help="benchmarks whose name holds this")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, help="3 of the main job, else 40")
     parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 lies, if at all")
-    parser.add_argument("--against", metavar="REV", help="steps over another revision")
+    parser.add_argument("--against", metavar="REV", help="over another revision")
     parser.add_argument(
         "--seconds", type=float, default=40.0, help="for each step against another"
     )
@@ -62,19 +64,28 @@ def main() -> int:
     parts = PLAIN | {"curvature": partial(curvature.benchmarks, args.data_dir)}
     chosen: Iterable[Benchmark]
     name = f"cpu-{datetime.date.today().isoformat()}"
+    if args.against is None and "main_job" in args.parts:
+        parser.error("main_job needs a revision to compare with: --against REV")
     if args.against is None:
         chosen = [b for part in args.parts or names for b in parts[part]()]
     elif args.parts == ["steps"]:
         chosen = against.benchmarks(args.against, args.seconds)
         name = f"steps-against-{args.against}-{name}"
+    elif args.parts == ["main_job"]:
+        chosen = main_job.benchmarks(args.against)
+        name = f"main-job-against-{args.against}-{name}"
     else:
-        parser.error("--against goes with the part steps alone")
+        parser.error("--against goes with one of the parts steps and main_job")
     out = args.out or Path(__file__).parent / "results" / f"{name}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     record = {"date": name[-10:], **surroundings(), "results": []}
     for benchmark in chosen:
         if args.only in benchmark.name:
-            record["results"].append(measured(benchmark, args.rounds))
+            record["results"].append(
+                measured(
+                    benchmark, args.rounds or (3 if args.parts == ["main_job"] else 40)
+                )
+            )
             out.write_text(json.dumps(record, indent=2) + "\n")  # a long run may end
     print(f"written to {out}")
     return 0 if all(result["kept"] for result in record["results"]) else 1

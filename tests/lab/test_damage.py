@@ -6,11 +6,9 @@ import shutil
 
 import pytest
 
+import in_process
 from steppe.errors import SteppeError, StoreError
 from steppe_lab.datasets.loading import load_split
-from steppe_lab.execution.local import Outcome
-from steppe_lab.runs import abstract
-from steppe_lab.runs.abstract import work
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
 from steppe_lab.studies import comparison as compare
@@ -18,6 +16,7 @@ from steppe_lab.studies.comparison import Study, stored_study
 from steppe_lab.training import checkpoints
 from steppe_lab.training.loop import train
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.work import work
 
 SETTINGS = CompareSettings(
     optimizers=("sgd", "sam"),
@@ -30,20 +29,11 @@ SETTINGS = CompareSettings(
 )
 
 
-def in_this_process(store, runs, work, **_):
-    """An executor without processes."""
-    for run in runs:
-        if not store.is_finished(run):
-            settings, folder = store.config(run), store.folder(run)
-            store.finish(run, abstract.work(settings, folder, lambda *_: None))
-    return Outcome(tuple(runs), {})
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "run_local", in_this_process)
+        patch.setattr(compare, "run_local", in_process.run_local)
         return store, Study(SETTINGS, store).run()
 
 

@@ -138,6 +138,70 @@ def test_workers_are_born_with_their_number_of_threads(store, monkeypatch):
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
+def test_workers_see_the_environment_as_it_is_when_they_start(store, monkeypatch):
+    first, second = add(store, 2)
+    for run, said in ((first, "one"), (second, "two")):
+        monkeypatch.setenv("STEPPE_SAID", said)
+        run_local(store, [run], "executor_jobs:surroundings")
+        assert store.result(run)["said"] == said
+    assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_workers_are_copies_of_one_thread_that_has_imported_torch(store):
+    (run,) = add(store, 1)
+    script = (
+        "from steppe_lab.execution import fork_server, local\n"
+        "from steppe_lab.runs import WORK\n"
+        "from steppe_lab.store.store import Store\n"
+        "if __name__ == '__main__':\n"
+        "    fork_server.start_server(WORK)\n"
+        f"    store = Store({str(store.root)!r})\n"
+        "    fork_server.start_server = lambda work: None\n"
+        "    local.run_local(store, store.ids(), 'executor_jobs:surroundings')\n"
+    )
+    path = store.root / "script.py"
+    path.write_text(script)
+    support = Path(executor_jobs.__file__).parent
+    around = {**os.environ, "PYTHONPATH": f"{support}:{os.environ['PYTHONPATH']}"}
+    subprocess.run([sys.executable, path], env=around, check=True, timeout=120)
+    result = store.result(run)
+    assert (result["torch"], result["threads_of_server"]) == (True, 1)
+
+
+def test_later_runs_follow_when_all_others_have_begun(store):
+    first, second, third, fourth = add(store, 4)
+    asked, ended = [], []
+
+    def then(run, finished):
+        asked.append((run, finished))
+        return {first: [third, first], third: [fourth]}.get(run, [])
+
+    store.finish(first, {})
+    outcome = run_local(
+        store,
+        [first, second],
+        "executor_jobs:halve",
+        progress=lambda e: ended.append(e.run) if e.state == "finished" else None,
+        then=then,
+    )
+    assert outcome.finished == (first, second, third, fourth)
+    assert ended == [first, second, third, fourth]
+    assert asked == [(run, True) for run in ended]
+
+
+def test_a_run_that_failed_is_followed_by_what_is_asked_for(store):
+    bad, good = store.add({"number": 1}), store.add({"number": 5})
+    outcome = run_local(
+        store,
+        [bad],
+        "executor_jobs:complain",
+        then=lambda run, finished: [] if finished else [good],
+    )
+    assert (outcome.finished, list(outcome.failed)) == ((good,), [bad])
+
+
 def test_an_exception_is_stored_and_the_study_goes_on(store):
     ids = add(store, 5)
     outcome = run_local(store, ids, "executor_jobs:complain", workers=2)

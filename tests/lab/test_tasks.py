@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import in_process
 from steppe.errors import DataError
 from steppe_lab.analysis import single
 from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, TensorSamples
-from steppe_lab.execution.local import Outcome
-from steppe_lab.runs import abstract
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS, AbstractTask, Metric
 from steppe_lab.training.evaluation import evaluate
@@ -42,22 +41,13 @@ COMPARE = (
 )
 
 
-def in_this_process(store, runs, work, **_):
-    """An executor without processes, which would take most of the time."""
-    for run in runs:
-        if not store.is_finished(run):
-            config, folder = store.config(run), store.folder(run)
-            store.finish(run, abstract.work(config, folder, lambda *_: None))
-    return Outcome(tuple(runs), {})
-
-
 @pytest.fixture
 def waves(tmp_path, monkeypatch):
     (tmp_path / "waves.py").write_text(WAVES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     for caller in (comparison, single):
-        monkeypatch.setattr(caller, "run_local", in_this_process)
+        monkeypatch.setattr(caller, "run_local", in_process.run_local)
     return tmp_path
 
 

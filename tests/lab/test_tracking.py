@@ -18,12 +18,13 @@ from spectra import recipe as small
 from steppe.errors import SettingError
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
-from steppe_lab.runs.abstract import config_of, work
+from steppe_lab.runs.abstract import config_of
 from steppe_lab.training.build import build_model
 from steppe_lab.training.loop import TrainingFailedError, train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
 from steppe_lab.training.tracking import TRACKERS, _writer, interval
+from steppe_lab.work import work
 
 
 def recipe(optimizer="sgd:lr=0.05", track="spectrum:k=2", **more):

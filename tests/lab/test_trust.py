@@ -15,7 +15,8 @@ from steppe_lab.cli import main
 from steppe_lab.execution.local import run_local
 from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.comparison.rows import to_csv
-from steppe_lab.runs.abstract import WORK, config_of
+from steppe_lab.runs import WORK
+from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import CompareSettings, TrainingSettings
 from steppe_lab.runs.training import recipe_of
 from steppe_lab.store.store import Store

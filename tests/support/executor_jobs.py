@@ -34,6 +34,15 @@ def threads(config, folder, report):
     return {"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
 
 
+def surroundings(config, folder, report):
+    """The environment, and what the process has imported and runs."""
+    return {
+        "said": os.environ.get("STEPPE_SAID"),
+        "torch": "torch" in sys.modules,
+        "threads_of_server": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
+    }
+
+
 def die_by_config(config, folder, report):
     """Dies in the way asked for, until it has died `deaths` times."""
     _mark(folder)

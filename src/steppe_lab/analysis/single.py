@@ -16,7 +16,8 @@ from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
 from steppe_lab.execution.worker import Event
-from steppe_lab.runs.abstract import WORK, config_of
+from steppe_lab.runs import WORK
+from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import ROWS, objective_on, read_measure
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of

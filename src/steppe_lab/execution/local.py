@@ -19,6 +19,7 @@ from steppe_lab.execution.worker_handle import Job, Worker, start_worker
 from steppe_lab.store.store import Failure, Store
 
 Progress = Callable[[Event], None]
+Then = Callable[[str, bool], Iterable[str]]
 
 _LOOK_AGAIN = 0.5  # seconds between looks at runs that other processes work on
 _PATIENCE = 5.0  # seconds for the workers to end when asked
@@ -43,6 +44,7 @@ def run_local(
     max_attempts: int = 2,
     threads: int = 1,
     trust: Collection[str] = (),
+    then: Then | None = None,
 ) -> Outcome:
     """Work on runs until each is finished or has failed.
 
@@ -61,6 +63,11 @@ def run_local(
         max_attempts: tries in this call of a run whose workers die.
         threads: of the numerical libraries, per worker.
         trust: code of the user, as module:function, that settings may name.
+        then: called when a run has ended, with its id and whether it is finished;
+            returns runs to work on when all others have been started.
+
+    Returns:
+        Runs of the call, and after them those that `then` returned.
 
     Raises:
         SettingError: a number below 1.
@@ -69,14 +76,13 @@ def run_local(
     """
     numbers = {"workers": workers, "max_attempts": max_attempts, "threads": threads}
     check_bounds(numbers, dict.fromkeys(numbers, at_least(1)))
-    ids = list(dict.fromkeys(runs))
     job = Job(work, threads, frozenset(trust))
-    study = _Study(store, job, max_attempts, progress or _silent)
-    study.sort(ids)
+    study = _Study(store, job, max_attempts, progress or _silent, then or _nothing)
+    study.add(runs)
     study.go(workers)
     return Outcome(
-        tuple(run for run in ids if run in study.finished),
-        {run: study.failed[run] for run in ids if run in study.failed},
+        tuple(run for run in study.attempts if run in study.finished),
+        {run: study.failed[run] for run in study.attempts if run in study.failed},
     )
 
 
@@ -86,25 +92,29 @@ class _Study:
     job: Job
     max_attempts: int
     progress: Progress
+    then: Then
     queue: deque[str] = field(default_factory=deque)
+    followers: list[str] = field(default_factory=list)  # queued when all have begun
     elsewhere: dict[str, None] = field(default_factory=dict)  # others work on them
-    attempts: dict[str, int] = field(default_factory=dict)  # before this call
+    attempts: dict[str, int] = field(default_factory=dict)  # of all, before this call
     finished: set[str] = field(default_factory=set)
     failed: dict[str, Failure] = field(default_factory=dict)
     pool: list[Worker] = field(default_factory=list)
     looked: float = 0.0  # when `elsewhere` was last gone through
     false_starts: int = 0
 
-    def sort(self, ids: list[str]) -> None:
+    def add(self, runs: Iterable[str]) -> None:
         """Note finished and finally failed runs, and queue the others."""
-        for run in ids:
-            if self.store.status(run) == "finished":
+        for run in runs:
+            if run in self.attempts:
+                continue
+            finished = self.store.status(run) == "finished"
+            failure = None if finished else self.store.failure(run)
+            self.attempts[run] = failure.attempts if failure else 0
+            if finished:
                 self.store.free(run)  # of a worker killed between result and release
                 self._note(Event(run, "finished", 1.0, "stored"))
-                continue
-            failure = self.store.failure(run)
-            self.attempts[run] = failure.attempts if failure else 0
-            if failure and failure.final:
+            elif failure and failure.final:
                 self._note(Event(run, "failed", 0.0, failure.reason))
             else:
                 self.queue.append(run)
@@ -112,7 +122,7 @@ class _Study:
     def go(self, workers: int) -> None:
         """Keep workers busy until nothing is left."""
         try:
-            while self.queue or self.elsewhere or self._busy():
+            while self._fill() or self.elsewhere or self._busy():
                 # No more workers than runs: each costs seconds and memory to start.
                 wanted = min(workers, len(self.queue) + self._busy())
                 while len(self.pool) < wanted:
@@ -130,6 +140,13 @@ class _Study:
             raise
         finally:
             self._dismiss()
+
+    def _fill(self) -> bool:
+        """Queue followers of ended runs when all others have begun."""
+        while self.followers and not self.queue:
+            ready, self.followers = self.followers, []
+            self.add(ready)
+        return bool(self.queue)
 
     def _busy(self) -> int:
         return sum(worker.run is not None for worker in self.pool)
@@ -166,6 +183,8 @@ class _Study:
             failure = self.store.failure(event.run)
             self.failed[event.run] = failure or Failure(event.text, self.max_attempts)
         self.progress(event)
+        if event.state in ("finished", "failed"):
+            self.followers += self.then(event.run, event.state == "finished")
 
     def _reap(self) -> None:
         for worker in list(self.pool):
@@ -235,6 +254,11 @@ class _Study:
             if worker.run is not None:
                 self.store.free(worker.run)
         self.pool.clear()
+
+
+def _nothing(*_: object) -> Iterable[str]:
+    """No runs, for a run that none follow."""
+    return ()
 
 
 def _silent(event: Event) -> None:

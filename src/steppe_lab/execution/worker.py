@@ -70,6 +70,7 @@ def serve(
     stale_after: float,
     work: str,
     trust: Collection[str],
+    surroundings: Any,
 ) -> None:
     """Body of the process: take orders until None comes.
 
@@ -79,8 +80,11 @@ def serve(
         stale_after: of its leases, seconds.
         work: `module:function`.
         trust: code of the user that the settings of a run may name.
+        surroundings: of the parent, for a process that did not inherit them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if surroundings is not None:
+        surroundings.enter()
     os.dup2(2, 1)  # what code of the user prints is no output of the command
     heartbeat = _Heartbeat()
     reports = _Reports(pipe)
@@ -131,6 +135,7 @@ class _Heartbeat:
 
     def __init__(self) -> None:
         self.lease: Lease | None = None
+        self._forked_by = os.getppid()  # the parent, or the server
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -138,8 +143,8 @@ class _Heartbeat:
         while parent is not None:
             parent.join(_BEAT)  # returns early when the parent dies
             lease = self.lease  # once: the other thread may end its run meanwhile
-            # Also by its number, as an orphan gets another parent.
-            if not parent.is_alive() or os.getppid() != parent.pid:
+            # Also by this number, as an orphan gets another parent.
+            if not parent.is_alive() or os.getppid() != self._forked_by:
                 if lease is not None:
                     lease.release()
                 # Not sys.exit, which would end this thread and let the work go on.

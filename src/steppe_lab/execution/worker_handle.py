@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
+from steppe_lab.execution.fork_server import (
+    Surroundings,
+    environment_of_workers,
+    no_interrupt,
+    process_context,
+    start_server,
+)
 from steppe_lab.execution.worker import Event, Order, Ready, Unusable, serve
 from steppe_lab.store.store import Store
-
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Job:
 class Worker:
     """One process and the pipe to it; `run` is the one in work."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection[Any, Any]
     ready: bool = False
     open: bool = True  # whether the pipe can still bring something
@@ -82,46 +78,18 @@ class Worker:
 
 def start_worker(pool: list[Worker], store: Store, job: Job) -> None:
     """Start a worker and add it to the pool, so that no interrupt falls between."""
-    # A forked child would inherit the threads' locks of the numerical libraries.
-    context = multiprocessing.get_context("spawn")
+    context = process_context(job.threads)
+    if isinstance(context, ForkServerContext):
+        start_server(job.work)
     ours, theirs = context.Pipe()
     root = store.root.absolute()
-    process = context.Process(
-        target=serve, args=(theirs, root, store.stale_after, job.work, job.trust)
-    )
-    with _no_interrupt(), _thread_limits(job.threads):
+    orders = (theirs, root, store.stale_after, job.work, job.trust)
+    with no_interrupt(), environment_of_workers(job.threads):
+        forked = isinstance(context, ForkServerContext)
+        process: BaseProcess = context.Process(
+            target=serve, args=(*orders, Surroundings() if forked else None)
+        )
         process.start()
         pool.append(Worker(process, ours))
     # Only the worker may hold this end, or its death would never close the pipe.
     theirs.close()
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back, here and in a process started here, until it ignores it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Starting the tracker unblocks the signal, so it is started before.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _thread_limits(threads: int) -> Iterator[None]:
-    # Numerical libraries read these when they load, so the child must be born with
-    # them: its first imports are those of the main module.
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

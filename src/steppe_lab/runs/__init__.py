@@ -1,1 +1,3 @@
 """Kinds of runs that a store holds."""
+
+WORK = "steppe_lab.work:work"  # does a run of any kind, for the executors

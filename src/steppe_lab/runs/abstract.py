@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from steppe.errors import SettingError
 from steppe.registry.packages import discover
 from steppe_lab.execution.worker import Report
-from steppe_lab.training.checkpoints import reason_of
 
-WORK = "steppe_lab.runs.abstract:work"  # does a run, for the executors
 Record = TypeVar("Record", bound=BaseModel)
 Work = Callable[[Record, Path, Report], dict[str, Any]]
 
@@ -54,22 +51,13 @@ def run_kind(name: str, record: type[Record]) -> Callable[[Work[Record]], Work[R
 
 def config_of(record: BaseModel) -> dict[str, Any]:
     """Settings of a run as the store holds them, which its id follows from."""
-    kinds = _kinds().values()
+    kinds = run_kinds().values()
     (name,) = (kind.name for kind in kinds if kind.record is type(record))
     return {"kind": name, **record.model_dump(mode="json")}
 
 
-def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
-    """Do one run of a store; the executors call it in their workers."""
-    settings = {key: value for key, value in config.items() if key != "kind"}
-    kind = _kinds()[config["kind"]]
-    try:
-        return kind.work(kind.record.model_validate(settings), folder, report)
-    except ValidationError as error:  # such as code of the user that was edited since
-        raise SettingError(f"{reason_of(error)}.") from error
-
-
-def _kinds() -> dict[str, RunKind]:
+def run_kinds() -> dict[str, RunKind]:
+    """All kinds of runs, by name."""
     # Here and not at the top: the modules of the kinds import this one.
     discover("steppe_lab.runs")
     return RUNS

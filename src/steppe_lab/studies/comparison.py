@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,7 +17,8 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import reading, unknown_name
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
-from steppe_lab.runs.abstract import WORK, config_of
+from steppe_lab.runs import WORK
+from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import Analysis
 from steppe_lab.runs.scoring import Scoring
 from steppe_lab.runs.settings import CompareSettings
@@ -177,18 +177,29 @@ class Study:
         watch = Watch(total, progress or (lambda _: None))
         for run, (optimizer, seed) in self.trainings.items():
             watch.names[run] = f"{optimizer}, seed {seed}"
-        work = partial(
-            run_local, work=WORK, workers=workers, progress=watch, trust=self._code
+
+        def then(run: str, finished: bool) -> list[str]:
+            """Analyses of a network that is trained."""
+            configs = followers.get(run, {})
+            if not finished:
+                watch.skip(len(configs))
+                return []
+            if configs and present is not None:
+                self._check_data_of([run], present)
+            added = {kind: self.store.add(config) for kind, config in configs.items()}
+            for kind, each in added.items():
+                watch.names[each] = f"{watch.names[run]}, {kind}"
+            return list(added.values())
+
+        run_local(
+            self.store,
+            self.trainings,
+            WORK,
+            workers=workers,
+            progress=watch,
+            trust=self._code,
+            then=then,
         )
-        trained = work(self.store, self.trainings)
-        self._check_data(present)
-        runs = []
-        for training in trained.finished:
-            for kind, config in followers[training].items():
-                runs.append(self.store.add(config))
-                watch.names[runs[-1]] = f"{watch.names[training]}, {kind}"
-        watch.skip(sum(len(followers[run]) for run in trained.failed))
-        work(self.store, runs)
         return self.collect()
 
     def collect(self) -> Comparison:
@@ -243,8 +254,11 @@ class Study:
         if present is not None:
             # Those that lost a file count too: analyses of them are kept.
             done = [run for run in self.trainings if self.store.is_finished(run)]
-            before = [fingerprint_of(self.store, run) for run in done]
-            check_same_data(present, before, data=self.settings.data)
+            self._check_data_of(done, present)
+
+    def _check_data_of(self, runs: Collection[str], present: str) -> None:
+        before = [fingerprint_of(self.store, run) for run in runs]
+        check_same_data(present, before, data=self.settings.data)
 
     def _begin(self) -> None:
         settings = self.settings

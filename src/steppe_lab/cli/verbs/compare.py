@@ -14,6 +14,8 @@ from steppe_lab.cli.options import OUT, cores, open_store, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
 from steppe_lab.cli.streams import console
+from steppe_lab.execution.fork_server import start_server
+from steppe_lab.runs import WORK
 from steppe_lab.runs.settings import CompareSettings
 
 
@@ -38,14 +40,16 @@ class Args(Arguments, CompareSettings):
 
 def run(args: Args, results: TextIO) -> int:
     """Run the unfinished part of the comparison, print it, write the report."""
+    names = CompareSettings.model_fields
+    settings = CompareSettings(**{name: getattr(args, name) for name in names})
+    if not (args.out / "studies" / f"{settings.name}.json").exists():
+        start_server(WORK)  # it imports torch while this process does
     from steppe_lab.reports.comparison.report import ComparisonReport
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study
     from steppe_lab.studies.sweep import with_validation
 
     use_data_dir(args.data_dir)
-    names = CompareSettings.model_fields
-    settings = CompareSettings(**{name: getattr(args, name) for name in names})
     with progress() as tell:
         if settings.sweep:
             settings = with_validation(settings)

@@ -1,0 +1,95 @@
+"""The main job here and at another revision, in turns: CPU time, wall time, rows.
+
+    python -m benchmarks main_job --against REV [--rounds N]
+
+CPU time is that of all processes of the command, those that outlive it included; other
+work on the machine changes it little. Wall times mean something on idle cores alone.
+Half as much time as 2e68d46 took, with the same rows, was the aim of the first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.against import ROOT, extract, ratio
+from benchmarks.timing import Benchmark
+
+BOUND = 1.0
+JOB = ("compare", "sgd", "sam", "lpf_sgd", "--json")
+_ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One run of the job."""
+
+    wall: float  # seconds
+    cpu: float
+    rows: str  # JSON lines
+
+
+def job(source: Path, options: Sequence[str]) -> Taken:
+    """Run the job of a source tree in an empty folder."""
+    around = {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "steppe_lab.cli", *JOB, *options]
+    with tempfile.TemporaryDirectory() as folder:
+        cpu, start = _cpu_of_children(), time.monotonic()
+        done = subprocess.run(
+            command, cwd=folder, env=around, stdout=subprocess.PIPE, check=True
+        )
+        wall = time.monotonic() - start
+        with contextlib.suppress(ChildProcessError):  # none is left
+            while True:
+                os.waitpid(-1, 0)
+    return Taken(wall, _cpu_of_children() - cpu, done.stdout.decode())
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def benchmarks(revision: str, options: Sequence[str] = ()) -> Iterator[Benchmark]:
+    """The one benchmark of the main job.
+
+    Args:
+        revision: of this repository, to compare with.
+        options: more options of the job.
+    """
+    run = partial(_compared, revision, options)
+    yield Benchmark(f"main job / {revision}", "small_cnn", BOUND, run)
+
+
+def _compared(revision: str, options: Sequence[str], rounds: int) -> dict[str, Any]:
+    ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        extract(revision, Path(folder))
+        trees = (ROOT, Path(folder))
+        pairs = []
+        for number in range(rounds):
+            order = (0, 1) if number % 2 == 0 else (1, 0)
+            taken = {which: job(trees[which], options) for which in order}
+            pairs.append((taken[0], taken[1]))
+    rows = {each.rows for pair in pairs for each in pair}
+    assert len(rows) == 1, "the rows of the two differ"
+    cpu = [(here.cpu, there.cpu) for here, there in pairs]
+    wall = [(here.wall, there.wall) for here, there in pairs]
+    return {
+        "ratio": ratio(cpu),
+        "ratio_of_wall_times": ratio(wall),
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
+        "rounds": rounds,
+    }

@@ -1,0 +1,31 @@
+"""The work of a run of any kind; importing this imports all that it needs.
+
+The process that workers are copies of imports it, so that they need not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from steppe.errors import SettingError
+from steppe_lab.execution.worker import Report
+from steppe_lab.runs.abstract import run_kinds
+from steppe_lab.training.checkpoints import reason_of
+
+run_kinds()
+# Torch imports its compiler, which takes a second, when an optimizer is made.
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+
+def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Do one run of a store; the executors call it in their workers."""
+    settings = {key: value for key, value in config.items() if key != "kind"}
+    kind = run_kinds()[config["kind"]]
+    try:
+        return kind.work(kind.record.model_validate(settings), folder, report)
+    except ValidationError as error:  # such as code of the user that was edited since
+        raise SettingError(f"{reason_of(error)}.") from error

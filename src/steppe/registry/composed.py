@@ -50,8 +50,8 @@ def read_part(registry: Registry[Any], text: str, known: Collection[str]) -> str
 
 def part_registries() -> list[Registry[Any]]:
     """All registries of parts that have been imported, by kind."""
-    found = {r.kind: r.registry for r in READERS.values() if isinstance(r, _Parts)}
-    return [found[kind] for kind in sorted(found)]
+    registries = {r.kind: r.registry for r in READERS.values() if isinstance(r, _Parts)}
+    return [registries[kind] for kind in sorted(registries)]
 
 
 class _Parts:
@@ -88,14 +88,14 @@ class _Parts:
                 f"{name} takes at most {len(arguments)} arguments "
                 f"({', '.join(arguments)}), got {len(placed)} in '{value}'."
             )
-        given: dict[str, Any] = dict(zip(arguments, placed))
+        values: dict[str, Any] = dict(zip(arguments, placed))
         for key, text in named.items():
             if key not in arguments:
                 raise unknown_name(f"argument of {name}", key, arguments)
-            if key in given:
+            if key in values:
                 raise SettingError(f"'{value}' gives {key} twice; leave one out.")
-            given[key] = text
-        return self._checked(entry, given)
+            values[key] = text
+        return self._checked(entry, values)
 
     def make_part(self, text: str, known: Mapping[str, Any]) -> Any:
         """Make the part that a canonical text says.
@@ -110,28 +110,30 @@ class _Parts:
         name, placed, named = called(text)
         entry = self.registry[name]
         arguments = entry.arguments()
-        made = {key: known[key] for key in arguments if key in known}
-        for key, given in {**dict(zip(arguments, placed)), **named}.items():
+        values = {key: known[key] for key in arguments if key in known}
+        for key, argument in {**dict(zip(arguments, placed)), **named}.items():
             kind = arguments[key].annotation
-            made[key] = built(convert(given, kind, f"{key} of {name}"), kind, known)
+            values[key] = built(
+                convert(argument, kind, f"{key} of {name}"), kind, known
+            )
         for key, parameter in arguments.items():
-            if key not in made and parameter.default is parameter.empty:
+            if key not in values and parameter.default is parameter.empty:
                 raise SettingError(
                     f"{name} needs {key}, which is not known here; write "
                     f"{name}(..., {key}=...)."
                 )
-        return entry.make(**made)
+        return entry.make(**values)
 
-    def _checked(self, entry: Entry[Any], given: Mapping[str, Any]) -> str:
+    def _checked(self, entry: Entry[Any], values: Mapping[str, Any]) -> str:
         """The text of a part, made once if it says all that is needed."""
-        told: list[str] = []
+        shown: list[str] = []
         by_place = complete = True
         for key, parameter in entry.arguments().items():
             needed = parameter.default is parameter.empty
             value = parameter.default
-            if key in given:
-                what = f"{key} of {entry.name}"
-                value = convert(given[key], parameter.annotation, what)
+            if key in values:
+                title = f"{key} of {entry.name}"
+                value = convert(values[key], parameter.annotation, title)
             elif needed and key not in self.known:
                 raise SettingError(
                     f"{entry.name} needs {key}; write "
@@ -142,16 +144,16 @@ class _Parts:
             ):
                 complete, by_place = complete and not needed, False
             else:
-                told.append(show(value) if by_place else f"{key}={show(value)}")
-        text = f"{entry.name}({', '.join(told)})"
+                shown.append(show(value) if by_place else f"{key}={show(value)}")
+        text = f"{entry.name}({', '.join(shown)})"
         if complete:
             self.make_part(text, {})  # a value out of range shows when it is read
         return text
 
-    def _text_of(self, made: Any) -> str | None:
+    def _text_of(self, part: Any) -> str | None:
         """Text of an object that a class of the registry made."""
         for entry in self.registry:
-            if type(made) is entry.make:
-                given = {key: getattr(made, key) for key in entry.arguments()}
-                return self._checked(entry, given)
+            if type(part) is entry.make:
+                values = {key: getattr(part, key) for key in entry.arguments()}
+                return self._checked(entry, values)
         return None

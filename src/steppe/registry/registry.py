@@ -193,8 +193,8 @@ class Registry(Generic[SpecT]):
         if is_code(name):
             _check_trusted(self.kind, name)
         if is_code(name) and name not in self._code:
-            made, facts = _imported(self.kind, name), {"source": "code of the user"}
-            self._code[name] = self._entry(name, made, facts)
+            make, facts = _imported(self.kind, name), {"source": "code of the user"}
+            self._code[name] = self._entry(name, make, facts)
         try:
             return self._code[name] if is_code(name) else self._entries[name]
         except KeyError:
@@ -224,11 +224,11 @@ class Registry(Generic[SpecT]):
             name, rest = f"{name}:{function}", more
         elif colon:
             raise SettingError(f"'{text}' has two colons; write name:setting=value.")
-        given: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for default in defaults:
             if default.name == name:
-                given |= default.settings
-        return self.choose(name, {**given, **pairs(rest, text)})
+                settings |= default.settings
+        return self.choose(name, {**settings, **pairs(rest, text)})
 
     def choose(self, name: str, settings: Mapping[str, Any]) -> Choice:
         """Check names and types of settings, texts converted, defaults filled in."""
@@ -328,8 +328,8 @@ def _imported(kind: str, name: str) -> Callable[..., Any]:
         ) from error
     if not callable(member):
         raise UnknownNameError(f"{kind} '{name}' must be callable, got {member!r}.")
-    made: Callable[..., Any] = member
-    return made
+    make: Callable[..., Any] = member
+    return make
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -41,13 +41,13 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     A part becomes its canonical text.
     """
     for option in options(kind):
-        found, result = _try(value, option, name)
-        if found and isinstance(result, float) and not math.isfinite(result):
+        matches, result = _try(value, option, name)
+        if matches and isinstance(result, float) and not math.isfinite(result):
             raise SettingError(f"{name} must be a finite number, got {value}.")
-        if found:
+        if matches:
             return result
-    told = (_describe(option) for option in options(kind) if _can_be_told(option))
-    wanted = " or ".join(dict.fromkeys(told))
+    descriptions = (_describe(option) for option in options(kind) if _has_text(option))
+    wanted = " or ".join(dict.fromkeys(descriptions))
     raise SettingError(f"{name} must be {wanted}, got {value!r}.")
 
 
@@ -99,15 +99,15 @@ def show(value: Any) -> str:
 
 def pairs(rest: str, text: str) -> dict[str, str]:
     """Settings of `setting=value,...`; `text` is the whole, for messages."""
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for piece in pieces(rest):
         key, equals, value = piece.partition("=")
         if not equals:
             raise SettingError(
                 f"'{piece}' in '{text}' is not a setting; write name:setting=value."
             )
-        _add(found, key, value, text)
-    return found
+        _add(settings, key, value, text)
+    return settings
 
 
 def _add(settings: dict[str, str], key: str, value: str, text: str) -> None:
@@ -128,18 +128,18 @@ def pieces(text: str) -> list[str]:
         >>> pieces("rho=cosine(0.1,0.01),rng=fresh")
         ['rho=cosine(0.1,0.01)', 'rng=fresh']
     """
-    found, depth = [""], 0
+    texts, depth = [""], 0
     for letter in text:
         depth += {"(": 1, ")": -1}.get(letter, 0)
         if depth < 0:
             break
         if letter == "," and depth == 0:
-            found.append("")
+            texts.append("")
         else:
-            found[-1] += letter
+            texts[-1] += letter
     if depth != 0:
         raise SettingError(f"parentheses must match, got '{text}'.")
-    return [piece for piece in found if piece.strip()]
+    return [piece for piece in texts if piece.strip()]
 
 
 def is_call(text: str) -> bool:
@@ -160,10 +160,10 @@ def called(text: str) -> tuple[str, list[str], dict[str, str]]:
     named = [piece.partition("=") for piece in inside if _is_named(piece)]
     if inside[: len(placed)] != [piece for piece in inside if not _is_named(piece)]:
         raise SettingError(f"in '{text}', arguments with a name must come last.")
-    given: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for key, _, value in named:
-        _add(given, key, value, text)
-    return name.strip(), placed, given
+        _add(by_name, key, value, text)
+    return name.strip(), placed, by_name
 
 
 def _is_named(piece: str) -> bool:
@@ -218,7 +218,7 @@ def _parsed(kind: Callable[[str], Any], value: str) -> tuple[bool, Any]:
         return False, None
 
 
-def _can_be_told(option: Any) -> bool:
+def _has_text(option: Any) -> bool:
     return is_plain(option) or is_tuple(option) or option is type(None)
 
 

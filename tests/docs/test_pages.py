@@ -27,6 +27,7 @@ SLOW_SECTION = "## Several processes"  # from there on, imports take seconds
 RUN_ELSEWHERE = {  # pages whose code another test runs
     "README.md": "tests/docs/test_pages.py",
     "your-own-code.md": "tests/docs/test_pages.py",
+    "your-own-checkpoint.md": "tests/lab/test_own_files.py",
     "moving-here.md": "tests/contracts/test_compat.py",
     "integrations.md": "tests/support/integrations/harness.py",
 }

@@ -102,7 +102,7 @@ def test_a_language_model_is_trained_scored_and_measured(package, capsys):
     assert main(["evaluate", done["checkpoint"], *trust, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     loaded, split = single.open_checkpoint(
-        done["checkpoint"], device=None, trust=trust[1:], belongs=None
+        done["checkpoint"], device=None, trust=trust[1:]
     )
     with torch.no_grad():
         sums, counts = per_sequence(loaded.model, split.test)

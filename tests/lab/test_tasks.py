@@ -57,7 +57,7 @@ def test_numbers_are_learnt_and_judged_by_their_absolute_error(waves, capsys):
     assert len(rows) == 4
     path = waves / "steppe-runs" / "runs" / rows[0]["training"] / "model.safetensors"
     trust = ("waves:load",)
-    loaded, split = single.open_checkpoint(path, device=None, trust=trust, belongs=None)
+    loaded, split = single.open_checkpoint(path, device=None, trust=trust)
     with torch.no_grad():
         gap = loaded.model(split.test.inputs) - split.test.targets
     assert rows[0]["test_mae"] == pytest.approx(gap.abs().mean().item(), rel=1e-5)

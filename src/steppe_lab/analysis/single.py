@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import nn
 
 from steppe.errors import StoreError
 from steppe.measures import measure
 from steppe.objective import Objective
-from steppe.results import Estimates
+from steppe.results import Estimate, Estimates
+from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
+from steppe_lab.analysis.own import task_of
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.own import PARTS, OwnData
 from steppe_lab.execution.local import run_local
 from steppe_lab.execution.worker import Event
 from steppe_lab.runs import WORK
@@ -24,11 +30,9 @@ from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recip
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
-from steppe_lab.training.build import build_model
 from steppe_lab.training.evaluation import estimates
-from steppe_lab.training.readiness import check_outputs, check_ready, check_same_data
+from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.weights import load_into, read_states
 
 
 @dataclass(frozen=True)
@@ -134,70 +138,67 @@ def evaluate_one(
 
     Returns:
         Scores by name, such as "test_error", with their standard errors over the
-        samples, "test_error_stderr", and the numbers of samples.
-
-    Raises:
-        CheckpointError: a file that is missing, damaged or of another network.
-        DataError: data that is missing, damaged or not what was trained on.
-    """
-    loaded, split = open_checkpoint(
-        checkpoint, device=device, trust=trust, belongs=belongs
-    )
-    task: AbstractTask = TASKS.build(split.task)
-    row: dict[str, float] = {}
-    for part, samples in (("train", split.train), ("test", split.test)):
-        for name, estimate in estimates(
-            loaded.model, samples.pieces(ROWS), task
-        ).items():
-            row[f"{part}_{name}"] = estimate.value
-            row[f"{part}_{name}_stderr"] = estimate.stderr
-        row[f"{part}_samples"] = len(samples)
-    return row
-
-
-def open_checkpoint(
-    path: Path,
-    *,
-    device: str | None,
-    trust: Collection[str],
-    belongs: Belongs | None,
-) -> tuple[checkpoints.Checkpoint, Split]:
-    """A network, and the samples it was trained and judged on.
+        samples, "test_error_stderr", and the numbers of samples. Of a loss of the
+        user's own there are no metrics, and a part that its data lack is left out.
 
     Raises:
         CheckpointError: a file that is missing, damaged or of another network.
         DataError: data that is missing, damaged or not what was trained on.
     """
     if belongs is not None:
-        return _open_foreign(path, belongs, device)
+        return _evaluate_foreign(open_foreign(checkpoint, belongs, device))
+    loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
+    return _on_split(loaded.model, split)
+
+
+def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
+    task: AbstractTask = TASKS.build(split.task)
+    row: dict[str, float] = {}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        row |= _scores(part, estimates(model, samples.pieces(ROWS), task))
+        row[f"{part}_samples"] = len(samples)
+    return row
+
+
+def _evaluate_foreign(foreign: Foreign) -> dict[str, float]:
+    if isinstance(foreign.data, Split) and foreign.loss is None:
+        return _on_split(foreign.model, foreign.data)
+    parts = foreign.data.parts if isinstance(foreign.data, OwnData) else PARTS
+    row: dict[str, float] = {}
+    for part in parts:
+        objective = foreign.objective(part, sys.maxsize)
+        task = task_of(objective)
+        if task is None:
+            scores = {"loss": objective.value()}
+        else:
+            with objective.measuring():
+                scores = estimates(objective.model, objective.batches, task)
+        row |= _scores(part, scores)
+        row[f"{part}_samples"] = scores["loss"].samples
+    return row
+
+
+def _scores(part: str, scores: Mapping[str, Estimate]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, estimate in scores.items():
+        row[f"{part}_{name}"] = estimate.value
+        row[f"{part}_{name}_stderr"] = estimate.stderr
+    return row
+
+
+def open_checkpoint(
+    path: Path, *, device: str | None, trust: Collection[str]
+) -> tuple[checkpoints.Checkpoint, Split]:
+    """A network that steppe saved, and the samples it was trained and judged on.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or of another program.
+        DataError: data that is missing, damaged or not what was trained on.
+    """
     loaded = checkpoints.load(path, device=device, trust=trust)
     split = load_split(loaded.recipe)
     check_same_data(split.fingerprint, [loaded.data], data=loaded.recipe.data.name)
     return loaded, split
-
-
-def _open_foreign(
-    path: Path, belongs: Belongs, device: str | None
-) -> tuple[checkpoints.Checkpoint, Split]:
-    states = read_states(path)
-    named = {"device": device} if device else {}
-    # The base of a file of another program is not known, and nothing is trained.
-    recipe = Recipe(data=belongs.data, model=belongs.model, base="sgd", **named)
-    split = load_split(recipe)
-    model = build_model(recipe, split.in_shape, split.outputs)
-    load_into(model, states, path)
-    check_outputs(recipe, model, split)
-    return checkpoints.Checkpoint(
-        model, recipe, split.in_shape, split.outputs, split.fingerprint, {}
-    ), split
-
-
-@dataclass(frozen=True)
-class Belongs:
-    """The network and the data that weights of another program belong to."""
-
-    model: str  # name with settings, as "gcn:hidden=128"
-    data: str
 
 
 @dataclass(frozen=True)
@@ -242,9 +243,9 @@ def read_network(
         CheckpointError: a file that is missing, damaged or not steppe's.
         DataError: data that is missing, damaged or not what was trained on.
     """
-    loaded, split = open_checkpoint(
-        checkpoint, device=device, trust=trust, belongs=belongs
-    )
+    if belongs is not None:
+        return _read_foreign(checkpoint, belongs, part, samples, mode, device)
+    loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
     recipe = loaded.recipe
     objective = objective_on(
         loaded.model,
@@ -254,8 +255,24 @@ def read_network(
         seed=recipe.data_seed,
         mode=mode,
     )
-    content = checkpoint.read_bytes()
-    if belongs is not None:  # such a file does not say what it is measured as
-        content += f"\n{belongs.model}\n{belongs.data}\n{loaded.data}".encode()
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    return Network(checkpoint, digest, recipe, loaded.outputs, objective)
+
+
+def _read_foreign(
+    path: Path,
+    belongs: Belongs,
+    part: Literal["train", "test"],
+    samples: int,
+    mode: Literal["eval", "train"],
+    device: str | None,
+) -> Network:
+    foreign = open_foreign(path, belongs, device)
+    objective = foreign.objective(part, samples, mode)
+    # Such a file does not say what it is measured as.
+    said = [each for each in astuple(belongs) if each]
+    said.append(foreign.fingerprint(objective))
+    content = path.read_bytes() + "".join(f"\n{each}" for each in said).encode()
     digest = hashlib.sha256(content).hexdigest()
-    return Network(checkpoint, digest, recipe, loaded.outputs, objective, belongs)
+    outputs = foreign.outputs(objective)
+    return Network(path, digest, foreign.recipe, outputs, objective, belongs)

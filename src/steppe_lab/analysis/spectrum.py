@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from steppe.curvature.fisher import EmpiricalFisher, Fisher
 from steppe.curvature.ggn import GGN
@@ -22,7 +23,8 @@ from steppe.errors import DataError, SettingError, UsageError
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import trace
 from steppe.results import Eigenpairs, Estimate, Spectrum
-from steppe_lab.analysis.single import Belongs, Network, read_network
+from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.single import Network, read_network
 from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.store.records import estimate_record
 from steppe_lab.training.checkpoints import versions
@@ -105,7 +107,10 @@ def open_network(
     )
     objective = network.objective
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    alone = any(len(targets) == 1 for _, targets in objective.batches)
+    alone = any(
+        isinstance(leaf, Tensor) and leaf.shape[:1] == (1,)
+        for leaf in tree_leaves(list(objective.batches))
+    )
     normalised = any(isinstance(module, norms) for module in objective.model.modules())
     if settings.mode == "train" and alone and normalised:
         raise SettingError(

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tyro.conf import Positional
 
@@ -14,7 +14,7 @@ from steppe.errors import SettingError
 from steppe_lab.cli.parsing import Arguments
 
 if TYPE_CHECKING:
-    from steppe_lab.analysis.single import Belongs
+    from steppe_lab.analysis.foreign import Belongs
     from steppe_lab.store.store import Store
 
 OUT = Path("steppe-runs")
@@ -28,15 +28,26 @@ class CheckpointArguments(Arguments):
     run, which for a store other than steppe-runs is STORE/ID; or, with --model and
     --data, weights that torch.save wrote."""
     model: str | None = None
-    """The network of weights that another program saved, as name:setting=value."""
+    """The network of weights that another program saved: module:function that builds
+    it, or name:setting=value."""
     data: str | None = None
-    """The data that such weights were trained on."""
+    """The data of such weights: module:function that gives tensors, a loader or
+    batches, or the name of a data set."""
+    loss: str | None = None
+    """The loss of such weights: module:function of (outputs, targets) or of (model,
+    batch) that gives one for each sample, cross_entropy, mse or next_token; the default
+    follows from the targets."""
+    weights: str | None = None
+    """Which weights, where a file holds several, such as model_ema."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     device: str | None = None
     """A torch device; the default is the one trained on."""
     trust: tuple[str, ...] = ()
-    """Code of yours that the checkpoint may run, as module:function; no other is."""
+    """Code of yours that the checkpoint may run, as module:function; no other is. What
+    this command names is yours anyway: bare, the option adds nothing."""
+
+    bare: ClassVar[frozenset[str]] = frozenset({"--trust"})
 
 
 def use_data_dir(data_dir: Path | None) -> None:
@@ -78,26 +89,30 @@ def trusted(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         module, _, function = name.partition(":")
         if not module or not function.isidentifier():
-            raise SettingError(f"--trust takes module:function, got '{name}'.")
+            raise SettingError(
+                f"--trust takes module:function, or nothing, got '{name}'; measures "
+                "come before options."
+            )
     return names
 
 
-def belongs(model: str | None, data: str | None) -> Belongs | None:
-    """The network and data that --model and --data name for weights of another program.
+def belongs(args: CheckpointArguments) -> Belongs | None:
+    """The network, data and loss that options name for weights of another program.
 
     Raises:
-        SettingError: one without the other.
+        SettingError: --model without --data, or the others without both.
     """
-    from steppe_lab.analysis.single import Belongs
+    from steppe_lab.analysis.foreign import Belongs
 
-    if model is None and data is None:
+    if args.model is not None and args.data is not None:
+        return Belongs(args.model, args.data, args.loss, args.weights)
+    if {args.model, args.data, args.loss, args.weights} == {None}:
         return None
-    if model is None or data is None:
-        raise SettingError(
-            "--model and --data go together, for weights that another program saved; "
-            "give both, or neither for a checkpoint of steppe."
-        )
-    return Belongs(model, data)
+    raise SettingError(
+        "--model and --data go together, and --loss and --weights with them, for "
+        "weights that another program saved; give both, or none of them for a "
+        "checkpoint of steppe."
+    )
 
 
 def open_store(out: Path) -> Store:

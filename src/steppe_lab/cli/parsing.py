@@ -25,6 +25,7 @@ class Arguments(BaseModel):
 
     example: ClassVar[str]  # of a command, for its help
     spellings: ClassVar[Mapping[str, str]] = {}  # other words for arguments
+    bare: ClassVar[frozenset[str]] = frozenset()  # options that may have no value
 
     @classmethod
     def is_placed(cls, name: str) -> bool:
@@ -116,6 +117,8 @@ def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> N
         if given in seen:
             raise ParseError(f"{given} is given twice; give it once.")
         seen.add(given)
+        if given in record.bare and not equals:
+            continue
         _check_value(given, known[given], value if equals else after, equals != "")
 
 

@@ -60,8 +60,7 @@ class Split:
         pool = self.train if part == "train" else self.test
         if samples >= len(pool):
             return pool
-        generator = _generator(f"some of {part}", seed)
-        return pool.chosen(torch.randperm(len(pool), generator=generator)[:samples])
+        return pool.chosen(positions_of(part, len(pool), samples, seed=seed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +148,17 @@ class Selection:
             )
         note = f"judged on {len(left):,} unused training samples, not on the test set"
         return dataset.train.chosen(left), (note,)
+
+
+def positions_of(part: str, pool: int, samples: int, *, seed: int) -> Tensor:
+    """Positions of at most so many samples of a part, drawn by a seed.
+
+    They are all in their order where there are no more than that.
+    """
+    if samples >= pool:
+        return torch.arange(pool)
+    generator = _generator(f"some of {part}", seed)
+    return torch.randperm(pool, generator=generator)[:samples]
 
 
 def exchange_labels(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from copy import deepcopy
+from typing import Any
+
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,16 +24,28 @@ from steppe_lab.training.lr_schedules import make_lr_schedule
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import is_led
 
-BUILD = "a model is made by build(in_shape, classes, *, settings...) -> nn.Module"
+BUILD = (
+    "a model is made by build() or "
+    "build(in_shape, classes, *, settings...) -> nn.Module"
+)
 WRAP = "an optimizer is made by a class or function of (base, *, model, settings...)"
 
 
 def build_model(recipe: Recipe, in_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """A network with the initial weights that the seed gives."""
+    """A network with the initial weights that the seed gives.
+
+    Code of the user that takes no argument gets none.
+    """
     check_fits(recipe.model, in_shape, classes)
+    made = MODELS[recipe.model.name].make
+    bare = is_code(recipe.model.name) and _takes_nothing(made)
+    sizes = () if bare else (in_shape, classes)
     with seeded(recipe.seed):
         try:
-            model = MODELS.build(recipe.model, in_shape, classes)
+            if isinstance(made, nn.Module):  # one that is there: calling it runs it
+                model: Any = deepcopy(made)
+            else:
+                model = MODELS.build(recipe.model, *sizes)
         except (Exception, SystemExit) as error:
             if isinstance(error, SteppeError) or not is_code(recipe.model.name):
                 raise
@@ -42,6 +58,24 @@ def build_model(recipe: Recipe, in_shape: tuple[int, ...], classes: int) -> nn.M
             f"{type(model).__name__}; {BUILD}."
         )
     return model.to(recipe.device)
+
+
+def _takes_nothing(function: Any) -> bool:
+    """Whether a function has no argument that must be given, nor the two of ours."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+    first = list(parameters)[:1]
+    asked = any(
+        p.kind is p.VAR_POSITIONAL
+        or (
+            (p.kind is not p.KEYWORD_ONLY and p.kind is not p.VAR_KEYWORD)
+            and p.default is p.empty
+        )
+        for p in parameters.values()
+    )
+    return not asked and first != ["in_shape"]
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer:

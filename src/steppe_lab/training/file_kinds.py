@@ -72,9 +72,9 @@ def _of_torch(path: Path) -> str:
     except pickle.UnpicklingError:
         return (
             f"{path} is a torch file of Python objects, such as a whole module, and "
-            "reading it would run its code; where you trust it, save "
-            "model.state_dict() from Python, then "
-            f"{LIBRARY.format(weights='its weights')}."
+            "reading it would run its code; where you trust it, save its weights alone "
+            f"from Python: torch.save(torch.load('{path}', weights_only=False)"
+            ".state_dict(), 'weights.pt')."
         )
     except Exception:  # a damaged pickle raises any kind
         return f"{path} is a torch file that is damaged or cut off; copy it again."

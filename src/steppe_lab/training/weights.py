@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -15,6 +18,17 @@ from steppe.errors import CheckpointError
 from steppe_lab.training.file_kinds import complaint
 
 SHOWN = 3  # names in a sentence
+EXTRA, SHAPES = "it has", "of another shape are"
+# Plain data that trainers keep beside weights; none of it runs code when it is read.
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+PLAIN: tuple[Any, ...] = (
+    argparse.Namespace,
+    collections.defaultdict,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # of numpy 1
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u8", "?")),
+)
 State = dict[str, Tensor]
 
 
@@ -45,41 +59,78 @@ def read_states(path: Path) -> dict[str, State]:
     return {"": present[""]} if "" in present else present
 
 
-def load_into(model: nn.Module, states: Mapping[str, State], path: Path) -> str:
+def load_into(
+    model: nn.Module,
+    states: Mapping[str, State],
+    path: Path,
+    entry: str | None = None,
+) -> str:
     """Give a network the weights that fit it; the name of their entry in the file.
 
-    Prefixes that all names share, such as those of `DataParallel`, `torch.compile` or a
-    Lightning module, are taken off where they do not fit with them.
+    Prefixes, such as those of `DataParallel`, `torch.compile` or a Lightning module,
+    are taken off where the names do not fit with them; what stands beside the weights
+    under other prefixes, such as the metrics of such a module, is left.
+
+    Args:
+        model: gets the weights.
+        states: from `read_states`.
+        path: of the file, for messages.
+        entry: to read where several fit, such as "model_ema"; None for the only one.
 
     Raises:
         CheckpointError: no entry fits the network, or several do.
     """
     own = model.state_dict()
-    forms = {name: list(_without_prefixes(state)) for name, state in states.items()}
-    fitting = {
-        name: form
-        for name, several in forms.items()
-        for form in several[::-1]
-        if not _differences(own, form)
-    }
+    fitting: dict[str, State] = {}
+    differing: list[dict[str, list[str]]] = []
+    for name, state in states.items():
+        for depth in _without_prefixes(name, state):
+            apart = {label: _differences(own, form) for label, form in depth.items()}
+            differing += apart.values()
+            here = {label: depth[label] for label, each in apart.items() if not each}
+            fitting |= here
+            if here:  # deeper names are parts of these
+                break
+    if entry is not None:
+        fitting = {name: fitting[name] for name in fitting if name == entry}
+        differing = [] if not fitting and entry not in states else differing
     if len(fitting) > 1:
+        first = next(iter(fitting))
         raise CheckpointError(
             f"{path} holds several weights that fit this model: "
-            f"{', '.join(fitting)}; save those that are meant in a file of their own."
+            f"{', '.join(fitting)}; say which, as --weights {first}."
         )
     if not fitting:
-        reasons = min(
-            (_differences(own, form) for several in forms.values() for form in several),
-            key=lambda each: sum(map(len, each.values())),
-        )
-        said = "; ".join(f"{text} {_few(names)}" for text, names in reasons.items())
-        raise CheckpointError(
-            f"the weights in {path} are not those of this model: {said}; name the "
-            "model, its settings and the data that they were trained with."
-        )
-    ((entry, state),) = fitting.items()
+        raise CheckpointError(_why_none(path, states, differing, entry))
+    ((label, state),) = fitting.items()
     model.load_state_dict(state, strict=False)
-    return entry
+    return label
+
+
+def _why_none(
+    path: Path,
+    states: Mapping[str, State],
+    differing: list[dict[str, list[str]]],
+    entry: str | None,
+) -> str:
+    if not differing:
+        return (
+            f"{path} holds no weights '{entry}'; there is {', '.join(states)}: name "
+            "one of them with --weights."
+        )
+    # The form with the most of the network; the first of them has all its prefixes.
+    reasons = min(differing, key=_missing)
+    said = "; ".join(f"{text} {_few(names)}" for text, names in reasons.items())
+    if set(reasons) == {SHAPES}:
+        fix = "let --model build it with the sizes that it was trained with"
+    else:
+        fix = "let --model build the network that was saved, with its settings"
+    return f"the weights in {path} are not those of this model: {said}; {fix}."
+
+
+def _missing(differences: Mapping[str, list[str]]) -> int:
+    """Tensors of the network that a form does not have, or not as they are."""
+    return sum(len(names) for text, names in differences.items() if text != EXTRA)
 
 
 def _of_safetensors(path: Path) -> State | None:
@@ -117,7 +168,8 @@ def _of_torch(path: Path) -> Any:
             if bad is not None:
                 raise damaged
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(PLAIN)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # a damaged pickle raises any kind
         raise CheckpointError(complaint(path, "torch cannot read it")) from None
 
@@ -138,14 +190,27 @@ def _state(value: Any) -> State:
     return state if dense else {}
 
 
-def _without_prefixes(state: State) -> Iterator[State]:
-    """A state_dict, and the same without each prefix that all names share."""
-    while True:
-        yield state
-        first = {name.partition(".")[0] for name in state}
-        if len(first) != 1 or not all("." in name for name in state):
-            return
-        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
+def _without_prefixes(name: str, state: State) -> Iterator[dict[str, State]]:
+    """A state_dict, then what stands under each first prefix of its names, and so on.
+
+    The keys are the name of the entry and the prefixes; a prefix that all names of an
+    entry share is left out of them, as it tells nothing apart.
+    """
+    depth = {name: state}
+    while depth:
+        yield depth
+        deeper: dict[str, State] = {}
+        for label, each in depth.items():
+            groups: dict[str, State] = {}
+            for key, tensor in each.items():
+                first, dot, rest = key.partition(".")
+                if dot:
+                    groups.setdefault(first, {})[rest] = tensor
+            alone = len(groups) == 1
+            for first, group in groups.items():
+                joined = label if alone else f"{label}.{first}".removeprefix(".")
+                deeper[joined] = group
+        depth = deeper
 
 
 def _differences(own: State, state: State) -> dict[str, list[str]]:
@@ -153,8 +218,8 @@ def _differences(own: State, state: State) -> dict[str, list[str]]:
     wanted = {n: t for n, t in own.items() if isinstance(t, Tensor)}
     differences = {
         "it lacks": [name for name in wanted if name not in state],
-        "it has": [name for name in state if name not in wanted],
-        "of another shape are": [
+        EXTRA: [name for name in state if name not in wanted],
+        SHAPES: [
             f"{name} {tuple(state[name].shape)} for {tuple(tensor.shape)}"
             for name, tensor in wanted.items()
             if name in state and state[name].shape != tensor.shape

@@ -44,7 +44,7 @@ def run(args: Args, results: TextIO) -> int:
         checkpoint_at(args.checkpoint, OUT),
         device=args.device,
         trust=trusted(args.trust),
-        belongs=belongs(args.model, args.data),
+        belongs=belongs(args),
     )
     if args.out is not None:
         write_json(args.out, scores)

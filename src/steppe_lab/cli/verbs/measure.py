@@ -63,7 +63,7 @@ def run(args: Args, results: TextIO) -> int:
         seed=args.seed,
         device=args.device,
         trust=trusted(args.trust),
-        belongs=belongs(args.model, args.data),
+        belongs=belongs(args),
     )
     records = {name: estimate_record(estimate) for name, estimate in estimates.items()}
     if args.out is not None:

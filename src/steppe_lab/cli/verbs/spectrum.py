@@ -57,7 +57,7 @@ def run(args: Args, results: TextIO) -> int:
             settings,
             device=args.device,
             trust=trusted(args.trust),
-            belongs=belongs(args.model, args.data),
+            belongs=belongs(args),
         )
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)

@@ -122,10 +122,10 @@ def command_of(result: NetworkSpectrum, data_dir: Path | None = None) -> str:
     words = ["steppe", "spectrum", str(result.network.path)]
     words += options_of(result.settings)
     belongs = result.network.belongs
-    words += ["--model", belongs.model, "--data", belongs.data] if belongs else []
+    words += belongs.options() if belongs else []
     if result.network.recipe.reads_files or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
-    trusted = result.network.recipe.code
+    trusted = () if belongs else result.network.recipe.code
     words += ["--trust", *trusted] if trusted else []
     return shlex.join(words)
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import steppe
+from own_files import package, saved
 from steppe.errors import CheckpointError
 from steppe_lab.cli import main
 from steppe_lab.training.weights import load_into, read_states
@@ -126,28 +127,13 @@ criterion = nn.CrossEntropyLoss(reduction="none")
 """
 
 
+MODULES = {"nets": NETS, "data": DATA, "losses": LOSSES}
+
+
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
-    """A folder with a package of the user, importable from it alone."""
-    package = tmp_path / "theirs"
-    package.mkdir()
-    for name, code in (("nets", NETS), ("data", DATA), ("losses", LOSSES)):
-        (package / f"{name}.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("theirs")]:
-        del sys.modules[name]
-
-
-def saved(path, name="build", wrap=lambda state: state):
-    """A network of theirs with weights of its own, saved as torch does."""
-    from theirs import nets
-
-    torch.manual_seed(1)
-    model = getattr(nets, name)()
-    torch.save(wrap(model.state_dict()), path)
-    return model.eval()
+    with package(tmp_path, monkeypatch, "theirs", **MODULES) as folder:
+        yield folder
 
 
 def named(model="build", data="load", **more):

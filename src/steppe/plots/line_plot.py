@@ -26,6 +26,7 @@ def lines(
     theme: Theme = "light",
     xlabel: str = "distance along the line",
     ylabel: str = "loss",
+    band: bool = False,
 ) -> Figure:
     """Draw every line thin and the mean of each name thick, on one shared scale.
 
@@ -37,6 +38,7 @@ def lines(
         theme: "light" for dark ink on a light page, "dark" for the contrary.
         xlabel: what the coordinate is.
         ylabel: what the loss is of.
+        band: shade a standard error on both sides of every line.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -48,6 +50,10 @@ def lines(
         runs = surfaces[name]
         for run in runs:
             axes.plot(run.x, _loss(run), color=look.colour, lw=0.7, alpha=0.45)
+            if band:
+                low, high = (run.loss - run.stderr, run.loss + run.stderr)
+                ends = (low.tolist(), high.tolist())
+                axes.fill_between(run.x, *ends, color=look.colour, alpha=0.18, lw=0)
         if not runs:
             continue
         x = runs[0].x

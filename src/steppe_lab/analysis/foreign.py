@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from steppe.losses import BatchLoss
 from steppe.objective import Objective
+from steppe.torch_internals import tree_leaves
 from steppe_lab.analysis.own import objective_of
 from steppe_lab.datasets import Dataset, Split
 from steppe_lab.datasets.loading import folder_of_data, load_any

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from steppe.curvature.fisher import EmpiricalFisher, Fisher
 from steppe.curvature.ggn import GGN
@@ -23,6 +22,7 @@ from steppe.errors import DataError, SettingError, UsageError
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import trace
 from steppe.results import Eigenpairs, Estimate, Spectrum
+from steppe.torch_internals import tree_leaves
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import Network, read_network
 from steppe_lab.runs.settings import SpectrumSettings

@@ -25,6 +25,7 @@ GROUPED = {
         "evaluate": "score a checkpoint on its training and test samples",
         "measure": "measure the flatness of a checkpoint",
         "spectrum": "find the spectrum of a checkpoint and draw it",
+        "landscape": "draw the loss on a line around a checkpoint or to another one",
     },
     "look things up": {
         "report": "write the report of a finished comparison again",

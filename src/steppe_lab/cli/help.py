@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data and model": (
         *("data", "data_dir", "train_samples", "label_noise", "held_out"),
-        *("model", "loss", "trust"),
+        *("model", "loss", "weights", "trust"),
     ),
     "training": (
         *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
@@ -27,6 +27,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
         *("probes", "draws", "matrix", "sigma", "alpha", "line_points", "line_radius"),
+        *("points", "start", "stop", "norm", "ignore", "batch_norm"),
+        *("against", "groups", "repeats"),
     ),
     "randomness": ("seeds", "seed", "data_seed"),
     "running and output": ("device", "workers", "out", "as_json"),
@@ -46,6 +48,9 @@ METAVARS: Mapping[str, str] = {
     "sweep": "SETTING=VALUES",
     "trust": "MODULE:FUNCTION",
     "loss": "LOSS",
+    "weights": "ENTRY",
+    "against": "CHECKPOINT",
+    "other": "SECOND",
     "data_dir": "DIR",
     "sigma": "WIDTH",
     "checkpoint": "CHECKPOINT",

@@ -39,6 +39,19 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
+def counted(tell: Tell, text: str) -> Callable[[int, int], None]:
+    """A function of the work done and of all; a log has a line for every tenth."""
+    shown = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        tenths = 10 * done // total
+        tell(done, done, total, text, tenths > shown)
+        shown = max(shown, tenths)
+
+    return report
+
+
 def in_tenths(tell: Tell, total: int) -> Callable[[float, str], None]:
     """A function of the progress and a text; a log has a line for every tenth."""
     shown = 0

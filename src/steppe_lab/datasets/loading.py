@@ -49,7 +49,7 @@ def load(which: Choice | str, data_dir: Path | None = None) -> Dataset:
 
 
 def load_any(which: Choice | str, data_dir: Path | None = None) -> Dataset | OwnData:
-    """Read data: a data set, or what a function of the user gives in its place.
+    """Read a data set, or data of a function of the user.
 
     Raises:
         UnknownNameError: no such data set.

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
 from torch.utils.data import Dataset as TorchDataset
 
 from steppe.errors import DataError, brief
+from steppe.torch_internals import tree_leaves, tree_map
 from steppe_lab.datasets.abstract import Dataset
 from steppe_lab.datasets.samples import AbstractSamples, TensorSamples
 from steppe_lab.datasets.split import positions_of

@@ -191,7 +191,7 @@ def _state(value: Any) -> State:
 
 
 def _without_prefixes(name: str, state: State) -> Iterator[dict[str, State]]:
-    """A state_dict, then what stands under each first prefix of its names, and so on.
+    """A state_dict, then the groups of names with one first prefix, and so on.
 
     The keys are the name of the entry and the prefixes; a prefix that all names of an
     entry share is left out of them, as it tells nothing apart.

@@ -20,6 +20,7 @@ from steppe_lab.cli.options import (
     trusted,
     use_data_dir,
 )
+from steppe_lab.cli.progress import counted, progress
 from steppe_lab.cli.streams import console
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class Args(CheckpointArguments):
     """Samples of which part of the data."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the random draws."""
+    against: Path | None = None
+    """A second checkpoint of the same network: every measure of both and of their
+    difference, with intervals over samples and draws."""
+    groups: int = Field(default=20, ge=2)
+    """Groups of the samples, each left out once, with --against."""
+    repeats: int = Field(default=8, ge=2)
+    """Repeats with other random draws, with --against."""
     out: Path | None = None
     """Write the results as JSON to this file too."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -55,6 +63,8 @@ def run(args: Args, results: TextIO) -> int:
     use_data_dir(args.data_dir)
     if args.out is not None:
         check_place(args.out)
+    if args.against is not None:
+        return _compare(args, args.against, results)
     estimates = measure_one(
         checkpoint_at(args.checkpoint, OUT),
         args.measures,
@@ -75,6 +85,38 @@ def run(args: Args, results: TextIO) -> int:
         _show(args, estimates, results)
     for name, refusal in lacks.items():
         say(f"{name} was not measured: {refusal}")
+    return 1 if lacks else 0
+
+
+def _compare(args: Args, other: Path, results: TextIO) -> int:
+    from steppe_lab.analysis.pairs import compare_two
+    from steppe_lab.analysis.places import checkpoint_at
+    from steppe_lab.store.json_files import json_line, write_json
+
+    with progress() as tell:
+        comparison = compare_two(
+            (checkpoint_at(args.checkpoint, OUT), checkpoint_at(other, OUT)),
+            args.measures,
+            part=args.part,
+            samples=args.samples,
+            groups=args.groups,
+            repeats=args.repeats,
+            seed=args.seed,
+            device=args.device,
+            trust=trusted(args.trust),
+            belongs=belongs(args),
+            progress=counted(tell, "measuring both"),
+        )
+    record = comparison.to_dict()
+    if args.out is not None:
+        write_json(args.out, record)
+    if args.as_json:
+        print(json_line(record), file=results)
+    else:
+        console(results).print(str(comparison), markup=False, soft_wrap=True)
+    lacks = {name: one.refusal for name, one in comparison.items() if one.refusal}
+    for name, refusal in lacks.items():
+        say(f"{name} was not compared: {refusal}")
     return 1 if lacks else 0
 
 

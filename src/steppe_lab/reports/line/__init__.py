@@ -1,0 +1,1 @@
+"""The loss on a line as a picture, numbers and sentences."""

@@ -77,6 +77,7 @@ def parse(
     Raises:
         ParseError: an option that does not exist, or a value that makes no sense.
     """
+    # Before tyro, whose complaint about an option would fill a screen.
     check_options(record, verb, arguments)
     if {"-h", "--help"}.intersection(arguments):
         from steppe_lab.cli.help import help_page
@@ -153,6 +154,7 @@ def _complaint(record: type[Arguments], box: str, verb: str) -> str:
         if not _is_rule(line):
             message.append(line)
     text = _in_our_words(record, " ".join(message).rstrip(". "))
+    # tyro lists the choices; the nearest one saves reading them.
     if wrong := re.search(r"invalid choice '(.*?)'.*?one of \((.*?)\)", text):
         choices = re.findall(r"'(.*?)'", wrong[2])
         near = difflib.get_close_matches(wrong[1], choices, n=1, cutoff=0.5)

@@ -38,6 +38,7 @@ def answer_sentences(finding: Answer) -> list[str]:
     """At most three sentences: flatness, gains, and what to mind."""
     if isinstance(finding, NoAnswer):
         return [_NO_ANSWER[finding.reason].format(first=finding.first)]
+    # An optimizer with one pair of runs has numbers, but no interval to judge them by.
     known = [v for v in finding.verdicts if _is_known(v)]
     few = [v.optimizer for v in finding.verdicts if not _is_known(v)]
     flat = [(v.optimizer, _flatness(v)) for v in known]
@@ -110,6 +111,7 @@ def _is_known(finding: Verdict) -> bool:
 
 def _flatness(finding: Verdict) -> _Predicate:
     sides, first = finding.flatness, finding.first
+    # Its own failure to learn says more than that of the first one.
     for each in finding.unlearnt[:1]:
         hardly = unlearnt(each).removeprefix("has ")
         if each.optimizer == finding.optimizer:
@@ -170,6 +172,7 @@ def _clear(finding: Verdict, change: Change) -> str:
     if finding.gain == "none":
         return f"{text}: it does not pay here"
     price = times_the_price(finding.price)
+    # At a higher price it would have to beat the first one trained for as long.
     if finding.price <= 1:
         return f"{text} at {price}: it pays here"
     return f"{text} for {price}, a budget that {first} was not given"
@@ -215,6 +218,7 @@ def _caveats(finding: Verdicts) -> list[str]:
     """What to mind, as clauses after "Mind that"."""
     judged = [v for v in finding.verdicts if v.flatness.flatter or v.flatness.sharper]
     judged = [v for v in judged if not v.unlearnt]
+    # Only a verdict that rests on a measure needs the warning about it.
     apart = [v.optimizer for v in judged if not v.matched]
     rough = dict.fromkeys(q.title for v in judged for q in v.flatness.unconverged)
     clauses = []

@@ -203,6 +203,7 @@ def findings(summary: Summary) -> list[Finding]:
     if not summary.finished:
         return [*_unfinished(summary)]
     of_optimizers: list[Finding] = []
+    # By optimizer, not by quantity: a reader asks how sam does, not who has which loss.
     for versus in summary.versus:
         of_optimizers += _headline_changes(summary, versus)
         of_optimizers += _flatness_changes(summary, versus)
@@ -229,6 +230,7 @@ def answer_of(summary: Summary) -> Answer:
         return NoAnswer("no runs", summary.first)
     if len(summary.contenders) < 2:
         return NoAnswer("one optimizer", summary.first)
+    # With one pair of runs there is no spread, and any difference may be noise.
     pairs = [v.changes[HEADLINE].interval.count for v in summary.versus if v.changes]
     if not pairs:
         return NoAnswer("no pairs", summary.first)
@@ -258,6 +260,7 @@ def flatness(summary: Summary, versus: Versus) -> Flatness:
     for quantity, change in _measures(summary, versus):
         compared += 1
         if change.clear:
+            # Of some measures, such as a radius that keeps the loss, larger is flatter.
             lower_is_flatter = quantity.better == "smaller"
             side = flatter if change.lower == lower_is_flatter else sharper
             side.append(quantity)
@@ -277,6 +280,7 @@ def gain_of(summary: Summary, versus: Versus) -> Gain:
     smaller = summary.quantity(HEADLINE).better == "smaller"
     if change.clear:
         return "some" if change.lower == smaller else "none"
+    # The largest gain that the numbers allow, not the likeliest.
     best = change.interval.low if smaller else change.interval.high
     # Of a share that should be large, such as an accuracy, the errors are what counts.
     room = mean.mean if smaller or not change.share else 1 - mean.mean
@@ -290,6 +294,8 @@ def by_stopping(versus: Versus) -> bool:
     last, best = versus.changes.get(HEADLINE), versus.changes.get(BEST)
     if last is None or best is None or not last.clear:
         return False
+    # The best epoch is picked on the test set, so it can show that a difference goes
+    # away, but never that there is one.
     left = abs(best.interval.mean - best.none)
     return left < abs(last.interval.mean - last.none) / 2
 

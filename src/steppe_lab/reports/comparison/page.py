@@ -23,6 +23,7 @@ from steppe_lab.reports.comparison.summary import (
     APART,
     LEARNT,
     MATCHED,
+    WORTH,
     Summary,
     summarise,
 )
@@ -83,6 +84,7 @@ def render(
         command=command,
         versions=versions,
         LEARNT=LEARNT,
+        WORTH=WORTH,
         MATCHED=MATCHED,
         APART=APART,
     )

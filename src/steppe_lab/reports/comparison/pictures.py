@@ -35,6 +35,7 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
         drawn.insert(0, _sweep(sweep))
     if any(_surface(row) for row in comparison.rows):
         drawn.append(_lines(comparison))
+    # One scored epoch is a dot, and that is in the figures above.
     held_out = comparison.settings.held_out
     if any(len(_scored(row, "train_loss", 1.0)) > 1 for row in comparison.rows):
         metric = metric_of(comparison)
@@ -213,6 +214,7 @@ def _ends(name: str, surfaces: Sequence[Surface]) -> str:
 
 
 def _course(name: str, runs: Sequence[Mapping[int, float]], share: bool) -> str:
+    # Runs of other lengths share the first epochs; a mean over fewer runs would jump.
     common = sorted(set(runs[0]).intersection(*runs[1:]))
     means = {epoch: fmean(run[epoch] for run in runs) for epoch in common}
     show = (lambda value: percent(value / 100)) if share else number

@@ -46,11 +46,13 @@ def publish(
     path = folder / f"{comparison.settings.name}.html"
     versions = made_with()
     rows = digest([to_csv(comparison), list(comparison.failures), versions])
+    # A page is not written anew for each look at it, which would change its date.
     mark = f"<!-- rows {rows} -->\n"
     table = path.with_suffix(".csv")
     if not again and table.exists() and _ends_with(path, mark):
         return path
     page = render(comparison, command=command, versions=versions)
+    # The page comes last: its mark says that the rows beside it are these.
     write_atomically(table, to_csv(comparison))
     write_atomically(path, page.rstrip() + "\n" + mark)
     return path
@@ -67,6 +69,7 @@ def command_of(settings: CompareSettings, data_dir: Path | None = None) -> str:
     words = ["steppe", "compare", *settings.optimizers]
     words += options_of(settings, without="optimizers")
     name = DATASETS.parse(settings.data).name
+    # Code of the user is not imported for the sake of a command line.
     needs = not is_code(name) and DATASETS[name].spec.needs_files
     if needs or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]

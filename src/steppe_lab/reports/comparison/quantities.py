@@ -54,6 +54,8 @@ class Value:
 def quantities(comparison: Comparison) -> tuple[Quantity, ...]:
     """All quantities of a comparison, the headline first."""
     names: dict[str, Mapping[str, Any]] = {}
+    # The first estimate of a name stands for all: whether it contains the loss is a
+    # fact of the measure, not of the network.
     for row in comparison.rows:
         for name, estimate in row.measures.items():
             names.setdefault(name, estimate)
@@ -140,6 +142,7 @@ def _measured(name: str, estimate: Mapping[str, Any]) -> list[Quantity]:
         better=flatter,
         note="contains the loss itself" if contains_loss else "",
     )
+    # Of two networks the one that fits better would look flatter by its loss alone.
     if not contains_loss:
         return [whole]
     excess = Quantity(

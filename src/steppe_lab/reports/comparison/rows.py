@@ -25,6 +25,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
     """
     flat = [_flat(comparison, row) for row in comparison.rows]
     keys = dict.fromkeys(key for row in flat for key in row)
+    # Tables need the same columns in each row, also where one network lacks a measure.
     return [{key: row.get(key) for key in keys} for row in flat]
 
 

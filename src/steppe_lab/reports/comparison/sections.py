@@ -77,6 +77,7 @@ def change_cell(change: Change | None, quantity: Quantity) -> TableCell:
 
 def run_rows(comparison: Comparison, summary: Summary) -> list[dict[str, Any]]:
     """Every network: optimizer, seed, its numbers and the beginnings of its ids."""
+    # A measure without the loss follows from two columns that are there.
     asked = [q for q in summary.quantities if not q.key.startswith("excess:")]
     return [
         {
@@ -107,6 +108,7 @@ def optimizer_rows(comparison: Comparison) -> list[tuple[str, str, str]]:
         if not rows:
             table.append((name, "no finished run", ""))
             continue
+        # All seeds of an optimizer have one recipe but for the seed.
         recipe = rows[0].settings
         wraps = recipe.get("optimizer")
         method = _choice(wraps) if wraps else "the base optimizer alone"

@@ -162,6 +162,7 @@ class Summary:
             for contender in self.contenders
             if contender.cells[key].mean is not None
         ]
+        # A network that has learnt nothing is flat for no merit of its own.
         unlearnt = quantity.measured and not all(
             contender.learnt for contender in filled
         )
@@ -171,6 +172,7 @@ class Summary:
         best = min(filled, key=lambda contender: sign * _mean(contender.cells[key]))
         others = [contender for contender in filled if contender is not best]
         family = [q for q in self.quantities if q.family == quantity.family]
+        # The best was chosen by its numbers, so it has to beat each of the others.
         changes = _compared(others, best, family)
         clear = all(key in c and c[key].clear for c in changes.values())
         return best.optimizer if clear else None
@@ -221,6 +223,7 @@ def _change(
         gap = error_difference(ours, theirs, pairs[0][0].samples)
         return Change(gap, "difference", converged, quantity.share)
     ours, theirs = zip(*((a.value, b.value) for a, b in pairs), strict=True)
+    # Errors are compared by difference: from 0.1 to 0.05 % is half, and no gain.
     ratio = None if quantity.share else paired_ratio(ours, theirs)
     if ratio is not None:
         return Change(ratio, "ratio", converged)
@@ -235,6 +238,7 @@ def _compared(
     contenders: Sequence[Contender], first: Contender, judged: Sequence[Quantity]
 ) -> dict[str, dict[str, Change]]:
     """Changes against one, by optimizer and key, judged family by family."""
+    # Families are judged apart: who asks for test error has not asked for ten measures.
     against: dict[str, dict[str, Change]] = {
         contender.optimizer: {} for contender in contenders
     }
@@ -300,6 +304,7 @@ def _versus(
     price = None
     if contender.gradients and first.gradients:
         price = contender.gradients / first.gradients
+    # Either one alone makes the flatness of both incomparable.
     learnt = contender.learnt and first.learnt
     return Versus(contender.optimizer, changes, price, learnt)
 
@@ -325,6 +330,7 @@ def _doubts(comparison: Comparison, reported: tuple[Quantity, ...]) -> list[str]
 
 def _refusals(comparison: Comparison, reported: tuple[Quantity, ...]) -> list[str]:
     """Measures that networks do not allow; the networks of one reason are counted."""
+    # One reason for nine networks is one sentence.
     counts: Counter[tuple[str, str]] = Counter()
     for quantity in reported:
         if quantity.key.startswith("measure:"):
@@ -343,6 +349,7 @@ def _unlike(comparison: Comparison) -> list[str]:
     differences: dict[tuple[str, str], list[str]] = {}
     for other in others:
         theirs = _base(comparison, other)
+        # Another base is named already, and its settings have no counterparts.
         if not ours or ours["name"] != theirs.get("name"):
             continue
         for key, value in theirs["settings"].items():

@@ -119,6 +119,7 @@ def _differ(rows: list[Row], others: list[Row]) -> bool:
 def _swept_value(comparison: Comparison, value: float, rows: list[Row]) -> SweptValue:
     validation = mean_interval([row.last[f"test_{row.headline.name}"] for row in rows])
     tested = comparison.tested
+    # Of a value whose scoring failed the other seeds are shown.
     known = [tested[row.training] for row in rows if row.training in tested]
     test = mean_interval(known) if known else None
     return SweptValue(value, validation, test, len(rows))

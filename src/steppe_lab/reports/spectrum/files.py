@@ -106,6 +106,7 @@ def publish_spectrum(
         "layers_picture": plots.save_png(bars),
         "page": page.rstrip().encode() + b"\n",
     }
+    # While files are written there is no record, so that none speaks of older ones.
     try:
         paths["record"].unlink(missing_ok=True)
     except OSError as error:

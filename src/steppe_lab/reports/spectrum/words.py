@@ -76,6 +76,7 @@ def sums(result: NetworkSpectrum) -> list[Sum]:
     )
     rows = [Sum("trace", estimate(whole.trace), _drawn(whole.trace))]
     same = layers.matrix == result.settings.matrix
+    # Twice the same exact number would look like two measurements that agree.
     known = same and not whole.trace.samples and layers.exact
     if not known:
         name = MATRICES[layers.matrix]
@@ -153,6 +154,7 @@ def is_complete(result: NetworkSpectrum) -> bool:
 
 def largest_layer(result: NetworkSpectrum) -> tuple[str, float]:
     """The layer with the largest trace and its share; "" where that says nothing."""
+    # Shares of a sum with negative parts would be more than all of it.
     total, layers = result.layers.total.value, by_layer(result)
     if not total > 0 or min(part.value for part in layers.values()) < 0:
         return "", 0.0
@@ -201,6 +203,7 @@ def layers_note(layers: Layers) -> str:
 
 def estimate(quantity: Estimate) -> str:
     """A value with its standard error, where that is more than rounding."""
+    # Rounding of float32 is no doubt that a reader can do something about.
     visible = quantity.stderr > VISIBLE * abs(quantity.value)
     return with_error(quantity.value, quantity.stderr if visible else 0.0)
 

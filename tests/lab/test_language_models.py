@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import in_process
 import steppe
 from steppe.errors import DataError, SettingError
 from steppe_lab.analysis import single
 from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, Selection, TokenSamples
-from steppe_lab.execution.local import Outcome
-from steppe_lab.runs import abstract
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.loop import _loss
 
@@ -70,14 +69,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-
-    def here(store, runs, work, **_):
-        for run in runs:
-            config, folder = store.config(run), store.folder(run)
-            store.finish(run, abstract.work(config, folder, lambda *_: None))
-        return Outcome(tuple(runs), {})
-
-    monkeypatch.setattr(single, "run_local", here)
+    monkeypatch.setattr(single, "run_local", in_process.run_local)
     return tmp_path
 
 

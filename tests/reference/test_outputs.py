@@ -8,11 +8,11 @@ from torch.nn import functional as F
 import problems
 from steppe.curvature.products.context import twice_differentiable
 from steppe.curvature.products.loss_curvature import (
-    cut,
     loss_factors,
     loss_hessian_times,
     sampled_gradients,
 )
+from steppe.curvature.products.outputs import split_at_outputs
 from steppe.errors import DataError, UsageError
 from steppe.objective import Objective
 
@@ -21,7 +21,7 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 
 def outputs_of(objective, index=0):
     with objective.measuring(), twice_differentiable(objective.model):
-        return cut(objective, index)
+        return split_at_outputs(objective, index)
 
 
 def dense_blocks(loss, z):

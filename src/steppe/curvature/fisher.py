@@ -18,15 +18,13 @@ from torch import Tensor
 from steppe.curvature.gauss_newton import AbstractGaussNewton
 from steppe.curvature.operator import Settings
 from steppe.curvature.products.loss_curvature import (
-    Outputs,
     classes_along,
-    cut,
     kept_rows,
     known_likelihood,
-    outputs_on,
     sampled_gradients,
     weights_of_answers,
 )
+from steppe.curvature.products.outputs import Outputs, outputs_on, split_at_outputs
 from steppe.curvature.products.retained import Metric
 from steppe.errors import SettingError, check_integer
 from steppe.losses import Likelihood
@@ -97,7 +95,7 @@ class Fisher(AbstractGaussNewton):
         return outputs_on(self.objective, batch)
 
     def _linearised(self, index: int) -> tuple[Tensor, Metric]:
-        outputs = cut(self.objective, index)
+        outputs = split_at_outputs(self.objective, index)
         if self.samples is not None:
             return outputs.z, partial(_drawn_metric, *self._draws(index, outputs))
         return outputs.z, _exact_metric(self.objective, self._likelihood, outputs)

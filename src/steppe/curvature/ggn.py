@@ -12,7 +12,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from steppe.curvature.gauss_newton import AbstractGaussNewton
-from steppe.curvature.products.loss_curvature import cut, loss_hessian_times, outputs_on
+from steppe.curvature.products.loss_curvature import loss_hessian_times
+from steppe.curvature.products.outputs import outputs_on, split_at_outputs
 from steppe.curvature.products.retained import Metric
 
 
@@ -50,6 +51,6 @@ class GGN(AbstractGaussNewton):
         return outputs_on(self.objective, batch)
 
     def _linearised(self, index: int) -> tuple[Tensor, Metric]:
-        outputs = cut(self.objective, index)
-        _ = outputs.slope  # its graph is part of what is kept
+        outputs = split_at_outputs(self.objective, index)
+        _ = outputs.output_gradient  # its graph is part of what is kept
         return outputs.z, partial(loss_hessian_times, outputs)

@@ -43,13 +43,13 @@ class AbstractBilinear(ABC):
     """
 
     @abstractmethod
-    def times(
+    def forward(
         self, x: Tensor, w: Tensor | None, b: Tensor | None, *fixed: Tensor
     ) -> Tensor:
         """A(x, w) + b, shape (B, C, *)."""
 
     @abstractmethod
-    def pull(
+    def backward(
         self,
         needed: Sequence[bool],
         g: Tensor,
@@ -95,13 +95,13 @@ class Convolution(AbstractBilinear):
             groups=groups,
         )
 
-    def times(
+    def forward(
         self, x: Tensor, w: Tensor | None, b: Tensor | None, *_: Tensor
     ) -> Tensor:
         output: Tensor = torch.ops.aten.convolution(x, w, b, *vars(self).values())
         return output
 
-    def pull(
+    def backward(
         self,
         needed: Sequence[bool],
         g: Tensor,
@@ -126,14 +126,14 @@ class BatchNorm(AbstractBilinear):
 
     eps: float
 
-    def times(
+    def forward(
         self, x: Tensor, w: Tensor | None, b: Tensor | None, *fixed: Tensor
     ) -> Tensor:
         mean, variance = fixed
         settings = (False, 0.0, self.eps)
         return torch.native_batch_norm(x, w, b, mean, variance, *settings)[0]
 
-    def pull(
+    def backward(
         self,
         needed: Sequence[bool],
         g: Tensor,
@@ -169,7 +169,7 @@ class Bilinear(torch.autograd.Function):
         ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, *fixed)
-        return op.times(x, w, b, *fixed)
+        return op.forward(x, w, b, *fixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -179,7 +179,7 @@ class Bilinear(torch.autograd.Function):
             return None, None, None, None, *ctx.unneeded
         arguments = (needed, g, *ctx.saved_tensors)
         if transformed(g):
-            return None, *ctx.op.pull(*arguments), *ctx.unneeded
+            return None, *ctx.op.backward(*arguments), *ctx.unneeded
         return None, *applied(BilinearPull, ctx.op, *arguments), *ctx.unneeded
 
 
@@ -200,7 +200,7 @@ class BilinearPull(torch.autograd.Function):
         ctx.unneeded = (None,) * len(fixed)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(g, x, w, *fixed)
-        return op.pull(needed, g, x, w, *fixed)
+        return op.backward(needed, g, x, w, *fixed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -212,9 +212,9 @@ class BilinearPull(torch.autograd.Function):
         # again, with a tangent in place of the other, and needs no kernel of its own.
         terms = []
         if by_g and h is not None:
-            terms.append(ctx.op.times(h, w, None, *tangents))
+            terms.append(ctx.op.forward(h, w, None, *tangents))
         if by_g and v is not None:
-            terms.append(ctx.op.times(x, v, c, *fixed))
+            terms.append(ctx.op.forward(x, v, c, *fixed))
         elif by_g and c is not None:
             terms.append(c.view(1, -1, *[1] * (g.dim() - 2)).expand_as(g))
         along = sum(terms[1:], terms[0]) if terms else None
@@ -223,7 +223,7 @@ class BilinearPull(torch.autograd.Function):
         if any(pulled):
             # What stands in for an argument that is missing gives its shape alone.
             h, v = x if h is None else h, w if v is None else v
-            pulled_back = ctx.op.pull(pulled, g, h, v, *tangents)
+            pulled_back = ctx.op.backward(pulled, g, h, v, *tangents)
         return None, None, along, pulled_back[0], pulled_back[1], *ctx.unneeded
 
 

@@ -15,7 +15,7 @@ from steppe.curvature.per_sample.graph_attributes import norm_weight
 from steppe.curvature.per_sample.network_graph import FIXED, Structure, Use, structure
 from steppe.curvature.per_sample.rules import shift
 from steppe.curvature.products.context import twice_differentiable
-from steppe.curvature.products.loss_curvature import cut
+from steppe.curvature.products.outputs import split_at_outputs
 from steppe.errors import UsageError
 from steppe.objective import Objective
 from steppe.results import Cost
@@ -44,7 +44,7 @@ def check_rescaling(objective: Objective) -> None:
     along what reads from it are the same.
     """
     with objective.measuring(), twice_differentiable(objective.model):
-        z = cut(objective, 0).z
+        z = split_at_outputs(objective, 0).z
         if not z.requires_grad:  # no parameter has an influence
             return
         source = torch.Generator().manual_seed(0)

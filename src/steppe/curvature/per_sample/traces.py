@@ -44,13 +44,12 @@ from steppe.curvature.per_sample.rules import (
 )
 from steppe.curvature.products.context import twice_differentiable
 from steppe.curvature.products.loss_curvature import (
-    Outputs,
     classes_along,
-    cut,
     kept_rows,
     loss_factors,
     sampled_gradients,
 )
+from steppe.curvature.products.outputs import Outputs, split_at_outputs
 from steppe.errors import DataError, UsageError, check_count
 from steppe.linalg.probes import seeded
 from steppe.objective import Objective, check_objective
@@ -173,7 +172,7 @@ def exact_diagonal(
 def network_structure(objective: Objective) -> tuple[Structure, int]:
     """Structure of the network, and the number of outputs of a sample."""
     with objective.measuring(), twice_differentiable(objective.model):
-        z = cut(objective, 0).z
+        z = split_at_outputs(objective, 0).z
         objective.cost += Cost(forwards=1 / len(objective.batches))
         return structure(z, _named(objective)), z[0].numel()
 
@@ -252,7 +251,7 @@ class _Sweep:
         self._terms()
         with objective.measuring(), twice_differentiable(objective.model):
             for index in range(len(objective.batches)):
-                outputs = cut(objective, index)
+                outputs = split_at_outputs(objective, index)
                 if outputs.z.requires_grad and len(outputs.z):
                     count, seeds = self._seeds(outputs)
                     self._batch(outputs, count, seeds, measured, add)

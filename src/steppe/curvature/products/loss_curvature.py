@@ -1,8 +1,8 @@
-"""One batch cut between the model and its loss, and the curvature of the loss part.
+"""Curvature of the loss in the outputs of the model.
 
-The curvature of a loss in the model's outputs z is a small matter: a Gauss-Newton or
-Fisher matrix is J' H J with J the derivative of z by the parameters, and H either the
-second derivatives of the losses in z or what drawn targets give for them.
+A Gauss-Newton or Fisher matrix is J' H J with J the derivative of the outputs z by the
+parameters, and H either the second derivatives of the losses in z or the second moment
+of their gradients at drawn targets.
 
 Source: Schraudolph, 2002, doi:10.1162/08997660260028683, section 3; Martens, 2020,
 arXiv:1412.1193, sections 8 and 9 (drawn targets, and where H is the same).
@@ -12,95 +12,15 @@ Shape letters: B rows of a batch, C outputs of a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from steppe.curvature.products.autograd import check_differentiable, differentiate
-from steppe.errors import DataError, SteppeError, UsageError
+from steppe.curvature.products.autograd import differentiate
+from steppe.curvature.products.outputs import Outputs
+from steppe.errors import DataError, UsageError
 from steppe.losses import Likelihood, answer_weights, class_dimension
 from steppe.objective import Objective
-
-WRAPPED = (
-    "wrap the model in a module that calls it and gives its outputs as one tensor, "
-    "and compute the loss from that outside of the module"
-)
-
-# What torch says where a loss looks for derivatives that a cut has taken away.
-UNLINKED = ("used in the graph", "not require grad")
-
-
-class Outputs:
-    """A batch whose loss part is cut off from the parameters.
-
-    Attributes:
-        index: of the batch in the objective.
-        z: outputs of the model, with their graph to the parameters.
-        leaf: the same values without that graph.
-        losses: loss terms, shape (terms,), with a graph to `leaf` only.
-    """
-
-    def __init__(self, index: int, z: Tensor, leaf: Tensor, losses: Tensor) -> None:
-        self.index = index
-        self.z = z
-        self.leaf = leaf
-        self.losses = losses
-
-    @cached_property
-    def slope(self) -> Tensor:
-        """Gradient of the summed losses in z, with its graph; shaped like z."""
-        # A seed that requires a gradient makes every backward leave its mark.
-        seed = torch.ones_like(self.losses).requires_grad_()
-        (slope,) = differentiate((self.losses,), (self.leaf,), (seed,), keep="graph")
-        check_differentiable((slope, self.losses))
-        return slope
-
-
-def cut(objective: Objective, index: int) -> Outputs:
-    """Run one batch, with the loss part cut off at the outputs of the model.
-
-    Call it inside `objective.measuring()` and `twice_differentiable`.
-
-    Raises:
-        UsageError: the model is not called exactly once, gives something else than one
-            tensor, or computes the loss itself; or the loss has another way to the
-            parameters, or none to the outputs.
-    """
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def hand_over(output: Tensor) -> Tensor:
-        leaf = output.detach().requires_grad_()
-        # A loss may write to what it is given, which a leaf does not allow.
-        handed = leaf.clone()
-        seen.append((output, leaf, handed))
-        return handed
-
-    losses = _with_hook(objective, objective.batch(index), hand_over)
-    z, leaf, handed = seen[0]
-    _check_loss(objective, losses, handed, leaf)
-    return Outputs(index, z, leaf, losses)
-
-
-def outputs_on(objective: Objective, batch: Any) -> Tensor:
-    """Outputs of the model on a batch on the device, for an objective that `cut` takes.
-
-    The loss is not called where its batches are known to be pairs.
-    """
-    if objective.likelihood is not None:
-        z: Tensor = objective.model(batch[0])
-        return z
-    seen: list[Tensor] = []
-
-    def look(output: Tensor) -> Tensor:
-        seen.append(output)
-        return output.clone()
-
-    _with_hook(objective, batch, look)
-    return seen[0]
 
 
 def loss_hessian_times(outputs: Outputs, u: Tensor) -> Tensor:
@@ -109,7 +29,9 @@ def loss_hessian_times(outputs: Outputs, u: Tensor) -> Tensor:
     Raises:
         UsageError: the loss has an operation without a second derivative in torch.
     """
-    (image,) = differentiate((outputs.slope,), (outputs.leaf,), (u,), keep="retain")
+    (image,) = differentiate(
+        (outputs.output_gradient,), (outputs.leaf,), (u,), keep="retain"
+    )
     return image
 
 
@@ -332,83 +254,3 @@ def _row_hessians(outputs: Outputs) -> Tensor:
             "loss terms; use GGN, which takes any loss."
         )
     return blocks
-
-
-def _with_hook(
-    objective: Objective, batch: Any, hook: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Loss terms of a batch, with the model's outputs replaced by a hook."""
-    calls = 0
-
-    def checked(_module: nn.Module, _args: Any, output: Any) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise _not_once("more than once")
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
-            raise UsageError(
-                "the Gauss-Newton and Fisher matrices need a model with one floating "
-                f"tensor of outputs, got {kind}; {WRAPPED}."
-            )
-        return hook(output)
-
-    try:
-        handle = objective.model.register_forward_hook(checked)
-    except RuntimeError as error:  # of TorchScript
-        raise UsageError(
-            "the Gauss-Newton and Fisher matrices look at the outputs of the model, "
-            f"which a scripted model does not allow; {WRAPPED}."
-        ) from error
-    try:
-        losses = objective.losses_on(batch)
-    except RuntimeError as error:
-        if isinstance(error, SteppeError) or not any(s in str(error) for s in UNLINKED):
-            raise
-        raise UsageError(
-            "the Gauss-Newton and Fisher matrices need a loss that is a function of "
-            "the outputs of the model alone, but here it differentiates the model "
-            "itself; use Hessian or EmpiricalFisher, which take any loss."
-        ) from error
-    finally:
-        handle.remove()
-    if not calls:
-        raise _not_once("never, as a whole,")
-    return losses
-
-
-def _check_loss(
-    objective: Objective, losses: Tensor, handed: Tensor, leaf: Tensor
-) -> None:
-    if losses is handed:
-        raise UsageError(
-            "the model computes the loss itself, so that its outputs are not known; "
-            f"{WRAPPED}."
-        )
-    if not losses.requires_grad:
-        raise UsageError(
-            "the loss does not depend on the outputs of the model through operations "
-            "that torch can differentiate; compute it from what the model gives back."
-        )
-    inputs = (*objective.params, leaf)
-    *beside, through = torch.autograd.grad(
-        losses.sum(), inputs, retain_graph=True, allow_unused=True
-    )
-    used = [
-        name
-        for name, grad in zip(objective.names, beside, strict=True)
-        if grad is not None
-    ]
-    if used or through is None:
-        raise UsageError(
-            "the loss must be a function of the outputs of the model alone, but it uses"
-            f" {', '.join(used) or 'something else'}; give penalties of the weights as "
-            "weight_decay=, or use Hessian, which takes any loss."
-        )
-
-
-def _not_once(how: str) -> UsageError:
-    return UsageError(
-        "the Gauss-Newton and Fisher matrices need a loss that calls the model exactly "
-        f"once per batch, but it is called {how} here; {WRAPPED}."
-    )

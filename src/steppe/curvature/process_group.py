@@ -54,7 +54,9 @@ class ProcessGroup:
         """The values of the first process, in all of them."""
         if self._alone:
             return values
+        # `src` is a rank among all processes; the first of a group may have another.
         first = 0 if self._group is None else dist.get_global_rank(self._group, 0)
+        # A copy: the values of this process are the caller's, and may be elsewhere.
         shared = values.detach().to(device, copy=True).contiguous()
         dist.broadcast(shared, src=first, group=self._group)
         return shared.to(values.device)

@@ -39,7 +39,7 @@ def between(start: Tensor, end: Tensor, coordinate: float) -> Tensor:
         return start
     if coordinate >= 1:
         return end
-    if not start.is_floating_point():
+    if not start.is_floating_point():  # a count has no value in between
         return start
     return interpolated(start, end, coordinate)
 
@@ -57,6 +57,7 @@ def mode_of(batch_norm: BatchNorm, *, moving: bool) -> str:
             "batch_norm must be 'interpolate', 'freeze' or a function of the model "
             f"that re-estimates its statistics, got {batch_norm!r}."
         )
+    # Two names for one computation would make equal surfaces look different.
     return batch_norm if moving else "freeze"
 
 
@@ -73,6 +74,7 @@ def check_same(
     Raises:
         SettingError: the first name or shape that differs.
     """
+    # Both orders: a name may be missing on either side.
     for name in [*wanted, *present]:
         left, right = wanted.get(name), present.get(name)
         if left != right:

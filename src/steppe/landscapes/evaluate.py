@@ -201,7 +201,7 @@ def _buffers(
 
 @contextmanager
 def _in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
-    """Layers in the modes they were given in: some may be frozen by theirs."""
+    """Puts layers into their own modes: some may be frozen by evaluation mode."""
     measured = {module: module.training for module in modes}
     try:
         for module, mode in modes.items():

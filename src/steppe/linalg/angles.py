@@ -1,4 +1,4 @@
-"""How vectors and subspaces lie to each other, and how a matrix curves along them.
+"""Angles between vectors and subspaces, and the curvature along them.
 
 Shape letters: D parameters in all, K and L columns.
 """

@@ -104,7 +104,7 @@ class Draws:
 
 
 def named_parts(H: LinearOperator) -> Mapping[str, slice]:
-    """Where the tensors of H's parameters lie in its vectors; {} if it has no names."""
+    """Places of the tensors of H's parameters in its vectors; {} without names."""
     slices: Mapping[str, slice] = getattr(H, "slices", {})
     return slices
 

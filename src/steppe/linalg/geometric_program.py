@@ -27,7 +27,7 @@ MOST = 1000  # steps
 
 @dataclass(frozen=True)
 class Term:
-    """One trace, and the streams that it lies between."""
+    """A trace, and the two streams that scale it."""
 
     trace: float
     source: int
@@ -178,7 +178,7 @@ def check_traces(terms: Sequence[Term]) -> None:
 
 
 def _check(terms: Sequence[Term], streams: int) -> None:
-    """There is a minimum where every term lies on a circle of terms."""
+    """Refuse a sum without a minimum: a term that is on no cycle of terms."""
     check_traces(terms)
     reached = _reached([term for term in terms if term.trace > 0], streams)
     for term in terms:

@@ -36,12 +36,12 @@ class AbstractOperator(ABC):
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
 
     @abstractmethod
     def _multiply(self, block: Tensor) -> Tensor:
@@ -171,12 +171,12 @@ class Combination(AbstractOperator):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
         return self.terms[0][1].dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
         return self.terms[0][1].device
 
     @property
@@ -206,7 +206,7 @@ class Combination(AbstractOperator):
 
 
 class _Sized(AbstractOperator):
-    """An operator whose shape, dtype and device are given."""
+    """An operator of a stated shape, dtype and device."""
 
     def __init__(
         self, size: int, dtype: torch.dtype, device: torch.device | str
@@ -226,12 +226,12 @@ class _Sized(AbstractOperator):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
         return self._dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
         return self._device
 
 

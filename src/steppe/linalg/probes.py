@@ -15,7 +15,7 @@ from steppe.linalg.protocols import LinearOperator, dimension
 
 
 def seeded(generator: torch.Generator | None) -> torch.Generator:
-    """The generator given, or a fresh one on the CPU with seed 0."""
+    """The generator itself; for None a fresh one on the CPU with seed 0."""
     if generator is None:
         return torch.Generator().manual_seed(0)
     check_generator(generator)

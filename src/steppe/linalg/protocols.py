@@ -27,12 +27,12 @@ class LinearOperator(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Of the vectors it takes and gives."""
+        """Of its vectors and products."""
         ...
 
     def __matmul__(self, other: Tensor, /) -> Tensor:

@@ -42,7 +42,7 @@ def descend(
     t = torch.zeros(len(order), dtype=torch.float64)
     for epoch in range(epochs):
         slope = powers.T @ (shares * torch.exp(powers @ t))
-        t = t - lr / (1 + 1e-3 * epoch) * slope
+        t = t - lr / (1 + 1e-3 * epoch) * slope  # the decay of the published loop
     parts = shares * torch.exp(powers @ t)
     value = float(parts.sum()) * total
     if not math.isfinite(value):

@@ -41,6 +41,7 @@ def smoothed_losses(
         around = []
         for _ in range(samples):
             noise = NOISES[scale](centre, sigma, generator)
+            # From the centre each time: returning by subtraction would add up rounding.
             overwrite_(params, centre)
             displace_(params, noise)
             around.append(objective.mean_loss())

@@ -131,6 +131,7 @@ def minimum_sharpness(
         check_count("samples", samples, 1)
     before = objective.cost
     objective.check_repeatable()
+    # Before the traces, which take a backward pass for each output.
     check_homogeneous(network_structure(objective)[0])
     check_rescaling(objective)
     draws, network = folded_traces(objective, samples, generator)
@@ -143,6 +144,7 @@ def minimum_sharpness(
         value=solution.value,
         stderr=_error(terms, draws, solution) if samples else 0.0,
         samples=samples or 0,
+        # Without the traces of batch norm the sum has no minimum to arrive at.
         converged=solution.converged and batch_norm == "affine",
         cost=objective.cost - before,
         details={
@@ -191,6 +193,8 @@ def _error(
     shares = [
         (solution.scales[t.source] / solution.scales[t.target]) ** 2 for t in terms
     ]
+    # At a minimum the sum does not change with the scales, so their own error is of
+    # second order. One draw serves all layers: errors are those of the sum.
     pairs = zip(terms, shares, strict=True)
     sums = torch.stack([draws[term.name] * share for term, share in pairs]).sum(0)
     return float(sums.std()) / math.sqrt(len(sums)) if len(sums) > 1 else math.inf
@@ -202,6 +206,7 @@ def _chain(network: Structure) -> list[int]:
     after = {link.source: link.target for link in layers}
     order: list[int] = []
     here = after.get(FIXED, FIXED)
+    # A loop that never comes back to the outputs would not end by itself.
     while here != FIXED and len(order) < network.streams:
         order.append(here)
         here = after.get(here, FIXED)

@@ -48,7 +48,7 @@ class TopEigenvalue(AbstractMeasure):
         check_objective(objective, type(self).__name__)
         before = objective.cost
         pairs = eigsh(
-            objective.share(Hessian),
+            objective.share(Hessian),  # its retained graphs serve other measures too
             tol=self.tol,
             max_products=self.max_products,
             generator=generator,

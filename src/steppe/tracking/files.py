@@ -30,12 +30,12 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrackFiles:
-    """Files of a tracker, and the writer that is given its numbers.
+    """Files of a tracker, and the writer that takes its numbers.
 
     Args:
-        folder: of the files, made if need be; None for none.
-        save_vectors: keep the vectors of every row as a file.
-        writer: is given every number of a row by its column's name.
+        folder: of the files, created where it is missing; None writes none.
+        save_vectors: write the vectors of every row to a file.
+        writer: takes every number of a row by its column's name.
     """
 
     folder: Path | None
@@ -97,6 +97,7 @@ def write_vectors(path: Path, vectors: Tensor, params: Mapping[str, Tensor]) -> 
 
 
 def _table(rows: Sequence[Row]) -> str:
+    # A later row may have more columns: the caller adds numbers of its own.
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -11,7 +11,7 @@ Unit = Literal["epoch", "step"]
 
 
 class MeasurementSchedule:
-    """Counts epochs and steps, and tells when a measurement is due.
+    """Counts epochs and steps, and says whether a measurement is due.
 
     Args:
         every: epochs or steps from one measurement to the next, >= 1.

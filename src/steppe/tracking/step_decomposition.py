@@ -48,6 +48,7 @@ def decomposed(
         raise SettingError(
             f"gradients must have the shape (M, {size}), got {tuple(gradients.shape)}."
         )
+    # For comparison: a direction that curvature has no part in choosing.
     drawn = torch.randn(size, generator=generator, device=generator.device)
     drawn = (drawn / drawn.norm()).to(directions.device, directions.dtype)
     named = {str(i): v for i, v in enumerate(directions.unbind(1))} | {"random": drawn}
@@ -65,6 +66,7 @@ def decomposed(
 def _changes(
     objective: Objective, steps: Sequence[Tensor], factors: Sequence[float], loss: float
 ) -> list[float]:
+    # One by one, not stacked: a step is as long as all parameters together.
     losses = _losses(objective, (f * step for f in factors for step in steps))
     each = torch.tensor(losses, dtype=torch.float64).view(len(factors), len(steps))
     means: list[float] = (each.mean(1) - loss).tolist()

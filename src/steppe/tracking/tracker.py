@@ -65,7 +65,7 @@ class SpectrumTracker:
       gradient of the objective, `alex_alpha_sum`, the mean of sum |U'g|, and
       `alex_alpha_norm_sum`, that over the norm of g.
     - with `steps=True`, `alex_v_sum` and `alex_v_norm_sum`: the same for the steps.
-    - whatever is given to `measure` or `after_epoch`.
+    - the numbers that `measure`, `after_step` or `after_epoch` are called with.
 
     In `folder` it keeps `history.csv` and `lanczos.npz` (`top_K_e` of shape (R, K),
     `residuals`, `epoch`, `step`, `products`), each replaced at once by its next
@@ -82,11 +82,11 @@ class SpectrumTracker:
         tol: of the residuals, as in `eigsh`; the error of a value is about its square.
         max_products: of one measurement; None as in `eigsh`.
         matrix: what is followed: an operator class, or a function of an Objective.
-        folder: where the files are kept, made if need be; None for none.
-        save_vectors: keep the vectors of every row as a file.
+        folder: of the files, created where it is missing; None writes none.
+        save_vectors: write the vectors of every row to a file.
         steps: look at the displacement of every step too; one more copy of the
             parameters.
-        writer: is given every number of a row by its column's name.
+        writer: takes every number of a row by its column's name.
 
     Raises:
         SettingError: a setting out of range.
@@ -147,6 +147,7 @@ class SpectrumTracker:
         """
         objective = self._measurement.present()
         self._meet(objective)
+        # Little has changed since: a search that begins there takes fewer products.
         old = None if self.pairs is None else self.pairs.vectors
         pairs = self._measurement.eigenpairs(objective, old)
         gradient = gradient_of(objective)
@@ -154,6 +155,7 @@ class SpectrumTracker:
         row = self._row(pairs, gradient, scalars)
         self.pairs, self.products = pairs, self.products + pairs.products
         self.rows.append(row)
+        # Gradients to come are compared with the new directions, so old ones go.
         self._statistics.restart(pairs.vectors, gradient, self._present())
         self._files.write(self.rows, self._schedule.step, pairs.vectors, self._params)
         return pairs
@@ -199,7 +201,7 @@ class SpectrumTracker:
         return changes
 
     def observe(self) -> None:
-        """Note how the gradient in `p.grad` lies to the directions; before the step."""
+        """Record cosines of `p.grad` with the directions; call it before the step."""
         self._statistics.observe(self._present())
 
     def after_step(self, **scalars: float) -> None:

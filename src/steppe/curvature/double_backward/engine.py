@@ -71,7 +71,7 @@ def user_function(node: Any) -> type[torch.autograd.Function] | None:
 
 
 def inner(tensor: Tensor) -> Tensor:
-    """The tensor, but not a leaf: torch does not tell whether one is looked for."""
+    """A view of a leaf, other tensors themselves: of leaves the engine says nothing."""
     return tensor.view_as(tensor) if tensor.is_leaf else tensor
 
 

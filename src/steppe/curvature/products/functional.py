@@ -77,7 +77,7 @@ class Functional(nn.Module):
     def chunks(self, block: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Rows of a block, not more than `chunk` at once, and the places they have.
 
-        What is compiled is given as many rows every time, of zeros at the end.
+        Compiled code takes the same number of rows each time, padded with zeros.
         """
         for start in range(0, len(block), self._chunk):
             rows = block[start : start + self._chunk]

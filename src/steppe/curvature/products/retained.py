@@ -134,7 +134,7 @@ class JacobianGraph(AbstractGraph):
 
 
 class RetainedGraphs:
-    """Graphs of batches, kept while they fit a budget and the model stays the same.
+    """Cache of the graphs of batches, within a budget and while the model is the same.
 
     Args:
         objective: its batches are the parts.
@@ -156,7 +156,7 @@ class RetainedGraphs:
         self._snapshot: list[tuple[int, Tensor]] = []
 
     def get(self, index: int, build: Callable[[], AbstractGraph]) -> AbstractGraph:
-        """The graph of a batch, built where it is not kept."""
+        """The graph of a batch, built where it is not in the cache."""
         if index in self.by_batch:
             return self.by_batch[index]
         self._objective.cost += Cost(gradients=1 / len(self._objective.batches))

@@ -132,7 +132,7 @@ class SearchOfRates(callbacks.LearningRateFinder):
         super().on_fit_start(trainer, pl_module)
 
 
-class Watching(callbacks.EMAWeightAveraging):
+class Watching(getattr(callbacks, "EMAWeightAveraging", callbacks.Callback)):
     """Keeps an average beside the training, and leaves the trained weights in place."""
 
     def on_train_end(self, *_: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import SequentialSampler
 
 import loops
 import steppe
@@ -91,6 +92,8 @@ def fit(
         "dataloader_pin_memory": False,
         **more,
     }
+    if not hasattr(TrainingArguments, "train_sampling_strategy"):
+        settings.pop("train_sampling_strategy")
     opt = schedule = None
     if make is not None:
         opt = make(model)
@@ -108,6 +111,8 @@ def fit(
         optimizers=(opt, schedule),
         callbacks=callbacks,
     )
+    if "train_sampling_strategy" not in settings:  # in the oldest version
+        made._get_train_sampler = lambda *_: SequentialSampler(rows)
     if train:
         made.train(resume_from_checkpoint=resume)
     return made

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from steppe.errors import SettingError
-from steppe_lab.execution.worker import Report
+from steppe_lab.progress import Report
 from steppe_lab.runs.abstract import run_kinds
 from steppe_lab.training.checkpoints import reason_of
 

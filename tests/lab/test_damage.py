@@ -174,9 +174,9 @@ def test_a_state_of_other_samples_is_not_continued(finished):
     states, said = [], []
     train(recipe, other, keep=states.append, keep_every=0)
     straight = train(recipe, split).history
-    report = lambda fraction, text: said.append(text)  # noqa: E731
-    assert train(recipe, split, resume=states[0], report=report).history == straight
-    assert said[0].endswith("training begins anew")
+    resumed = train(recipe, split, resume=states[0], report=said.append)
+    assert resumed.history == straight
+    assert said[0].text.endswith("training begins anew")
 
 
 @pytest.mark.parametrize("name", ["result.json", "history.json"])

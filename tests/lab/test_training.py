@@ -19,6 +19,7 @@ from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameE
 from steppe.registry.registry import Choice
 from steppe_lab import datasets
 from steppe_lab.datasets import TensorSamples
+from steppe_lab.progress import Progress
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
 from steppe_lab.training import state as states
@@ -156,10 +157,10 @@ def test_training_learns_and_reports(digits):
     done = train(
         made,
         made.selection.apply(digits),
-        report=lambda f, text: said.append((f, text)),
+        report=said.append,
     )
     assert done.history[-1]["test_error"] < 0.3 < done.history[0]["test_error"]
-    assert said[-1] == (1.0, "epoch 20/20")
+    assert said[-1] == Progress(20, 20, "epoch 20/20")
     assert [row["epoch"] for row in done.history] == list(range(1, 21))
 
 

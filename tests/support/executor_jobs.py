@@ -10,6 +10,7 @@ from pathlib import Path
 
 from steppe.errors import DataError, SteppeError
 from steppe_lab.execution.local import run_local
+from steppe_lab.progress import Progress
 from steppe_lab.store.store import Store
 
 
@@ -20,7 +21,7 @@ def _mark(folder):
 def halve(config, folder, report):
     """Leaves a mark per call, so that calls can be counted."""
     _mark(folder)
-    report(0.5, "half done")
+    report(Progress(0.5, text="half done"))
     return {"half": config["number"] / 2, "third": config["number"] / 3}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.own import PARTS, OwnData
 from steppe_lab.execution.local import run_local
-from steppe_lab.execution.worker import Event
+from steppe_lab.progress import Report
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import ROWS, objective_on, read_measure
@@ -48,7 +48,7 @@ def train_one(
     settings: TrainSettings,
     store: Store,
     *,
-    progress: Callable[[Event], None] | None = None,
+    progress: Report | None = None,
 ) -> TrainedRun:
     """Train a network, unless the store has it.
 

@@ -5,7 +5,7 @@ Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from steppe.results import Eigenpairs, Estimate, Spectrum
 from steppe.torch_internals import tree_leaves
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import Network, read_network
+from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.store.records import estimate_record
 from steppe_lab.training.checkpoints import versions
@@ -38,8 +39,6 @@ MATRICES: dict[str, type[AbstractCurvature]] = {
 MANY = 100  # outputs beyond which passes to the outputs are drawn
 DRAWS = 100  # of traces that no rule gives exactly
 RTOL = 0.05  # of their sum
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def spectrum_of(
     Args:
         network: from `open_network`.
         settings: the same as there.
-        report: called with the number of products so far and a message.
+        report: called with the products so far and in all, as a rule.
 
     Raises:
         SettingError: more eigenvalues than the network has parameters, or a loss that
@@ -142,7 +141,7 @@ def spectrum_of(
         raise SettingError(f"k must be at most {size} parameters, got {settings.k}.")
 
     result = spectrum(
-        H if report is None else _Watched(H, report),
+        H if report is None else _Watched(H, report, products(settings, size)),
         steps=settings.steps,
         probes=settings.probes,
         draws=settings.draws,
@@ -150,7 +149,7 @@ def spectrum_of(
         generator=torch.Generator().manual_seed(settings.seed),
     )
     if report is not None:
-        report(result.products, "tracing tensor by tensor")
+        report(Progress(result.products, result.products, "tracing tensor by tensor"))
     layers = layers_of(network, H, settings, result.trace)
     H.close()
     return NetworkSpectrum(
@@ -252,16 +251,18 @@ def spectrum_record(result: NetworkSpectrum) -> dict[str, Any]:
 class _Watched:
     """An operator that tells how many products it has made."""
 
-    def __init__(self, H: AbstractCurvature, report: Report) -> None:
+    def __init__(self, H: AbstractCurvature, report: Report, products: int) -> None:
         self._H = H
         self._report = report
+        self._products = products  # in all
         self.shape = H.shape
         self.dtype = H.dtype
         self.device = H.device
 
     def __matmul__(self, other: Tensor) -> Tensor:
         product = self._H @ other
-        self._report(self._H.products, f"products with the {self._H.kind}")
+        text = f"products with the {self._H.kind}"
+        self._report(Progress(self._H.products, self._products, text))
         return product
 
     def __getattr__(self, name: str) -> Any:

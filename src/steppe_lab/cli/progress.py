@@ -1,24 +1,25 @@
-"""How far long work is: a bar on a terminal, plain lines elsewhere."""
+"""Long work on the terminal: a bar with an estimate of the end, or plain lines."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
-Tell = Callable[[float, int, int, str, bool], None]
+from steppe_lab.progress import Progress, Report
+
+MINUTE = 60  # seconds
+HOUR = 60 * MINUTE
 
 
 @contextmanager
-def progress() -> Iterator[Tell]:
-    """Give a function `tell(done, finished, total, text, ended)`.
-
-    `done` counts begun runs in part, `finished` whole ones only; `ended` says whether
-    the text is about the end of a run. Everything goes to stderr.
-    """
+def progress() -> Iterator[Report]:
+    """Show progress on stderr: as a bar on a terminal, else a line per ended run."""
     if not sys.stderr.isatty():
         yield _line
         return
@@ -26,48 +27,69 @@ def progress() -> Iterator[Tell]:
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),  # names may hold brackets
+        TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        # Without a total the bar moves to and fro until the first event comes.
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
-        def tell(done: float, _: int, total: int, text: str, ended: bool) -> None:
-            del ended
+        def show(progress: Progress) -> None:
+            text = progress.text + _end_of(progress)
+            done, total = progress.done, progress.total
             bar.update(task, completed=done, total=total, description=text)
 
-        yield tell
+        yield show
 
 
-def counted(tell: Tell, text: str) -> Callable[[int, int], None]:
+def counted(report: Report, text: str) -> Callable[[int, int], None]:
     """A function of the work done and of all; a log has a line for every tenth."""
+    thinned = in_tenths(report)
+    return lambda done, total: thinned(Progress(done, total, text))
+
+
+def in_tenths(report: Report) -> Report:
+    """Reports of one piece of work: every tenth of it is a piece that has ended."""
     shown = 0
 
-    def report(done: int, total: int) -> None:
+    def thinned(progress: Progress) -> None:
         nonlocal shown
-        tenths = 10 * done // total
-        tell(done, done, total, text, tenths > shown)
+        tenths = int(10 * progress.fraction)
+        ended = replace(progress, state="finished", finished=int(progress.done))
+        report(ended if tenths > shown else progress)
         shown = max(shown, tenths)
 
-    return report
+    return thinned
 
 
-def in_tenths(tell: Tell, total: int) -> Callable[[float, str], None]:
-    """A function of the progress and a text; a log has a line for every tenth."""
-    shown = 0
+def left_in_words(seconds: float) -> str:
+    """A time until an end, in as many digits as an estimate has.
 
-    def report(done: float, text: str) -> None:
-        nonlocal shown
-        tenths = int(10 * done / total)
-        tell(done, int(done), total, text, tenths > shown)
-        shown = max(shown, tenths)
+    Example:
+        >>> left_in_words(3), left_in_words(42), left_in_words(130)
+        ('a few seconds left', 'about 40 s left', 'about 2 min left')
+        >>> left_in_words(9000)
+        'about 2.5 h left'
+    """
+    if seconds < 7.5:
+        return "a few seconds left"
+    if seconds < 1.5 * MINUTE:
+        step = 5 if seconds < 30 else 10
+        return f"about {step * round(seconds / step)} s left"
+    if seconds < 1.5 * HOUR:
+        return f"about {round(seconds / MINUTE)} min left"
+    return f"about {seconds / HOUR:.1f} h left"
 
-    return report
+
+def _end_of(progress: Progress) -> str:
+    if progress.left is None:
+        return ""
+    of = f" of the {progress.left_of}" if progress.left_of else ""
+    return f" ({left_in_words(progress.left)}{of})"
 
 
-def _line(_: float, finished: int, total: int, text: str, ended: bool) -> None:
+def _line(progress: Progress) -> None:
     # Work does not stop because nobody reads how far it is.
     with suppress(OSError):
-        if ended:
-            sys.stderr.write(f"[{finished}/{total}] {text}\n")
+        if progress.ended:
+            count = f"[{progress.finished}/{progress.total:g}]"
+            sys.stderr.write(f"{count} {progress.text}{_end_of(progress)}\n")
             sys.stderr.flush()

@@ -14,11 +14,11 @@ from multiprocessing.connection import wait
 
 from steppe.errors import UsageError
 from steppe.registry.bounds import at_least, check_bounds
-from steppe_lab.execution.worker import Event, Order, Ready, Unusable
+from steppe_lab.execution.worker import Order, Ready, Unusable
 from steppe_lab.execution.worker_handle import Job, Worker, start_worker
+from steppe_lab.progress import Progress, Report, silent, stored
 from steppe_lab.store.store import Failure, Store
 
-Progress = Callable[[Event], None]
 Then = Callable[[str, bool], Iterable[str]]
 
 _LOOK_AGAIN = 0.5  # seconds between looks at runs that other processes work on
@@ -40,7 +40,7 @@ def run_local(
     work: str,
     *,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     max_attempts: int = 2,
     threads: int = 1,
     trust: Collection[str] = (),
@@ -57,9 +57,9 @@ def run_local(
         store: where the runs are.
         runs: ids, in the order in which to start them.
         work: `module:function`, called with the settings, the folder of the run and
-            a `report(fraction, text)`; the dict it returns is the result.
+            a `report(progress)`; the dict it returns is the result.
         workers: processes at most.
-        progress: called in this process with each event; fast reports are thinned.
+        progress: called in this process as runs go on; fast reports are thinned.
         max_attempts: tries in this call of a run whose workers die.
         threads: of the numerical libraries, per worker.
         trust: code of the user, as module:function, that settings may name.
@@ -77,7 +77,7 @@ def run_local(
     numbers = {"workers": workers, "max_attempts": max_attempts, "threads": threads}
     check_bounds(numbers, dict.fromkeys(numbers, at_least(1)))
     job = Job(work, threads, frozenset(trust))
-    study = _Study(store, job, max_attempts, progress or _silent, then or _nothing)
+    study = _Study(store, job, max_attempts, progress or silent, then or _nothing)
     study.add(runs)
     study.go(workers)
     return Outcome(
@@ -91,7 +91,7 @@ class _Study:
     store: Store
     job: Job
     max_attempts: int
-    progress: Progress
+    progress: Report
     then: Then
     queue: deque[str] = field(default_factory=deque)
     followers: list[str] = field(default_factory=list)  # queued when all have begun
@@ -113,9 +113,9 @@ class _Study:
             self.attempts[run] = failure.attempts if failure else 0
             if finished:
                 self.store.free(run)  # of a worker killed between result and release
-                self._note(Event(run, "finished", 1.0, "stored"))
+                self._note(stored(run))
             elif failure and failure.final:
-                self._note(Event(run, "failed", 0.0, failure.reason))
+                self._note(Progress(text=failure.reason, run=run, state="failed"))
             else:
                 self.queue.append(run)
 
@@ -176,14 +176,14 @@ class _Study:
                 self.elsewhere[message.run] = None
             self._note(message)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Progress) -> None:
         if event.state == "finished":
             self.finished.add(event.run)
         elif event.state == "failed":
             failure = self.store.failure(event.run)
             self.failed[event.run] = failure or Failure(event.text, self.max_attempts)
         self.progress(event)
-        if event.state in ("finished", "failed"):
+        if event.ended:
             self.followers += self.then(event.run, event.state == "finished")
 
     def _reap(self) -> None:
@@ -210,12 +210,12 @@ class _Study:
             failure = self.store.fail(run, reason, died=True)
         tries = failure.attempts - self.attempts[run]
         if tries >= self.max_attempts:
-            self._note(Event(run, "failed", 0.0, reason))
+            self._note(Progress(text=reason, run=run, state="failed"))
             return
         # To the front, so that runs keep the order of the call.
         self.queue.appendleft(run)
         again = f"attempt {tries + 1} of {self.max_attempts} follows"
-        self._note(Event(run, "waiting", 0.0, f"{reason}; {again}"))
+        self._note(Progress(text=f"{reason}; {again}", run=run, state="waiting"))
 
     def _count_false_start(self, how: str) -> None:
         self.false_starts += 1
@@ -242,7 +242,7 @@ class _Study:
                 continue
             del self.elsewhere[run]
             if status == "finished":
-                self._note(Event(run, "finished", 1.0, "stored"))
+                self._note(stored(run))
             else:
                 self.queue.append(run)
 
@@ -259,7 +259,3 @@ class _Study:
 def _nothing(*_: object) -> Iterable[str]:
     """No runs, for a run that none follow."""
     return ()
-
-
-def _silent(event: Event) -> None:
-    """Progress for nobody."""

@@ -15,32 +15,22 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from steppe.errors import SteppeError, StoreError, UsageError
 from steppe.registry.registry import one_line, reading
+from steppe_lab.progress import Progress, Report, stored
 from steppe_lab.store.json_files import write_atomically
 from steppe_lab.store.leases import Lease
 from steppe_lab.store.store import Failure, Store
 
-Report = Callable[[float, str], None]
 Work = Callable[[dict[str, Any], Path, Report], dict[str, Any]]
 
 _BEAT = 1.0  # seconds between heartbeats and looks at the parent
 _QUIET = 0.05  # seconds between two events of one run
-
-
-@dataclass(frozen=True)
-class Event:
-    """A change in the state of a run."""
-
-    run: str
-    state: Literal["waiting", "running", "finished", "failed"]
-    fraction: float = 0.0  # 0 to 1
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,47 +151,47 @@ class _Reports:
         self._lock = threading.Lock()
         self._last = 0.0
 
-    def send(self, message: Event | Ready | Unusable) -> None:
+    def send(self, message: Progress | Ready | Unusable) -> None:
         try:
             with self._lock:
                 self._pipe.send(message)
         except OSError:  # no parent, nobody to work for
             os._exit(1)
 
-    def progress(self, run: str, fraction: float, text: str) -> None:
+    def progress(self, progress: Progress) -> None:
         now = time.monotonic()
         # Thinned out, as a work that reports each batch would fill the pipe.
         if now - self._last >= _QUIET:
             self._last = now
-            self.send(Event(run, "running", min(max(float(fraction), 0.0), 1.0), text))
+            self.send(progress)
 
 
 def _attempt(
     store: Store, order: Order, work: Work, heartbeat: _Heartbeat, reports: _Reports
-) -> Event:
+) -> Progress:
     run = order.run
     lease = store.claim(run)
     if lease is None:
         done = store.status(run) == "finished"
         if done:
-            return Event(run, "finished", 1.0, "stored")
-        return Event(run, "waiting", 0.0, "another process works on it")
+            return stored(run)
+        return Progress(text="another process works on it", run=run, state="waiting")
     with lease:
         failure = store.failure(run)
         if failure is not None and is_settled(failure, order):
-            return Event(run, "failed", 0.0, failure.reason)
+            return Progress(text=failure.reason, run=run, state="failed")
         # From here on the lease is renewed, however long the work takes.
         heartbeat.lease = lease
         try:
-            reports.send(Event(run, "running"))
+            reports.send(Progress(run=run))
             return _carry_out(store, run, work, reports)
         finally:
             heartbeat.lease = None
 
 
-def _carry_out(store: Store, run: str, work: Work, reports: _Reports) -> Event:
-    def report(fraction: float, text: str = "") -> None:
-        reports.progress(run, fraction, text)
+def _carry_out(store: Store, run: str, work: Work, reports: _Reports) -> Progress:
+    def report(progress: Progress) -> None:
+        reports.progress(replace(progress, run=run))
 
     try:
         result = work(store.config(run), store.folder(run), report)
@@ -216,8 +206,8 @@ def _carry_out(store: Store, run: str, work: Work, reports: _Reports) -> Event:
         # Arithmetic that breaks down does so again: nothing else has gone into it.
         final = isinstance(error, SteppeError) and isinstance(error, ArithmeticError)
         failure = store.fail(run, reason, final=final)
-        return Event(run, "failed", 0.0, failure.reason)
-    return Event(run, "finished", 1.0)
+        return Progress(text=failure.reason, run=run, state="failed")
+    return Progress(1.0, run=run, state="finished")
 
 
 def _one_line(error: BaseException) -> str:

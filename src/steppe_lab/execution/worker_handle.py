@@ -17,7 +17,8 @@ from steppe_lab.execution.fork_server import (
     process_context,
     start_server,
 )
-from steppe_lab.execution.worker import Event, Order, Ready, Unusable, serve
+from steppe_lab.execution.worker import Order, Ready, Unusable, serve
+from steppe_lab.progress import Progress
 from steppe_lab.store.store import Store
 
 
@@ -45,7 +46,7 @@ class Worker:
         with contextlib.suppress(OSError):  # it died: that is noticed by `death`
             self.pipe.send(order)
 
-    def messages(self) -> Iterator[Event | Ready | Unusable]:
+    def messages(self) -> Iterator[Progress | Ready | Unusable]:
         """Messages that it has sent and nobody has read."""
         try:
             # The pipe of a dead worker still holds its last messages.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from steppe.registry.packages import discover
-from steppe_lab.execution.worker import Report
+from steppe_lab.progress import Report
 
 Record = TypeVar("Record", bound=BaseModel)
 Work = Callable[[Record, Path, Report], dict[str, Any]]

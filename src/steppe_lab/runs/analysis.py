@@ -21,7 +21,7 @@ from steppe.registry.registry import Choice, is_code
 from steppe.results import Estimate, Surface
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.split import Split
-from steppe_lab.execution.worker import Report
+from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import run_kind
 from steppe_lab.runs.training import trained_network
 from steppe_lab.store.json_files import read_record, write_record
@@ -102,7 +102,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     keys = [c.name if names.count(c.name) == 1 else str(c) for c in analysis.measures]
     with objective.sharing():
         for done, choice in enumerate(analysis.measures):
-            report(done / steps, f"measuring {choice.name}")
+            report(Progress(done, steps, f"measuring {choice.name}"))
             path = folder / "measures" / f"{done}-{choice.name}.json"
             # A worker that died has left the records of the measures it finished.
             if not _is_whole_record(path):
@@ -111,7 +111,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
             records[keys[done]] = read_record(path)
     result: dict[str, Any] = {"measures": records}
     if analysis.line_points:
-        report(len(analysis.measures) / steps, "walking a random line")
+        report(Progress(steps - 1, steps, "walking a random line"))
         result["line"] = _line(objective, analysis).to_dict()
     return result
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from steppe_lab.datasets.loading import load_split
-from steppe_lab.execution.worker import Report
+from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import run_kind
 from steppe_lab.runs.training import trained_network
 from steppe_lab.tasks import TASKS
@@ -39,7 +39,7 @@ def score(scoring: Scoring, folder: Path, report: Report) -> dict[str, Any]:
     check_same_data(
         load_split(recipe).fingerprint, [checkpoint.data], data=recipe.data.name
     )
-    report(0.0, "scoring on the test set")
+    report(Progress(text="scoring on the test set"))
     split = load_split(recipe.model_copy(update={"held_out": "test"}))
     score = evaluate(checkpoint.model, split.test, TASKS.build(split.task))
     return {**score.metrics, "samples": score.samples}

@@ -10,7 +10,7 @@ from typing import Any
 from steppe import plots
 from steppe.errors import CheckpointError, StoreError
 from steppe_lab.datasets.loading import load_split
-from steppe_lab.execution.worker import Report
+from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import config_of, run_kind
 from steppe_lab.runs.settings import TrainingSettings
 from steppe_lab.store.json_files import (
@@ -144,7 +144,8 @@ def _saved_state(state: Path, report: Report) -> bytes | None:
     except CheckpointError as error:
         aside = state.with_suffix(".damaged")
         state.replace(aside)
-        report(0.0, f"{error}: {state} is now {aside.name}, and training begins anew")
+        anew = f"{state} is now {aside.name}, and training begins anew"
+        report(Progress(text=f"{error}: {anew}"))
         return None
     except OSError as error:
         raise cannot("read", state, error) from error

@@ -7,7 +7,7 @@ seed, then every network is analysed with the same measures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +17,7 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import reading, unknown_name
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
+from steppe_lab.progress import Report, silent
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import Analysis
@@ -25,7 +26,7 @@ from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.runs.training import HISTORY, fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.store import Store, run_id
-from steppe_lab.studies.progress import Progress, Watch
+from steppe_lab.studies.progress import Piece, Watch
 from steppe_lab.tasks import Metric, stored_headline
 from steppe_lab.tasks.abstract import ERROR
 from steppe_lab.training.build import build_model
@@ -143,9 +144,7 @@ class Study:
         done = len(trained) + sum(map(self.store.is_finished, runs))
         return len(self.trainings) + len(runs) - done
 
-    def run(
-        self, *, workers: int = 2, progress: Callable[[Progress], None] | None = None
-    ) -> Comparison:
+    def run(self, *, workers: int = 2, progress: Report | None = None) -> Comparison:
         """Do the runs that are left, and collect all.
 
         Args:
@@ -158,12 +157,13 @@ class Study:
             SettingError: settings that the data or the model refuses, likewise.
         """
         recipe = next(iter(self._recipes.values()))
-        present = None
+        present, sizes = None, (1, 0)
         if self.left:
             for each in self._recipes.values():
                 check_settings(each)
             split = check_ready(recipe)
             present = split.fingerprint
+            sizes = len(split.train), len(split.test)
             for each in self._recipes.values():
                 if each.seed == recipe.seed:
                     model = build_model(each, split.in_shape, split.outputs)
@@ -173,23 +173,18 @@ class Study:
         self._check_data(present)
         self._begin()
         followers = {run: self._followers(run) for run in self.trainings}
-        total = len(followers) + sum(map(len, followers.values()))
-        watch = Watch(total, progress or (lambda _: None))
-        for run, (optimizer, seed) in self.trainings.items():
-            watch.names[run] = f"{optimizer}, seed {seed}"
+        watch = self._watch(progress or silent, workers, sizes)
 
         def then(run: str, finished: bool) -> list[str]:
             """Analyses of a network that is trained."""
             configs = followers.get(run, {})
             if not finished:
-                watch.skip(len(configs))
+                for config in configs.values():
+                    watch.skip(run_id(config))
                 return []
             if configs and present is not None:
                 self._check_data_of([run], present)
-            added = {kind: self.store.add(config) for kind, config in configs.items()}
-            for kind, each in added.items():
-                watch.names[each] = f"{watch.names[run]}, {kind}"
-            return list(added.values())
+            return [self.store.add(config) for config in configs.values()]
 
         run_local(
             self.store,
@@ -201,6 +196,18 @@ class Study:
             then=then,
         )
         return self.collect()
+
+    def _watch(self, tell: Report, workers: int, sizes: tuple[int, int]) -> Watch:
+        """All runs with their names and costs."""
+        watch = Watch(tell, workers)
+        for run, (optimizer, seed) in self.trainings.items():
+            name = f"{optimizer}, seed {seed}"
+            cost = _forwards(self._recipes[run], *sizes)
+            watch.pieces[run] = Piece(name, "training", cost)
+            for kind, config in self._followers(run).items():
+                # Networks of one study are analysed alike.
+                watch.pieces[run_id(config)] = Piece(f"{name}, {kind}", kind, 1.0)
+        return watch
 
     def collect(self) -> Comparison:
         """Join the stored results into rows; runs without one are failures.
@@ -318,6 +325,14 @@ def stored_study(
     except (ValidationError, SettingError, UnknownNameError) as error:
         why = reason_of(error)
         raise StoreError(f"{newest} cannot be used ({why}); {fix}.") from error
+
+
+def _forwards(recipe: Recipe, train: int, test: int) -> float:
+    """Samples passed forward in a training; a gradient counts as three passes."""
+    method = recipe.optimizer
+    gradients = OPTIMIZERS[method.name].spec.grad_evals if method else 1.0
+    scored = sum(recipe.scores(epoch + 1) for epoch in range(recipe.epochs))
+    return 3 * gradients * recipe.epochs * train + scored * (train + test)
 
 
 _FACTS = ("notes", "parameters", "train_samples", "test_samples")

@@ -23,6 +23,7 @@ from steppe.seeds import stream
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
+from steppe_lab.progress import Progress, Report
 from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.build import (
     fit_statistics,
@@ -31,7 +32,6 @@ from steppe_lab.training.evaluation import AVERAGED, evaluate
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.state import TrainingState
 
-Report = Callable[[float, str], None]
 KEEP_EVERY = 10.0  # seconds between states to resume from
 
 
@@ -72,7 +72,7 @@ def train(
     Args:
         recipe: all settings.
         split: samples to train and to judge on.
-        report: called with the completed fraction, 0 to 1, and a message.
+        report: called with the progress, after every epoch.
         resume: a state that `keep` was given, to continue from.
         keep: called with the state now and then, to resume from after a stop.
         keep_every: seconds between two states, at least; 0 is every epoch.
@@ -84,7 +84,8 @@ def train(
     state = TrainingState.fresh(recipe, split, folder)
     if resume is not None and not state.load(resume):
         if report is not None:
-            report(0.0, "the state that was kept cannot be used: training begins anew")
+            text = "the state that was kept cannot be used: training begins anew"
+            report(Progress(text=text))
         state = TrainingState.fresh(recipe, split, folder)
     start = saved = time.monotonic()
     spent = state.seconds
@@ -104,7 +105,7 @@ def train(
             state.seconds = spent + time.monotonic() - start
             if report is not None:
                 text = f"epoch {state.epoch}/{recipe.epochs}"
-                report(state.epoch / recipe.epochs, text)
+                report(Progress(state.epoch, recipe.epochs, text))
             due = time.monotonic() - saved >= keep_every
             if keep is not None and due and state.epoch < recipe.epochs:
                 keep(state.to_bytes())

@@ -55,7 +55,7 @@ def run(args: Args, results: TextIO) -> int:
             settings = with_validation(settings)
         comparison = Study(settings, open_store(args.out)).run(
             workers=args.workers,
-            progress=lambda p: tell(p.done, p.finished, p.total, p.text, p.ended),
+            progress=tell,
         )
     code = 1 if comparison.failures else 0
     if args.as_json or not comparison.rows:

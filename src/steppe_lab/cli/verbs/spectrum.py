@@ -35,7 +35,6 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.analysis.places import checkpoint_at
     from steppe_lab.analysis.spectrum import (
         open_network,
-        products,
         spectrum_of,
         spectrum_record,
     )
@@ -61,9 +60,7 @@ def run(args: Args, results: TextIO) -> int:
         )
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)
-        size = sum(p.numel() for p in network.objective.params)
-        report = in_tenths(tell, products(settings, size))
-        result = spectrum_of(network, settings, report=report)
+        result = spectrum_of(network, settings, report=in_tenths(tell))
         paths = publish_spectrum(result, folder, data_dir=args.data_dir)
     if args.as_json:
         files = {name: str(path) for name, path in paths.items()}

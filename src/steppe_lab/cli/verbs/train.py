@@ -44,7 +44,7 @@ def run(args: Args, results: TextIO) -> int:
         done = train_one(
             settings,
             open_store(args.out),
-            progress=lambda e: tell(e.fraction, 0, 1, e.text or e.state, False),
+            progress=tell,
         )
     if args.as_json:
         record = {"checkpoint": str(done.checkpoint), "run": done.run, **done.result}

@@ -1,0 +1,56 @@
+"""How far long work is: the one type that work emits and terminals show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["waiting", "running", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of long work is.
+
+    Args:
+        done: so much of `total`, pieces that are begun counted in part.
+        total: in the units of `done`.
+        text: the present step, such as "epoch 3/30".
+        run: the work: the id of a run or its name; "" where there is only one.
+        state: of that run.
+        finished: pieces that have ended, where `done` counts pieces.
+        left: seconds until the end, estimated; None where that is not known.
+        left_of: the part of the work that `left` is about; "" for all of it.
+    """
+
+    done: float = 0.0
+    total: float = 1.0
+    text: str = ""
+    run: str = ""
+    state: State = "running"
+    finished: int = 0
+    left: float | None = None
+    left_of: str = ""
+
+    @property
+    def fraction(self) -> float:
+        """The share that is done, 0 to 1."""
+        return min(max(self.done / self.total, 0.0), 1.0) if self.total else 1.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended."""
+        return self.state in ("finished", "failed")
+
+
+Report = Callable[[Progress], None]
+
+
+def stored(run: str) -> Progress:
+    """A run that was finished before."""
+    return Progress(1.0, text="stored", run=run, state="finished")
+
+
+def silent(progress: Progress) -> None:
+    """Report to nobody."""

@@ -183,6 +183,16 @@ def test_of_several_bases_those_with_modes_are_switched():
     assert moved == [False, False, True, True]
 
 
+def test_of_several_bases_none_has_stepped_where_one_refuses_to():
+    model = loops.make_model()
+    bases = [torch.optim.SGD(model[0].parameters(), lr=0.1), free(model[-1])]
+    opt = steppe.SAM(bases, rho=0.3)
+    before = loops.values(model)
+    with pytest.raises(Exception, match="not in train mode"):
+        loops.loop_step(opt, model, *methods.one_batch())
+    assert loops.identical(loops.values(model), before)
+
+
 @pytest.mark.parametrize("predicting", [False, True])
 def test_resuming_equals_never_stopping(predicting):
     model = loops.make_model()

@@ -172,7 +172,7 @@ class AbstractOptimizer(OptimizerWrapper):
             )
         self._ready, self._stepping = False, True
         try:
-            for base in self.bases:
+            for base in self._step_order:
                 base.step()
             for plan in self._waiting:
                 advance(plan)

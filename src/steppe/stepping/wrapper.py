@@ -95,6 +95,8 @@ class OptimizerWrapper(Shown, ABC):
         super().__init__([{"params": group["params"]} for group in groups], {})
         self._settings = settings
         self.bases: tuple[Optimizer, ...] = bases
+        # First those that may refuse to step, so that no other has stepped then.
+        self._step_order = tuple(sorted(bases, key=has_modes, reverse=True))
         self.defaults = {**bases[0].defaults, **settings.values}
         del self.__dict__["_made_with"]
         self._guard_bases()

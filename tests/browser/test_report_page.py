@@ -100,12 +100,11 @@ def visit(browser, address):
     assert faults == []
 
 
-def test_all_pictures_are_drawn(visit, tmp_path):
+def test_all_pictures_are_drawn(visit):
     page = visit()
     widths = page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth)")
     assert len(widths) == page.locator("figure").count() >= 2
     assert min(widths) > 0
-    page.screenshot(path=tmp_path / "desktop.png", full_page=True)
 
 
 WIDTHS = (1280, 390, 360)
@@ -215,7 +214,7 @@ def test_paper_shows_what_is_folded_and_no_buttons(visit):
     assert not page.get_by_role("button", name="Save as PNG").first.is_visible()
 
 
-def test_a_dark_scheme_changes_page_and_pictures(visit, tmp_path):
+def test_a_dark_scheme_changes_page_and_pictures(visit):
     seen = []
     for scheme in ("light", "dark"):
         page = visit(scheme=scheme)
@@ -225,7 +224,6 @@ def test_a_dark_scheme_changes_page_and_pictures(visit, tmp_path):
                 page.eval_on_selector("img", "image => image.currentSrc"),
             )
         )
-        page.screenshot(path=tmp_path / f"{scheme}.png")
     (light_page, light_picture), (dark_page, dark_picture) = seen
     assert light_page != dark_page
     assert light_picture != dark_picture

@@ -216,6 +216,30 @@ def test_a_png_is_the_same_each_time_and_stands_on_its_own_page(theme):
     assert first.startswith(b"\x89PNG")
 
 
+def names_that_are_cut(figure):
+    """Names of axes that reach beyond the figure."""
+    figure.draw_without_rendering()
+    labels = [axis.label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    boxes = {
+        t: label.get_window_extent() for label in labels if (t := label.get_text())
+    }
+    whole = figure.bbox
+    assert boxes
+    return [
+        text
+        for text, box in boxes.items()
+        if not whole.x0 <= box.x0 <= box.x1 <= whole.x1
+        or not whole.y0 <= box.y0 <= box.y1 <= whole.y1
+    ]
+
+
+def test_long_names_of_axes_stay_in_the_figure():
+    name = "mean loss under Gaussian noise on the weights minus the loss, loss per step"
+    runs = {"lpf_sgd:gamma=0.01,micro_batches=4": [1.0, 2.0], "sgd": [1.5, 2.5]}
+    assert names_that_are_cut(plots.dots(runs, xlabel=name)) == []
+    assert names_that_are_cut(plots.curves({"a": [[1.0, 2.0]]}, ylabel=name)) == []
+
+
 def labels_that_touch(figure):
     """Pairs of tick labels of one figure whose boxes overlap, and names cut off."""
     figure.draw_without_rendering()

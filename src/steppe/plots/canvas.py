@@ -27,6 +27,7 @@ Theme = Literal["light", "dark"]
 
 WIDTH, HEIGHT = 4.6, 3.1  # inches; half a page, or the whole width of a phone
 FONT = 11.0  # points
+LETTERS = 12  # of the name of an axis, which stay on one line
 LOG_RANGE = 30.0  # a range of positive values beyond which the axis is logarithmic
 
 _PAGE = {"light": "#ffffff", "dark": "#12161b"}
@@ -156,10 +157,10 @@ def without_collisions(figure: Figure) -> Figure:
     """
     from matplotlib.ticker import FixedLocator
 
-    for axes in figure.axes:
-        for axis, letters in ((axes.xaxis, 46), (axes.yaxis, 30)):
-            axis.label.set_text(textwrap.fill(axis.label.get_text(), letters))
     figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            _wrap_name(figure, axis)
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             # A formatter of fixed names belongs to its places.
@@ -169,6 +170,20 @@ def without_collisions(figure: Figure) -> Figure:
                 axis.set_major_locator(FixedLocator(places[::2]))
                 figure.draw_without_rendering()
     return figure
+
+
+def _wrap_name(figure: Figure, axis: Axis) -> None:
+    """Break the name of an axis into as few lines as let it stand in the figure."""
+    name, page = axis.label.get_text(), figure.bbox
+    for letters in range(len(name) - 1, LETTERS, -6):
+        box = axis.label.get_window_extent()
+        # Letters of a file are a little wider than those of the layout.
+        room = FONT / 2 if axis is axis.axes.xaxis else 0.0
+        across = page.x0 + room <= box.x0 and box.x1 + room <= page.x1
+        if across and box.y0 >= page.y0 and box.y1 <= page.y1:
+            return
+        axis.label.set_text(textwrap.fill(name, letters))
+        figure.draw_without_rendering()
 
 
 def _places(axis: Axis) -> list[float]:

@@ -104,9 +104,9 @@ def _lines(comparison: Comparison) -> Picture:
     }
     texts = [_ends(name, lines) for name, lines in near.items()]
     chosen = (
-        f"of the measured ±{whole:.2g}, where the curves part most for their spread"
+        f" of the measured ±{whole:.2g}, where the curves part most for their spread"
         if radius < whole
-        else "as far as it was measured"
+        else ", as far as it was measured"
     )
     return pictured(
         partial(
@@ -118,7 +118,7 @@ def _lines(comparison: Comparison) -> Picture:
         title="Loss around the minima",
         caption="Train loss above the smallest one along a random line through each "
         "network, its direction scaled filter by filter; thick: mean over runs. Drawn "
-        f"to ±{radius:.2g} {chosen}.",
+        f"to ±{radius:.2g}{chosen}.",
         alt=f"Train loss above its minimum along random lines from −{radius:.2g} to "
         f"{radius:.2g}, mean over runs. {' '.join(texts)}",
     )

@@ -29,10 +29,15 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = _breakable
+    environment.filters |= {"breakable": _breakable, "soft": _soft}
     script = _script(environment)
     environment.globals |= {"script": script, "script_hash": _hash(script)}
     return environment
+
+
+def _soft(name: str) -> str:
+    """A label that may go on in a new line, where there can be no element."""
+    return re.sub("([:,])", "\\1\u200b", name)
 
 
 def _script(environment: Environment) -> Markup:

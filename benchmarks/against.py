@@ -42,6 +42,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ROWS = {"small_cnn": 32, "resnet18": 8, "transformer": 8}
 SHORTEST = 0.05  # seconds of CPU time in one turn: what is faster is repeated
+LONG = 0.5  # seconds beside which first calls cost little
 Rounds = list[tuple[float, float]]  # seconds per step, here and there
 
 
@@ -128,11 +129,11 @@ def _compared(
 
 
 def _in_turns(pair: list[Version], kind: str, seconds: float) -> Rounds:
-    for version in pair:
-        version.seconds(kind, 1)  # warms up
     first = max(version.seconds(kind, 1) for version in pair)
+    if first < LONG:  # much of it was the first call's own
+        first = max(version.seconds(kind, 1) for version in pair)
     steps = max(1, round(SHORTEST / first))
-    count = max(5, round(seconds / (2 * steps * first)))
+    count = max(4, round(seconds / (2 * steps * first)))
     rounds = []
     for number in range(count):
         order = (0, 1) if number % 2 == 0 else (1, 0)

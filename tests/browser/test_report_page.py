@@ -206,12 +206,15 @@ def test_without_the_script_pictures_and_rows_are_saved_by_links(browser, addres
     context.close()
 
 
-def test_paper_shows_what_is_folded_and_no_buttons(visit):
-    page = visit()
+def test_paper_shows_what_is_folded_whole_and_no_buttons(visit):
+    page = visit(794)  # A4
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator("details:not([open])").count() == 0
     assert not page.get_by_role("button", name="Save as PNG").first.is_visible()
+    assert page.locator(".more:visible").count() == 0
+    widths = page.eval_on_selector_all("table", "all => all.map(t => t.offsetWidth)")
+    assert max(widths) <= 794
 
 
 def test_a_dark_scheme_changes_page_and_pictures(visit):

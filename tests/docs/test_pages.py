@@ -127,6 +127,23 @@ def test_links_in_pages_lead_somewhere(page):
         assert not anchor or anchor in anchors(linked), target
 
 
+def test_the_diff_of_the_readme_is_part_of_one_that_is_run():
+    (diff,) = blocks(ROOT / "README.md", "diff")
+    assert diff in (ROOT / "docs" / "three-lines.md").read_text()
+
+
+def test_pictures_in_pages_are_there_and_small():
+    shown = [
+        page.parent / name
+        for page in PAGES
+        for name in re.findall(r'(?:src|srcset)="([^"]+)"', page.read_text())
+    ]
+    assert len(shown) >= 2
+    assert {path.name: path.stat().st_size < 100_000 for path in shown} == {
+        path.name: True for path in shown
+    }
+
+
 def test_the_table_of_the_readme_has_the_counted_costs():
     text = (ROOT / "README.md").read_text()
     for entry in OPTIMIZERS:

@@ -161,7 +161,7 @@ def test_train_prints_scores_and_a_checkpoint_that_measure_reads(steppe):
     code, out, _ = steppe("measure", path, "lpf:samples=3", "--out", "m.json")
     assert code == 0
     assert "lpf:samples=3" in out
-    assert "On 40 train samples." in out
+    assert "Over 40 loss terms of train samples." in out
     saved = json.loads(Path("m.json").read_text())
     code, out, _ = steppe("measure", path, "lpf:samples=3", "--json")
     assert json.loads(out) == saved

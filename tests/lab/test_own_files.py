@@ -9,6 +9,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from torch.nn import functional as F
 
 import steppe
 from own_files import package, saved
-from steppe.errors import CheckpointError
+from steppe.errors import CheckpointError, DataError
+from steppe_lab.analysis.own import objective_of, task_of
 from steppe_lab.cli import main
+from steppe_lab.tasks.loss_option import OwnLoss
 from steppe_lab.training.weights import load_into, read_states
 
 NETS = """
@@ -406,3 +409,53 @@ def test_the_page_on_your_own_checkpoint_is_walked_through(
     assert measured["trace"]["value"] == pytest.approx(expected.value, rel=1e-6)
     for name in ("mine", "words"):
         del sys.modules[name]
+
+
+class Texts(nn.Module):
+    """A model of tokens with the call and the output of a Hugging Face one."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(9, 9)
+
+    def forward(self, input_ids, attention_mask=None):
+        return SimpleNamespace(logits=self.table(input_ids))
+
+
+def test_tokens_and_batches_of_tokenizers_are_predicted_token_by_token():
+    model, ids = Texts(), torch.randint(9, (4, 6))
+    logits = model.table(ids)[:, :-1].flatten(0, 1)
+    expected = F.cross_entropy(logits, ids[:, 1:].flatten()).item()
+    mask = torch.ones_like(ids)
+    for batch in ({"input_ids": ids, "attention_mask": mask}, {"input_ids": ids}):
+        objective = objective_of(model, [batch], None)
+        assert objective.value().value == pytest.approx(expected, rel=1e-5)
+    alone = objective_of(nn.Embedding(9, 9), [[ids]], "next_token")
+    assert alone.count() == 20
+    assert task_of(alone).headline.name == "perplexity"
+    classes = {"input_ids": ids, "labels": ids[:, 0]}
+    first = objective_of(
+        model, [classes], OwnLoss(of_the_first, "own", takes_model=True)
+    )
+    assert first.count() == 4
+
+
+def of_the_first(model, batch):
+    return model(batch["input_ids"]).logits[:, 0].logsumexp(1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "loss", "sentence"),
+    [
+        ({"input_ids": 1, "labels": 1}, None, "say --loss next_token or --loss cross"),
+        (("pair", torch.ones(2)), "next_token", "shifts tokens itself"),
+        (torch.rand(3, 4), None, "data without targets must be tokens"),
+        ((1, 2, 3), None, r"must be \(inputs, targets\), got 3 parts"),
+    ],
+)
+def test_batches_that_say_too_little_are_refused(batch, loss, sentence):
+    ids = torch.ones(2, 3).long()
+    if isinstance(batch, dict):
+        batch = dict.fromkeys(batch, ids)
+    with pytest.raises(DataError, match=sentence):
+        objective_of(Texts(), [batch], loss)

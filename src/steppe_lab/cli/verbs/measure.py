@@ -133,6 +133,6 @@ def _show(args: Args, estimates: Mapping[str, Estimate], results: TextIO) -> Non
     page = console(results)
     page.print(table)
     terms = next(iter(given.values())).details["terms"]
-    page.print(f"On {terms} {args.part} samples.", markup=False)
+    page.print(f"Over {terms} loss terms of {args.part} samples.", markup=False)
     if not all(estimate.converged for estimate in given.values()):
         page.print("(?) did not reach its accuracy; raise its budget.", markup=False)

@@ -32,15 +32,14 @@ def publish_line(
     """
     picture.parent.mkdir(parents=True, exist_ok=True)
     if other is None:
-        along = "distance from the checkpoint, in units of its filters"
-        if surface.details["norm"] != "filter":
-            along = "distance from the checkpoint along the line"
+        filters = surface.details["norm"] == "filter"
+        along = "distance, in norms of the filters" if filters else "distance"
     else:
         along = f"0 is {checkpoint.name}, 1 is {other.name}"
     figure = plots.lines(
         {"loss": [surface]},
         xlabel=along,
-        ylabel=f"loss, mean of {surface.samples:,} terms ± standard error",
+        ylabel="loss ± standard error",
         band=True,
     )
     numbers = picture.with_suffix(".csv")

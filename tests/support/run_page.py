@@ -16,9 +16,13 @@ from pathlib import Path
 
 
 def blocks(section: str) -> list[str]:
-    """Python blocks, and the scripts that diffs lead to."""
+    """Python blocks, and the scripts that diffs lead to; not parts of such diffs."""
     found = re.findall(r"^```(python|diff)\n(.*?)^```", section, re.M | re.S)
-    return [code if kind == "python" else after(code) for kind, code in found]
+    return [
+        code if kind == "python" else after(code)
+        for kind, code in found
+        if kind == "python" or "\n+import steppe\n" in code
+    ]
 
 
 def after(diff: str) -> str:
@@ -26,11 +30,15 @@ def after(diff: str) -> str:
     return "\n".join(line[1:] for line in lines)
 
 
-def main(path: str) -> None:
+def main(path: str, *files: str) -> None:
+    """Run a page; sections of these headings show files of their own, not its code."""
     rows = []
-    names: dict[str, object] = {"__name__": "page"}
+    names: dict[str, object] = {"__name__": "__main__"}
     for section in re.split(r"^(?=## )", Path(path).read_text(), flags=re.M):
-        row = {"heading": section.splitlines()[0], "blocks": 0, "error": "", "text": ""}
+        heading = section.partition("\n")[0]
+        if heading in files:
+            continue
+        row = {"heading": heading, "blocks": 0, "error": "", "text": ""}
         try:
             for code in blocks(section):
                 row["blocks"] += 1
@@ -44,4 +52,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -126,7 +126,11 @@ def _usage() -> str:
         f"  {EXAMPLE}",
     ]
     for group, verbs in GROUPED.items():
-        lines += ["", f"{group}:", *(f"  {v:<10} {about}" for v, about in verbs.items())]
+        lines += [
+            "",
+            f"{group}:",
+            *(f"  {v:<10} {about}" for v, about in verbs.items()),
+        ]
     lines += [
         "",
         "steppe VERB --help shows the options of a verb.",

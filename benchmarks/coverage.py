@@ -207,13 +207,15 @@ def summary(rows: Sequence[dict[str, Any]], a: float, b: float) -> dict[str, flo
     def column(name: str) -> Tensor:
         return torch.tensor([row[name] for row in rows], dtype=torch.float64)
 
-    def covered(low: str, high: str, truth: float) -> float:
-        return float(((column(low) <= truth) & (truth <= column(high))).double().mean())
+    def covered(low: str, high: str, truth: float, bias: Tensor | float = 0) -> float:
+        held = (column(low) <= truth + bias) & (truth + bias <= column(high))
+        return float(held.double().mean())
 
     return {
         "subsets": len(rows),
         "covered": covered("low", "high", a - b),
         "covered_ratio": covered("ratio_low", "ratio_high", a / b),
+        "covered_without_bias": covered("low", "high", a - b, column("bias")),
         "true_difference": a - b,
         "mean_difference": float(column("difference").mean()),
         "spread": float(column("difference").std(correction=0)),

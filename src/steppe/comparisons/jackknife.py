@@ -15,9 +15,8 @@ from torch import Tensor
 def jackknife(full: float, without: Tensor, left_out: Tensor) -> tuple[float, float]:
     """Bias of order 1 / N of a statistic, and its standard error.
 
-    Intervals have the statistic itself in their middle: in simulations of 1,000 subsets
-    of 100 to 400 samples, those of a difference of largest eigenvalues covered 95.1 to
-    95.8 % so, and 92.4 to 95.4 % around the value without its bias, which varies more.
+    Intervals are to have the statistic itself in their middle: the value without its
+    bias varies more, and their coverage is no better (`benchmarks/coverage.py`).
 
     Args:
         full: the statistic of all data.

@@ -53,7 +53,10 @@ def job(source: Path, options: Sequence[str]) -> Taken:
         with contextlib.suppress(ChildProcessError):  # none is left
             while True:
                 os.waitpid(-1, 0)
-    return Taken(wall, _cpu_of_children() - cpu, done.stdout.decode())
+    cpu = _cpu_of_children() - cpu
+    # At once, as the whole takes minutes and may be cut short.
+    print(f"{source}: {wall:.1f} s, CPU time {cpu:.1f} s", flush=True)
+    return Taken(wall, cpu, done.stdout.decode())
 
 
 def _cpu_of_children() -> float:

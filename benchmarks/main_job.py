@@ -21,9 +21,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.against import ROOT, extract, ratio
+from benchmarks.against import ROOT, extract
 from benchmarks.timing import Benchmark
 
 BOUND = 1.0
@@ -90,9 +91,14 @@ def _compared(revision: str, options: Sequence[str], rounds: int) -> dict[str, A
     cpu = [(here.cpu, there.cpu) for here, there in pairs]
     wall = [(here.wall, there.wall) for here, there in pairs]
     return {
-        "ratio": ratio(cpu),
-        "ratio_of_wall_times": ratio(wall),
+        "ratio": _ratio(cpu),
+        "ratio_of_wall_times": _ratio(wall),
         "cpu_seconds": cpu,
         "wall_seconds": wall,
         "rounds": rounds,
     }
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    here, there = (median(times) for times in zip(*pairs, strict=True))
+    return here / there

@@ -115,6 +115,8 @@ class Objective:
         self.params: tuple[nn.Parameter, ...] = tuple(named.values())
         with torch.inference_mode(False), forked(model):
             self.batches: Sequence[Any] = batches_of(data, batch_size)
+        # Of each batch the number that names its random masks, also in a part of them.
+        self.numbers: Sequence[int] = range(len(self.batches))
         self._count: int | None = None
         self._way = 0  # the loss takes no derivatives, by inputs (1), or by parameters
         self._writes_nothing = self._repeats = False  # neither is known yet
@@ -172,7 +174,7 @@ class Objective:
         """One batch on the device, and random state for its masks in mode "train"."""
         batch = tree_map(self._to_device, self.batches[index])
         if self.mode == "train":
-            torch.manual_seed(seed_of(self.seed, index))
+            torch.manual_seed(seed_of(self.seed, self.numbers[index]))
         return batch
 
     def losses_on(self, batch: Any) -> Tensor:

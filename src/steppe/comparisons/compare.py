@@ -135,7 +135,7 @@ def compare(
         )
     groups = min(groups, units)
     runs = _Runs(a, b, progress, groups + repeats)
-    # The first repeat is the measurement there is; none is that of a seed close by.
+    # The first repeat is the measurement there is.
     seeds = [seed, *(seed_of(seed, number) for number in range(1, repeats))]
     same = {key: first[key] for key in live if live[key] is wanted[key]}
     drawn = _repeated(runs, live, same, seeds)
@@ -151,7 +151,7 @@ def compare(
         names=names,
         units=units,
         unit=unit,
-        groups=groups,
+        groups=len(left_out),
         cost=a.cost + b.cost - before + runs.cost,
         details={**a.details, "seed": seed, "repeats": repeats},
     )
@@ -261,6 +261,8 @@ def _left_out(
     shares = []
     for group in range(int(deal.max()) + 1):
         pairs, share = runs.on_part(live, seed, unit, deal != group)
+        if share == 1:  # targets that are ignored alone: nothing was left out
+            continue
         shares.append(1 - share)
         for key, pair in pairs.items():
             without[key].append(pair)
@@ -281,7 +283,8 @@ def _difference(
     errors = _errors(drawn, without, left_out, _minus)
     total = dataclasses.replace(
         errors.total,
-        converged=a.converged and b.converged,
+        # Of the parts too, which the error rests on.
+        converged=all(e.converged for pair in pairs for e in pair),
         units=a.units if a.units == b.units else "",
     )
     ratios = _errors(drawn, without, left_out, _log_ratio) if positive else None
@@ -302,7 +305,7 @@ def _minus(pair: Pair) -> float:
 
 
 def _log_ratio(pair: Pair) -> float:
-    return math.log(pair[0].value / pair[1].value)
+    return math.log(pair[0].value) - math.log(pair[1].value)
 
 
 class _Errors(NamedTuple):
@@ -345,7 +348,8 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
         first,
         value=sum(e.value for e in estimates) / count,
         stderr=math.hypot(*(e.stderr for e in estimates)) / count,
-        samples=sum(e.samples for e in estimates),
+        samples=joint_samples(tuple(estimates)),
+        converged=all(e.converged for e in estimates),
         cost=sum((e.cost for e in estimates), Cost()),
     )
 

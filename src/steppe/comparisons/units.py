@@ -97,13 +97,18 @@ def part_of(objective: Objective, unit: Unit, kept: Tensor) -> Objective:
         kept: True for each unit that stays, shape (units,).
     """
     if unit == "batch":
-        batches = [objective.batches[i] for i in kept.nonzero()[:, 0].tolist()]
+        numbers = kept.nonzero()[:, 0].tolist()
+        batches = [objective.batches[i] for i in numbers]
     else:
         sizes = [_rows(batch) or 0 for batch in objective.batches]
         rows = [part.nonzero()[:, 0] for part in torch.split(kept, sizes)]
-        pairs = zip(objective.batches, rows, strict=True)
-        batches = [_take(batch, some) for batch, some in pairs if len(some)]
-    return _on(objective, batches)
+        numbers = [i for i, some in enumerate(rows) if len(some)]
+        batches = [_take(objective.batches[i], rows[i]) for i in numbers]
+    part = _on(objective, batches)
+    # Batches that stay have the masks that they have among all: others would be noise
+    # that the jackknife takes for an influence of those left out.
+    part.numbers = [objective.numbers[i] for i in numbers]
+    return part
 
 
 def _same_loss(a: Objective, b: Objective) -> bool:

@@ -162,4 +162,4 @@ def _ends(low: float, high: float) -> str:
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    return math.inf if value >= 700 else math.exp(value)

@@ -144,7 +144,38 @@ def test_workers_see_the_environment_as_it_is_when_they_start(store, monkeypatch
         monkeypatch.setenv("STEPPE_SAID", said)
         run_local(store, [run], "executor_jobs:surroundings")
         assert store.result(run)["said"] == said
+        assert store.result(run)["safe_path"] is None
     assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
+
+
+@pytest.mark.parametrize("threads", [1, 2])  # forked and spawned
+def test_files_in_the_current_folder_hide_no_module_from_workers(
+    store, tmp_path, threads
+):
+    (run,) = add(store, 1)
+    around = tmp_path / "folder"
+    around.mkdir()
+    for name in ("multiprocessing", "socket", "selectors", "pickle", "json"):
+        (around / f"{name}.py").write_text(f"open('{name} ran', 'w')\nraise OSError")
+    command = [sys.executable, executor_jobs.__file__, store.root]
+    arguments = ["executor_jobs:halve", "1", str(threads)]
+    subprocess.run([*command, *arguments], cwd=around, check=True, timeout=60)
+    assert store.status(run) == "finished"
+    assert not list(around.glob("* ran"))
+
+
+def test_workers_start_without_a_server_where_it_can_have_no_socket(store, tmp_path):
+    (run,) = add(store, 1)
+    far = tmp_path / ("x" * 100)
+    far.mkdir()
+    command = [sys.executable, executor_jobs.__file__, store.root]
+    subprocess.run(
+        [*command, "executor_jobs:halve", "1"],
+        env={**os.environ, "TMPDIR": str(far)},
+        check=True,
+        timeout=60,
+    )
+    assert store.status(run) == "finished"
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ def surroundings(config, folder, report):
     """The environment, and what the process has imported and runs."""
     return {
         "said": os.environ.get("STEPPE_SAID"),
+        "safe_path": os.environ.get("PYTHONSAFEPATH"),
         "torch": "torch" in sys.modules,
         "threads_of_server": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
     }
@@ -108,13 +109,13 @@ def hang(config, folder, report):
     return {"number": 0}
 
 
-def drive(root, work, workers):
+def drive(root, work, workers, threads=1):
     """Run everything in a store; body of the processes that tests kill."""
     store = Store(root)
     configs = [store.config(run)["number"] for run in store.ids()]
     order = [run for _, run in sorted(zip(configs, store.ids(), strict=True))]
-    run_local(store, order, work, workers=int(workers))
+    run_local(store, order, work, workers=int(workers), threads=int(threads))
 
 
 if __name__ == "__main__":
-    drive(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    drive(Path(sys.argv[1]), *sys.argv[2:])

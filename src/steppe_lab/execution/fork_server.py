@@ -31,6 +31,10 @@ _KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**29),
     "MALLOC_TRIM_THRESHOLD_": str(2**29),
 }
+# Python looks for modules in the current folder first where it is started with `-c`, as
+# worker processes are: a file there named as one would run. What is set here ends with
+# the start of the process, since programs that a run starts are none of ours.
+_SAFE_PATH, _OURS = "PYTHONSAFEPATH", "until the worker runs"
 # A driver that a library has touched cannot be used after a fork.
 _GPUS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 
@@ -40,7 +44,14 @@ def process_context(threads: int) -> SpawnContext | ForkServerContext:
     safe = sys.platform == "linux" and not any(Path(p).exists() for p in _GPUS)
     if safe and threads == 1:
         return multiprocessing.get_context("forkserver")
-    # A child forked here would inherit the threads' locks of the numerical libraries.
+    return spawn_context()
+
+
+def spawn_context() -> SpawnContext:
+    """How they are started where there is no server to copy.
+
+    A child forked here would inherit the threads' locks of the numerical libraries.
+    """
     return multiprocessing.get_context("spawn")
 
 
@@ -55,8 +66,11 @@ def start_server(work: str) -> None:
     """
     if isinstance(process_context(1), ForkServerContext):
         forkserver.set_forkserver_preload([work.partition(":")[0]])
-        with no_interrupt(), environment_of_workers(1):
-            forkserver.ensure_running()
+        with environment_of_workers(1), no_interrupt():
+            # Where there can be no socket, as in a folder for temporary files with a
+            # long name, workers are started without the server.
+            with contextlib.suppress(OSError):
+                forkserver.ensure_running()
 
 
 class Surroundings:
@@ -85,6 +99,12 @@ class _Received:
         os.close(errors)
 
 
+def forget_start() -> None:
+    """Take out of the environment of this worker process what was for its start."""
+    if os.environ.get(_SAFE_PATH) == _OURS:
+        del os.environ[_SAFE_PATH]
+
+
 @contextlib.contextmanager
 def no_interrupt() -> Iterator[None]:
     """Hold Ctrl-C back, here and in a process started here, until it ignores it."""
@@ -105,7 +125,8 @@ def environment_of_workers(threads: int) -> Iterator[None]:
     """The environment that worker processes are to be born with."""
     # Numerical libraries and the C library read these when they load.
     set_here = dict.fromkeys(THREADS, str(threads))
-    set_here |= {k: v for k, v in _KEPT_MEMORY.items() if k not in os.environ}
+    unless_set = {**_KEPT_MEMORY, _SAFE_PATH: _OURS}
+    set_here |= {k: v for k, v in unless_set.items() if k not in os.environ}
     before = {name: os.environ.get(name) for name in set_here}
     os.environ.update(set_here)
     try:

@@ -22,6 +22,7 @@ from typing import Any
 
 from steppe.errors import SteppeError, StoreError, UsageError
 from steppe.registry.registry import one_line, reading
+from steppe_lab.execution.fork_server import forget_start
 from steppe_lab.progress import Progress, Report, stored
 from steppe_lab.store.json_files import write_atomically
 from steppe_lab.store.leases import Lease
@@ -75,6 +76,7 @@ def serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if surroundings is not None:
         surroundings.enter()
+    forget_start()
     os.dup2(2, 1)  # what code of the user prints is no output of the command
     heartbeat = _Heartbeat()
     reports = _Reports(pipe)

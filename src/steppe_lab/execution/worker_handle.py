@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -15,6 +15,7 @@ from steppe_lab.execution.fork_server import (
     environment_of_workers,
     no_interrupt,
     process_context,
+    spawn_context,
     start_server,
 )
 from steppe_lab.execution.worker import Order, Ready, Unusable, serve
@@ -82,15 +83,31 @@ def start_worker(pool: list[Worker], store: Store, job: Job) -> None:
     context = process_context(job.threads)
     if isinstance(context, ForkServerContext):
         start_server(job.work)
+        try:
+            _start(pool, store, job, context)
+            return
+        except (EOFError, OSError):  # there is no server, or it died
+            context = spawn_context()
+    _start(pool, store, job, context)
+
+
+def _start(
+    pool: list[Worker],
+    store: Store,
+    job: Job,
+    context: SpawnContext | ForkServerContext,
+) -> None:
     ours, theirs = context.Pipe()
     root = store.root.absolute()
     orders = (theirs, root, store.stale_after, job.work, job.trust)
-    with no_interrupt(), environment_of_workers(job.threads):
-        forked = isinstance(context, ForkServerContext)
-        process: BaseProcess = context.Process(
-            target=serve, args=(*orders, Surroundings() if forked else None)
-        )
-        process.start()
-        pool.append(Worker(process, ours))
-    # Only the worker may hold this end, or its death would never close the pipe.
-    theirs.close()
+    forked = isinstance(context, ForkServerContext)
+    try:
+        with environment_of_workers(job.threads), no_interrupt():
+            process: BaseProcess = context.Process(
+                target=serve, args=(*orders, Surroundings() if forked else None)
+            )
+            process.start()
+            pool.append(Worker(process, ours))
+    finally:
+        # Only the worker may hold this end, or its death would never close the pipe.
+        theirs.close()

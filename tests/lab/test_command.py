@@ -34,7 +34,7 @@ MISTAKES = [
     (["compare", "sgd", "gsm"], "unknown optimizer 'gsm': did you mean 'gsam'"),
     (
         ["compare", "--model", "resnet"],
-        "unknown model 'resnet': did you mean 'resnet18'",
+        "unknown model 'resnet': did you mean 'resnet50'",
     ),
     (["compare", "--data", "mnits"], "unknown data set 'mnits': did you mean 'mnist'"),
     (["compare", "sam:roh=0.1"], "unknown setting of sam 'roh': did you mean 'rho'"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,7 +54,7 @@ def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:
     if is_code(choice.name):
         return
     try:
-        with torch.device("meta"), _NoValues():  # shapes alone
+        with without_values():
             model: nn.Module = MODELS.build(choice, in_shape, classes)
     except (RuntimeError, TypeError, OverflowError) as error:
         if isinstance(error, SteppeError):
@@ -66,6 +68,13 @@ def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:
             f"{choice} needs {size / 2**30:,.0f} GiB of memory for its weights and "
             f"gradients, there are {_memory() / 2**30:,.0f}; choose smaller settings."
         )
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Build networks of shapes alone: nothing is drawn and no memory is filled."""
+    with torch.device("meta"), _NoValues():
+        yield
 
 
 class _NoValues(TorchFunctionMode):

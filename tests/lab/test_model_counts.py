@@ -1,0 +1,102 @@
+"""Numbers of parameters of published networks, and one step of each at its full size.
+
+The numbers were counted on the definitions of the projects that published them, and on
+torchvision's for the ImageNet forms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from steppe_lab.models import MODELS
+from steppe_lab.models.model_registry import without_values
+
+MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
+
+COUNTS = [
+    ("resnet18", CIFAR, 10, 11_173_962),
+    ("resnet18", CIFAR, 100, 11_220_132),
+    ("resnet50", CIFAR, 10, 23_520_842),
+    ("resnet50", CIFAR, 100, 23_705_252),
+    ("resnet101", CIFAR, 10, 42_512_970),
+    ("resnet101", CIFAR, 100, 42_697_380),
+    ("resnet18:stem=imagenet", IMAGENET, 1000, 11_689_512),
+    ("resnet50:stem=imagenet", IMAGENET, 1000, 25_557_032),
+    ("resnet101:stem=imagenet", IMAGENET, 1000, 44_549_160),
+    # The grid of LPF-SGD: convolutions have biases, with batch norm too.
+    ("resnet18:width=32,bias=true", CIFAR, 10, 2_800_010),
+    ("resnet18:width=48,bias=true", CIFAR, 10, 6_292_042),
+    ("resnet18:width=64,bias=true", CIFAR, 10, 11_178_762),
+    ("resnet18:width=32,batch_norm=false", CIFAR, 10, 2_795_210),
+    ("resnet18:width=48,batch_norm=false", CIFAR, 10, 6_284_842),
+    ("resnet18:width=64,batch_norm=false", CIFAR, 10, 11_169_162),
+    ("resnet18:width=32,bias=true,skip=false", CIFAR, 10, 2_755_658),
+    ("resnet18:width=48,bias=true,skip=false", CIFAR, 10, 6_193_258),
+    ("resnet18:width=64,bias=true,skip=false", CIFAR, 10, 11_004_042),
+    ("resnet18:width=32,batch_norm=false,skip=false", CIFAR, 10, 2_751_754),
+    ("resnet18:width=48,batch_norm=false,skip=false", CIFAR, 10, 6_187_402),
+    ("resnet18:width=64,batch_norm=false,skip=false", CIFAR, 10, 10_996_234),
+    # Its study of the width.
+    ("resnet18:width=1", CIFAR, 10, 2_991),
+    ("resnet18:width=2", CIFAR, 10, 11_420),
+    ("resnet18:width=8", CIFAR, 10, 176_402),
+    ("resnet18:width=16", CIFAR, 10, 701_466),
+    ("resnet18:width=32", CIFAR, 10, 2_797_610),
+    ("simple_cnn", CIFAR, 10, 361_898),
+    ("simple_cnn", MNIST, 10, 271_210),
+    ("simple_cnn:width=100,kernel=5", CIFAR, 10, 2_399_518),
+    ("simple_cnn:width=100,kernel=5", MNIST, 10, 2_164_118),
+]
+# One of each kind, narrow enough for a step in a few milliseconds.
+SMALL = [
+    ("resnet18:width=4,bias=true,skip=false", CIFAR, 10),
+    ("resnet50:width=2", CIFAR, 10),
+    ("resnet101:width=2,stem=imagenet", (3, 64, 64), 10),
+    ("simple_cnn:width=4", CIFAR, 10),
+]
+
+
+@pytest.mark.parametrize(("text", "in_shape", "classes", "count"), COUNTS)
+def test_networks_have_their_published_number_of_parameters(
+    text, in_shape, classes, count
+):
+    with without_values():
+        model = MODELS.build(text, in_shape, classes)
+    sizes = [math.prod(p.shape) for p in model.parameters() if p.requires_grad]
+    assert sum(sizes) == count
+
+
+def check_one_step(text, in_shape, classes):
+    """One optimizer step and one evaluation on a batch of 4."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MODELS.build(text, in_shape, classes).train()
+        inputs, targets = torch.randn(4, *in_shape), torch.arange(4) % classes
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        F.cross_entropy(model(inputs), targets).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.step()
+    pairs = zip(before, model.parameters(), strict=True)
+    assert any(not torch.equal(old, new) for old, new in pairs)
+    with torch.no_grad():
+        outputs = model.eval()(inputs)
+    assert outputs.shape == (4, classes)
+    assert torch.isfinite(outputs).all()
+    return model
+
+
+@pytest.mark.parametrize(("text", "in_shape", "classes"), SMALL)
+def test_narrow_networks_take_a_step_and_an_evaluation(text, in_shape, classes):
+    check_one_step(text, in_shape, classes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "in_shape", "classes", "count"), COUNTS)
+def test_full_networks_take_a_step_and_an_evaluation(text, in_shape, classes, count):
+    model = check_one_step(text, in_shape, classes)
+    assert sum(p.numel() for p in model.parameters()) == count

@@ -219,6 +219,11 @@ def test_numbers_are_the_targets_of_a_regression(theirs, capsys):
     saved("a.pt")
     scores = printed(capsys, "evaluate", "a.pt", *named(data="numbers"))
     assert scores["train_mae"] > 0
+    few = ["--out", "here", "--steps", "3", "--k", "1"]
+    printed(capsys, "spectrum", "a.pt", *named(data="numbers"), *few)
+    page = Path("here/spectrum.html").read_text()
+    assert "of the mean squared error over" in page
+    assert "cross-entropy" not in page
 
 
 def test_models_of_several_inputs_are_called_by_name(theirs, capsys):
@@ -235,6 +240,7 @@ def test_models_of_several_inputs_are_called_by_name(theirs, capsys):
     folder = ["--out", "here", "--steps", "6", "--k", "1", "--matrix", "ggn"]
     spectrum = printed(capsys, "spectrum", "a.pt", *words, *folder)
     assert spectrum["parameters"] == 15
+    assert "of the mean cross-entropy over" in Path("here/spectrum.html").read_text()
 
 
 def test_a_loss_of_the_model_takes_batches_of_any_kind(theirs, capsys):

@@ -92,6 +92,12 @@ def test_the_barrier_between_two_files_is_said(pair, capsys):
     assert "Between the two it" in told
 
 
+def test_a_dollar_in_the_name_of_a_file_is_no_formula(pair, capsys):
+    saved("$_^$.pt", nets="both.nets")
+    assert main(["landscape", "a.pt", "$_^$.pt", *OWN, "--points", "3"]) == 0
+    assert "at $_^$.pt (1)." in " ".join(capsys.readouterr().out.split())
+
+
 def test_two_files_are_compared_as_in_the_library(pair, capsys):
     expected = steppe.compare(*pair, ["loss", "trace"], groups=5, repeats=2)
     few = ["--groups", "5", "--repeats", "2"]

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -109,9 +111,28 @@ def test_code_known_to_this_process_is_refused_in_a_record_all_the_same(evil):
         MEASURES.parse(name)
 
 
+class Markup(HTMLParser):
+    """Tags, attributes and texts of a page, and where its links lead."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.links, self.text = Counter(), set(), [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        self.attributes |= {name for name, _ in attributes}
+        self.links += [to for name, to in attributes if name in ("href", "src")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
 def test_names_in_a_page_are_text_and_no_markup():
     places = "optimizer", "measure", "data", "model", "failure", "command", "version"
-    said = {place: f"<script>alert('{place}')</script>" for place in places}
+    # They end an attribute, a style, a comment and a script, and begin elements.
+    evil = "\"' onload=a() x=--></style></script><script>a('{}')</script><img src=x>"
+    said = {place: evil.format(place) for place in places}
     made = comparison(
         row(said["optimizer"], **{said["measure"]: 1.0}),
         row("sam", **{said["measure"]: 2.0}),
@@ -119,10 +140,14 @@ def test_names_in_a_page_are_text_and_no_markup():
         model=said["model"],
         failures=(said["failure"],),
     )
-    page = render(made, command=said["command"], versions={"torch": said["version"]})
-    assert "<script>alert" not in page  # the page has a script of its own
-    shown = {place for place in places if f"alert(&#39;{place}&#39;)" in page}
-    assert shown == set(places)
+    versions = {"torch": said["version"]}
+    page = Markup(render(made, command=said["command"], versions=versions))
+    # The page has one script and one style of its own.
+    assert (page.tags["script"], page.tags["style"]) == (1, 1)
+    assert not {name for name in page.attributes if name.startswith("on")}
+    ours = ("#", "data:image/svg+xml;", "data:text/csv;", "data:,", "https://")
+    assert [link for link in page.links if not link.startswith(ours)] == []
+    assert {place for place in places if said[place] in page.text} == set(places)
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])

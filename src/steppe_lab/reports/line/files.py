@@ -36,6 +36,7 @@ def publish_line(
         along = "distance, in norms of the filters" if filters else "distance"
     else:
         along = f"0 is {checkpoint.name}, 1 is {other.name}"
+        along = along.replace("$", r"\$")  # which would begin a formula
     figure = plots.lines(
         {"loss": [surface]},
         xlabel=along,

@@ -15,7 +15,7 @@ MATRICES = {
     "empirical_fisher": "empirical Fisher matrix",
 }
 
-
+LOSSES = {"cross_entropy": "cross-entropy", "mse": "squared error"}
 RESOLVED = 0.01  # residual as a share of the eigenvalue
 VISIBLE = 1e-5  # error as a share of a value; smaller ones are those of float32
 
@@ -38,6 +38,12 @@ def title(result: NetworkSpectrum) -> str:
 def matrix_of(result: NetworkSpectrum) -> str:
     """The matrix in words."""
     return MATRICES[result.settings.matrix]
+
+
+def loss_of(result: NetworkSpectrum) -> str:
+    """The loss in words; one without a common name by its own."""
+    name = str(result.spectrum.details["loss"])
+    return LOSSES.get(name, f"loss {name}")
 
 
 def end_rows(result: NetworkSpectrum) -> list[list[str]]:

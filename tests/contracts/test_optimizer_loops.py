@@ -143,6 +143,19 @@ def test_shares_keep_their_sum_when_gradients_are_zeroed_in_place():
     assert torch.equal(*results)
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
+def test_a_gradient_with_a_graph_is_added_to_no_other_share():
+    net = make_model()
+    opt = steppe.LPFSGD(torch.optim.SGD(net.parameters(), lr=0.1), micro_batches=2)
+    x, y = one_batch()
+    before = values(net)
+    with pytest.raises(UsageError, match="create_graph=True"):
+        for _ in opt.passes():
+            inputs, targets = opt.take(x, y)
+            F.cross_entropy(net(inputs), targets).backward(create_graph=True)
+    assert loops.identical(values(net), before)
+
+
 def test_a_share_without_backward_is_refused():
     w = nn.Parameter(torch.ones(3))
     opt = steppe.LPFSGD(torch.optim.SGD([w], lr=0.1), micro_batches=3)

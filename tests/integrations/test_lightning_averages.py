@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import loops
 import steppe
@@ -148,6 +150,13 @@ def test_epochs_are_averaged_before_they_are_validated(tmp_path):
         torch.testing.assert_close(here, mean, rtol=0, atol=1e-14)
 
 
+def test_a_callback_begins_anew_with_every_training(tmp_path):
+    callback = Average(ema, every="epoch")
+    for _ in range(2):
+        train(Module(sam), tmp_path, callback, max_epochs=1)
+        assert callback.average.steps == 1
+
+
 def test_an_average_that_chooses_is_told_the_loss_of_the_trained_weights(tmp_path):
     module = Module(sam)
     callback = Average(swad, monitor="val_loss", evaluate=False)
@@ -186,14 +195,26 @@ def test_resuming_equals_never_stopping(tmp_path):
     assert loops.identical([*last["state_dict"].values()], trained)
 
 
+class Augmented(TensorDataset):
+    """Draws from all three global generators whenever a sample is read."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + random.random() + np.random.random() + torch.rand(()), y
+
+
 def test_a_training_is_the_same_without_the_average(tmp_path):
     """Also where the training data is drawn, and read once more to re-estimate."""
     ends = []
     for callbacks in ([], [Average(swa, final="trained")]):
+        random.seed(1)
+        np.random.seed(1)
         torch.manual_seed(1)
         module = Module(sam, model=loops.make_model(batch_norm=True, dropout=0.5))
         torch.manual_seed(1)
-        loader = DataLoader(TensorDataset(X, Y), batch_size=12, shuffle=True)
+        data = Augmented(X, Y)
+        draws = RandomSampler(data, generator=torch.Generator().manual_seed(1))
+        loader = DataLoader(data, batch_size=12, sampler=draws)
         train(module, tmp_path, *callbacks, batches=loader)
         ends.append(state(module.model))
     assert loops.identical(*ends)

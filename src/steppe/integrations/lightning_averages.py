@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +93,7 @@ class AverageCallback:
         """Make the average of the module, or continue the saved one."""
         average = self.make(pl_module)
         self._check(average, trainer)
-        self.average, self._active = average, True
+        self.average, self._active, self._epoch = average, True, -1
         self._check_forward(pl_module)
         self._restore()
         if self.every == "step":
@@ -221,12 +223,19 @@ class AverageCallback:
 
 @contextmanager
 def _same_draws(loader: Any) -> Iterator[None]:
-    """Let the reading of data take no random numbers of the training."""
-    source = getattr(loader, "generator", None)
-    state = None if source is None else source.get_state()
+    """Let the reading of data take no random numbers of the training.
+
+    Those are of torch, Python and numpy, and of the generators of loader and samplers.
+    """
+    places = (getattr(loader, n, None) for n in ("sampler", "batch_sampler"))
+    sources = {getattr(place, "generator", None) for place in (loader, *places)}
+    states = [(source, source.get_state()) for source in sources if source is not None]
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        if source is not None:
+        for source, state in states:
             source.set_state(state)
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002

@@ -199,6 +199,10 @@ def _regain(params: list[Tensor], sums: list[_Running]) -> bool:
 
     Returns:
         Whether any gradient has changed since the sums were noted.
+
+    Raises:
+        UsageError: a gradient with a graph, which autograd does not add in place: it may
+            be the whole sum, or the new share alone.
     """
     changed = False
     for p, (old, writes) in zip(params, sums, strict=True):
@@ -206,6 +210,12 @@ def _regain(params: list[Tensor], sums: list[_Running]) -> bool:
             changed |= old is not None and version(old) != writes
         elif old is None:
             changed = True
+        elif p.grad is not None and p.grad.requires_grad:
+            raise UsageError(
+                "backward(create_graph=True) cannot add to the gradient of an earlier "
+                "share of the batch; take inner derivatives by torch.autograd.grad and "
+                "call backward() without it, or set micro_batches=1."
+            )
         else:
             changed |= p.grad is not None
             p.grad = old if p.grad is None else old.add_(p.grad)

@@ -200,7 +200,8 @@ class Augmented(TensorDataset):
 
     def __getitem__(self, index):
         x, y = super().__getitem__(index)
-        return x + random.random() + np.random.random() + torch.rand(()), y
+        draws = random.random() + np.random.random()  # noqa: NPY002
+        return x + draws + torch.rand(()), y
 
 
 def test_a_training_is_the_same_without_the_average(tmp_path):
@@ -208,7 +209,7 @@ def test_a_training_is_the_same_without_the_average(tmp_path):
     ends = []
     for callbacks in ([], [Average(swa, final="trained")]):
         random.seed(1)
-        np.random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
         torch.manual_seed(1)
         module = Module(sam, model=loops.make_model(batch_norm=True, dropout=0.5))
         torch.manual_seed(1)

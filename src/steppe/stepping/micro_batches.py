@@ -201,8 +201,8 @@ def _regain(params: list[Tensor], sums: list[_Running]) -> bool:
         Whether any gradient has changed since the sums were noted.
 
     Raises:
-        UsageError: a gradient with a graph, which autograd does not add in place: it may
-            be the whole sum, or the new share alone.
+        UsageError: a gradient with a graph, which autograd does not add in place, so
+            that it may be the whole sum or the new share alone.
     """
     changed = False
     for p, (old, writes) in zip(params, sums, strict=True):

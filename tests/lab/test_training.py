@@ -21,7 +21,7 @@ from steppe_lab import datasets
 from steppe_lab.datasets import TensorSamples
 from steppe_lab.progress import Progress
 from steppe_lab.tasks.classification import Classification
-from steppe_lab.training import checkpoints
+from steppe_lab.training import checkpoints, loop
 from steppe_lab.training import state as states
 from steppe_lab.training.build import build_lr_schedule, build_model
 from steppe_lab.training.evaluation import evaluate
@@ -134,6 +134,27 @@ def test_stopping_after_any_epoch_and_resuming_changes_no_bit(digits, optimizer)
         resumed = train(made, split, resume=state)
         assert same(resumed.model, straight.model)
         assert resumed.history == straight.history
+
+
+def test_code_that_draws_with_numpy_or_python_repeats_itself(digits, monkeypatch):
+    """In every process, in every order of runs, and after a stop."""
+
+    def noisy(samples, rows, device):
+        inputs, targets = fetch(samples, rows, device)
+        noise.append(random.random() + np.random.random())  # noqa: NPY002
+        return inputs + noise[-1], targets
+
+    fetch, noise, kept = loop._fetch, [], []
+    monkeypatch.setattr(loop, "_fetch", noisy)
+    made = recipe(epochs=2)
+    split = made.selection.apply(digits)
+    straight = train(made, split, keep=kept.append, keep_every=0)
+    assert len(set(noise)) == len(noise)
+    assert same(train(made, split).model, straight.model)
+    assert same(train(made, split, resume=kept[0]).model, straight.model)
+    once = noise[:]
+    train(recipe(epochs=2, seed=1), split)
+    assert not set(noise[-2:]) & set(once)
 
 
 @pytest.mark.parametrize("state", [b"", b"rubbish"])

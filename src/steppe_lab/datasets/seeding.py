@@ -17,14 +17,26 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: below 2**32, as numpy wants it.
     """
-    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count()))
+    with host_seeded(seed), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def host_seeded(seed: int) -> Iterator[None]:
+    """Seed numpy and random alone; their states are put back afterwards.
+
+    Worker processes are copies of one and would all draw the same otherwise.
+
+    Args:
+        seed: below 2**32, as numpy wants it.
+    """
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            random.seed(seed)
-            yield
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        yield
     finally:
         random.setstate(python)
         np.random.set_state(arrays)  # noqa: NPY002

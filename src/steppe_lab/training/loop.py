@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from steppe.averaging import AVERAGES
 from steppe.errors import SettingError, SteppeError
-from steppe.seeds import stream
+from steppe.seeds import seed_of, stream
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples, Split
 from steppe_lab.datasets.samples import Batch, on_device
+from steppe_lab.datasets.seeding import host_seeded
 from steppe_lab.progress import Progress, Report
 from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.build import (
@@ -96,7 +97,9 @@ def train(
         if state.following is not None:
             state.following.begin()
         while state.epoch < recipe.epochs:
-            row = _train_epoch(state, split)
+            # By the epoch, so that a resumed training draws what a straight one does.
+            with host_seeded(seed_of(recipe.seed, state.epoch) % 2**32):
+                row = _train_epoch(state, split)
             state.history.append(row)
             state.epoch += 1
             if state.following is not None:

@@ -226,11 +226,12 @@ class Objective:
     def value(self) -> Estimate:
         """Mean loss; the standard error is that of a mean over N drawn samples.
 
-        It is infinite for a single sample, which says nothing of others. In mode
-        "train" samples of a batch may share statistics and random draws; with several
-        batches the error is at least that of a mean over drawn batches, with a single
-        one, what it shares is left out. So is a draw that all batches share, such as
-        one that a loss of your own holds fixed.
+        Terms of one sample, such as tokens of a text, are taken for independent too. It
+        is infinite for a single sample, which says nothing of others. In mode "train"
+        samples of a batch may share statistics and random draws; with several batches
+        the error is at least that of a mean over drawn batches, with a single one, what
+        it shares is left out. So is a draw that all batches share, such as one that a
+        loss of your own holds fixed.
         """
         before = self.cost
         batches = [losses.double() for losses in self._losses()]

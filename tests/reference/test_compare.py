@@ -329,6 +329,8 @@ def test_what_is_not_comparable_is_refused():
     smooth = nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1)
     with pytest.raises(SettingError, match="one loss, got 'cross_entropy' and"):
         steppe.compare(a, Objective(b.model, data(), smooth, batch_size=25))
+    with pytest.raises(SettingError, match=r"names must be those of two.*'sgd'"):
+        steppe.compare(a, b, names=("sgd",))
     with pytest.raises(SettingError, match="groups must be >= 2, got 1"):
         steppe.compare(a, b, groups=1)
     with pytest.raises(DataError, match=r"at least 2 units.*got 1 batch"):

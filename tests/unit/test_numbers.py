@@ -3,7 +3,7 @@
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from steppe_lab.reports.text.numbers import with_ends
+from steppe_lab.reports.text.numbers import with_ends, with_error
 from steppe_lab.statistics.intervals import Interval
 
 RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -73,3 +73,8 @@ def test_an_end_at_the_edge_of_no_difference_gets_more_digits():
     assert with_ends(Interval(0.99991, -float("inf"), float("inf"), 1), none=1.0) == (
         *("0.99991", "any", "any"),
     )
+
+
+def test_a_mean_that_is_not_finite_is_said_whatever_its_error():
+    for mean in (float("inf"), -float("inf"), float("nan")):
+        assert with_error(mean, 0.5) == "not finite"

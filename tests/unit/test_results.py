@@ -13,7 +13,16 @@ import scipy.stats
 import torch
 
 from steppe.errors import DataError, SettingError, UsageError
-from steppe.results import Cost, Diagonal, Eigenpairs, Estimate, Estimates, Surface
+from steppe.results import (
+    Comparison,
+    Cost,
+    Diagonal,
+    Difference,
+    Eigenpairs,
+    Estimate,
+    Estimates,
+    Surface,
+)
 from steppe.results.student import student_quantile
 from steppe.results.tables import ROWS, Table, with_error
 from steppe_lab.store.records import estimate_record
@@ -56,6 +65,8 @@ def test_an_interval_is_student_s_and_a_point_where_nothing_was_sampled():
         (0.5, 0.0, "0.5"),
         (0.5, math.inf, "0.5 ± inf"),
         (math.nan, math.nan, "nan ± nan"),
+        (0.5, 1e-310, "0.5 ± 1e-310"),  # powers of ten of its digits are infinite
+        (1.7e308, 0.5, "1.7e+308 ± 0.5"),
     ],
 )
 def test_a_number_is_rounded_by_its_error(value, error, text):
@@ -249,3 +260,28 @@ def test_tensors_of_results_are_lists_in_json():
     assert diagonal.to_dict()["cost"]["products"] == 0
     assert "mean" in repr(diagonal)
     assert "2 parameters, exact." in repr(diagonal)
+
+
+def test_intervals_of_difference_and_ratio_that_disagree_are_named():
+    def note(half, log_half):
+        total = Estimate(value=0.5, samples=10**9, stderr=half / 1.96)
+        ratio = Estimate(value=math.log(1.5), samples=10**9, stderr=log_half / 1.96)
+        one = Difference(
+            a=Estimate(value=1.5),
+            b=Estimate(value=1.0),
+            over_data=total,
+            over_draws=Estimate(value=0.5),
+            total=total,
+            bias=0.0,
+            log_ratio=ratio,
+        )
+        return " ".join(
+            str(
+                Comparison(by_name={"loss": one}, units=9, unit="sample", groups=9)
+            ).split()
+        )
+
+    assert "take it as open" not in note(0.6, 0.5)
+    assert "take it as open" not in note(0.4, 0.3)
+    assert "take it as open" in note(0.6, 0.3)
+    assert "take it as open" in note(0.4, 0.5)

@@ -27,6 +27,7 @@ from steppe.comparisons.units import (
 )
 from steppe.errors import (
     DataError,
+    SettingError,
     SteppeError,
     check_choice,
     check_count,
@@ -114,6 +115,8 @@ def compare(
     check_count("repeats", repeats, 2)
     check_level(level)
     check_integer("seed", seed)
+    if len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise SettingError(f"names must be those of two networks, got {names!r}.")
     if unit is not None:
         check_choice("unit", unit, ("sample", "batch"))
     asked = listed(measures)

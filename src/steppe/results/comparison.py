@@ -46,6 +46,12 @@ class Difference:
         low, high = self.log_ratio.interval(self.level)
         return _exp(self.log_ratio.value), _exp(low), _exp(high)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval of a - b excludes 0."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
     def verdict(self, a: str = "a", b: str = "b") -> str:
         """Sentence that the interval allows.
 
@@ -55,10 +61,9 @@ class Difference:
         """
         if self.refusal:
             return "not compared"
-        low, high = self.interval
-        if not (low > 0 or high < 0):
+        if not self.is_clear:
             return "no difference could be shown"
-        return f"{a} is larger" if low > 0 else f"{b} is larger"
+        return f"{a} is larger" if self.interval[0] > 0 else f"{b} is larger"
 
     def row(self) -> dict[str, Any]:
         """The numbers on one level, as a row of a table has them."""
@@ -151,6 +156,11 @@ class Comparison(AbstractTabulated, Mapping[str, Difference]):
         if one.ratio is not None:
             ratio, *ends = one.ratio
             note += f"; {first} is {ratio:.3g} times {second} ({_ends(*ends)})"
+            if one.is_clear != (not ends[0] <= 1 <= ends[1]):
+                # Both intervals are approximate; near their ends they may disagree.
+                note += (
+                    ", where one of the two intervals says otherwise: take it as open"
+                )
         if one.over_draws.stderr:
             data, draws = one.over_data.stderr, one.over_draws.stderr
             note += f"; standard error {data:.2g} over data, {draws:.2g} over draws"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 ROWS = 24  # of a table, at most
 WIDTH = 79  # of a line of text
 CELL = 36  # letters of a cell, at most
+SMALLEST, LARGEST = 1e-290, 1e290  # powers of ten beyond leave the range of floats
 
 
 def with_error(value: float, error: float, spec: str = "") -> str:
@@ -34,15 +35,14 @@ def with_error(value: float, error: float, spec: str = "") -> str:
     """
     if error == 0:
         return format(value, spec or ".6g")
-    if spec or not (math.isfinite(value) and math.isfinite(error)):
+    extreme = error < SMALLEST or not abs(value) < LARGEST or not error < LARGEST
+    if spec or extreme:
         spec = spec or ".6g"
         return f"{value:{spec}} ± {error:{spec}}"
     size = math.floor(math.log10(max(abs(value), error)))
     if not -4 <= size < 6:
-        scale = 10.0**-size
-        if math.isfinite(scale) and scale:
-            scaled = with_error(value * scale, error * scale)
-            return f"({scaled})e{size:+03d}"
+        scaled = with_error(value * 10.0**-size, error * 10.0**-size)
+        return f"({scaled})e{size:+03d}"
     places = _places(error)
     return f"{_fixed(value, places)} ± {_fixed(error, places)}"
 

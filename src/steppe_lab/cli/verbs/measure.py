@@ -123,7 +123,7 @@ def _compare(args: Args, other: Path, results: TextIO) -> int:
 def _show(args: Args, estimates: Mapping[str, Estimate], results: TextIO) -> None:
     from steppe.measures import MEASURES
 
-    table = Table("measure", "value", "standard error", "unit", "draws")
+    table = Table("measure", "value", "standard error", "unit", "samples")
     given = {name: e for name, e in estimates.items() if not e.refusal}
     for name, estimate in given.items():
         value = f"{estimate.value:.5g}" + ("" if estimate.converged else " (?)")

@@ -122,7 +122,7 @@ def with_error(mean: float, error: float) -> str:
         >>> with_error(3.8e-6, 1e-6)
         '(3.8 ± 1.0) × 10⁻⁶'
     """
-    if not math.isfinite(error) or error <= 0:
+    if not (math.isfinite(mean) and math.isfinite(error)) or error <= 0:
         return number(mean)
     size = _magnitude(max(abs(mean), error))
     if not -4 <= size < 6:

@@ -160,7 +160,7 @@ def test_a_damaged_state_is_set_aside_and_training_begins_anew(unfinished, chang
     store, run, path, expected = unfinished
     damaged, said = change(path.read_bytes()), []
     path.write_bytes(damaged)
-    report = lambda fraction, text: said.append(text)  # noqa: E731
+    report = lambda progress: said.append(progress.text)  # noqa: E731
     assert work(store.config(run), store.folder(run), report) == expected
     assert path.with_suffix(".damaged").read_bytes() == damaged
     assert "training.damaged, and training begins anew" in said[0]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from steppe_lab.statistics.error_rates import (
     agreed_difference,
@@ -126,6 +126,27 @@ def test_two_seeds_that_differ_strongly_have_intervals_wide_enough():
     covered = sum(covers(draw, *strong_seeds(draw, 2)) for _ in range(draws))
     # 95 % less two standard errors; with degrees of freedom by Satterthwaite, 90 %.
     assert covered / draws >= 0.95 - 0.018
+
+
+def covers_rate(draw, spread, seeds):
+    """Whether the interval of one error holds it; log odds of seeds are normal."""
+    truth = special.expit(-3 + spread * TYPICAL).mean()
+    odds = special.expit(-3 + spread * draw.standard_normal((seeds, 1)))
+    wrong = [set(np.flatnonzero(row)) for row in draw.random((seeds, 500)) < odds]
+    interval = error_rate(wrong, samples=500)
+    return interval.low <= truth <= interval.high
+
+
+TYPICAL = special.ndtri((np.arange(2000) + 0.5) / 2000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_an_error_of_skewed_seeds_is_covered_a_little_less_often(seeds):
+    draw, draws = np.random.default_rng(2), 2000
+    for spread, least, most in ((0.0, 0.96, 1.0), (0.3, 0.93, 1.0), (0.7, 0.88, 0.96)):
+        covered = sum(covers_rate(draw, spread, seeds) for _ in range(draws)) / draws
+        assert least <= covered <= most, (spread, covered)
 
 
 def test_two_seeds_add_the_squares_of_the_limits_of_their_parts():

@@ -100,7 +100,7 @@ class _Received:
 
 
 def forget_start() -> None:
-    """Take out of the environment of this worker process what was for its start."""
+    """Take the variables for the start of this worker out of its environment."""
     if os.environ.get(_SAFE_PATH) == _OURS:
         del os.environ[_SAFE_PATH]
 

@@ -22,7 +22,10 @@ def error_rate(
     """Mean error rate of networks for new seeds and new samples.
 
     The variance is that of `error_difference` to a network without errors; where no
-    variance is left, as at 0 errors, the interval is Wilson's.
+    variance is left, as at 0 errors, the interval is Wilson's. Errors of seeds that
+    differ by factors are skewed, which the interval does not allow for: in 2,000
+    simulations each with 500 samples, intervals of 95 % covered 95 to 97 % for log odds
+    with a standard deviation of 0.3 over seeds, and 90 to 94 % with 0.7.
 
     Args:
         wrong: positions of the wrongly classified samples, one set per seed.

@@ -124,6 +124,10 @@ def test_two_files_are_compared_as_in_the_library(pair, capsys):
             ["landscape", "a.pt", "--points", "1"],
             "points must be greater than or",
         ),
+        (
+            ["landscape", "a.pt", "--out", "line.csv"],
+            "--out must be a picture that ends in .png, got line.csv",
+        ),
         (["measure", "a.pt", "loss", "--against", "a.pt"], ""),
         (["measure", "a.pt", "loss", "--against", "c.pt"], "the weights in c.pt"),
     ],

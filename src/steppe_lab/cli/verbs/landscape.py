@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO
 import tyro
 from tyro.conf import Positional
 
+from steppe.errors import SettingError
 from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
@@ -33,7 +34,7 @@ class Args(CheckpointArguments, LineSettings):
     """A second checkpoint of the same network, where the line ends; none for a random
     line through the first. Planes are not there yet."""
     out: Path = OUT / "landscape.png"
-    """Picture to write; the numbers go beside it, as .csv."""
+    """PNG to write; the numbers go beside it, as .csv."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
@@ -46,6 +47,11 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
+    if args.out.suffix.lower() != ".png":
+        raise SettingError(
+            f"--out must be a picture that ends in .png, got {args.out}; the numbers "
+            "go beside it, as .csv."
+        )
     check_place(args.out)
     names = LineSettings.model_fields
     settings = LineSettings(**{name: getattr(args, name) for name in names})

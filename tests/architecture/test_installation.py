@@ -65,6 +65,7 @@ def test_one_package_that_is_missing_is_named():
     assert "the command needs rich beside the library" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_readme_run_on_the_library_alone_but_for_pictures():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     code = "".join(blocks)

@@ -27,7 +27,9 @@ def test_products_are_those_of_the_dense_hessian(name, mode):
     torch.testing.assert_close(matrix(H), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["tanh", "batch_norm", "lstm"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "batch_norm", pytest.param("lstm", marks=pytest.mark.slow)]
+)
 def test_top_five_eigenpairs_and_trace_are_those_of_the_dense_hessian(name):
     model, data = problems.networks()[name]
     H = Hessian(problems.objective(model, data))

@@ -289,6 +289,7 @@ def test_a_loss_that_holds_a_gradient_has_its_third_derivatives(activation, back
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.GELU(), nn.LayerNorm(3)])
 def test_a_loss_that_holds_gradients_in_batches_has_its_third_derivatives(activation):
     model = problems.drawn(Penalised(activation, batched=True))

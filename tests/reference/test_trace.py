@@ -68,6 +68,7 @@ def deflated(seed, **settings):
     return trace(H, method="deflated", generator=problems.generator(seed), **settings)
 
 
+@pytest.mark.slow
 def test_what_is_taken_out_leaves_the_trace_and_its_standard_error_right():
     found = [deflated(s, rtol=1e-9, max_samples=40) for s in range(150)]
     scores = torch.tensor([(e.value - float(MANY.sum())) / e.stderr for e in found])
@@ -137,6 +138,7 @@ def test_an_operator_that_knows_its_trace_is_asked():
         trace(H, method="exact")
 
 
+@pytest.mark.slow
 def test_the_frobenius_norm_covers_the_truth():
     H = problems.symmetric(MANY.tolist())
     true = float(MANY.double().square().sum().sqrt())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,11 @@ import pytest
 import torch
 
 from spectra import SAMPLES, by_tensor, dense_hessian, recipe, saved
+from steppe_lab.analysis.spectrum import open_network, spectrum_of
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
+from steppe_lab.reports.spectrum.page import render
+from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.training import checkpoints
 
 
@@ -243,3 +249,18 @@ def test_a_batch_of_one_sample_is_refused_where_it_would_be_normalised(steppe):
 def test_more_eigenvalues_than_parameters_are_refused(steppe, checkpoint):
     code, _, err = steppe(checkpoint, "--k", 161, "--steps", 200)
     assert (code, "k must be at most 160 parameters, got 161" in err) == (2, True)
+
+
+def test_numbers_within_the_page_are_json_whatever_they_are(checkpoint):
+    settings = SpectrumSettings(steps=3, k=1)
+    result = spectrum_of(open_network(checkpoint, settings), settings)
+    total = replace(result.layers.total, stderr=math.inf, samples=1)
+    result = replace(result, layers=replace(result.layers, total=total))
+    page = render(result, command="steppe spectrum", versions={"steppe": "0.1.0"})
+    (held,) = re.findall(r'href="data:application/json[^,"]*,([^"]+)"', page)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    record = json.loads(base64.b64decode(held), parse_constant=refuse)
+    assert record["layers"]["total"]["stderr"] is None

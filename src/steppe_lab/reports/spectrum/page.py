@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import date
 from functools import partial
@@ -30,6 +29,7 @@ from steppe_lab.reports.spectrum.words import (
 )
 from steppe_lab.reports.text.numbers import listed, number, one_or_more
 from steppe_lab.runs.settings import SpectrumSettings
+from steppe_lab.store.json_files import json_line
 
 RECORD = "spectrum.json"  # name of the file with all numbers
 SOURCES = (
@@ -55,7 +55,7 @@ def render(
         versions: of the packages that made it.
         written: its date; None for today.
     """
-    record = json.dumps(spectrum_record(result))
+    record = json_line(spectrum_record(result))
     return template("spectrum.html.j2").render(
         verb="spectrum",
         title=title(result),

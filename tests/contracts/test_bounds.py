@@ -20,6 +20,7 @@ from steppe.registry.bounds import Range, check_bounds
 from steppe.registry.registry import Choice, Entry, Registry
 from steppe.registry.settings_text import is_tuple, options
 from steppe.schedules import SCHEDULES
+from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.models import MODELS
 
 PARTS: list[Registry[Any]] = [SCHEDULES, GATES, GEOMETRIES]
@@ -29,6 +30,7 @@ REGISTRIES: list[Registry[Any]] = [
     AVERAGES,
     MEASURES,
     MODELS,
+    AUGMENTATIONS,
     *PARTS,
 ]
 
@@ -85,6 +87,7 @@ FIRST: dict[str, tuple[Any, ...]] = {  # arguments beside the settings
     "average": (torch.nn.Linear(1, 1),),
     "measure": (),
     "model": ((1, 32, 32), 2),
+    "augmentation": (),
 }
 NEEDED = {  # arguments without a default
     **dict.fromkeys(("value", "start", "max_value"), 2.0),

@@ -22,7 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "training": (
         *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
-        *("warmup_epochs", "sweep", "evaluate_every", "track"),
+        *("warmup_epochs", "augment", "sweep", "evaluate_every", "track"),
     ),
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
@@ -45,6 +45,7 @@ METAVARS: Mapping[str, str] = {
     "measures": "MEASURE[:SETTINGS]",
     "track": "TRACKER[:SETTINGS]",
     "lr_schedule": "SCHEDULE",
+    "augment": "AUGMENTATION[:SETTINGS]",
     "sweep": "SETTING=VALUES",
     "trust": "MODULE:FUNCTION",
     "loss": "LOSS",

@@ -57,6 +57,7 @@ _SYNONYMS = {
     **dict.fromkeys(("schedule", "scheduler", "lr-scheduler"), "lr-schedule"),
     **dict.fromkeys(("lr", "learning-rate", "momentum", "weight-decay"), "base"),
     **dict.fromkeys(("noise", "corruption"), "label-noise"),
+    **dict.fromkeys(("augmentation", "data-augmentation", "transform"), "augment"),
     **dict.fromkeys(("metrics", "measure"), "measures"),
     **dict.fromkeys(("repeats", "repetitions", "n-seeds"), "seeds"),
     **dict.fromkeys(("bs", "batch"), "batch-size"),

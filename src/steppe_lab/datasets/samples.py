@@ -6,7 +6,7 @@ Shape letters: N samples, B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -80,10 +80,21 @@ class Standardisation:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Standardise pixels, shape (N, C, H, W)."""
-        inputs = pixels.to(torch.float32, copy=True)
+        return self.on(pixels.device)(pixels)
+
+    def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Standardisation of pixels on a device, whose constants are there already."""
         shape = (1, len(self.mean), 1, 1)
-        mean, std = (torch.tensor(each).view(shape) for each in (self.mean, self.std))
-        return inputs.div_(self.scale).sub_(mean).div_(std)
+        mean, std = (
+            torch.tensor(each, device=device).view(shape)
+            for each in (self.mean, self.std)
+        )
+
+        def standardised(pixels: Tensor) -> Tensor:
+            inputs = pixels.to(torch.float32, copy=True)
+            return inputs.div_(self.scale).sub_(mean).div_(std)
+
+        return standardised
 
 
 @dataclass(frozen=True, eq=False)

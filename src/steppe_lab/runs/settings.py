@@ -23,6 +23,8 @@ MOST_VALUES = 10_000  # of a sweep
 class TrainingSettings(PlainSettings):
     """How networks are trained, whatever the optimizer and the seed."""
 
+    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {"augment"}
+
     base: str = "sgd:lr=0.05"
     """The optimizer that wrapping methods step with."""
     defaults: tuple[str, ...] = ("sam:rho=0.1", "lpf_sgd:gamma=0.03")
@@ -32,6 +34,10 @@ class TrainingSettings(PlainSettings):
     """A data set, see `steppe list`, or your own as module:function."""
     model: str = "small_cnn"
     """A model, such as small_cnn:width=8,batch_norm=true, or module:function."""
+    augment: str = ""
+    """Random changes of training images: basic, basic+cutout, shift_flip,
+    basic+autoaugment+cutout, or with settings as basic+cutout:size=8,p=1; see `steppe
+    list`."""
 
 
 class TrainSettings(TrainingSettings):
@@ -41,7 +47,8 @@ class TrainSettings(TrainingSettings):
     """An optimizer, such as sgd, sam:rho=0.1 or adam; with an average of the weights
     that follows it, sgd+ema; see `steppe list`."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
-    """Seed of the initial weights, the order of samples and the optimizer's noise."""
+    """Seed of the initial weights, the order of samples, their augmentation and the
+    optimizer's noise."""
     track: str = ""
     """What to follow along training: spectrum, or with settings of its own
     spectrum:k=5,samples=2250,every=1epoch."""

@@ -20,6 +20,7 @@ from steppe_lab.datasets.samples import AbstractSamples, on_device
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
+from steppe_lab.training.augmenting import AugmentedBatches
 from steppe_lab.training.lr_schedules import make_lr_schedule
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import is_led
@@ -145,6 +146,21 @@ def fit_statistics(recipe: Recipe, model: nn.Module, samples: AbstractSamples) -
     if recipe.average.settings.get("buffers") != "average":
         batches = samples.batches(recipe.batch_size)
         reestimate(model, (on_device(each, recipe.device)[0] for each in batches))
+
+
+def build_augmented(
+    recipe: Recipe, samples: AbstractSamples
+) -> AugmentedBatches | None:
+    """Training samples as augmented batches; None where the recipe has none.
+
+    Raises:
+        SettingError: samples that cannot be augmented so.
+    """
+    if not recipe.augment:
+        return None
+    return AugmentedBatches(
+        recipe.augment, samples, seed=recipe.seed, device=recipe.device
+    )
 
 
 def build_lr_schedule(recipe: Recipe, samples: int) -> StepSchedule:

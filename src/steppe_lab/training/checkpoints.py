@@ -67,8 +67,16 @@ class _About(BaseModel):
     sha256: str
 
     def choices(self) -> dict[str, _Chosen]:
-        """The choices of the recipe by kind; those that are None are left out."""
+        """The choices of the recipe by kind; those that are None are left out.
+
+        Raises:
+            ValueError: one of another form.
+        """
         given = {kind: self.recipe.get(kind) for kind in CHOICES}
+        augment = self.recipe.get("augment", [])
+        if not isinstance(augment, list):
+            raise ValueError("recipe.augment is no list")
+        given |= {f"augment {place}": each for place, each in enumerate(augment)}
         return {k: _Chosen.model_validate(c) for k, c in given.items() if c is not None}
 
 

@@ -128,7 +128,7 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     first = state.epoch * state.steps_per_epoch
     order = _order(recipe.seed, state.epoch, len(samples))
     for step, rows in enumerate(torch.split(order, recipe.batch_size), first):
-        batch = _fetch(samples, rows, recipe.device)
+        batch = _fetch(state, samples, rows, step)
         lr = _set_lr(state, step)
         loss, gradients = _step(state, samples, batch)
         weight = int(state.task.terms(batch[1]).sum())
@@ -147,9 +147,13 @@ def _order(seed: int, epoch: int, samples: int) -> Tensor:
     return torch.randperm(samples, generator=stream(seed, epoch))
 
 
-def _fetch(samples: AbstractSamples, rows: Tensor, device: str) -> Batch:
-    """Samples as a batch on the device; augmentation of a batch belongs here."""
-    return on_device(samples.batch(rows), device)
+def _fetch(
+    state: TrainingState, samples: AbstractSamples, rows: Tensor, step: int
+) -> Batch:
+    """Samples as a batch on the device, augmented where the recipe says so."""
+    if state.augmented is not None:
+        return state.augmented.fetch(rows, step)
+    return on_device(samples.batch(rows), state.recipe.device)
 
 
 def _set_lr(state: TrainingState, step: int) -> float:

@@ -13,8 +13,10 @@ from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.samples import on_device
 from steppe_lab.datasets.split import Split
 from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.augmenting import build_augmentations
 from steppe_lab.training.build import (
     BUILD,
+    build_augmented,
     build_average,
     build_lr_schedule,
     build_model,
@@ -44,6 +46,7 @@ def check_settings(
     if model is None:
         layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
         model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
+    build_augmentations(recipe.augment)
     build_optimizer(recipe, model, samples or _MANY)
     build_lr_schedule(recipe, samples or _MANY)
     if recipe.track is not None:
@@ -64,8 +67,9 @@ def check_ready(recipe: Recipe) -> Split:
 
     Raises:
         DataError: data that is missing or damaged.
-        SettingError: a setting of the model, samples that the data does not have, or
-            a network that is none or cannot be trained on them.
+        SettingError: a setting of the model, samples that the data does not have or
+            that cannot be augmented, or a network that is none or cannot be trained on
+            them.
     """
     check_settings(recipe)
     split = load_split(recipe)
@@ -73,6 +77,7 @@ def check_ready(recipe: Recipe) -> Split:
     broken = task.check_targets(split.train.targets)
     if broken:
         raise DataError(f"the targets of {recipe.data.name} {broken}.")
+    build_augmented(recipe, split.train)
     model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)
     _check_last_batch(recipe, model, len(split.train))

@@ -17,8 +17,10 @@ from steppe.bases import BASES
 from steppe.errors import ChangedCodeError, SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, Registry, is_code, one_line
+from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
+from steppe_lab.training.augmenting import read_augmentations
 from steppe_lab.training.settings import SEEDS, PlainSettings
 from steppe_lab.training.tracking import TRACKERS
 
@@ -43,14 +45,20 @@ class Recipe(PlainSettings):
         average: of the weights along training, which the trained network is then; None
             for the weights after the last step.
         track: what is followed along training; None for nothing.
-        seed: of the initial weights, the order of samples and the optimizer's noise.
+        augment: random changes of training images, in their order.
+        seed: of the initial weights, the order of samples, their augmentation and the
+            optimizer's noise.
         code: digests of the source files of choices that are code of the user, by
             name; filled in, and compared where they are given.
 
     The plain settings are those of `PlainSettings`.
     """
 
-    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {"average", "track"}
+    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {
+        "average",
+        "track",
+        "augment",
+    }
 
     data: Choice
     model: Choice
@@ -58,6 +66,7 @@ class Recipe(PlainSettings):
     optimizer: Choice | None = None
     average: Choice | None = None
     track: Choice | None = None
+    augment: tuple[Choice, ...] = ()
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     code: dict[str, str] = Field(default_factory=dict)
 
@@ -72,6 +81,11 @@ class Recipe(PlainSettings):
         if isinstance(value, Mapping):
             return registry.choose(value["name"], value["settings"])
         return value
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _augmentations(cls, value: Any) -> tuple[Choice, ...]:
+        return read_augmentations(value)
 
     @field_validator("optimizer")
     @classmethod
@@ -102,7 +116,10 @@ class Recipe(PlainSettings):
             object.__setattr__(self, "train_samples", default)
         check_device(self.device)
         chosen = [(kind, getattr(self, kind)) for kind in CHOICES]
-        names = [(CHOICES[kind], choice.name) for kind, choice in chosen if choice]
+        names: list[tuple[Registry[Any], str]] = [
+            (CHOICES[kind], choice.name) for kind, choice in chosen if choice
+        ]
+        names += [(AUGMENTATIONS, choice.name) for choice in self.augment]
         object.__setattr__(self, "code", code_of(names, self.code))
         return self
 

@@ -21,7 +21,9 @@ from steppe.errors import CheckpointError
 from steppe.schedules import StepSchedule
 from steppe_lab.datasets import Split
 from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.augmenting import AugmentedBatches
 from steppe_lab.training.build import (
+    build_augmented,
     build_average,
     build_lr_schedule,
     build_model,
@@ -50,6 +52,7 @@ class TrainingState:
     epoch: int
     history: list[dict[str, float]]
     following: Following | None = None
+    augmented: AugmentedBatches | None = None  # of the training samples
     seconds: float = 0.0  # so far
     gradients: float = 0.0  # so far, of whole batches
     rng: Tensor | None = None
@@ -84,6 +87,7 @@ class TrainingState:
             epoch=0,
             history=[],
             following=following,
+            augmented=build_augmented(recipe, split.train),
         )
 
     def to_bytes(self) -> bytes:

@@ -22,6 +22,7 @@ Kind = Literal[
     "measures",
     "models",
     "data",
+    "augmentations",
     "trackers",
     "parts",
 ]
@@ -47,6 +48,7 @@ def run(args: Args, results: TextIO) -> int:
     """Print the registries; parts are values of settings: schedules, gates, balls."""
     from steppe.measures import MEASURES
     from steppe.registry.composed import part_registries
+    from steppe_lab.augmentation import AUGMENTATIONS
     from steppe_lab.training.recipe import CHOICES
 
     kinds: dict[str, list[Registry[Any]]] = {
@@ -55,6 +57,7 @@ def run(args: Args, results: TextIO) -> int:
         "measures": [MEASURES],
         "models": [CHOICES["model"]],
         "data": [CHOICES["data"]],
+        "augmentations": [AUGMENTATIONS],
         "trackers": [CHOICES["track"]],
         "parts": part_registries(),
     }

@@ -175,6 +175,8 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         facts.append(("samples", f"{train:,} train, {held:,} {settings.held_out}"))
     if settings.label_noise:
         facts.append(("wrong labels", f"{100 * settings.label_noise:g} % of training"))
+    if settings.augment:
+        facts.append(("augmentation", settings.augment))
     facts += [("epochs", str(settings.epochs)), ("seeds", str(settings.seeds))]
     return facts
 

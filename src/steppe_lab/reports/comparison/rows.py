@@ -55,6 +55,7 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
         "data": _text(recipe.get("data")),
         "model": _text(recipe.get("model")),
         **{key: recipe.get(key) for key in _RECIPE},
+        **_augmentation(recipe),
         "held_out": held_out,
         "gradients_per_step": row.gradients,
         "measure_samples": comparison.settings.measure_samples,
@@ -85,6 +86,12 @@ _RECIPE = (
     "label_noise",
     "data_seed",
 )
+
+
+def _augmentation(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Augmentations as they are typed; no key where there is none."""
+    texts = [str(Choice(**choice)) for choice in recipe.get("augment", ())]
+    return {"augment": "+".join(texts)} if texts else {}
 
 
 def _cell(value: Any) -> Any:

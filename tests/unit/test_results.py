@@ -22,6 +22,7 @@ from steppe.results import (
     Estimate,
     Estimates,
     Surface,
+    joint_samples,
 )
 from steppe.results.student import student_quantile
 from steppe.results.tables import ROWS, Table, with_error
@@ -260,6 +261,33 @@ def test_tensors_of_results_are_lists_in_json():
     assert diagonal.to_dict()["cost"]["products"] == 0
     assert "mean" in repr(diagonal)
     assert "2 parameters, exact." in repr(diagonal)
+
+
+@pytest.mark.parametrize(
+    ("draws", "least", "most"), [(2, 0.88, 0.92), (3, 0.92, 0.955), (8, 0.94, 0.96)]
+)
+def test_a_sum_of_errors_covers_less_where_the_larger_one_has_two_draws(
+    draws, least, most
+):
+    source, trials = np.random.default_rng(0), 10_000
+    sizes = 1.0, 3.0  # of errors with 20 samples, and with so many draws
+    counts = 20, draws
+    errors = np.stack(
+        [
+            size * np.sqrt(source.chisquare(n - 1, trials) / (n - 1))
+            for size, n in zip(sizes, counts, strict=True)
+        ],
+        axis=1,
+    )
+    samples = [
+        joint_samples(
+            tuple(estimate(0.0, s, n) for s, n in zip(row, counts, strict=True))
+        )
+        for row in errors.tolist()
+    ]
+    reach = scipy.stats.t.ppf(0.975, np.array(samples) - 1) * np.hypot(*errors.T)
+    apart = math.hypot(*sizes) * source.standard_normal(trials)
+    assert least <= (abs(apart) <= reach).mean() <= most
 
 
 def test_intervals_of_difference_and_ratio_that_disagree_are_named():

@@ -88,7 +88,9 @@ def compare(
         measures: names, names with settings, or measures; see `measure`.
         groups: number G that the samples are dealt into at random, at least 2; fewer
             where the data has fewer units.
-        repeats: number R of measurements with other draws, at least 2.
+        repeats: number R of measurements with other draws, at least 2; where they are
+            most of the error, intervals of 95 % cover 89 to 90 % with 2 (in simulations
+            with normal errors), 93 to 95 % with 3 and 95 % with 8.
         unit: left out as one: "sample", a row of the tensors of a batch; "batch", for
             samples that belong together (patients, texts) and are a batch each; None
             for samples where the losses of a batch are those of its rows, and batches

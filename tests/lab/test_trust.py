@@ -1,8 +1,10 @@
 """What a file names is data: code of the user runs where the caller says so."""
 
 import csv
+import importlib.util
 import io
 import json
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -71,6 +73,27 @@ def test_a_stored_study_runs_no_code_that_is_not_trusted(field, evil, tmp_path):
     assert not touched.exists()
     with pytest.raises(StoreError, match=f"--trust {name}"):
         stored_study(store, trust=["another:run"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finds"),
+    [
+        (["--version"], False),
+        (["train", "--optimizer", "sam:rho=0.1", "--bogus"], False),
+        (["train", "--optimizer", "sgd+ema:decay=0.9", "--bogus"], False),
+        (["train", "--model", "nets:build", "--bogus"], True),
+        (["train", "--model=my.nets:Net:width=3", "--bogus"], True),
+    ],
+)
+def test_files_in_the_current_folder_are_modules_only_where_code_is_named(
+    arguments, finds, tmp_path, monkeypatch
+):
+    """Torch tries to import `triton`, `cuda` and more that may be missing."""
+    (tmp_path / "absent_library.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    main(arguments)
+    assert bool(importlib.util.find_spec("absent_library")) == finds
 
 
 def test_report_runs_code_of_a_stored_study_where_it_is_trusted(evil, tmp_path, capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from typing import Any, TextIO
 
@@ -34,6 +35,8 @@ GROUPED = {
 }
 VERBS = {verb: about for verbs in GROUPED.values() for verb, about in verbs.items()}
 EXAMPLE = "steppe compare sgd sam lpf_sgd"
+# module:function, and not name:setting=value.
+CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 RESUMING = ("compare", "train")  # verbs that go on where they were stopped
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (
@@ -67,8 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     open_streams()
     arguments = sys.argv[1:] if argv is None else argv
     # Code of the user is looked for in the current folder; last, so that a file there
-    # hides no module of Python or of another package.
-    sys.path.append(os.getcwd())
+    # hides no module of Python or of another package, and only where such code is
+    # named: torch tries to import what may be missing, and would run a file there.
+    if any(map(CODE.search, arguments)):
+        sys.path.append(os.getcwd())
     # Known before arguments are parsed, since Ctrl-C may come during imports.
     resumes = bool(arguments) and arguments[0] in RESUMING
     last = argv is None  # nothing but the end of the process comes after

@@ -16,6 +16,7 @@ from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import without_values
 
 MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
+NARROWER = "alpha=200,block=bottleneck"
 
 COUNTS = [
     ("resnet18", CIFAR, 10, 11_173_962),
@@ -46,6 +47,31 @@ COUNTS = [
     ("resnet18:width=8", CIFAR, 10, 176_402),
     ("resnet18:width=16", CIFAR, 10, 701_466),
     ("resnet18:width=32", CIFAR, 10, 2_797_610),
+    ("lenet", MNIST, 10, 1_199_882),
+    ("wide_resnet:depth=16,width=8", CIFAR, 10, 10_961_370),
+    ("wide_resnet:depth=16,width=8", CIFAR, 100, 11_007_540),
+    ("wide_resnet:depth=28,width=10", CIFAR, 10, 36_479_194),
+    ("wide_resnet:depth=28,width=10", CIFAR, 100, 36_536_884),
+    ("wide_resnet:depth=16,width=8,form=davda54", CIFAR, 10, 17_158_106),
+    ("wide_resnet:depth=10,width=2", CIFAR, 10, 303_706),
+    ("shake_shake", CIFAR, 10, 26_192_922),
+    ("shake_shake", CIFAR, 100, 26_227_572),
+    ("pyramidnet", CIFAR, 10, 28_485_477),
+    ("pyramidnet", CIFAR, 100, 28_511_307),
+    (f"pyramidnet:depth=272,{NARROWER}", CIFAR, 10, 26_210_842),
+    (f"pyramidnet:depth=272,{NARROWER}", CIFAR, 100, 26_288_692),
+    (f"pyramidnet:depth=110,{NARROWER}", CIFAR, 10, 10_668_722),
+    ("resnet32:normalisation=none", CIFAR, 10, 465_674),
+    ("vgg11:batch_norm=false", CIFAR, 10, 9_750_922),
+    # Two numbers for each channel of the input, the convolutions and the dense layers.
+    ("vgg11", CIFAR, 10, 9_750_922 + 2 * (3 + 64 + 128 + 2 * 256 + 4 * 512 + 2 * 512)),
+    ("simple_batch", MNIST, 10, 361_194),
+    ("middle_batch", MNIST, 10, 3_939_434),
+    ("complex_batch", MNIST, 10, 6_457_418),
+    ("simple_batch", CIFAR, 10, 508_938),
+    ("middle_batch", CIFAR, 10, 5_774_730),
+    ("complex_batch", CIFAR, 10, 8_292_714),
+    ("ecg_transformer", (187,), 5, 19_528_109),
     ("simple_cnn", CIFAR, 10, 361_898),
     ("simple_cnn", MNIST, 10, 271_210),
     ("simple_cnn:width=100,kernel=5", CIFAR, 10, 2_399_518),
@@ -57,6 +83,19 @@ SMALL = [
     ("resnet50:width=2", CIFAR, 10),
     ("resnet101:width=2,stem=imagenet", (3, 64, 64), 10),
     ("simple_cnn:width=4", CIFAR, 10),
+    ("lenet:hidden=4", MNIST, 10),
+    ("wide_resnet:depth=10,width=1,dropout=0.3", CIFAR, 10),
+    ("wide_resnet:depth=10,width=1,form=davda54", CIFAR, 10),
+    ("shake_shake:depth=8,width=4", CIFAR, 10),
+    ("pyramidnet:depth=14,alpha=9", CIFAR, 10),
+    ("pyramidnet:depth=11,alpha=9,block=bottleneck", CIFAR, 10),
+    ("resnet32:width=2", CIFAR, 10),
+    ("resnet32:width=2,normalisation=batch,init_scale=1", CIFAR, 10),
+    ("vgg11:width=2,hidden=4", CIFAR, 10),
+    ("simple_batch:hidden=4", MNIST, 10),
+    ("middle_batch:hidden=4", MNIST, 10),
+    ("complex_batch:hidden=4", MNIST, 10),
+    ("ecg_transformer:d_model=4,ffn_hidden=3", (187,), 5),
 ]
 
 

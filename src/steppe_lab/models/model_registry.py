@@ -23,7 +23,7 @@ from steppe.registry.specs import Spec
 class ModelSpec(Spec):
     """Facts about a model."""
 
-    inputs: Literal["images", "graphs"] = "images"  # it takes
+    inputs: Literal["images", "graphs", "series"] = "images"  # it takes
 
 
 MODELS = Registry("model", ModelSpec)
@@ -32,7 +32,7 @@ MODELS = Registry("model", ModelSpec)
 CLASSES: Ranges = {"classes": at_least(1)}
 
 
-def check_settings(bounds: Ranges, **settings: int) -> None:
+def check_settings(bounds: Ranges, **settings: float) -> None:
     """Refuse a number of classes or a setting of a model out of its range.
 
     Args:

@@ -102,6 +102,29 @@ def test_an_operation_is_that_of_pillow_to_the_grey_level(name, shape):
     assert (short > 0).float().mean() < 0.01
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_autoaugment_is_its_two_operations_in_order_image_by_image(channels):
+    images = photographs(300, channels, 20, 24)
+    made = AutoAugment()(images, stream(6))
+    draws = Draws.drawn(len(images), stream(6))
+    both = 0
+    for index, image in enumerate(images):
+        drawn = zip(
+            draws.operation[index].tolist(),
+            draws.magnitude[index].tolist(),
+            strict=True,
+        )
+        chain = [(NAMES[place], size) for place, size in drawn if place >= 0]
+        if "auto_contrast" in dict(chain):
+            continue  # one level apart, which a second operation may widen
+        slow = picture(image)
+        for name, size in chain:
+            slow = PILLOW[name](slow, size)
+        assert torch.equal(made[index], pixels(slow)), chain
+        both += len(chain) == 2
+    assert both > 50
+
+
 # ---- moves and squares against plain indexing ------------------------------------
 
 

@@ -6,16 +6,20 @@ import dataclasses
 import json
 import sys
 import types
+from datetime import date
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
+import comparisons
 from steppe.errors import CheckpointError, SettingError
 from steppe.seeds import stream
 from steppe_lab.augmentation import AbstractAugmentation
 from steppe_lab.datasets import Split, Standardisation, TensorSamples
+from steppe_lab.reports.comparison.page import render
+from steppe_lab.reports.comparison.rows import rows
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.runs.training import recipe_of
@@ -27,6 +31,7 @@ from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.state import TrainingState
 
 ALL = "basic:padding=2+autoaugment+cutout:size=4"
 
@@ -105,6 +110,31 @@ def test_draws_follow_from_the_seed_and_the_step_alone(split):
     assert not torch.equal(batches(split, step=6), first)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "sam", "lpf_sgd:micro_batches=2"])
+def test_all_optimizers_see_the_same_images_and_no_step_those_of_another(
+    optimizer, split, monkeypatch
+):
+    seen: list[tuple[torch.Tensor, int]] = []
+    fetch = AugmentedBatches.fetch
+
+    def watched(self, rows, step):
+        batch = fetch(self, rows, step)
+        seen.append((batch[0], step))
+        return batch
+
+    made = recipe("basic:padding=2+cutout:size=4", optimizer)
+    state = TrainingState.fresh(made, split, None)
+    monkeypatch.setattr(AugmentedBatches, "fetch", watched)
+    train(made, split)
+    images, steps = zip(*seen[1:], strict=True)  # the first is a trial
+    assert steps == tuple(range(9))
+    monkeypatch.undo()
+    for step, batch in enumerate(images):
+        order = torch.randperm(40, generator=stream(made.seed, step // 3))
+        rows = torch.split(order, 16)[step % 3]
+        assert torch.equal(state.augmented.fetch(rows, step)[0], batch)
+
+
 def test_the_crops_of_a_seed_are_the_same_whatever_follows_them(split):
     alone, followed = batches(split, "basic"), batches(split, "basic+cutout:size=3")
     cut = followed == 0
@@ -146,6 +176,19 @@ def test_augmentations_are_part_of_the_id_and_of_the_record():
         record = json.loads(each.model_dump_json())
         assert Recipe.model_validate(record) == each
     assert record["augment"] == [{"name": "shift_flip", "settings": {"shift": 0.125}}]
+
+
+def test_rows_and_pages_of_comparisons_name_augmentations():
+    plain = comparisons.row()
+    record = [{"name": "cutout", "settings": {"size": 8, "p": 0.5}}]
+    augmented = plain.model_copy(
+        update={"settings": {**plain.settings, "augment": record}}
+    )
+    assert "augment" not in rows(comparisons.comparison(plain))[0]
+    found = comparisons.comparison(augmented, augment="cutout:size=8")
+    assert rows(found)[0]["augment"] == "cutout:size=8,p=0.5"
+    page = render(found, command="", versions={}, written=date(2026, 1, 1))
+    assert "cutout:size=8" in page
 
 
 def test_the_option_reaches_the_recipe():

@@ -40,6 +40,11 @@ def load(*, data_dir=None):
         classes=tuple("abcdefghi"), task="next_token",
     )
 
+def hollow():
+    data = load()
+    data.test.targets[3] = -100
+    return data
+
 class Transformer(nn.Module):
     def __init__(self, length, vocabulary, width):
         super().__init__()
@@ -174,6 +179,7 @@ def test_tokens_beyond_the_vocabulary_and_noise_on_them_are_refused():
     [
         (["--model", "counting:narrow"], "one number per token of the vocabulary at"),
         (["--data", "digits"], "cannot be called with inputs of digits"),
+        (["--data", "counting:hollow"], "test targets of counting:hollow must have a"),
     ],
 )
 def test_models_and_data_of_other_tasks_are_one_sentence(

@@ -58,9 +58,16 @@ class NextToken(AbstractTask):
         }
 
     def check_targets(self, targets: Tensor) -> str | None:
-        """Targets must be one token for each position."""
+        """Targets must be one token for each position, one of a sequence at least."""
         if targets.dtype == torch.int64 and targets.dim() == 2:
-            return None
+            empty = (~(targets != IGNORED).any(1)).nonzero()
+            if not len(empty):
+                return None
+            # A batch of such sequences has no mean loss.
+            return (
+                "must have a token to predict in every sequence, got only "
+                f"{IGNORED} at position {int(empty[0])}; leave such sequences out"
+            )
         return (
             "must be one token for each position, of torch.int64 and shape (sequences, "
             f"positions), got {targets.dtype} of shape {tuple(targets.shape)}; give "

@@ -74,9 +74,11 @@ def check_ready(recipe: Recipe) -> Split:
     check_settings(recipe)
     split = load_split(recipe)
     task: AbstractTask = TASKS.build(split.task)
-    broken = task.check_targets(split.train.targets)
-    if broken:
-        raise DataError(f"the targets of {recipe.data.name} {broken}.")
+    for part, samples in (("training", split.train), ("test", split.test)):
+        broken = task.check_targets(samples.targets)
+        if broken:
+            name = recipe.data.name
+            raise DataError(f"the {part} targets of {name} {broken}.")
     build_augmented(recipe, split.train)
     model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)

@@ -139,8 +139,8 @@ def test_stopping_after_any_epoch_and_resuming_changes_no_bit(digits, optimizer)
 def test_code_that_draws_with_numpy_or_python_repeats_itself(digits, monkeypatch):
     """In every process, in every order of runs, and after a stop."""
 
-    def noisy(samples, rows, device):
-        inputs, targets = fetch(samples, rows, device)
+    def noisy(*arguments):
+        inputs, targets = fetch(*arguments)
         noise.append(random.random() + np.random.random())  # noqa: NPY002
         return inputs + noise[-1], targets
 

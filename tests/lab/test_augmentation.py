@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -216,6 +217,48 @@ def chi_square(counts: torch.Tensor, shares: torch.Tensor | None = None) -> floa
     shares = torch.ones_like(counts) / len(counts) if shares is None else shares
     expected = counts.sum() * shares
     return float(((counts - expected) ** 2 / expected).sum())
+
+
+# Operation, probability in tenths and magnitude, twice, as the paper's appendix has it.
+PUBLISHED = """
+Invert 1 7 Contrast 2 6
+Rotate 7 2 TranslateX 3 9
+Sharpness 8 1 Sharpness 9 3
+ShearY 5 8 TranslateY 7 9
+AutoContrast 5 8 Equalize 9 2
+ShearY 2 7 Posterize 3 7
+Color 4 3 Brightness 6 7
+Sharpness 3 9 Brightness 7 9
+Equalize 6 5 Equalize 5 1
+Contrast 6 7 Sharpness 6 5
+Color 7 7 TranslateX 5 8
+Equalize 3 7 AutoContrast 4 8
+TranslateY 4 3 Sharpness 2 6
+Brightness 9 6 Color 2 8
+Solarize 5 2 Invert 0 3
+Equalize 2 0 AutoContrast 6 0
+Equalize 2 8 Equalize 6 4
+Color 9 9 Equalize 6 6
+AutoContrast 8 4 Solarize 2 8
+Brightness 1 3 Color 7 0
+Solarize 4 5 AutoContrast 9 3
+TranslateY 9 9 TranslateY 7 9
+AutoContrast 9 2 Solarize 8 3
+Equalize 8 8 Invert 1 3
+TranslateY 7 9 AutoContrast 9 1
+"""
+
+
+def test_the_sub_policies_are_those_of_the_paper():
+    lines = [line.split() for line in PUBLISHED.split("\n")[1:-1]]
+    table = [
+        [
+            (re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(), int(p) / 10, int(step))
+            for name, p, step in (line[:3], line[3:])
+        ]
+        for line in lines
+    ]
+    assert table == [list(pair) for pair in POLICIES]
 
 
 def test_sub_policies_operations_and_signs_are_drawn_as_published():

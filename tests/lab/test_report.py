@@ -64,7 +64,7 @@ def usual():
 CASES = {
     "usual": usual(),
     "one seed": comparison(row("sgd"), row("sam")),
-    "one optimizer": comparison(row("sgd"), row("sgd", 1)),
+    "one optimizer": comparison(row("sgd"), row("sgd", 1), augment="basic+cutout"),
     "some failed": comparison(
         row("sgd"), optimizers=("sgd", "sam"), failures=("sam, seed 0: <oom> & more",)
     ),
@@ -192,6 +192,11 @@ def test_the_page_says_for_how_many_comparisons_it_allows(pages):
 def test_the_best_epoch_is_labelled_wherever_it_stands(pages):
     words = " ".join(pages["usual"].words)
     assert words.count("it flatters; interval over seeds alone") == 2
+
+
+def test_the_page_names_augmentation_where_there_is_some(pages):
+    assert "basic+cutout" in " ".join(pages["one optimizer"].words)
+    assert "augmentation" not in " ".join(pages["usual"].words)
 
 
 def test_failures_are_on_the_page(pages):

@@ -4,10 +4,11 @@ Source: Cubuk et al., 2019, arXiv:1805.09501: the sub-policies for CIFAR-10 of i
 appendix, which serve CIFAR-100 too, and the ranges of magnitudes of Table 6, of which
 there are ten at even distances, 0 to 9.
 
-As in the implementations that most networks were trained with, every magnitude of a
-symmetric range gets a sign at random, the uncovered part of an image is grey 128, and
-the nearest pixel is taken. The authors' own program for CIFAR-10 draws no sign where
-images are blended, divides ranges by 10, and fills with the mean of the data.
+As in the implementations in use (torchvision's and that of P. Popien, DeepVoltaire),
+a magnitude of a symmetric range gets a sign at random. The uncovered part of an image
+is grey 128, as in the latter, and every map takes the nearest pixel, as in the former.
+The authors' own program for CIFAR-10 divides ranges by 10, draws no sign for blends,
+moves by at most 10 pixels, leaves 1 to 4 bits, and fills with the mean of the data.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ class Registry(Generic[SpecT]):
 
         The name may be `module:function` or `module:Class`, code of the user; hyphens
         are read as underscores. Every setting the method has is filled in, so that the
-        result says all of it.
+        result says all of it. A setting `name` may come first and bare, `method:NAME`.
 
         Args:
             text: what to read.
@@ -228,7 +228,8 @@ class Registry(Generic[SpecT]):
         for default in defaults:
             if default.name == name:
                 settings |= default.settings
-        return self.choose(name, {**settings, **pairs(rest, text)})
+        bare = "name" if "name" in self[name].settings() else ""
+        return self.choose(name, {**settings, **pairs(rest, text, bare)})
 
     def choose(self, name: str, settings: Mapping[str, Any]) -> Choice:
         """Check names and types of settings, texts converted, defaults filled in."""

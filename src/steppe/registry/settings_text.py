@@ -97,12 +97,20 @@ def show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def pairs(rest: str, text: str) -> dict[str, str]:
-    """Settings of `setting=value,...`; `text` is the whole, for messages."""
+def pairs(rest: str, text: str, bare: str = "") -> dict[str, str]:
+    """Settings of `setting=value,...`.
+
+    Args:
+        rest: what follows the name of the method.
+        text: the whole, for messages.
+        bare: setting that the first value may be of without saying so; "" for none.
+    """
     settings: dict[str, str] = {}
     for piece in pieces(rest):
         key, equals, value = piece.partition("=")
-        if not equals:
+        if not equals and bare and not settings:
+            key, value = bare, piece
+        elif not equals:
             raise SettingError(
                 f"'{piece}' in '{text}' is not a setting; write name:setting=value."
             )

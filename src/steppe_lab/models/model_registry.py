@@ -24,6 +24,8 @@ class ModelSpec(Spec):
     """Facts about a model."""
 
     inputs: Literal["images", "graphs", "series"] = "images"  # it takes
+    # by another library, whose code may need the values of what it builds
+    built_elsewhere: bool = False
 
 
 MODELS = Registry("model", ModelSpec)
@@ -51,7 +53,7 @@ def check_fits(choice: Choice, in_shape: tuple[int, ...], classes: int) -> None:
     Raises:
         SettingError: there is no room for its weights and their gradients.
     """
-    if is_code(choice.name):
+    if is_code(choice.name) or MODELS[choice.name].spec.built_elsewhere:
         return
     try:
         with without_values():

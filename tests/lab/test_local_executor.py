@@ -195,7 +195,8 @@ def test_workers_are_copies_of_one_thread_that_has_imported_torch(store):
     path = store.root / "script.py"
     path.write_text(script)
     support = Path(executor_jobs.__file__).parent
-    around = {**os.environ, "PYTHONPATH": f"{support}:{os.environ['PYTHONPATH']}"}
+    path_of_modules = filter(None, [str(support), os.environ.get("PYTHONPATH")])
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join(path_of_modules)}
     subprocess.run([sys.executable, path], env=around, check=True, timeout=120)
     result = store.result(run)
     assert (result["torch"], result["threads_of_server"]) == (True, 1)

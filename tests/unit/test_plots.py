@@ -289,3 +289,18 @@ def test_an_interval_that_leaves_the_picture_has_an_arrow():
     figure = plots.dots({"a": [1.0, 2.0], "b": [1.0, 2.0]}, xlabel="x", intervals=spans)
     arrows = [line.get_marker() for line in lines_of(figure)]
     assert [arrow for arrow in arrows if arrow in "<>"] == ["<", ">"]
+
+
+LONG = "smallest trace of the Hessian among rescalings of the layers, " * 3
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("letters", [60, 105, 160])
+def test_a_long_name_of_an_axis_leaves_room_for_empty_axes_too(letters, count):
+    runs = {f"run {i}": [] for i in range(count)}
+    figure = plots.dots(runs, xlabel=LONG[:letters])
+    (axes,) = figure.axes
+    name, page = axes.xaxis.label.get_window_extent(), figure.bbox
+    assert page.x0 <= name.x0 < name.x1 <= page.x1
+    assert axes.get_window_extent().width > page.width / 2
+    assert axes.get_window_extent().height > page.height / 4

@@ -157,6 +157,11 @@ def without_collisions(figure: Figure) -> Figure:
     """
     from matplotlib.ticker import FixedLocator
 
+    width, height = figure.get_size_inches()
+    for axes in figure.axes:
+        # The layout leaves no room for axes beside a name far longer than the page.
+        _break_name(axes.xaxis, width)
+        _break_name(axes.yaxis, height)
     figure.draw_without_rendering()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -172,10 +177,17 @@ def without_collisions(figure: Figure) -> Figure:
     return figure
 
 
+def _break_name(axis: Axis, inches: float) -> None:
+    """Break the name of an axis into lines of about this length."""
+    letters = int(inches * 72 / (FONT / 2))
+    axis.label.set_text(textwrap.fill(axis.label.get_text(), letters))
+
+
 def _wrap_name(figure: Figure, axis: Axis) -> None:
     """Break the name of an axis into as few lines as let it stand in the figure."""
     name, page = axis.label.get_text(), figure.bbox
-    for letters in range(len(name) - 1, LETTERS, -6):
+    longest = max(map(len, name.split("\n")))
+    for letters in range(longest - 1, LETTERS, -6):
         box = axis.label.get_window_extent()
         # Letters of a file are a little wider than those of the layout.
         room = FONT / 2 if axis is axis.axes.xaxis else 0.0

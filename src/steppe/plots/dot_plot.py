@@ -25,6 +25,7 @@ _SPREAD = 0.36  # of the room of a name, over which its runs are spread
 _MEAN = 0.30  # how far below its runs the mean lies
 _LINE = 0.17  # inches of a line of a name
 _WRAP = 16  # letters of a name on one line
+_AXIS = 36  # letters of the axis' name on one line
 
 
 def dots(
@@ -58,7 +59,9 @@ def dots(
     tallest = max((text.count("\n") for text in names.values()), default=0)
     # A name of several lines needs as much room as its runs and their mean.
     room = max(0.5, _LINE * (tallest + 1.5))
-    figure, axes = canvas(theme, height=max(HEIGHT * 0.75, 0.8 + room * len(values)))
+    # Below them, the axis and its name.
+    below = 0.6 + _LINE * (1 + len(xlabel) // _AXIS)
+    figure, axes = canvas(theme, height=max(HEIGHT * 0.75, below + room * len(values)))
     flat = [v for group in values.values() for v in group if math.isfinite(v)]
     for place, (name, look) in enumerate(looks(values, theme).items()):
         runs = values[name]

@@ -29,7 +29,7 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
         return []
     # A measure that contains the loss is drawn without it, as it is compared.
     asked = [q for q in summary.quantities if q.flatness or q.key == HEADLINE]
-    drawn = [_dots(summary, quantity) for quantity in asked]
+    drawn = [_dots(summary, quantity) for quantity in asked if _any(summary, quantity)]
     sweep = sweep_of(comparison)
     if sweep is not None:
         drawn.insert(0, _sweep(sweep))
@@ -45,6 +45,11 @@ def pictures(comparison: Comparison, summary: Summary) -> list[Picture]:
         )
         drawn.append(_curves(comparison, "train_loss", "train loss", share=False))
     return drawn
+
+
+def _any(summary: Summary, quantity: Quantity) -> bool:
+    """Whether any run has a finite value."""
+    return any(each.cells[quantity.key].values for each in summary.contenders)
 
 
 def _dots(summary: Summary, quantity: Quantity) -> Picture:

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,11 @@ import steppe_lab
 
 SOURCES = [Path(p) for package in (steppe, steppe_lab) for p in package.__path__]
 FILES = sorted(path for source in SOURCES for path in source.rglob("*.py"))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def modules(package: ModuleType) -> list[ModuleType]:
@@ -132,7 +138,7 @@ def test_public_names_have_docstrings():
 
 def test_every_module_says_what_it_is():
     bare = [path for path in FILES if path.stat().st_size]
-    missing = [p for p in bare if not ast.get_docstring(ast.parse(p.read_text()))]
+    missing = [p for p in bare if not ast.get_docstring(parsed(p))]
     assert not missing
 
 
@@ -180,7 +186,7 @@ def test_only_the_rooms_made_for_it_import_a_tool(name):
         "sklearn": {"datasets"},
     }
     for path in FILES:
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         for node in ast.walk(tree):
             named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:

@@ -37,6 +37,7 @@ from steppe.errors import SettingError, UsageError
 from steppe.integrations.transformers import MicroBatchSteppeTrainer
 
 
+@pytest.mark.slow
 @EVERY_EXAMPLE
 def test_a_training_equals_the_plain_loop(make, tmp_path):
     batches = list(loops.batches(3))
@@ -300,6 +301,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     assert run_page("Hugging Face Trainer")["trainer"].average.steps == 6
 
 
+@pytest.mark.slow
 def test_an_average_is_evaluated_saved_and_resumed_as_the_page_says(
     tmp_path, monkeypatch
 ):

@@ -29,7 +29,9 @@ def outer_products(model, data, mode="eval", batch_size=3):
     return G.T @ G / len(y)
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(
+    "mode", ["eval", pytest.param("train", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", problems.networks())
 def test_empirical_products_are_those_of_dense_gradients(name, mode):
     model, data = problems.networks()[name]

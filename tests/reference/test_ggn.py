@@ -24,7 +24,9 @@ def softmax_blocks(z):
     return torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(
+    "mode", ["eval", pytest.param("train", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", problems.networks())
 def test_products_are_those_of_dense_jacobians(name, mode):
     model, data = problems.networks()[name]

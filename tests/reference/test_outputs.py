@@ -109,6 +109,7 @@ def test_factors_are_a_square_root_of_the_loss_hessian(name):
     torch.testing.assert_close(outer_products(factors), expected, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cross_entropy", "ignored", "mse"])
 def test_drawn_gradients_have_the_loss_hessian_as_second_moment(name):
     objective, outputs, expected = case(name)

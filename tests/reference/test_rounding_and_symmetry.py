@@ -118,6 +118,7 @@ DIFFERENCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DIFFERENCES)
 def test_finite_differences_in_float32_are_measured(case):
     model, pair = DIFFERENCES[case]()

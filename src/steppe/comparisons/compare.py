@@ -183,14 +183,14 @@ class _Runs:
         self, measures: Measures, seed: int, unit: Unit, kept: Tensor
     ) -> tuple[dict[str, Pair], float]:
         """Estimates of both on a part of the data, and its share of the loss terms."""
-        found = []
+        estimates = []
         for whole in self.both:
             part = part_of(whole, unit, kept)
-            found.append(_measured(part, measures, seed))
+            estimates.append(_measured(part, measures, seed))
             share = part.count() / whole.count()
             self.cost += part.cost.scaled(share)
         self.tick(self.done + 1)
-        return _paired(*found), share
+        return _paired(*estimates), share
 
     def tick(self, done: int) -> None:
         """Report the number of pairs done."""
@@ -238,8 +238,8 @@ def _repeated(
         known = first if number == 0 else {}
         drawing = {key for key, pairs in drawn.items() if _draws(pairs)}
         todo = {key: live[key] for key in drawing if key not in known}
-        found = {**known, **(runs.on_all(todo, seed) if todo else {})}
-        for key, pair in found.items():
+        pairs = {**known, **(runs.on_all(todo, seed) if todo else {})}
+        for key, pair in pairs.items():
             drawn[key].append(pair)
     runs.tick(len(seeds))
     return drawn

@@ -29,7 +29,7 @@ class Arguments(BaseModel):
 
     @classmethod
     def is_placed(cls, name: str) -> bool:
-        """Whether a field is told by its place, without an option."""
+        """Whether a field is set by its place, without an option."""
         return _PLACED in cls.model_fields[name].metadata
 
     @model_validator(mode="wrap")

@@ -6,6 +6,7 @@ The files lie beside the data sets, in a folder `checkpoints`.
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ TEST_SET = 10_000  # images of Fashion-MNIST that the project scored
 def checkpoints(data_dir):
     folder = data_dir / "checkpoints"
     if not folder.is_dir():
-        pytest.skip(f"no published weights in {folder}")
+        required = os.environ.get("STEPPE_REQUIRE_DATA") == "1"
+        (pytest.fail if required else pytest.skip)(f"no published weights in {folder}")
     return folder
 
 

@@ -23,7 +23,9 @@ MOST_VALUES = 10_000  # of a sweep
 class TrainingSettings(PlainSettings):
     """How networks are trained, whatever the optimizer and the seed."""
 
-    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {"augment"}
+    always_recorded: ClassVar[frozenset[str]] = PlainSettings.always_recorded | {
+        *("base", "defaults", "data", "model"),
+    }
 
     base: str = "sgd:lr=0.05"
     """The optimizer that wrapping methods step with."""
@@ -42,6 +44,10 @@ class TrainingSettings(PlainSettings):
 
 class TrainSettings(TrainingSettings):
     """How one network is trained."""
+
+    always_recorded: ClassVar[frozenset[str]] = TrainingSettings.always_recorded | {
+        *("optimizer", "seed", "track"),
+    }
 
     optimizer: str = "sam"
     """An optimizer, such as sgd, sam:rho=0.1 or adam; with an average of the weights
@@ -164,7 +170,10 @@ class LineSettings(BaseModel):
 class CompareSettings(TrainingSettings):
     """Everything the numbers of a comparison follow from."""
 
-    unsaid: ClassVar[frozenset[str]] = TrainingSettings.unsaid | {"sweep"}
+    always_recorded: ClassVar[frozenset[str]] = TrainingSettings.always_recorded | {
+        *("optimizers", "seeds", "measures", "measure_samples"),
+        *("line_points", "line_radius"),
+    }
 
     optimizers: tuple[str, ...] = ("sgd", "sam", "lpf_sgd")
     """Optimizers to compare, such as sgd, sam:rho=0.1 or adam, or sgd+ema for the

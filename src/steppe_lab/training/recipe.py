@@ -54,10 +54,8 @@ class Recipe(PlainSettings):
     The plain settings are those of `PlainSettings`.
     """
 
-    unsaid: ClassVar[frozenset[str]] = PlainSettings.unsaid | {
-        "average",
-        "track",
-        "augment",
+    always_recorded: ClassVar[frozenset[str]] = PlainSettings.always_recorded | {
+        *("data", "model", "base", "optimizer", "seed", "code"),
     }
 
     data: Choice

@@ -41,9 +41,14 @@ class PlainSettings(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    # Left out of JSON at their defaults, so that the ids of runs made before there
-    # were any of these settings are as they were.
-    unsaid: ClassVar[frozenset[str]] = frozenset({"evaluate_every"})
+    # The settings of the first records. All others are left out of JSON at their
+    # defaults, so that a run keeps its id when a setting is added: no name comes in.
+    always_recorded: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("train_samples", "label_noise", "held_out", "data_seed", "epochs"),
+            *("batch_size", "lr_schedule", "warmup_epochs", "device"),
+        }
+    )
 
     train_samples: int | None = Field(default=None, ge=1, le=MOST)
     """Training samples to draw; digits draws 1000, others take all they have."""
@@ -81,7 +86,8 @@ class PlainSettings(BaseModel):
         return {
             name: value
             for name, value in record.items()
-            if name not in self.unsaid or getattr(self, name) != fields[name].default
+            if name in self.always_recorded
+            or getattr(self, name) != fields[name].default
         }
 
     def scores(self, epoch: int) -> bool:

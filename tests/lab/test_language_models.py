@@ -16,7 +16,7 @@ from steppe_lab.analysis import single
 from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, Selection, TokenSamples
 from steppe_lab.tasks import TASKS
-from steppe_lab.training.loop import _loss
+from steppe_lab.training.step import micro_batch_loss
 
 PACKAGE = """
 import torch
@@ -136,7 +136,7 @@ def test_shares_of_a_batch_add_up_to_the_mean_over_its_tokens():
     task = TASKS.build("next_token")
     whole = task.loss(logits, targets, reduction="mean")
     parts = [
-        len(share) / 5 * _loss(task, outputs, share, targets)
+        len(share) / 5 * micro_batch_loss(task, outputs, share, targets)
         for outputs, share in zip(logits.split(2), targets.split(2), strict=True)
     ]
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-6)

@@ -20,7 +20,8 @@ from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.training.build import build_model
-from steppe_lab.training.loop import TrainingFailedError, train
+from steppe_lab.training.failures import TrainingFailedError
+from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
 from steppe_lab.training.tracking import TRACKERS, _writer, interval
@@ -56,7 +57,7 @@ def test_following_changes_no_bit_of_the_training(split, tmp_path):
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
     assert followed.history == alone.history
     assert followed.gradients == alone.gradients
-    assert alone.tracked == []
+    assert "tracked" not in alone.results
 
 
 def test_eigenvalues_are_those_of_the_dense_hessian_at_the_end(split, tmp_path):
@@ -89,7 +90,7 @@ def test_a_row_holds_the_scores_of_its_epoch_and_the_gradients_of_its_steps(
 def test_rows_come_as_often_as_asked(split, tmp_path, every, steps):
     track = f"spectrum:k=1,samples=30,every={every}"
     trained = train(recipe(track=track), split, folder=tmp_path)
-    assert [row["step"] for row in trained.tracked] == steps
+    assert [row["step"] for row in trained.results["tracked"]] == steps
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,9 @@ def test_samples_drawn_anew_are_others_each_time(split, tmp_path):
     def eigenvalues(drawn):
         track = f"spectrum:k=1,samples=20,drawn={drawn}"
         made = recipe("sgd:lr=0", track)  # the network stays as it is
-        return [row["SN"] for row in train(made, split, folder=tmp_path).tracked]
+        return [
+            row["SN"] for row in train(made, split, folder=tmp_path).results["tracked"]
+        ]
 
     once, anew = eigenvalues("once"), eigenvalues("anew")
     assert once == pytest.approx([once[0]] * 3, rel=1e-3)
@@ -148,12 +151,12 @@ def test_nsgd_does_not_step_along_the_directions_that_were_found(split, tmp_path
 def test_nsgd_with_factor_one_is_its_base(split):
     led = train(recipe("nsgd:gamma=1,k=2", ""), split)
     assert torch.equal(weights(led), weights(train(recipe(track=""), split)))
-    assert len(led.tracked) == 3
+    assert len(led.results["tracked"]) == 3
 
 
 def test_gradients_of_nsgd_are_counted_with_its_products(split):
     led = train(recipe("nsgd:k=1", "spectrum:samples=30"), split)
-    products = sum(row["products"] for row in led.tracked)
+    products = sum(row["products"] for row in led.results["tracked"])
     in_batches_of_20 = 2 * products * 30 / 20
     assert led.gradients == pytest.approx(1 + in_batches_of_20 / 6)
 
@@ -235,8 +238,10 @@ def test_every_number_goes_to_tensorboard_where_it_is_asked_for(split, tmp_path)
     )
     trained = train(made, split, folder=tmp_path)
     steps, values = zip(*numbers_for_tensorboard(tmp_path, "SN"), strict=True)
-    assert list(steps) == [row["step"] for row in trained.tracked]
-    assert list(values) == pytest.approx([row["SN"] for row in trained.tracked])
+    assert list(steps) == [row["step"] for row in trained.results["tracked"]]
+    assert list(values) == pytest.approx(
+        [row["SN"] for row in trained.results["tracked"]]
+    )
 
 
 def test_tensorboard_forgets_what_a_stopped_run_wrote_too_far(tmp_path):

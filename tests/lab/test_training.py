@@ -25,7 +25,8 @@ from steppe_lab.training import checkpoints, loop
 from steppe_lab.training import state as states
 from steppe_lab.training.build import build_lr_schedule, build_model
 from steppe_lab.training.evaluation import evaluate
-from steppe_lab.training.loop import TrainingFailedError, train
+from steppe_lab.training.failures import TrainingFailedError
+from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_ready, check_settings
 from steppe_lab.training.recipe import Recipe
@@ -144,8 +145,8 @@ def test_code_that_draws_with_numpy_or_python_repeats_itself(digits, monkeypatch
         noise.append(random.random() + np.random.random())  # noqa: NPY002
         return inputs + noise[-1], targets
 
-    fetch, noise, kept = loop._fetch, [], []
-    monkeypatch.setattr(loop, "_fetch", noisy)
+    fetch, noise, kept = loop.fetch, [], []
+    monkeypatch.setattr(loop, "fetch", noisy)
     made = recipe(epochs=2)
     split = made.selection.apply(digits)
     straight = train(made, split, keep=kept.append, keep_every=0)

@@ -61,7 +61,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
         folder=folder / TRACK,
     )
-    tracked = _tracked(recipe, trained.tracked, folder / TRACK)
+    tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})
     contents = checkpoints.to_bytes(
         trained.model, recipe, split.in_shape, split.outputs, split.fingerprint

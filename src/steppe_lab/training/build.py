@@ -21,6 +21,7 @@ from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.augmenting import AugmentedBatches
+from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.lr_schedules import make_lr_schedule
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import is_led
@@ -101,7 +102,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer
         )
     seed = {"seed": recipe.seed} if spec.random else {}
     known = {
-        "steps": recipe.epochs * recipe.steps_per_epoch(samples),
+        "steps": Epochs.of(recipe, samples).steps,
         "max_lr": recipe.base.settings["lr"],
         "seed": recipe.seed,
     }
@@ -165,12 +166,12 @@ def build_augmented(
 
 def build_lr_schedule(recipe: Recipe, samples: int) -> StepSchedule:
     """The learning rate as a function of the step, for a number of samples."""
-    per_epoch = recipe.steps_per_epoch(samples)
-    steps = recipe.epochs * per_epoch
+    epochs = Epochs.of(recipe, samples)
+    warmup = round(recipe.warmup_epochs * epochs.steps_per_epoch)
     return make_lr_schedule(
         recipe.lr_schedule,
         float(recipe.base.settings["lr"]),
-        steps=steps,
-        steps_per_epoch=per_epoch,
-        warmup=min(round(recipe.warmup_epochs * per_epoch), steps),
+        steps=epochs.steps,
+        steps_per_epoch=epochs.steps_per_epoch,
+        warmup=min(warmup, epochs.steps),
     )

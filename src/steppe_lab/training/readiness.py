@@ -22,6 +22,7 @@ from steppe_lab.training.build import (
     build_model,
     build_optimizer,
 )
+from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import check_tracker
 
@@ -54,7 +55,7 @@ def check_settings(
     average = build_average(recipe, model)
     if average is None or average.count or samples is None:
         return
-    steps = recipe.epochs * recipe.steps_per_epoch(samples)
+    steps = Epochs.of(recipe, samples).steps
     if not any(map(average.wants, range(1, steps + 1))):
         raise SettingError(
             f"{recipe.average} takes in none of the {steps} steps of this training; "

@@ -141,10 +141,6 @@ class Recipe(PlainSettings):
         """Whether the data can be other data next time."""
         return DATASETS[self.data.name].spec.needs_files
 
-    def steps_per_epoch(self, samples: int) -> int:
-        """Steps that take in every training sample once."""
-        return -(-samples // self.batch_size)
-
 
 def code_of(
     names: Iterable[tuple[Registry[Any], str]], known: Mapping[str, str]

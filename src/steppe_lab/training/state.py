@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ from steppe_lab.training.build import (
     build_optimizer,
     fit_statistics,
 )
+from steppe_lab.training.callbacks.abstract import AbstractCallback
+from steppe_lab.training.callbacks.order import build_callbacks
+from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.tracking import TRACKERS, Following
 
-_HEAD = b"steppe training state 3\n"
+_HEAD = b"steppe training state 4\n"
 _DIGITS = 64  # of a SHA-256
 
 
@@ -48,13 +50,15 @@ class TrainingState:
     schedule: StepSchedule
     data: str  # fingerprint of the samples
     task: AbstractTask
-    steps_per_epoch: int
-    epoch: int
-    history: list[dict[str, float]]
-    following: Following | None = None
+    epochs: Epochs
+    epoch: int = 0  # of those that are over
+    history: list[dict[str, float]] = field(default_factory=list)
+    callbacks: dict[str, AbstractCallback] = field(default_factory=dict)
     augmented: AugmentedBatches | None = None  # of the training samples
     seconds: float = 0.0  # so far
     gradients: float = 0.0  # so far, of whole batches
+    lr_scale: float = 1.0  # the schedule's learning rate is multiplied by it
+    stopped: str = ""  # why no further epoch begins; "" where one does
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None
 
@@ -68,14 +72,8 @@ class TrainingState:
         if average is not None:
             average.attach(optimizer)
         schedule = build_lr_schedule(recipe, samples)
-        steps = -(-samples // recipe.batch_size)
-        following = None
-        if recipe.track is not None:
-            seed = recipe.data_seed
-            tracker = TRACKERS.build(recipe.track, model, split, seed, folder)
-            following = Following(tracker, optimizer)
         task: AbstractTask = TASKS.build(split.task)
-        return cls(
+        state = cls(
             recipe,
             model,
             optimizer,
@@ -83,12 +81,16 @@ class TrainingState:
             schedule,
             split.fingerprint,
             task,
-            steps_per_epoch=steps,
-            epoch=0,
-            history=[],
-            following=following,
+            Epochs.of(recipe, samples),
             augmented=build_augmented(recipe, split.train),
         )
+        state.callbacks = build_callbacks(state, split, folder)
+        return state
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another epoch begins."""
+        return not self.stopped and self.epoch < self.recipe.epochs
 
     def to_bytes(self) -> bytes:
         """The state as a file that is sealed with its checksum."""
@@ -101,12 +103,13 @@ class TrainingState:
             "history": self.history,
             "seconds": self.seconds,
             "gradients": self.gradients,
+            "lr_scale": self.lr_scale,
+            "stopped": self.stopped,
+            "callbacks": {k: each.state_dict() for k, each in self.callbacks.items()},
             "rng": torch.get_rng_state(),
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
-        if self.following is not None:
-            state["tracker"] = self.following.tracker.state_dict()
         if "cuda" in self.recipe.device:
             state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
         file = io.BytesIO()
@@ -134,10 +137,11 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        if self.following is not None:
-            self.following.tracker.load_state_dict(state["tracker"])
+        for name, callback in self.callbacks.items():
+            callback.load_state_dict(state["callbacks"][name])
         self.epoch, self.history = state["epoch"], state["history"]
         self.seconds, self.gradients = state["seconds"], state["gradients"]
+        self.lr_scale, self.stopped = state["lr_scale"], state["stopped"]
         self.rng = state["rng"].cpu()
         self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
 

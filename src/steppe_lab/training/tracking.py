@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
-from torch.optim import Optimizer
 
 from steppe.curvature.hessian import Hessian
 from steppe.errors import SettingError, install
@@ -167,52 +166,6 @@ def read_led(text: str, track: str) -> tuple[str, Choice]:
         )
     said = ",".join(f"{key}={value}" for key, value in settings.items())
     return f"{name}:{said}" if said else name, tracker
-
-
-class Following:
-    """A tracker beside the loop; it leads an optimizer that wants directions.
-
-    Args:
-        tracker: of the network that the optimizer trains.
-        optimizer: that trains it.
-    """
-
-    def __init__(self, tracker: SpectrumTracker, optimizer: Optimizer) -> None:
-        self.tracker = tracker
-        self._lead: Callable[[Any], None] | None = getattr(
-            optimizer, "set_directions", None
-        )
-
-    @property
-    def products(self) -> int:
-        """Matrix products that the optimizer's directions took; 0 without any."""
-        return 0 if self._lead is None else self.tracker.products
-
-    def begin(self) -> None:
-        """Measure before the first step; after a stop, go on where it was."""
-        if not self.tracker.rows:
-            self.tracker.measure()
-        self._give()
-
-    def after_step(self) -> None:
-        """Count a step whose gradient is still there."""
-        self.tracker.observe()
-        before = len(self.tracker.rows)
-        self.tracker.after_step()
-        if len(self.tracker.rows) > before:
-            self._give()
-
-    def after_epoch(self, row: Mapping[str, float]) -> None:
-        """Count an epoch; its scores go into the row, if there is one."""
-        before = len(self.tracker.rows)
-        scores = {name: value for name, value in row.items() if name != "epoch"}
-        self.tracker.after_epoch(**scores)
-        if len(self.tracker.rows) > before:
-            self._give()
-
-    def _give(self) -> None:
-        if self._lead is not None and self.tracker.pairs is not None:
-            self._lead(self.tracker.pairs.vectors)
 
 
 class _Flushing:

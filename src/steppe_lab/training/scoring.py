@@ -1,0 +1,44 @@
+"""Scores of a network in training, and of the average of its weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from steppe.averaging import AVERAGES
+from steppe_lab.datasets import Split
+from steppe_lab.training.build import fit_statistics
+from steppe_lab.training.evaluation import AVERAGED, evaluate
+from steppe_lab.training.failures import check_finite
+
+if TYPE_CHECKING:
+    from steppe_lab.training.state import TrainingState
+
+
+def score(state: TrainingState, split: Split) -> dict[str, float]:
+    """Losses and errors of the network, and of the average if it holds anything.
+
+    Raises:
+        TrainingFailedError: the training loss became NaN or infinite.
+    """
+    recipe, model, average = state.recipe, state.model, state.average
+    scores = _on_both(state, split)
+    # The test loss is a finding: it may be infinite where training went well.
+    check_finite("final training", scores["train_loss"], state.epoch + 1)
+    if recipe.average is None or average is None:
+        return scores
+    if AVERAGES[recipe.average.name].spec.validates:
+        check_finite("validation", scores["test_loss"], state.epoch + 1)
+        average.validate(scores["test_loss"])  # type: ignore[attr-defined]
+    if not average.count:
+        return scores
+    with average.applied():
+        fit_statistics(recipe, model, split.train)
+        averaged = _on_both(state, split)
+    return scores | {f"{AVERAGED}{name}": value for name, value in averaged.items()}
+
+
+def _on_both(state: TrainingState, split: Split) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        row |= evaluate(state.model, samples, state.task).row(part)
+    return row

@@ -76,7 +76,7 @@ def test_the_registry_has_the_five_data_sets():
 def test_facts_say_source_and_summary_and_the_folder_is_no_setting(entry):
     assert entry.spec.source
     assert entry.spec.summary
-    assert set(entry.settings()) <= {"name"}  # of one set in a collection
+    assert "data_dir" not in entry.settings()
     assert bool(entry.spec.folders) == entry.spec.needs_files
 
 

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from bad_files import checkpoint
 from steppe.errors import CheckpointError
+from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.datasets import load
 from steppe_lab.models import MODELS
@@ -157,3 +159,22 @@ def test_weights_of_another_kind_of_number_are_refused(kind, model, tmp_path):
 def test_a_model_without_its_data_is_refused(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "a.pt"), "--model", MODEL]) == 2
     assert "--model and --data go together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"), [("", 1000), (",score_batch=40", 40), (",score_batch=7", 7)]
+)
+def test_a_published_protocol_is_scored_in_its_batches(settings, rows, tmp_path):
+    torch.manual_seed(0)
+    text = f"middle_batch:hidden=8,variant=published{settings}"
+    plain = MODELS.build("middle_batch:hidden=8", (1, 8, 8), 10).eval()
+    path, test = tmp_path / "theirs.pt", load("digits").test
+    torch.save(plain.state_dict(), path)
+    scores = evaluate_one(path, belongs=Belongs(text, "digits"))
+    with torch.no_grad():
+        outputs = plain(test.inputs)
+    published = torch.cat([part.log_softmax(0) for part in outputs.split(rows)])
+    right = (published.argmax(1) == test.targets).double().mean().item()
+    assert scores["test_accuracy"] == pytest.approx(right, abs=0.005)
+    loss = F.cross_entropy(published, test.targets).item()
+    assert scores["test_loss"] == pytest.approx(loss, rel=1e-4)

@@ -142,6 +142,29 @@ def check_accuracy(measured, path, samples):
     assert abs(measured - recorded) < 3 * error
 
 
+SCORED = [  # file, settings of the network, share of the 4,000 test images
+    ("SGD.pt", "variant=plain", 0.82475),
+    ("SAM_SGD.pt", "variant=plain", 0.8935),
+    ("SGD.pt", "variant=published", 0.91175),
+    ("SAM_SGD.pt", "variant=published", 0.92425),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "settings", "share"), SCORED)
+def test_the_command_scores_simple_batch_by_its_scores_and_by_the_published_protocol(
+    file, settings, share, checkpoints, data_dir, capsys
+):
+    path, data = checkpoints / "simple_batch" / file, "fashion_mnist:standardise=unit"
+    words = ["evaluate", str(path), "--model", f"simple_batch:{settings}", "--json"]
+    assert main([*words, "--data", data, "--data-dir", str(data_dir)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    if rows["test_samples"] != 4000:
+        pytest.skip("known for the first 4,000 test images")
+    # Rounding may decide on an image or two elsewhere.
+    assert rows["test_accuracy"] == pytest.approx(share, abs=5e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_command_evaluates_a_wide_network_of_another_project(
@@ -151,3 +174,5 @@ def test_the_command_evaluates_a_wide_network_of_another_project(
     assert main([*words, "--data", "cifar10", "--data-dir", str(data_dir)]) == 0
     rows = json.loads(capsys.readouterr().out)
     check_accuracy(rows["test_accuracy"], wide, rows["test_samples"])
+    if rows["test_samples"] == 1000:
+        assert rows["test_accuracy"] == pytest.approx(0.787, abs=2e-3)

@@ -249,7 +249,11 @@ class Registry(Generic[SpecT]):
                 )
             else:
                 full[key] = canonical(parameter.default, parameter.annotation)
-        return Choice(name, full)
+        later = {key: known[key].default for key in self[name].spec.later}
+        return Choice(
+            name,
+            {k: v for k, v in full.items() if k not in later or v != later[k]},
+        )
 
     def build(
         self,

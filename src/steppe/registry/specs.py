@@ -21,6 +21,9 @@ class Spec:
     source: str  # author, year, identifier of the publication
     summary: str = ""  # first line of the docstring
     offers: type[Any] | None = None  # class its package offers, where a function is
+    # Settings that came later: at its default a choice leaves one out, so that ids of
+    # older runs stay.
+    later: tuple[str, ...] = ()
     # of the settings that are numbers
     bounds: Ranges = field(default_factory=dict, metadata=OF_THE_CLASS)
 

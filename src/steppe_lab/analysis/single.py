@@ -24,13 +24,13 @@ from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Report
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
-from steppe_lab.runs.analysis import ROWS, objective_on, read_measure
+from steppe_lab.runs.analysis import objective_on, read_measure
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
-from steppe_lab.training.evaluation import estimates
+from steppe_lab.training.evaluation import estimates, score_batch
 from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
 
@@ -155,7 +155,8 @@ def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
     task: AbstractTask = TASKS.build(split.task)
     row: dict[str, float] = {}
     for part, samples in (("train", split.train), ("test", split.test)):
-        row |= _scores(part, estimates(model, samples.pieces(ROWS), task))
+        batches = samples.pieces(score_batch(model))
+        row |= _scores(part, estimates(model, batches, task))
         row[f"{part}_samples"] = len(samples)
     return row
 

@@ -1,8 +1,7 @@
 """CIFAR-10: 32 x 32 colour images of ten kinds of things, 50,000 and 10,000 for test.
 
 Source: Krizhevsky, 2009, Learning multiple layers of features from tiny images; the
-python version. Standardised with the mean and the standard deviation of each channel
-over the training pixels.
+python version.
 """
 
 from __future__ import annotations
@@ -22,7 +21,12 @@ from steppe_lab.datasets.abstract import (
 )
 from steppe_lab.datasets.formats.pickles import read_pickled_dict
 from steppe_lab.datasets.formats.published import Published, folder_of
-from steppe_lab.datasets.samples import Standardisation, TensorSamples
+from steppe_lab.datasets.samples import TensorSamples
+from steppe_lab.datasets.standardising import (
+    ChannelStatistics,
+    Standardise,
+    standardisation_of,
+)
 
 PUBLISHED = Published(
     title="CIFAR-10",
@@ -31,8 +35,10 @@ PUBLISHED = Published(
     put_into="cifar10",
     unpack=True,
 )
-STANDARDISATION = Standardisation(
-    mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), scale=255
+STATISTICS = ChannelStatistics(
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    image_std=(0.2023, 0.1994, 0.2010),
 )
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 OFFICIAL_TEST = 10_000  # images
@@ -51,38 +57,44 @@ CLASSES = (
 )
 
 
-@DATASETS.add("cifar10", source="Krizhevsky, 2009", folders=PUBLISHED.folders)
-def cifar10(*, data_dir: Path | None = None) -> Dataset:
+@DATASETS.add(
+    "cifar10",
+    source="Krizhevsky, 2009",
+    folders=PUBLISHED.folders,
+    later=("standardise",),
+)
+def cifar10(
+    *, data_dir: Path | None = None, standardise: Standardise = "channel"
+) -> Dataset:
     """Photographs of ten kinds of things, 32 x 32 colour, from the official pickles.
 
     Reads those of the five official training files that exist.
 
     Args:
         data_dir: folder that holds cifar-10-batches-py, or that folder itself.
+        standardise: with which statistics; see `standardisation_of`.
     """
     folder = folder_of(PUBLISHED, data_dir, ["test_batch"])
     train_paths = [p for p in map(folder.joinpath, TRAIN_FILES) if p.is_file()]
     if not train_paths:
         raise PUBLISHED.missing(TRAIN_FILES[0], [folder], _target(folder))
     train = [_read(path) for path in train_paths]
-    train_pixels = np.concatenate([pixels for pixels, _ in train])
+    train_pixels = from_numpy(np.concatenate([pixels for pixels, _ in train]))
     test_pixels, test_targets = _read(folder / "test_batch")
+    standardisation = standardisation_of(train_pixels, standardise, STATISTICS)
     notes = note_if_fewer("test", len(test_pixels), OFFICIAL_TEST)
     if len(train) < len(TRAIN_FILES):
         files = f"{len(train)} of {len(TRAIN_FILES)} official training files"
         notes = (f"{files}, {len(train_pixels):,} images", *notes)
     return Dataset(
         name="cifar10",
-        train=_images(train_pixels, cat([targets for _, targets in train])),
-        test=_images(test_pixels, test_targets),
+        train=TensorSamples(
+            train_pixels, cat([targets for _, targets in train]), standardisation
+        ),
+        test=TensorSamples(from_numpy(test_pixels), test_targets, standardisation),
         classes=CLASSES,
         notes=notes,
     )
-
-
-def _images(pixels: NDArray[np.uint8], targets: Tensor) -> TensorSamples:
-    """Images with their standardisation beside them."""
-    return TensorSamples(from_numpy(pixels), targets, STANDARDISATION)
 
 
 def _read(path: Path) -> tuple[NDArray[np.uint8], Tensor]:

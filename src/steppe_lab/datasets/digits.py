@@ -18,7 +18,12 @@ import torch
 
 from steppe.errors import DataError, install
 from steppe_lab.datasets.abstract import DATASETS, Dataset
-from steppe_lab.datasets.samples import Standardisation, TensorSamples
+from steppe_lab.datasets.samples import TensorSamples
+from steppe_lab.datasets.standardising import (
+    ChannelStatistics,
+    Standardise,
+    standardisation_of,
+)
 
 SPLIT_SEED = 1797
 POOL = 1297  # images for training; the other 500 are the test set
@@ -30,12 +35,16 @@ GREY_LEVELS = 16  # pixels are whole numbers from 0 to this
     source="Alpaydin and Kaynak, 1998",
     train_samples=1000,
     needs_files=False,
+    later=("standardise",),
 )
-def digits(*, data_dir: Path | None = None) -> Dataset:
+def digits(
+    *, data_dir: Path | None = None, standardise: Standardise = "channel"
+) -> Dataset:
     """Handwritten digits, 8 x 8 grey, that ship with scikit-learn: no download.
 
     Args:
         data_dir: not looked at; every loader is called with it.
+        standardise: with which statistics; see `standardisation_of`.
     """
     del data_dir
     images, labels = _published()
@@ -46,8 +55,12 @@ def digits(*, data_dir: Path | None = None) -> Dataset:
     order = torch.randperm(len(pixels), generator=generator)
     pool, rest = order[:POOL], order[POOL:]
     grey = pixels[pool].to(torch.float32) / GREY_LEVELS
-    standardisation = Standardisation(
-        mean=(grey.mean().item(),), std=(grey.std().item(),), scale=GREY_LEVELS
+    # In float32, which the first stored runs saw.
+    pool_statistics = ChannelStatistics(
+        mean=(grey.mean().item(),), std=(grey.std().item(),)
+    )
+    standardisation = standardisation_of(
+        pixels[pool], standardise, pool_statistics, scale=GREY_LEVELS
     )
     return Dataset(
         name="digits",

@@ -16,6 +16,7 @@ from torch import Tensor
 from steppe.torch_internals import tree_map
 
 Batch = tuple[Any, Tensor]  # inputs as the model takes them, and B targets
+Numbers = tuple[float, ...]
 CHUNK = 4096  # samples standardised at once for a fingerprint
 
 
@@ -70,12 +71,12 @@ class AbstractSamples(ABC):
             yield self.batch(slice(start, start + size))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Standardisation:
     """Pixels x become (x / scale - mean) / std in float32, channel by channel."""
 
-    mean: tuple[float, ...]  # (C,), after the scale
-    std: tuple[float, ...]
+    mean: Numbers | Tensor  # (C,), or (C, H, W) of each pixel; after scale
+    std: Numbers  # (C,)
     scale: float  # the largest pixel value
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -84,11 +85,12 @@ class Standardisation:
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Standardisation of pixels on a device, whose constants are there already."""
-        shape = (1, len(self.mean), 1, 1)
-        mean, std = (
-            torch.tensor(each, device=device).view(shape)
-            for each in (self.mean, self.std)
-        )
+
+        def constant(values: Numbers | Tensor) -> Tensor:
+            tensor = torch.as_tensor(values, device=device)
+            return tensor if tensor.dim() == 3 else tensor.view(-1, 1, 1)
+
+        mean, std = constant(self.mean), constant(self.std)
 
         def standardised(pixels: Tensor) -> Tensor:
             inputs = pixels.to(torch.float32, copy=True)

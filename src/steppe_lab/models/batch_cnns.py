@@ -4,7 +4,8 @@ Source: the networks SimpleBatch, MiddleBatch and ComplexBatch of the course pro
 the minimum sharpness of learning algorithms (CS-439, 2022, IrinaMBejan/OptimizationML).
 Difference: outputs are plain scores. The project takes their log-softmax over the
 batch, so that those of a sample depend on which others are beside it;
-variant=published does the same.
+variant=published does the same, and is scored in batches of 1,000 in the order of the
+files, as the project scores.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ class _BatchNetwork(nn.Module):
         stages: Stages,
         hidden: int,
         variant: Variant,
+        score_batch: int,
         *,
         padding: int,
     ) -> None:
         super().__init__()
         self.over_batch = variant == "published"
+        if self.over_batch:
+            self.score_batch = score_batch
         channels, *sides = in_shape
         layers: list[nn.Module] = []
         for stage in stages:
@@ -66,16 +70,19 @@ class _BatchNetwork(nn.Module):
         return scores.log_softmax(dim=0) if self.over_batch else scores
 
 
-BOUNDS: Ranges = {"hidden": at_least(1)}
+BOUNDS: Ranges = {"hidden": at_least(1), "score_batch": at_least(1)}
+LATER = ("score_batch",)
+PUBLISHED_BATCH = 1000  # samples that the project scores at once
 
 
-@MODELS.add("simple_batch", source=SOURCE, bounds=BOUNDS)
+@MODELS.add("simple_batch", source=SOURCE, bounds=BOUNDS, later=LATER)
 def simple_batch(
     in_shape: tuple[int, ...],
     classes: int,
     *,
     hidden: int = 128,
     variant: Variant = "plain",
+    score_batch: int = PUBLISHED_BATCH,
 ) -> nn.Module:
     """Four convolutions of 16 to 128 channels, without padding; batch norm.
 
@@ -84,23 +91,28 @@ def simple_batch(
         classes: number of outputs.
         hidden: units of the dense layer.
         variant: plain scores, or published: their log-softmax over the batch.
+        score_batch: samples at once when a published variant is scored.
 
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    check_settings(BOUNDS, classes=classes, hidden=hidden)
+    numbers = {"hidden": hidden, "score_batch": score_batch}
+    check_settings(BOUNDS, classes=classes, **numbers)
     shape = image_shape("simple_batch", in_shape, least_side=16)
     stages = ((16, 32), (64, 128))
-    return _BatchNetwork(shape, classes, stages, hidden, variant, padding=0)
+    return _BatchNetwork(
+        shape, classes, stages, hidden, variant, score_batch, padding=0
+    )
 
 
-@MODELS.add("middle_batch", source=SOURCE, bounds=BOUNDS)
+@MODELS.add("middle_batch", source=SOURCE, bounds=BOUNDS, later=LATER)
 def middle_batch(
     in_shape: tuple[int, ...],
     classes: int,
     *,
     hidden: int = 512,
     variant: Variant = "plain",
+    score_batch: int = PUBLISHED_BATCH,
 ) -> nn.Module:
     """Six convolutions of 16 to 512 channels; batch norm.
 
@@ -109,23 +121,28 @@ def middle_batch(
         classes: number of outputs.
         hidden: units of the dense layer.
         variant: plain scores, or published: their log-softmax over the batch.
+        score_batch: samples at once when a published variant is scored.
 
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    check_settings(BOUNDS, classes=classes, hidden=hidden)
+    numbers = {"hidden": hidden, "score_batch": score_batch}
+    check_settings(BOUNDS, classes=classes, **numbers)
     shape = image_shape("middle_batch", in_shape, least_side=8)
     stages = ((16, 32), (64, 128), (256, 512))
-    return _BatchNetwork(shape, classes, stages, hidden, variant, padding=1)
+    return _BatchNetwork(
+        shape, classes, stages, hidden, variant, score_batch, padding=1
+    )
 
 
-@MODELS.add("complex_batch", source=SOURCE, bounds=BOUNDS)
+@MODELS.add("complex_batch", source=SOURCE, bounds=BOUNDS, later=LATER)
 def complex_batch(
     in_shape: tuple[int, ...],
     classes: int,
     *,
     hidden: int = 512,
     variant: Variant = "plain",
+    score_batch: int = PUBLISHED_BATCH,
 ) -> nn.Module:
     """Nine convolutions of 16 to 512 channels; batch norm.
 
@@ -134,11 +151,15 @@ def complex_batch(
         classes: number of outputs.
         hidden: units of the dense layer.
         variant: plain scores, or published: their log-softmax over the batch.
+        score_batch: samples at once when a published variant is scored.
 
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    check_settings(BOUNDS, classes=classes, hidden=hidden)
+    numbers = {"hidden": hidden, "score_batch": score_batch}
+    check_settings(BOUNDS, classes=classes, **numbers)
     shape = image_shape("complex_batch", in_shape, least_side=8)
     stages = ((16, 32, 32), (64, 128, 128), (256, 512, 512))
-    return _BatchNetwork(shape, classes, stages, hidden, variant, padding=1)
+    return _BatchNetwork(
+        shape, classes, stages, hidden, variant, score_batch, padding=1
+    )

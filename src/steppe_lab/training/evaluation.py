@@ -31,6 +31,7 @@ class Score:
 
 
 AVERAGED = "average_"  # before the names of an average's scores
+ROWS = 256  # samples that are scored at once
 
 
 def scores_of_trained(row: Mapping[str, float]) -> dict[str, float]:
@@ -46,13 +47,23 @@ def scores_of_trained(row: Mapping[str, float]) -> dict[str, float]:
     }
 
 
+def score_batch(model: nn.Module) -> int:
+    """Samples that a network is scored on at once.
+
+    No score depends on it, but for networks that are scored by a protocol of others in
+    which it does: those have it as an attribute of this name.
+    """
+    of_protocol = getattr(model, "score_batch", ROWS)
+    return of_protocol if isinstance(of_protocol, int) else ROWS
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
     samples: AbstractSamples,
     task: AbstractTask,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> Score:
     """Score a network in eval mode; its modes are put back.
 
@@ -60,11 +71,13 @@ def evaluate(
         model: gives outputs of the kind that the task is about.
         samples: N of them.
         task: gives the loss and the metrics.
-        batch_size: samples at a time; the score does not depend on it.
+        batch_size: samples at a time; None for that of `score_batch`.
     """
     loss, terms = 0.0, 0
     values: dict[str, list[Tensor]] = {}
-    for outputs, targets in _outputs(model, samples.pieces(batch_size)):
+    for outputs, targets in _outputs(
+        model, samples.pieces(batch_size or score_batch(model))
+    ):
         loss += task.loss(outputs, targets, reduction="sum").double().item()
         terms += int(task.terms(targets).sum())
         for name, each in task.metrics(outputs, targets).items():

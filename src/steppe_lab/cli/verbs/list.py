@@ -115,4 +115,6 @@ def _table(registry: Any, part: bool) -> Table:
 
 def _pair(name: str, default: Any) -> str:
     bare = default is inspect.Parameter.empty or default is NOT_GIVEN
-    return name if bare else f"{name}={str(default).lower()}"
+    # Names of data sets are spelled as their authors did; true and none as typed.
+    shown = default if isinstance(default, str) else str(default).lower()
+    return name if bare else f"{name}={shown}"

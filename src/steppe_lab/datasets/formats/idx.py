@@ -22,7 +22,12 @@ from steppe_lab.datasets.abstract import (
     note_if_fewer,
 )
 from steppe_lab.datasets.formats.published import Published, folder_of, read_start
-from steppe_lab.datasets.samples import Standardisation, TensorSamples
+from steppe_lab.datasets.samples import TensorSamples
+from steppe_lab.datasets.standardising import (
+    ChannelStatistics,
+    Standardise,
+    standardisation_of,
+)
 
 MAGIC = {"images": 0x00000803, "labels": 0x00000801}  # unsigned bytes; 3 axes, 1 axis
 PARTS = ("train", "t10k")
@@ -101,8 +106,8 @@ def read_grey_images(
     data_dir: Path | None,
     *,
     classes: tuple[str, ...],
-    mean: float,
-    std: float,
+    statistics: ChannelStatistics,
+    standardise: Standardise,
 ) -> Dataset:
     """A data set in four idx files, named as MNIST names them."""
     kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
@@ -111,10 +116,11 @@ def read_grey_images(
     train, train_targets = read_part(folder, "train", published, len(classes))
     _refuse_another_set(train_targets, folder, published)
     test, test_targets = read_part(folder, "t10k", published, len(classes))
-    standardisation = Standardisation(mean=(mean,), std=(std,), scale=255)
+    pixels = from_numpy(train)
+    standardisation = standardisation_of(pixels, standardise, statistics)
     return Dataset(
         name=name,
-        train=TensorSamples(from_numpy(train), train_targets, standardisation),
+        train=TensorSamples(pixels, train_targets, standardisation),
         test=TensorSamples(from_numpy(test), test_targets, standardisation),
         classes=classes,
         notes=note_if_fewer("training", len(train), OFFICIAL["training"])

@@ -22,7 +22,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "training": (
         *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
-        *("warmup_epochs", "augment", "sweep", "evaluate_every", "track"),
+        *("warmup_epochs", "augment", "sweep", "evaluate_every", "monitor"),
+        *("track",),
     ),
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
@@ -45,6 +46,7 @@ METAVARS: Mapping[str, str] = {
     "measures": "MEASURE[:SETTINGS]",
     "track": "TRACKER[:SETTINGS]",
     "lr_schedule": "SCHEDULE",
+    "monitor": "METRIC",
     "augment": "AUGMENTATION[:SETTINGS]",
     "sweep": "SETTING=VALUES",
     "trust": "MODULE:FUNCTION",

@@ -73,6 +73,9 @@ class PlainSettings(BaseModel):
     evaluate_every: int = Field(default=1, ge=1, le=MOST)
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""
+    monitor: str = "train_loss"
+    """Number of every epoch that rules look at, as a column of the history: train_loss,
+    running_loss, test_error. That of validation samples with --held-out validation."""
 
     @field_validator("lr_schedule")
     @classmethod

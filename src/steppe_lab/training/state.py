@@ -59,6 +59,7 @@ class TrainingState:
     gradients: float = 0.0  # so far, of whole batches
     lr_scale: float = 1.0  # the schedule's learning rate is multiplied by it
     stopped: str = ""  # why no further epoch begins; "" where one does
+    converged_at: int | None = None  # first epoch that met a rule, counted from 1
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None
 
@@ -105,6 +106,7 @@ class TrainingState:
             "gradients": self.gradients,
             "lr_scale": self.lr_scale,
             "stopped": self.stopped,
+            "converged_at": self.converged_at,
             "callbacks": {k: each.state_dict() for k, each in self.callbacks.items()},
             "rng": torch.get_rng_state(),
         }
@@ -142,6 +144,7 @@ class TrainingState:
         self.epoch, self.history = state["epoch"], state["history"]
         self.seconds, self.gradients = state["seconds"], state["gradients"]
         self.lr_scale, self.stopped = state["lr_scale"], state["stopped"]
+        self.converged_at = state["converged_at"]
         self.rng = state["rng"].cpu()
         self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
 

@@ -61,6 +61,7 @@ def split():
         test=samples.chosen(torch.arange(40, 60)),
         true_targets=targets[:40],
         positions=torch.arange(40),
+        noisy=torch.zeros(40, dtype=torch.bool),
         classes=("no", "yes"),
         task="classification",
     )

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 # Options by subject, in the order of the help.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "data and model": (
-        *("data", "data_dir", "train_samples", "label_noise", "held_out"),
-        *("model", "loss", "weights", "trust"),
+        *("data", "data_dir", "train_samples", "train_fraction", "subset"),
+        *("test_fraction", "label_noise", "label_noise_kind", "data_noise"),
+        *("held_out", "model", "loss", "weights", "trust"),
     ),
     "training": (
         *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
@@ -31,7 +32,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("points", "start", "stop", "norm", "ignore", "batch_norm"),
         *("against", "groups", "repeats"),
     ),
-    "randomness": ("seeds", "seed", "data_seed"),
+    "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
     "running and output": ("device", "workers", "out", "as_json"),
 }
 OTHERS = "more options"

@@ -11,14 +11,34 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, check_choice
-from steppe.registry.bounds import Ranges, at_least, check_bounds
+from steppe.registry.bounds import Range, Ranges, at_least, check_bounds
 from steppe.seeds import seed_named, stream
 from steppe_lab.datasets.abstract import DATASETS, Dataset, outputs_for
+from steppe_lab.datasets.data_noise import with_noise
+from steppe_lab.datasets.label_noise import WORDS, LabelNoise, noisy_labels
 from steppe_lab.datasets.samples import AbstractSamples
+from steppe_lab.datasets.subsets import Ranking, Subset, rank
 
 HeldOut = Literal["test", "validation"]
-BOUNDS: Ranges = {"train_samples": at_least(1), "label_noise": (0.0, 1.0)}
+_SHARE = Range(0.0, 1.0, above=True)
+BOUNDS: Ranges = {
+    "train_samples": at_least(1),
+    "train_fraction": _SHARE,
+    "test_fraction": _SHARE,
+    "label_noise": (0.0, 1.0),
+    "data_noise": (0.0, 100.0),
+    "validation_seed": at_least(0),
+}
 MAX_VALIDATION = 5000  # samples
+SHARE = 5  # of a training pool, one sample in so many is set apart for validation
+
+
+@dataclass(frozen=True, eq=False)
+class SampleGroup:
+    """Some of N samples, with the targets to judge them by."""
+
+    chosen: Tensor  # (N,) bool
+    targets: Tensor  # (N, ...) of all samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +49,7 @@ class Split:
     test: AbstractSamples  # M, their labels never noisy
     true_targets: Tensor  # (N,) training labels before label noise
     positions: Tensor  # (N,) places of the training samples in the training pool
+    noisy: Tensor  # (N,) bool: training labels that are noise
     classes: tuple[str, ...]
     task: str  # its name
     notes: tuple[str, ...] = ()
@@ -42,6 +63,23 @@ class Split:
     def outputs(self) -> int:
         """Number of outputs that a model needs."""
         return outputs_for(self.classes, self.train.targets)
+
+    @property
+    def train_groups(self) -> dict[str, SampleGroup]:
+        """Training samples that are scored apart, where labels are noise.
+
+        By the name in scores: "clean" ones; "random" ones, whose labels are noise, by
+        the labels trained on; the same by their labels before, "random_true".
+        """
+        if not self.noisy.any():
+            return {}
+        own = self.train.targets
+        groups = {
+            "clean": SampleGroup(~self.noisy, own),
+            "random": SampleGroup(self.noisy, own),
+            "random_true": SampleGroup(self.noisy, self.true_targets),
+        }
+        return {name: group for name, group in groups.items() if group.chosen.any()}
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -65,89 +103,195 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Settings of a split; every random choice follows from `seed` alone.
+    """Settings of a split; every random choice follows from the seeds alone.
 
-    With one seed, smaller training sets lie within larger ones, the labels flipped at
-    a low noise level are also flipped, to the same classes, at a higher one, and the
-    validation set is the same for all training sets that leave room for it.
+    With one seed, smaller training sets lie within larger ones of the same kind, the
+    labels exchanged at a low noise level are also exchanged, for the same classes, at a
+    higher one (but for shuffled labels), the noise of an image is one draw times the
+    level, and the validation set is the same for all training sets that leave room for
+    it.
 
     Args:
-        train_samples: samples drawn from the training pool; None takes as many as
+        train_samples: samples taken from the training pool; None takes as many as
             the data set recommends, or all.
-        label_noise: fraction of the training labels, 0 to 1, that are exchanged for
-            another class, drawn uniformly from the others.
+        train_fraction: share of the training pool to take instead, of every class
+            unless `subset` says otherwise.
+        subset: which samples are taken: random, the first, stratified or balanced, see
+            `subsets.rank`; None is stratified with `train_fraction`, else random.
+        test_fraction: share of the test set to judge on, taken in the same way; None
+            for all of it.
+        label_noise: fraction of the training labels, 0 to 1, that are noise.
+        label_noise_kind: how they are drawn, see `label_noise.noisy_labels`.
+        data_noise: standard deviation of Gaussian noise on the pixels of training
+            images, which go from 0 to 1 before it.
         held_out: judge on the test set, or on at most 5,000 unused samples of the
             training pool, which keeps the test set unseen while settings are tuned.
-        seed: of the samples drawn and of the labels exchanged.
+        validation_seed: sets a fifth of the pool, at most 5,000 samples, apart for
+            validation before any are taken, whatever is judged on; None takes what is
+            unused.
+        seed: of the samples taken, of the labels exchanged and of the noise.
 
     Raises:
         SettingError: a setting out of range.
     """
 
     train_samples: int | None = None
+    train_fraction: float | None = None
+    subset: Subset | None = None
+    test_fraction: float | None = None
     label_noise: float = 0.0
+    label_noise_kind: LabelNoise = "other"
+    data_noise: float = 0.0
     held_out: HeldOut = "test"
+    validation_seed: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_bounds(vars(self), BOUNDS)
         check_choice("held_out", self.held_out, get_args(HeldOut))
+        check_choice("label_noise_kind", self.label_noise_kind, get_args(LabelNoise))
+        check_choice("subset", self.kind, get_args(Subset))
+        if self.train_samples is not None and self.train_fraction is not None:
+            raise SettingError(
+                "train_samples and train_fraction both say how many samples to take, "
+                f"got {self.train_samples:,} and {self.train_fraction:g}; give one."
+            )
+
+    @property
+    def kind(self) -> Subset:
+        """Which samples are taken."""
+        unsaid: Subset = "random" if self.train_fraction is None else "stratified"
+        return self.subset or unsaid
 
     def apply(self, dataset: Dataset) -> Split:
-        """Draw the samples and exchange the labels.
+        """Take the samples and draw the noise.
 
         Raises:
-            SettingError: more samples than there are, or none left to judge on.
+            SettingError: more samples than there are, none left to judge on, or noise
+                and subsets that the data set does not allow.
         """
-        pool = len(dataset.train)
-        samples = self._samples(dataset.name, pool)
-        order = torch.randperm(pool, generator=_generator("samples", self.seed))
-        train, positions = dataset.train, torch.arange(pool)
-        if samples < pool:  # the whole pool keeps its order, and costs no copy
-            positions = order[:samples]
+        apart, free = self._set_apart(len(dataset.train))
+        ranking = rank(self.kind, dataset.train.targets, dataset.classes, free)
+        samples = self._samples(dataset.name, ranking)
+        train, positions = dataset.train, torch.arange(len(dataset.train))
+        if samples < len(train):  # the whole pool keeps its order, and costs no copy
+            positions = ranking.places[:samples]
             train = train.chosen(positions)
-        noisy = exchange_labels(
+        labels, noisy = noisy_labels(
             train.targets,
             len(dataset.classes),
             fraction=self.label_noise,
-            seed=self.seed,
+            kind=self.label_noise_kind,
+            generator=_generator("label noise", self.seed),
         )
-        test, notes = self._judged_on(dataset, order, samples)
+        test, notes = self._judged_on(dataset, ranking, samples, apart)
         return Split(
-            train=train.with_targets(noisy),
+            train=with_noise(
+                train.with_targets(labels),
+                positions,
+                std=self.data_noise,
+                seed=self.seed,
+            ),
             test=test,
             true_targets=train.targets,
+            noisy=noisy,
             positions=positions,
             classes=dataset.classes,
             task=dataset.task,
-            notes=dataset.notes + notes,
+            notes=(*dataset.notes, *notes, *self._noise()),
         )
 
-    def _samples(self, name: str, pool: int) -> int:
+    def _set_apart(self, pool: int) -> tuple[Tensor, Tensor]:
+        """Places of the validation samples set apart, and of the others at random."""
+        order = torch.randperm(pool, generator=_generator("samples", self.seed))
+        if self.validation_seed is None:
+            return order[:0], order
+        drawn = _generator("validation", self.validation_seed)
+        apart = torch.randperm(pool, generator=drawn)[: validation_samples(pool)]
+        return apart, order[~torch.isin(order, apart)]
+
+    def _samples(self, name: str, ranking: Ranking) -> int:
+        if self.train_fraction is not None:
+            return _share("train_fraction", self.train_fraction, ranking)
         default = DATASETS[name].spec.train_samples if name in DATASETS else None
-        wanted = self.train_samples or default or pool
-        if wanted > pool:
+        wanted = self.train_samples or default or ranking.most
+        if wanted > len(ranking.places):
+            apart = "" if self.validation_seed is None else " not set apart"
             raise SettingError(
-                f"train_samples must be at most the {pool:,} samples in the training "
-                f"pool of {name}, got {wanted:,}."
+                f"train_samples must be at most the {len(ranking.places):,} samples in "
+                f"the training pool of {name}{apart}, got {wanted:,}."
+            )
+        if wanted > ranking.most:
+            raise SettingError(
+                f"train_samples must be at most {ranking.most:,} for subset "
+                f"{self.kind} of {name}, got {wanted:,}."
             )
         return wanted
 
     def _judged_on(
-        self, dataset: Dataset, order: Tensor, samples: int
+        self, dataset: Dataset, ranking: Ranking, samples: int, apart: Tensor
     ) -> tuple[AbstractSamples, tuple[str, ...]]:
         if self.held_out == "test":
-            return dataset.test, ()
-        # From the end, so that training sets of all sizes are judged on the same.
-        left = order[max(samples, len(order) - MAX_VALIDATION) :]
+            return self._tested_on(dataset)
+        left = apart
+        if self.validation_seed is None:
+            # From the end, so that training sets of all sizes are judged on the same.
+            pool = len(ranking.places)
+            left = ranking.places[max(samples, pool - MAX_VALIDATION) :]
+            if not ranking.even:
+                raise SettingError(
+                    f"--held-out validation with --subset {self.kind} would judge on "
+                    "the classes that are left over; set samples of all classes apart "
+                    "with --validation-seed."
+                )
         if not len(left):
             raise SettingError(
                 f"--held-out validation needs unused training samples, but all "
-                f"{len(order):,} of {dataset.name} are trained on; set train_samples "
-                f"below {len(order):,}."
+                f"{samples:,} of {dataset.name} are trained on; set train_samples "
+                f"below {samples:,}."
             )
         note = f"judged on {len(left):,} unused training samples, not on the test set"
         return dataset.train.chosen(left), (note,)
+
+    def _tested_on(self, dataset: Dataset) -> tuple[AbstractSamples, tuple[str, ...]]:
+        test = dataset.test
+        if self.test_fraction is None:
+            return test, ()
+        order = torch.randperm(len(test), generator=_generator("test", self.seed))
+        ranking = rank(self.kind, test.targets, dataset.classes, order)
+        samples = _share("test_fraction", self.test_fraction, ranking)
+        note = f"judged on {samples:,} of {len(test):,} test samples"
+        return test.chosen(ranking.places[:samples]), (note,)
+
+    def _noise(self) -> list[str]:
+        """Sentences on the noise, without full stops."""
+        notes = []
+        if self.label_noise:
+            notes.append(
+                f"{100 * self.label_noise:g} % of the training labels are noise, "
+                f"{WORDS[self.label_noise_kind]}; losses, errors and measures on "
+                "training samples are those of the labels trained on"
+            )
+        if self.data_noise:
+            notes.append(
+                f"training images have Gaussian noise of standard deviation "
+                f"{self.data_noise:g} on pixels from 0 to 1, those judged on have none"
+            )
+        return notes
+
+
+def validation_samples(pool: int) -> int:
+    """Samples of a pool that are set apart for validation: a fifth, at most 5,000."""
+    return min(MAX_VALIDATION, pool // SHARE)
+
+
+def _share(name: str, share: float, ranking: Ranking) -> int:
+    samples = ranking.count(share)
+    if samples == 0:
+        raise SettingError(
+            f"{name} must leave a sample, got {share:g} of {ranking.most:,}; raise it."
+        )
+    return samples
 
 
 def positions_of(part: str, pool: int, samples: int, *, seed: int) -> Tensor:
@@ -159,41 +303,6 @@ def positions_of(part: str, pool: int, samples: int, *, seed: int) -> Tensor:
         return torch.arange(pool)
     generator = _generator(f"some of {part}", seed)
     return torch.randperm(pool, generator=generator)[:samples]
-
-
-def exchange_labels(
-    targets: Tensor, classes: int, *, fraction: float, seed: int
-) -> Tensor:
-    """Exactly round(fraction * N) labels exchanged for a different class each.
-
-    Args:
-        targets: N labels, shape (N,).
-        classes: number of classes; the new one is uniform among the others.
-        fraction: of the labels, 0 to 1.
-        seed: decides which labels and which classes, and nothing else does.
-
-    Raises:
-        SettingError: noise is asked for where there is only one class, or a target
-            is more than a class.
-    """
-    samples = len(targets)
-    if fraction == 0:
-        return targets
-    if classes < 2:
-        raise SettingError(
-            f"label_noise needs at least 2 classes, got {classes}; leave it out."
-        )
-    if targets.dim() != 1:
-        raise SettingError(
-            "label_noise needs one class for each sample, got targets of shape "
-            f"{tuple(targets.shape)}; leave it out."
-        )
-    generator = _generator("label noise", seed)
-    chosen = torch.randperm(samples, generator=generator)[: round(fraction * samples)]
-    shift = torch.randint(1, classes, (samples,), generator=generator)
-    noisy = targets.clone()
-    noisy[chosen] = (targets[chosen] + shift[chosen]) % classes
-    return noisy
 
 
 def _generator(purpose: str, seed: int) -> torch.Generator:

@@ -7,6 +7,7 @@ due and are checked and completed, so that a stored recipe says every setting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -109,9 +110,10 @@ class Recipe(PlainSettings):
 
     @model_validator(mode="after")
     def _settings_in_range(self) -> Recipe:
-        if self.train_samples is None:
+        if self.train_samples is None and self.train_fraction is None:
             default = DATASETS[self.data.name].spec.train_samples
             object.__setattr__(self, "train_samples", default)
+        _ = self.selection  # which checks what its settings must be together
         check_device(self.device)
         chosen = [(kind, getattr(self, kind)) for kind in CHOICES]
         names: list[tuple[Registry[Any], str]] = [
@@ -128,12 +130,10 @@ class Recipe(PlainSettings):
 
     @property
     def selection(self) -> Selection:
-        """Which samples, with which labels."""
+        """Which samples, with which labels and noise."""
+        named = {field.name for field in fields(Selection)} - {"seed"}
         return Selection(
-            train_samples=self.train_samples,
-            label_noise=self.label_noise,
-            held_out=self.held_out,
-            seed=self.data_seed,
+            **{name: getattr(self, name) for name in named}, seed=self.data_seed
         )
 
     @property

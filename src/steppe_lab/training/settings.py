@@ -52,12 +52,28 @@ class PlainSettings(BaseModel):
 
     train_samples: int | None = Field(default=None, ge=1, le=MOST)
     """Training samples to draw; digits draws 1000, others take all they have."""
+    train_fraction: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Share of the training samples to take instead, the same of every class."""
+    subset: Literal["random", "first", "stratified", "balanced"] | None = None
+    """Which samples: drawn at random, the first of the files, every class in its
+    proportion (the default with --train-fraction), or the same number of each."""
+    test_fraction: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Share of the test samples to judge on, taken as --subset says."""
     label_noise: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of training labels exchanged for a wrong class."""
+    """Share of training labels that are noise."""
+    label_noise_kind: Literal["other", "uniform", "shuffled"] = "other"
+    """Labels with noise: another class, any class (so that one in so many stays right),
+    or those of the samples chosen, shuffled among themselves."""
+    data_noise: float = Field(default=0.0, ge=0.0, le=100.0)
+    """Standard deviation of Gaussian noise on training images, drawn once; pixels go
+    from 0 to 1 before it."""
     held_out: Literal["test", "validation"] = "test"
     """Samples to judge on: the test set, or unused training samples while tuning."""
+    validation_seed: int | None = Field(default=None, ge=0, lt=SEEDS)
+    """Seed of validation samples that are set apart first, a fifth of the training
+    samples and at most 5000, so that they do not change with --data-seed."""
     data_seed: int = Field(default=0, ge=0, lt=SEEDS)
-    """Seed of the samples drawn and of the label noise."""
+    """Seed of the samples drawn and of the noise."""
     epochs: int = Field(default=30, ge=1, le=1_000_000)
     """Passes over the training samples."""
     batch_size: int = Field(default=64, ge=1, le=MOST)

@@ -16,7 +16,7 @@ from steppe_lab.analysis import single
 from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, Selection, TokenSamples
 from steppe_lab.tasks import TASKS
-from steppe_lab.training.step import micro_batch_loss
+from steppe_lab.training.step import micro_batch_loss, micro_batch_scale
 
 PACKAGE = """
 import torch
@@ -135,8 +135,15 @@ def test_shares_of_a_batch_add_up_to_the_mean_over_its_tokens():
     targets[0, 1:] = targets[3, 2:] = targets[4] = -100
     task = TASKS.build("next_token")
     whole = task.loss(logits, targets, reduction="mean")
+    terms = int(task.terms(targets).sum())
+
+    def scaled(outputs, share):
+        own = int(task.terms(share).sum())
+        scale = micro_batch_scale(len(share), 5, own, terms)
+        return micro_batch_loss(task, outputs, share, scale)
+
     parts = [
-        len(share) / 5 * micro_batch_loss(task, outputs, share, targets)
+        len(share) / 5 * scaled(outputs, share)
         for outputs, share in zip(logits.split(2), targets.split(2), strict=True)
     ]
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-6)

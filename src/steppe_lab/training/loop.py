@@ -8,13 +8,13 @@ and step (`step.py`); then the scores (`scoring.py`). Callbacks act between them
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steppe.seeds import seed_of
 from steppe_lab.datasets import Split
@@ -121,19 +121,21 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     for callback in state.callbacks.values():
         callback.before_epoch(state)
     state.model.train()
-    total, terms = 0.0, 0
+    losses: list[Tensor | float] = []
+    weights: list[int] = []
     lr = 0.0
     first = state.epochs.first_step(state.epoch)
     for step, rows in enumerate(state.epochs.batches(state.epoch), first):
         batch = fetch(state, samples, rows, step)
+        terms = state.task.terms(samples.targets[rows])
         lr = _set_lr(state, step)
-        loss, gradients = take_step(state, samples, batch)
-        weight = int(state.task.terms(batch[1]).sum())
-        total, terms = total + weight * loss, terms + weight
+        loss, gradients = take_step(state, samples, batch, terms)
+        losses.append(loss)
+        weights.append(int(terms.sum()))
         state.gradients += gradients
         for callback in state.callbacks.values():
             callback.after_step(state, step, loss)
-    epoch, mean = state.epoch + 1, total / terms
+    epoch, mean = state.epoch + 1, _mean(losses, weights)
     check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean}
@@ -148,6 +150,16 @@ def _set_lr(state: TrainingState, step: int) -> float:
     for callback in state.callbacks.values():
         callback.before_step(state, step)
     return lr
+
+
+def _mean(losses: Sequence[Tensor | float], weights: Sequence[int]) -> float:
+    """Weighted mean of the losses of an epoch; a device is waited for once."""
+    if all(isinstance(loss, Tensor) and loss.device.type != "cpu" for loss in losses):
+        losses = torch.stack(list(losses)).tolist()  # type: ignore[arg-type]
+    total = 0.0
+    for weight, loss in zip(weights, losses, strict=True):
+        total += weight * float(loss)
+    return total / sum(weights)
 
 
 def _gradients(state: TrainingState) -> float:

@@ -26,51 +26,71 @@ def fetch(
 
 
 def take_step(
-    state: TrainingState, samples: AbstractSamples, batch: Batch
-) -> tuple[float, float]:
-    """One optimizer step on a batch.
+    state: TrainingState, samples: AbstractSamples, batch: Batch, terms: Tensor
+) -> tuple[Tensor | float, float]:
+    """One optimizer step on a batch; no device is waited for.
+
+    Args:
+        state: of the training.
+        samples: that the batch is of.
+        batch: on the device.
+        terms: number of terms of each sample in the mean loss, (B,), on the host.
 
     Returns:
-        The loss before it, and the gradients it took; that of a micro-batch counts as
-        the fraction of the batch that it is.
+        The loss before it, as the optimizer gives it, and the gradients it took; that
+        of a micro-batch counts as the fraction of the batch that it is.
     """
-    optimizer, size = state.optimizer, len(batch[1])
-    places = torch.arange(size)
+    optimizer, size = state.optimizer, len(terms)
+    places, all_terms = torch.arange(size), int(terms.sum())
     passed = 0  # rows
 
     def closure() -> float:
         nonlocal passed
         optimizer.zero_grad()
-        inputs, targets = batch
+        (inputs, targets), own_terms = batch, all_terms
         if isinstance(optimizer, AbstractOptimizer):
             rows = optimizer.take(places)
             if len(rows) < size:
                 inputs, targets = samples.micro_batch(batch, rows)
+                own_terms = int(terms[rows].sum())
         passed += len(targets)
-        loss = micro_batch_loss(state.task, state.model(inputs), targets, batch[1])
+        scale = micro_batch_scale(len(targets), size, own_terms, all_terms)
+        loss = micro_batch_loss(state.task, state.model(inputs), targets, scale)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()  # type: ignore[return-value]
 
-    return float(optimizer.step(closure)), passed / size
+    return optimizer.step(closure), passed / size
+
+
+def micro_batch_scale(rows: int, size: int, terms: int, all_terms: int) -> float | None:
+    """Factor of the summed loss of a micro-batch; None where its mean will do.
+
+    Optimizers weigh micro-batches by their rows. Where samples have unlike numbers of
+    terms, as sequences have, the sum over the micro-batches of the scaled losses is the
+    mean over the terms of the batch.
+
+    Args:
+        rows: samples of the micro-batch.
+        size: samples of the batch.
+        terms: of the micro-batch.
+        all_terms: of the batch.
+    """
+    if terms * size == all_terms * rows:
+        return None
+    return size / (rows * all_terms)
 
 
 def micro_batch_loss(
-    task: AbstractTask, outputs: Any, own: Tensor, targets: Tensor
+    task: AbstractTask, outputs: Any, targets: Tensor, scale: float | None
 ) -> Tensor:
-    """Mean loss of a micro-batch, for an optimizer that weighs micro-batches by rows.
-
-    Where samples have unlike numbers of terms, as sequences have, it is scaled so that
-    the sum over the micro-batches is the mean over the terms of the batch.
+    """Loss of a micro-batch, which optimizers weigh by its rows.
 
     Args:
-        task: gives the loss and its terms.
+        task: gives the loss.
         outputs: of the micro-batch.
-        own: targets of the micro-batch.
-        targets: those of the batch.
+        targets: of the micro-batch.
+        scale: that of `micro_batch_scale`.
     """
-    if len(own) < len(targets):
-        terms, all_terms = int(task.terms(own).sum()), int(task.terms(targets).sum())
-        if terms * len(targets) != all_terms * len(own):
-            total = task.loss(outputs, own, reduction="sum")
-            return total * (len(targets) / (len(own) * all_terms))
-    return task.loss(outputs, own, reduction="mean")
+    if scale is None:
+        return task.loss(outputs, targets, reduction="mean")
+    return task.loss(outputs, targets, reduction="sum") * scale

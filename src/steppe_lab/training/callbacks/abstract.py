@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from steppe.stepping.loop import nothing as nothing
 
 if TYPE_CHECKING:
@@ -45,13 +47,14 @@ class AbstractCallback(ABC):
         """Act when the learning rate of a step is set, counted from 0."""
 
     @abstractmethod
-    def after_step(self, state: TrainingState, step: int, loss: float) -> None:
+    def after_step(self, state: TrainingState, step: int, loss: Tensor | float) -> None:
         """Act after a step whose gradient is still there.
 
         Args:
             state: of the training.
             step: counted from 0.
-            loss: of the batch, before the step.
+            loss: of the batch, before the step, on the device: whoever reads its
+                number waits for the device.
         """
 
     @abstractmethod

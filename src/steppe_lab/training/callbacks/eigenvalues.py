@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import SettingError
@@ -43,7 +44,7 @@ class Eigenvalues(AbstractCallback):
             self.tracker.measure()
         self._give()
 
-    def after_step(self, state: TrainingState, step: int, loss: float) -> None:
+    def after_step(self, state: TrainingState, step: int, loss: Tensor | float) -> None:
         """Count a step whose gradient is still there."""
         with _failing(state.epoch + 1):
             self.tracker.observe()

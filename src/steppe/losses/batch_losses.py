@@ -5,6 +5,7 @@ Shape letters: B batch, C classes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError, SteppeError, brief
+from steppe.losses.label_smoothing import IGNORED, LabelSmoothing
 from steppe.registry.registry import one_line
 from steppe.torch_internals import transforms_active
 
 BatchLoss = Callable[[nn.Module, Any], Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, unreduced
 
-IGNORED = -100  # the target that torch's functions leave out by default
 OWN_LOSS = "give a function loss(model, batch) that returns one loss for each sample"
 FAILURES = (RuntimeError, TypeError, ValueError, IndexError)  # of data that do not fit
 
@@ -92,7 +93,8 @@ def named_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
                 f"{kind} has class weights, but all loss terms weigh alike here; give "
                 "a callable of (model, batch) that weighs its terms."
             )
-        return kind, _on_pairs(kind, loss, getattr(loss, "ignore_index", None), loss)
+        ignored = getattr(loss, "ignore_index", None)
+        return _with_settings(loss), _on_pairs(kind, loss, ignored, loss)
     name = getattr(loss, "__name__", type(loss).__name__)
     if getattr(loss, "__module__", "") == F.__name__:
         functional: Callable[..., Tensor] = loss
@@ -100,6 +102,23 @@ def named_loss(loss: str | BatchLoss) -> tuple[str, BatchLoss]:
         unreduced = partial(functional, reduction="none")
         return name, _on_pairs(name, unreduced, ignored, loss)
     return name, _on_batches(loss)
+
+
+def _with_settings(loss: nn.Module) -> str:
+    """Name of a loss module with its numbers that are not the defaults.
+
+    Losses are compared by it: one with smoothing is another one.
+    """
+    kind = type(loss).__name__
+    parameters = inspect.signature(type(loss)).parameters
+    said = [
+        f"{name}={value!r}"
+        for name, parameter in parameters.items()
+        if isinstance(value := getattr(loss, name, None), float | int | str)
+        and name not in ("reduction", "ignore_index")
+        and value != parameter.default
+    ]
+    return f"{kind}({', '.join(said)})" if said else kind
 
 
 def _check_callable(loss: Any) -> None:
@@ -339,6 +358,7 @@ _LOG_CLASSES = Likelihood("log_probabilities", IGNORED)
 LIKELIHOODS: dict[Any, Likelihood] = {
     "cross_entropy": _CLASSES,
     nn.CrossEntropyLoss: _CLASSES,
+    LabelSmoothing: _CLASSES,
     F.cross_entropy: _CLASSES,
     nn.NLLLoss: _LOG_CLASSES,
     F.nll_loss: _LOG_CLASSES,

@@ -1,0 +1,31 @@
+"""Losses of a batch, the likelihoods they stand for, and penalties of the weights."""
+
+from steppe.losses.batch_losses import (
+    FAILURES,
+    LOSSES,
+    BatchLoss,
+    Likelihood,
+    answer_weights,
+    class_dimension,
+    is_per_value,
+    likelihood,
+    mse,
+    named_loss,
+)
+from steppe.losses.label_smoothing import IGNORED, LabelSmoothing, SmoothingForm
+
+__all__ = [
+    "FAILURES",
+    "IGNORED",
+    "LOSSES",
+    "BatchLoss",
+    "LabelSmoothing",
+    "Likelihood",
+    "SmoothingForm",
+    "answer_weights",
+    "class_dimension",
+    "is_per_value",
+    "likelihood",
+    "mse",
+    "named_loss",
+]

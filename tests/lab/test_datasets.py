@@ -67,9 +67,9 @@ def refusal(name, folder):
 # ---- every data set -----------------------------------------------------------------
 
 
-def test_the_registry_has_the_five_data_sets():
-    images = ["cifar10", "digits", "fashion_mnist", "mnist"]
-    assert DATASETS.names() == [*images, "tudataset"]
+def test_the_registry_has_the_data_sets():
+    images = ["cifar10", "cifar100", "digits", "fashion_mnist"]
+    assert DATASETS.names() == [*images, "heartbeat", "mnist", "tudataset"]
 
 
 @pytest.mark.parametrize("entry", list(DATASETS), ids=lambda entry: entry.name)

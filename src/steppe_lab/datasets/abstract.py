@@ -181,8 +181,10 @@ def check_labels(
     return labels
 
 
-def note_if_fewer(part: str, count: int, official: int) -> tuple[str, ...]:
+def note_if_fewer(
+    part: str, count: int, official: int, samples: str = "images"
+) -> tuple[str, ...]:
     """A note when a part of a data set is not complete."""
     if count == official:
         return ()
-    return (f"{count:,} of {official:,} official {part} images",)
+    return (f"{count:,} of {official:,} official {part} {samples}",)

@@ -9,17 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, cat, from_numpy
+from torch import cat, from_numpy
 
-from steppe.errors import DataError
-from steppe_lab.datasets.abstract import (
-    DATASETS,
-    Dataset,
-    check_labels,
-    note_if_fewer,
-)
-from steppe_lab.datasets.formats.pickles import read_pickled_dict
+from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.formats.cifar import read_cifar
 from steppe_lab.datasets.formats.published import Published, folder_of
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.standardising import (
@@ -42,7 +35,6 @@ STATISTICS = ChannelStatistics(
 )
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 OFFICIAL_TEST = 10_000  # images
-PIXELS = 3 * 32 * 32
 CLASSES = (
     "airplane",
     "automobile",
@@ -78,9 +70,17 @@ def cifar10(
     train_paths = [p for p in map(folder.joinpath, TRAIN_FILES) if p.is_file()]
     if not train_paths:
         raise PUBLISHED.missing(TRAIN_FILES[0], [folder], _target(folder))
-    train = [_read(path) for path in train_paths]
+    train, test = (
+        [
+            read_cifar(
+                path, PUBLISHED, _target(folder), key="labels", classes=len(CLASSES)
+            )
+            for path in paths
+        ]
+        for paths in (train_paths, [folder / "test_batch"])
+    )
     train_pixels = from_numpy(np.concatenate([pixels for pixels, _ in train]))
-    test_pixels, test_targets = _read(folder / "test_batch")
+    ((test_pixels, test_targets),) = test
     standardisation = standardisation_of(train_pixels, standardise, STATISTICS)
     notes = note_if_fewer("test", len(test_pixels), OFFICIAL_TEST)
     if len(train) < len(TRAIN_FILES):
@@ -95,34 +95,6 @@ def cifar10(
         classes=CLASSES,
         notes=notes,
     )
-
-
-def _read(path: Path) -> tuple[NDArray[np.uint8], Tensor]:
-    """Pixels (N, 3, 32, 32) and labels (N,) of one official file."""
-    again = PUBLISHED.fix(_target(path.parent))
-    held = read_pickled_dict(path, again)
-    for key in ("data", "labels"):
-        if key not in held:
-            raise DataError(f"{path} must hold the entry '{key}'; {again}.")
-    pixels, labels = held["data"], held["labels"]
-    if not isinstance(pixels, np.ndarray):
-        raise DataError(
-            f"'data' in {path} must be an array, got {type(pixels).__name__}; {again}."
-        )
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
-        raise DataError(
-            f"'data' in {path} must be bytes of shape (images, {PIXELS}), "
-            f"got {pixels.dtype} of shape {pixels.shape}; {again}."
-        )
-    if not isinstance(labels, list) or not all(map(_is_small_int, labels)):
-        raise DataError(f"'labels' in {path} must be a list of whole numbers; {again}.")
-    where = f"labels in {path}"
-    targets = check_labels(labels, len(CLASSES), samples=len(pixels), where=where)
-    return pixels.reshape(-1, 3, 32, 32), targets
-
-
-def _is_small_int(value: object) -> bool:
-    return type(value) is int and value.bit_length() < 64
 
 
 def _target(folder: Path) -> Path:

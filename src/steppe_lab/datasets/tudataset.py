@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError
 from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.formats.numbers import read_numbers
 from steppe_lab.datasets.formats.published import Published, folder_of
 from steppe_lab.datasets.graphs import GraphSamples, boundaries
 
@@ -134,15 +135,7 @@ def _features(folder: Path, name: str, nodes: int) -> Tensor:
 
 def _numbers(path: Path, kind: type = np.int64) -> NDArray[np.int64]:
     """Lines of numbers with commas between them, (lines, numbers)."""
-    try:
-        if not path.stat().st_size:
-            return np.empty((0, 2), dtype=kind)
-        return np.loadtxt(path, dtype=kind, delimiter=",", ndmin=2)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} must hold lines of numbers with commas between them "
-            f"({str(error).rstrip('.')}); use the unchanged official file."
-        ) from error
+    return read_numbers(path, kind, "use the unchanged official file")
 
 
 def _check(

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from steppe.errors import DataError
 from steppe_lab.datasets.formats.published import read_limited
 
-MOST_BYTES = 2**27  # of a file; the official ones have 31 MB
-MOST_STEPS = 400_000  # of a program; the official ones have 40,000
+MOST_BYTES = 2**28  # of a file; the official ones have up to 155 MB
+MOST_STEPS = 400_000  # of a program; the official ones have 40,000 to 250,000
 _MOST_AXES = 4
 _SHOWN = 80  # characters of a name in a message
 

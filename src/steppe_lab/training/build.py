@@ -6,6 +6,7 @@ import inspect
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -16,6 +17,7 @@ from steppe.errors import SettingError, SteppeError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import is_code, one_line
 from steppe.schedules import StepSchedule
+from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets.samples import AbstractSamples, on_device
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
@@ -80,11 +82,23 @@ def _takes_nothing(function: Any) -> bool:
     return not asked and first != ["in_shape"]
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer:
+def build_optimizer(
+    recipe: Recipe,
+    model: nn.Module,
+    samples: int,
+    *,
+    scaler: torch.amp.GradScaler | None = None,
+) -> Optimizer:
     """The optimizer over all parameters of a model, for a number of samples.
 
     Schedules and gates that do not say otherwise are as long as the training, and
     take the base's learning rate for the highest.
+
+    Args:
+        recipe: says which, with which settings.
+        model: to be trained.
+        samples: in the training set.
+        scaler: of the losses, where they are scaled.
     """
     try:
         base: Optimizer | list[Optimizer] = BASES.build(recipe.base, model.parameters())
@@ -100,7 +114,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer
             f"{recipe.optimizer.name} is its base until it is given what no text can "
             "say; use it in a loop of your own, see its class in steppe."
         )
-    seed = {"seed": recipe.seed} if spec.random else {}
+    more: dict[str, Any] = {"seed": recipe.seed} if spec.random else {}
+    made = OPTIMIZERS[recipe.optimizer.name].make
+    if scaler is not None and inspect.isclass(made):
+        more |= {"scaler": scaler} if issubclass(made, AbstractOptimizer) else {}
     known = {
         "steps": Epochs.of(recipe, samples).steps,
         "max_lr": recipe.base.settings["lr"],
@@ -108,7 +125,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module, samples: int) -> Optimizer
     }
     try:
         optimizer: Optimizer = OPTIMIZERS.build(
-            recipe.optimizer, base, known=known, model=model, **seed
+            recipe.optimizer, base, known=known, model=model, **more
         )
     except (Exception, SystemExit) as error:
         if isinstance(error, SteppeError) or not is_code(recipe.optimizer.name):

@@ -138,7 +138,7 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     epoch, mean = state.epoch + 1, _mean(losses, weights)
     check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
-    row = {"epoch": epoch, "lr": lr, "running_loss": mean}
+    row = {"epoch": epoch, "lr": lr, "running_loss": mean} | state.precision.row()
     return row | score(state, split) if recipe.scores(epoch) else row
 
 

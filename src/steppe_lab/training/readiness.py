@@ -23,6 +23,7 @@ from steppe_lab.training.build import (
     build_optimizer,
 )
 from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.precision import check_precision
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import check_tracker
 
@@ -47,6 +48,7 @@ def check_settings(
     if model is None:
         layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
         model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
+    check_precision(recipe.amp, recipe.device)
     build_augmentations(recipe.augment)
     build_optimizer(recipe, model, samples or _MANY)
     build_lr_schedule(recipe, samples or _MANY)

@@ -86,6 +86,9 @@ class PlainSettings(BaseModel):
     """Linear warm-up of the learning rate."""
     device: str = "cpu"
     """A torch device to train and measure on."""
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """Lower precision of forward passes and losses in training: bfloat16, or float16
+    with a scaled loss. Weights, scores and measures stay in float32."""
     evaluate_every: int = Field(default=1, ge=1, le=MOST)
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""

@@ -33,6 +33,7 @@ from steppe_lab.training.build import (
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.order import build_callbacks
 from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.precision import Precision
 from steppe_lab.training.recipe import Recipe
 
 _HEAD = b"steppe training state 4\n"
@@ -51,6 +52,7 @@ class TrainingState:
     data: str  # fingerprint of the samples
     task: AbstractTask
     epochs: Epochs
+    precision: Precision
     epoch: int = 0  # of those that are over
     history: list[dict[str, float]] = field(default_factory=list)
     callbacks: dict[str, AbstractCallback] = field(default_factory=dict)
@@ -68,7 +70,9 @@ class TrainingState:
         """The state before the first step."""
         model = build_model(recipe, split.in_shape, split.outputs)
         samples = len(split.train)
-        optimizer = build_optimizer(recipe, model, samples)
+        precision = Precision(recipe.amp, recipe.device)
+        optimizer = build_optimizer(recipe, model, samples, scaler=precision.scaler)
+        precision.count_steps_of(optimizer)
         average = build_average(recipe, model)
         if average is not None:
             average.attach(optimizer)
@@ -83,6 +87,7 @@ class TrainingState:
             split.fingerprint,
             task,
             Epochs.of(recipe, samples),
+            precision,
             augmented=build_augmented(recipe, split.train),
         )
         state.callbacks = build_callbacks(state, split, folder)
@@ -100,6 +105,7 @@ class TrainingState:
             "data": self.data,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
             "epoch": self.epoch,
             "history": self.history,
             "seconds": self.seconds,
@@ -137,6 +143,7 @@ class TrainingState:
     def _take(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.load_state_dict(state["precision"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         for name, callback in self.callbacks.items():

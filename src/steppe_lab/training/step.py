@@ -1,16 +1,19 @@
-"""One step of a training: the batch, the closure and the loss of a micro-batch."""
+"""One step of a training: the batch, the passes and the loss of a micro-batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples
 from steppe_lab.datasets.samples import Batch, on_device
 from steppe_lab.tasks import AbstractTask
+from steppe_lab.training.precision import Precision
 
 if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
@@ -44,7 +47,7 @@ def take_step(
     places, all_terms = torch.arange(size), int(terms.sum())
     passed = 0  # rows
 
-    def closure() -> float:
+    def closure() -> Tensor:
         nonlocal passed
         optimizer.zero_grad()
         (inputs, targets), own_terms = batch, all_terms
@@ -55,11 +58,46 @@ def take_step(
                 own_terms = int(terms[rows].sum())
         passed += len(targets)
         scale = micro_batch_scale(len(targets), size, own_terms, all_terms)
-        loss = micro_batch_loss(state.task, state.model(inputs), targets, scale)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()  # type: ignore[return-value]
+        with state.precision.autocast():
+            outputs = state.model(inputs)
+            loss = micro_batch_loss(state.task, outputs, targets, scale)
+        state.precision.backward(loss)
+        return loss.detach()
 
-    return optimizer.step(closure), passed / size
+    loss = step_with(optimizer, closure, state.precision)
+    return loss, passed / size
+
+
+def step_with(
+    optimizer: Optimizer, closure: Callable[[], Tensor], precision: Precision
+) -> Tensor | float:
+    """Step with the gradient that a method chooses, completed as the training asks.
+
+    Args:
+        optimizer: takes the step.
+        closure: evaluates loss and gradient at the present weights; called per pass.
+        precision: completes the gradient, and skips steps that overflow.
+
+    Returns:
+        The loss before the step.
+    """
+    if isinstance(optimizer, AbstractOptimizer):
+        for _ in optimizer.passes():
+            optimizer.report(closure())
+        precision.complete_gradient(optimizer)
+        precision.step(optimizer)
+        return optimizer.loss
+
+    def completed() -> Tensor:
+        loss = closure()
+        precision.complete_gradient(optimizer)
+        return loss
+
+    if precision.scaler is None:  # code of the user may evaluate as often as it likes
+        return optimizer.step(completed)  # type: ignore[arg-type]
+    loss = completed()
+    precision.step(optimizer)
+    return loss
 
 
 def micro_batch_scale(rows: int, size: int, terms: int, all_terms: int) -> float | None:

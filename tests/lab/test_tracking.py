@@ -65,7 +65,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian_at_the_end(split, tmp_path):
     expected = torch.linalg.eigvalsh(
         dense_hessian(trained.model, split.train.inputs, split.train.targets)
     )
-    with np.load(tmp_path / "lanczos.npz") as kept:
+    with np.load(tmp_path / "track" / "lanczos.npz") as kept:
         assert kept["top_K_e"].shape == (3, 3)
         assert kept["epoch"].tolist() == [0, 1, 2]
         assert kept["top_K_e"][-1] == pytest.approx(expected.flip(0)[:3], rel=1e-4)
@@ -75,7 +75,7 @@ def test_a_row_holds_the_scores_of_its_epoch_and_the_gradients_of_its_steps(
     split, tmp_path
 ):
     trained = train(recipe(), split, folder=tmp_path)
-    first, *others = rows_of(tmp_path)
+    first, *others = rows_of(tmp_path / "track")
     assert first["test_error"] == first["alig/0_mean"] == ""
     for row, epoch in zip(others, trained.history, strict=True):
         assert float(row["test_error"]) == epoch["test_error"]
@@ -114,6 +114,7 @@ def test_resuming_equals_never_stopping_in_weights_and_files(
     once = train(made, split, folder=whole, keep=states.append, keep_every=0)
     again = train(made, split, folder=resumed, resume=states[0])
     assert len(states) == 2
+    whole, resumed = whole / "track", resumed / "track"
     assert torch.equal(weights(once), weights(again))
     assert rows_of(whole) == rows_of(resumed)
     with np.load(whole / "lanczos.npz") as a, np.load(resumed / "lanczos.npz") as b:
@@ -139,12 +140,12 @@ def test_nsgd_does_not_step_along_the_directions_that_were_found(split, tmp_path
     start = build_model(made, split.in_shape, len(split.classes))
     before = torch.cat([p.detach().flatten() for p in start.parameters()])
     step = weights(train(made, split, folder=tmp_path)) - before
-    with np.load(tmp_path / "top_K_ev_0.npz") as kept:
+    with np.load(tmp_path / "track" / "top_K_ev_0.npz") as kept:
         along = step @ torch.from_numpy(kept["Ev"])
     assert step.norm() > 1e-3
     assert along.norm() < 1e-5 * step.norm()
     plain = weights(train(recipe(track="", epochs=1), split)) - before
-    with np.load(tmp_path / "top_K_ev_0.npz") as kept:
+    with np.load(tmp_path / "track" / "top_K_ev_0.npz") as kept:
         assert (plain @ torch.from_numpy(kept["Ev"])).norm() > 0.05 * plain.norm()
 
 
@@ -237,7 +238,7 @@ def test_every_number_goes_to_tensorboard_where_it_is_asked_for(split, tmp_path)
         made,
     )
     trained = train(made, split, folder=tmp_path)
-    steps, values = zip(*numbers_for_tensorboard(tmp_path, "SN"), strict=True)
+    steps, values = zip(*numbers_for_tensorboard(tmp_path / "track", "SN"), strict=True)
     assert list(steps) == [row["step"] for row in trained.results["tracked"]]
     assert list(values) == pytest.approx(
         [row["SN"] for row in trained.results["tracked"]]

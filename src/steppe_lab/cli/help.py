@@ -24,7 +24,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "training": (
         *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
         *("warmup_epochs", "augment", "sweep", "evaluate_every", "monitor"),
-        *("track",),
+        *("track", "checkpoint_every", "checkpoint_optimizer"),
     ),
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),

@@ -25,8 +25,9 @@ class CheckpointArguments(Arguments):
 
     checkpoint: Positional[Path]
     """A model.safetensors that steppe wrote, the folder of its run, or the id of the
-    run, which for a store other than steppe-runs is STORE/ID; or, with --model and
-    --data, weights that torch.save wrote."""
+    run, which for a store other than steppe-runs is STORE/ID; RUN@best, RUN@50 for
+    weights that were kept along the training; or, with --model and --data, weights that
+    torch.save wrote."""
     model: str | None = None
     """The network of weights that another program saved: module:function that builds
     it, or name:setting=value."""

@@ -23,6 +23,7 @@ from steppe_lab.store.json_files import (
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
+from steppe_lab.training.callbacks.order import TRACK
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
 from steppe_lab.training.optimizer_text import read_optimizer
@@ -33,7 +34,6 @@ from steppe_lab.training.tracking import interval
 INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from
 CHECKPOINT = "model.safetensors"
 HISTORY = "history.json"
-TRACK = "track"  # folder of what was followed along training
 EIGENVALUES = "eigenvalues.png"
 _STATE = "training.pt"
 
@@ -59,7 +59,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         resume=_saved_state(state, report),
         keep=lambda contents: write_atomically(state, contents),
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
-        folder=folder / TRACK,
+        folder=folder,
     )
     tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})
@@ -69,16 +69,13 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     write_atomically(folder / CHECKPOINT, contents)
     write_record(folder / HISTORY, {"epochs": trained.history})
     task: AbstractTask = TASKS.build(split.task)
-    headline = f"test_{task.headline.name}"
-    sign = 1 if task.headline.better == "smaller" else -1
-    scored = [scores_of_trained(row) for row in trained.history if headline in row]
-    best = min(scored, key=lambda row: (sign * row[headline], row["epoch"]))
+    last, best = trained.history[-1], trained.history[trained.best_epoch - 1]
     wrong = evaluate(trained.model, split.test, task).wrong
     parameters = sum(p.numel() for p in trained.model.parameters())
     state.unlink(missing_ok=True)  # last: what fails above goes on from it
     return {
-        "last": scored[-1],
-        "best": best,
+        "last": scores_of_trained(last),
+        "best": scores_of_trained(best),
         "gradients": trained.gradients,
         "wrong": None if wrong is None else list(wrong),
         "parameters": parameters,

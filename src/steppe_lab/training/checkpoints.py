@@ -14,7 +14,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -44,6 +51,7 @@ class Checkpoint:
     outputs: int  # numbers that the model gives for a sample
     data: str  # fingerprint of the samples trained and judged on
     versions: dict[str, str]
+    epoch: int | None = None  # that were over; None at the end of the training
 
 
 class _Chosen(BaseModel):
@@ -64,6 +72,7 @@ class _About(BaseModel):
     classes: PositiveInt  # outputs; files keep the name from when all were classes
     data: str
     versions: dict[str, str]
+    epoch: NonNegativeInt | None = None
     sha256: str
 
     def choices(self) -> dict[str, _Chosen]:
@@ -96,8 +105,18 @@ def to_bytes(
     in_shape: tuple[int, ...],
     outputs: int,
     data: str,
+    epoch: int | None = None,
 ) -> bytes:
-    """Contents of a checkpoint file; `data` is the fingerprint of the split."""
+    """Contents of a checkpoint file.
+
+    Args:
+        model: the network.
+        recipe: of its training.
+        in_shape: of one input.
+        outputs: numbers that the network gives for a sample.
+        data: fingerprint of the split.
+        epoch: number of epochs that were over; None at the end of the training.
+    """
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
@@ -110,6 +129,8 @@ def to_bytes(
         "data": data,
         "versions": versions(),
     }
+    if epoch is not None:
+        about["epoch"] = epoch
     about["sha256"] = checksum(about, tensors)
     contents: bytes = save(tensors, metadata={"steppe": json.dumps(about)})
     return contents
@@ -153,7 +174,13 @@ def load(
             f"{about.versions.get('steppe', 'unknown')}."
         ) from None
     return Checkpoint(
-        model, recipe, about.in_shape, about.classes, about.data, about.versions
+        model,
+        recipe,
+        about.in_shape,
+        about.classes,
+        about.data,
+        about.versions,
+        about.epoch,
     )
 
 

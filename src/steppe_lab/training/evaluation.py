@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from steppe.results import Estimate
 from steppe_lab.datasets.samples import AbstractSamples, Batch, on_device
-from steppe_lab.tasks import AbstractTask
+from steppe_lab.tasks import AbstractTask, Metric
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,21 @@ def scores_of_trained(row: Mapping[str, float]) -> dict[str, float]:
         for name, value in row.items()
         if name.startswith(AVERAGED)
     }
+
+
+def is_better(row: Mapping[str, float], than: Mapping[str, float], by: Metric) -> bool:
+    """Whether the network of an epoch scores better than that of another one.
+
+    Args:
+        row: scores on the samples that are judged on.
+        than: those of the other epoch; a score that is no number is worse than all.
+        by: the metric that networks are judged by.
+    """
+    name = f"test_{by.name}"
+    mine, other = (scores_of_trained(each)[name] for each in (row, than))
+    if math.isnan(mine) or math.isnan(other):
+        return math.isnan(other) and not math.isnan(mine)
+    return mine < other if by.better == "smaller" else mine > other
 
 
 def score_batch(model: nn.Module) -> int:

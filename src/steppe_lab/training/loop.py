@@ -38,6 +38,7 @@ class Trained:
     seconds: float  # of training, those before a stop included
     gradients: float  # of the whole batch per step, counted; see `_gradients`
     results: Mapping[str, Any] = field(default_factory=dict)  # of the callbacks
+    best_epoch: int = 0  # counted from 1, by the scores that networks are judged by
     stopped: str = ""  # why it ended before its last epoch; "" where it did not
 
 
@@ -91,8 +92,6 @@ def train(
             state.epoch += 1
             for callback in state.callbacks.values():
                 callback.after_epoch(state, row)
-            if state.stopped and not recipe.scores(state.epoch):
-                row |= score(state, split)  # every training ends with scores
             state.seconds = spent + time.monotonic() - start
             if report is not None:
                 text = f"epoch {state.epoch}/{recipe.epochs}"
@@ -111,6 +110,7 @@ def train(
         state.seconds,
         _gradients(state),
         results,
+        state.best_epoch,
         state.stopped,
     )
 

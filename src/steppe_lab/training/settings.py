@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,8 +12,10 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
+from steppe.errors import SettingError
 from steppe_lab.training.lr_schedules import read_lr_schedule
 
 MOST = 10**9  # of what is counted, more than anybody waits for
@@ -96,10 +98,25 @@ class PlainSettings(BaseModel):
     """Number of every epoch that rules look at, as a column of the history: train_loss,
     running_loss, test_error. That of validation samples with --held-out validation."""
 
+    checkpoint_every: int | None = Field(default=None, ge=0, le=MOST)
+    """Keep the weights of every so many epochs too, and of the beginning, half time,
+    the best epoch and the first that converged; with 0 those four alone."""
+    checkpoint_optimizer: bool = False
+    """Keep the state of the training, its optimizer's too, beside each checkpoint."""
+
     @field_validator("lr_schedule")
     @classmethod
     def _schedule(cls, value: str) -> str:
         return read_lr_schedule(value)
+
+    @model_validator(mode="after")
+    def _of_checkpoints(self) -> Self:
+        if self.checkpoint_optimizer and self.checkpoint_every is None:
+            raise SettingError(
+                "checkpoint_optimizer needs checkpoints to stand beside, got none; "
+                "give --checkpoint-every too, 0 for those with a name."
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,7 @@ class TrainingState:
     lr_scale: float = 1.0  # the schedule's learning rate is multiplied by it
     stopped: str = ""  # why no further epoch begins; "" where one does
     converged_at: int | None = None  # first epoch that met a rule, counted from 1
+    best_epoch: int = 0  # of those that were scored, counted from 1; 0 before the first
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None
 
@@ -113,6 +116,7 @@ class TrainingState:
             "lr_scale": self.lr_scale,
             "stopped": self.stopped,
             "converged_at": self.converged_at,
+            "best_epoch": self.best_epoch,
             "callbacks": {k: each.state_dict() for k, each in self.callbacks.items()},
             "rng": torch.get_rng_state(),
         }
@@ -152,6 +156,7 @@ class TrainingState:
         self.seconds, self.gradients = state["seconds"], state["gradients"]
         self.lr_scale, self.stopped = state["lr_scale"], state["stopped"]
         self.converged_at = state["converged_at"]
+        self.best_epoch = state["best_epoch"]
         self.rng = state["rng"].cpu()
         self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
 
@@ -161,6 +166,21 @@ class TrainingState:
             torch.set_rng_state(self.rng)
         if self.cuda_rng is not None:
             torch.cuda.set_rng_state(self.cuda_rng, self.recipe.device)
+
+    @contextmanager
+    def as_trained(self, split: Split) -> Iterator[None]:
+        """Let the network be the one that a training which ended here would give.
+
+        Everything is put back, the random state too: looking changes no bit.
+        """
+        device = self.recipe.device
+        with torch.random.fork_rng([device] if "cuda" in device else []):
+            if self.average is None or not self.average.count:
+                yield
+                return
+            with self.average.applied():
+                fit_statistics(self.recipe, self.model, split.train)
+                yield
 
     def apply_average(self, split: Split) -> None:
         """Let the network be the average, where there is one."""

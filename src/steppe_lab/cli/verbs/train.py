@@ -74,5 +74,8 @@ def run(args: Args, results: TextIO) -> int:
     if "tracked" in done.result:
         folder = done.checkpoint.parent / "track"
         page.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)
+    if settings.checkpoint_every is not None:
+        folder = done.checkpoint.parent / "checkpoints"
+        page.print(f"Checkpoints: {folder}", markup=False, soft_wrap=True)
     page.print(f"Checkpoint: {done.checkpoint}", markup=False, soft_wrap=True)
     return 0

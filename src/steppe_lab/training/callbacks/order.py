@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from steppe_lab.datasets import Split
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.eigenvalues import Eigenvalues
+from steppe_lab.training.callbacks.keeping import FOLDER, Checkpoints
+from steppe_lab.training.callbacks.scores import Scores
 from steppe_lab.training.tracking import TRACKERS
 
 if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
+
+TRACK = "track"  # folder of what is followed along training
 
 
 def build_callbacks(
@@ -22,15 +26,26 @@ def build_callbacks(
     Args:
         state: before the first step.
         split: samples to train and to judge on.
-        folder: where callbacks keep their files; None for none.
+        folder: of the run, where callbacks keep their files; None for none.
     """
     recipe = state.recipe
     callbacks: dict[str, AbstractCallback] = {}
+    # After rules that stop, and before all that writes scores: the last epoch has some.
+    callbacks["scores"] = Scores(split)
     if recipe.track is not None:
         seed = recipe.data_seed
-        tracker = TRACKERS.build(recipe.track, state.model, split, seed, folder)
+        place = None if folder is None else folder / TRACK
+        tracker = TRACKERS.build(recipe.track, state.model, split, seed, place)
         samples = min(recipe.track.settings["samples"], len(split.train))
         callbacks["eigenvalues"] = Eigenvalues(
             tracker, state.optimizer, samples / recipe.batch_size
+        )
+    # Last of all: the states that it writes hold those of the others.
+    if recipe.checkpoint_every is not None and folder is not None:
+        callbacks["checkpoints"] = Checkpoints(
+            folder / FOLDER,
+            split,
+            every=recipe.checkpoint_every,
+            states=recipe.checkpoint_optimizer,
         )
     return callbacks

@@ -93,8 +93,9 @@ NEEDED = {  # arguments without a default
     **dict.fromkeys(("value", "start", "max_value"), 2.0),
     **dict.fromkeys(("end", "min_value", "factor", "rate"), 1.0),
     **dict.fromkeys(("max_lr", "steps"), 5),
-    "milestones": (1, 2),
-    **dict.fromkeys(("interval", "fraction", "probability"), 1),
+    **dict.fromkeys(("milestones", "boundaries"), (1, 2)),
+    "values": (0.1, 0.2, 0.3),
+    **dict.fromkeys(("interval", "fraction", "probability", "k"), 1),
 }
 
 

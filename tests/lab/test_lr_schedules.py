@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from pydantic import ValidationError
 
-from steppe.errors import SettingError, UnknownNameError
+import own_files
+from steppe.errors import SettingError, TrustError, UnknownNameError
+from steppe.registry.registry import reading
 from steppe_lab.store.store import run_id
-from steppe_lab.training.build import build_lr_schedule
+from steppe_lab.training.build import build_lr_schedule, build_optimizer
 from steppe_lab.training.lr_schedules import read_lr_schedule
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
@@ -52,6 +56,9 @@ def test_a_recipe_keeps_the_id_that_it_had(schedule, warmup):
         ("multi_step(milestones=(2,3),factor=0.5)", [0.05, 0.05, 0.025, 0.0125]),
         ("linear(end=0.01,steps=4)", [0.05, 0.05 - 0.04 * 1.9 / 4, 0.03, 0.02]),
         ("step(shares=(0.25,),factor=0.5)", [0.05, 0.05, 0.025, 0.025]),
+        ("piecewise(boundaries=(2,3),values=(0.2,0.1,0.3))", [0.2, 0.2, 0.1, 0.3]),
+        ("divide_every_k(k=2)", [0.05, 0.05, 0.025, 0.025]),
+        ("step(shares=(0.25,0.375),factor=0.2)", [0.05, 0.05, 0.01, 0.002]),
         ("linear", [0.05, 0.05 * (1 - 1.9 / 8), 0.0375, 0.05 * 5 / 8]),
     ],
 )
@@ -90,6 +97,8 @@ def test_one_schedule_has_one_text():
         ("linear(ends=0)", UnknownNameError, "did you mean 'end'"),
         ("multi_step(milestones=3)", SettingError, "milestones of multi_step must be"),
         ("multi_step", SettingError, "multi_step needs milestones"),
+        ("piecewise((1,2),(0.1,0.2))", SettingError, "values must be one more than b"),
+        ("rates.nowhere:rate", UnknownNameError, "schedule 'rates.nowhere:rate' cann"),
     ],
 )
 def test_a_bad_text_is_one_sentence(text, error, said):
@@ -106,9 +115,79 @@ def test_a_bad_text_is_one_sentence(text, error, said):
         ("poly(order=1)", "order must be <= 0, got 1.0"),
         ("linear(end=-0.01)", "the learning rate must be >= 0, got -0.0"),
         ("multi_step(milestones=(2,),factor=-1)", ">= 0, got -0.05 with"),
+        ("piecewise((1,),(0.1,-0.2))", "the learning rate must be >= 0, got -0.2"),
+        ("divide_every_k(k=0)", "k must be >= 1, got 0"),
     ],
 )
 def test_a_value_out_of_range_shows_before_any_work(text, said):
     with pytest.raises(SettingError) as caught:
         check_settings(recipe(text), 100)
     assert said in str(caught.value)
+
+
+RATES = """
+def by_step(step):
+    return {0: 0.3, 1: 0.1}.get(step, 0.2)
+
+
+def negative(step):
+    return 1.0 - step
+
+
+def text(step):
+    return "much"
+
+
+def none():
+    return 0.1
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    with own_files.package(tmp_path, monkeypatch, "rates", mine=RATES) as folder:
+        yield folder
+
+
+def test_a_function_of_the_user_gives_the_rate_of_each_step(own):
+    made = recipe("rates.mine:by_step")
+    rate = build_lr_schedule(made, 100)
+    assert [rate(t) for t in range(4)] == [0.3, 0.1, 0.2, 0.2]
+    warm = build_lr_schedule(recipe("rates.mine:by_step", warmup_epochs=1), 100)
+    assert [warm(0), warm(10)] == pytest.approx([0.2 / 11, 0.2])
+    assert Recipe.model_validate_json(made.model_dump_json()) == made
+
+
+def test_a_function_of_the_user_is_known_by_its_source_and_needs_trust(own):
+    record = json.loads(recipe("rates.mine:by_step").model_dump_json())
+    assert len(record["code"]["rates.mine:by_step"]) == 64
+    with (
+        reading("a file", ()),
+        pytest.raises(TrustError, match=r"--trust rates\.mine:"),
+    ):
+        Recipe.model_validate(record)
+    record["code"]["rates.mine:by_step"] = "0" * 64
+    with pytest.raises(ValidationError, match=r"source of rates\.mine:by_step"):
+        Recipe.model_validate(record)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("negative", "must be >= 0 and finite, got -78 at step 79 from rates.mine:neg"),
+        ("text", "rates.mine:text failed at step 0 (ValueError: could not convert"),
+        ("none", "rates.mine:none failed at step 0 (TypeError"),
+    ],
+)
+def test_a_function_that_gives_no_rate_is_refused_before_any_work(own, name, said):
+    with pytest.raises(SettingError) as caught:
+        check_settings(recipe(f"rates.mine:{name}"), 100)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_radius_that_follows_the_rate_is_largest_at_the_highest_one():
+    schedule = "piecewise(boundaries=(1,),values=(0.4,0.1))"
+    made = recipe(schedule, "sam:rho=proportional(0.6,0.2)")
+    optimizer = build_optimizer(made, torch.nn.Linear(1, 1), 100)
+    assert optimizer.param_groups[0]["rho"] == pytest.approx(0.2 + 0.4 * 0.05 / 0.4)

@@ -1,6 +1,7 @@
 """Schedules at their ends, in the middle and beyond, against values by hand."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from steppe.schedules import (
     Constant,
     Cosine,
     CosineIncrease,
+    DivideEveryK,
     Lagging,
     Linear,
     MultiStep,
+    Piecewise,
     Poly,
     Proportional,
     Step,
@@ -68,6 +71,12 @@ SHORT = 1 / 7  # of the seven steps after the warm-up
             Step(1.0, T, 0.5, (0.4, 0.9), W, warmup_start=0.4),
             [0.4, 0.6, 1.0, 0.5, 0.25, 0.25, 0.25, 0.25],
         ),
+        (Piecewise((3, 9), (0.2, 0.7, 0.1)), [*[0.2] * 2, *[0.7] * 2, *[0.1] * 4]),
+        (Piecewise((), (0.4,)), [0.4] * 8),
+        (
+            DivideEveryK(1.0, k=3, divisor=4.0),
+            [1.0, 1.0, *[0.25] * 2, *[1 / 64] * 3, 4.0**-33],
+        ),
         (
             Warmup(Linear(1.3, 0.3, T), W, first=0.1),
             [0.1, 0.4, 1.0, 0.9, 0.4, 0.3, 0.3, 0.3],
@@ -114,6 +123,33 @@ def test_steps_change_the_value_at_their_milestones():
     assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     warm = MultiStep(1.0, milestones=(5,), warmup=3)
     assert [warm(t) for t in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+@pytest.mark.parametrize("share", ["0.29", "0.3", "0.6", "0.7", "0.8"])
+def test_a_share_of_the_steps_is_rounded_down_exactly(share):
+    for steps in range(1, 400):
+        milestone = math.floor(Fraction(share) * steps)
+        schedule = Step(1.0, steps, factor=0.5, shares=(float(share),))
+        assert schedule(milestone) == 0.5
+        assert milestone == 0 or schedule(milestone - 1) == 1.0
+
+
+def test_the_published_step_rule_is_a_fifth_at_three_shares():
+    """Of 200 epochs of 391 steps: by the epoch as in the authors' programs."""
+    schedule = Step(0.1, 200 * 391, factor=0.2, shares=(0.3, 0.6, 0.8))
+    for epoch in range(200):
+        passed = sum(epoch >= 200 * n / 10 for n in (3, 6, 8))
+        for step in (epoch * 391, epoch * 391 + 390):
+            assert schedule(step) == pytest.approx(0.1 * 0.2**passed, rel=1e-13)
+
+
+def test_the_published_halving_is_that_of_its_table():
+    """Of VGG-11: a list of the epoch a rate lasts to, and the rate."""
+    table = [[25 * (i + 1), 0.1 / 2**i] for i in range(300 // 25)]
+    schedule = DivideEveryK(0.1, k=25, divisor=2.0)
+    for epoch in range(300):
+        rate = next(rate for end, rate in table if epoch < end)
+        assert schedule(epoch) == pytest.approx(rate, rel=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +272,11 @@ def test_a_schedule_that_will_leave_the_range_is_refused_at_once(schedule):
         lambda: Step(1.0, 10, shares=(0.5, 1.5)),
         lambda: Step(1.0, 10, shares=(0.75, 0.5)),
         lambda: Warmup(Constant(1.0), steps=-1),
+        lambda: Piecewise((4, 2), (1.0, 2.0, 3.0)),
+        lambda: Piecewise((2, 4), (1.0, 2.0)),
+        lambda: Piecewise((2,), (1.0, math.nan)),
+        lambda: DivideEveryK(1.0, k=0),
+        lambda: DivideEveryK(1.0, k=3, divisor=0.5),
     ],
 )
 def test_settings_out_of_range_are_one_sentence(wrong):

@@ -20,10 +20,12 @@ from steppe.schedules.abstract import Warmup as Warmup
 from steppe.schedules.constant import Constant as Constant
 from steppe.schedules.cosine import Cosine as Cosine
 from steppe.schedules.cosine_increase import CosineIncrease as CosineIncrease
+from steppe.schedules.divide_every_k import DivideEveryK as DivideEveryK
 from steppe.schedules.lagging import Lagging as Lagging
 from steppe.schedules.lagging import published_gsam as published_gsam
 from steppe.schedules.linear import Linear as Linear
 from steppe.schedules.multi_step import MultiStep as MultiStep
+from steppe.schedules.piecewise import Piecewise as Piecewise
 from steppe.schedules.poly import Poly as Poly
 from steppe.schedules.proportional import Proportional as Proportional
 from steppe.schedules.scoping import Scoping as Scoping

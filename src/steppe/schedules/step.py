@@ -51,6 +51,7 @@ class Step(AbstractWarmedUp):
 
     def after_warmup(self, step: int) -> float:
         """The value from step `warmup` on."""
-        milestones = [int(share * self.steps) for share in self.shares]
+        # 0.29 * 100 is below 29 in floats.
+        milestones = [int(share * self.steps + 1e-9) for share in self.shares]
         value: float = self.start * self.factor ** bisect.bisect_right(milestones, step)
         return value

@@ -24,7 +24,7 @@ from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import check_fits
 from steppe_lab.training.augmenting import AugmentedBatches
 from steppe_lab.training.epochs import Epochs
-from steppe_lab.training.lr_schedules import make_lr_schedule
+from steppe_lab.training.lr_schedules import highest_rate, make_lr_schedule
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import is_led
 
@@ -120,7 +120,7 @@ def build_optimizer(
         more |= {"scaler": scaler} if issubclass(made, AbstractOptimizer) else {}
     known = {
         "steps": Epochs.of(recipe, samples).steps,
-        "max_lr": recipe.base.settings["lr"],
+        "max_lr": highest_rate(recipe.lr_schedule, recipe.base.settings["lr"]),
         "seed": recipe.seed,
     }
     try:

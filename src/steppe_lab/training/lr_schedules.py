@@ -3,16 +3,19 @@
 Every schedule of `steppe.schedules` that follows the step serves. It starts at the
 learning rate of the base, is as long as the training, and ends at 0 where the text does
 not give its `end`: "cosine", "linear(end=0.01)", "multi_step(milestones=(100, 120))".
+`piecewise` and a function of the user, "module:function", give the rates themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from steppe.errors import SettingError
 from steppe.registry.composed import read_part
-from steppe.registry.registry import Entry, unknown_name
+from steppe.registry.registry import Entry, is_code, one_line, unknown_name
 from steppe.registry.settings_text import called, convert
 from steppe.schedules import SCHEDULES, StepSchedule, Warmup
 
@@ -21,7 +24,7 @@ KNOWN = (*FIRST, "end", "steps", "warmup")
 
 
 def read_lr_schedule(text: str) -> str:
-    """The text of a schedule with its names and types checked.
+    """The text of a schedule with its names and types checked; code is imported.
 
     Example:
         >>> read_lr_schedule("cosine()"), read_lr_schedule("linear(end=0.010)")
@@ -31,6 +34,8 @@ def read_lr_schedule(text: str) -> str:
         UnknownNameError: no schedule or argument of that name.
         SettingError: an argument of the wrong type, or one that the training gives.
     """
+    if is_code(text):
+        return SCHEDULES[text].name
     canonical = read_part(SCHEDULES, text, KNOWN)
     usable = [e.name for e in SCHEDULES if not hasattr(e.make, "of_group")]
     if canonical is None or called(canonical)[0] not in usable:
@@ -62,6 +67,10 @@ def make_lr_schedule(
     Raises:
         SettingError: an argument out of its range, or a rate below 0.
     """
+    if is_code(text):
+        own = _OwnRates(text, SCHEDULES[text].make)
+        _check_rates(own, text, (0, warmup, steps - 1))
+        return Warmup(own, warmup) if warmup else own
     entry, arguments = _parsed(text)
     for name in entry.spec.times:
         if name in arguments:
@@ -82,6 +91,40 @@ def make_lr_schedule(
     changes = [arguments[name] for name in entry.spec.times if name in arguments]
     _check_rates(schedule, text, (0, warmup, steps - 1, *_flat(changes)))
     return schedule  # type: ignore[no-any-return]
+
+
+def highest_rate(text: str, lr: float) -> float:
+    """The highest rate of a schedule of this text, for settings that follow the rate.
+
+    A function of the user is taken to keep below the lr of the base.
+    """
+    if is_code(text):
+        return lr
+    _, arguments = _parsed(text)
+    return float(max(arguments.get("values", (lr,))))
+
+
+@dataclass(frozen=True)
+class _OwnRates:
+    """A function of the user from the step to the learning rate, checked as it goes."""
+
+    name: str
+    function: Callable[[int], Any]
+
+    def __call__(self, step: int) -> float:
+        try:
+            rate = float(self.function(step))
+        except (Exception, SystemExit) as error:
+            raise SettingError(
+                f"lr schedule {self.name} failed at step {step} ({one_line(error)}); "
+                "a schedule is a function of the step that gives a number."
+            ) from error
+        if not 0 <= rate < math.inf:
+            raise SettingError(
+                f"the learning rate must be >= 0 and finite, got {rate:g} at step "
+                f"{step} from {self.name}; change that function."
+            )
+        return rate
 
 
 def _parsed(text: str) -> tuple[Entry[Any], dict[str, Any]]:

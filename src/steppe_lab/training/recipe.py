@@ -18,6 +18,7 @@ from steppe.bases import BASES
 from steppe.errors import ChangedCodeError, SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice, Registry, is_code, one_line
+from steppe.schedules import SCHEDULES
 from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
@@ -120,6 +121,7 @@ class Recipe(PlainSettings):
             (CHOICES[kind], choice.name) for kind, choice in chosen if choice
         ]
         names += [(AUGMENTATIONS, choice.name) for choice in self.augment]
+        names.append((SCHEDULES, self.lr_schedule))
         object.__setattr__(self, "code", code_of(names, self.code))
         return self
 

@@ -83,7 +83,8 @@ class PlainSettings(BaseModel):
     lr_schedule: str = "cosine"
     """The learning rate over the steps: cosine falls to 0, step falls tenfold at 1/2
     and at 3/4, constant stays; or any schedule of the step with times in epochs, as
-    multi_step(milestones=(100,120),factor=0.1)."""
+    multi_step(milestones=(100,120),factor=0.1), or your function of the step as
+    module:function."""
     warmup_epochs: float = Field(default=0.0, ge=0.0, le=MOST)
     """Linear warm-up of the learning rate."""
     device: str = "cpu"

@@ -154,9 +154,10 @@ def evaluate_one(
 def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
     task: AbstractTask = TASKS.build(split.task)
     row: dict[str, float] = {}
+    groups = {"train": split.train_groups}
     for part, samples in (("train", split.train), ("test", split.test)):
         batches = samples.pieces(score_batch(model))
-        row |= _scores(part, estimates(model, batches, task))
+        row |= _scores(part, estimates(model, batches, task, groups.get(part)))
         row[f"{part}_samples"] = len(samples)
     return row
 

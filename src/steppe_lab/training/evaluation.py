@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from steppe.results import Estimate
 from steppe_lab.datasets.samples import AbstractSamples, Batch, on_device
+from steppe_lab.datasets.split import SampleGroup
 from steppe_lab.tasks import AbstractTask, Metric
 
 
@@ -23,11 +24,18 @@ class Score:
     metrics: Mapping[str, float]  # by name
     samples: int
     wrong: tuple[int, ...] | None  # positions of 1 in a headline that is a share
+    groups: Mapping[str, Score] = field(default_factory=dict)  # of these samples
 
     def row(self, part: str) -> dict[str, float]:
-        """Loss and metrics by name, after "train_" or "test_"."""
+        """Loss and metrics by name, after "train_" or "test_".
+
+        Those of a group follow, with its name in between, as "train_clean_loss".
+        """
         named = {"loss": self.loss, **self.metrics}
-        return {f"{part}_{name}": value for name, value in named.items()}
+        row = {f"{part}_{name}": value for name, value in named.items()}
+        for name, score in self.groups.items():
+            row |= score.row(f"{part}_{name}")
+        return row
 
 
 AVERAGED = "average_"  # before the names of an average's scores
@@ -79,6 +87,7 @@ def evaluate(
     task: AbstractTask,
     *,
     batch_size: int | None = None,
+    groups: Mapping[str, SampleGroup] | None = None,
 ) -> Score:
     """Score a network in eval mode; its modes are put back.
 
@@ -87,31 +96,25 @@ def evaluate(
         samples: N of them.
         task: gives the loss and the metrics.
         batch_size: samples at a time; None for that of `score_batch`.
+        groups: some of the samples, scored apart from the same outputs, by name.
     """
-    loss, terms = 0.0, 0
-    values: dict[str, list[Tensor]] = {}
-    for outputs, targets in _outputs(
-        model, samples.pieces(batch_size or score_batch(model))
-    ):
-        loss += task.loss(outputs, targets, reduction="sum").double().item()
-        terms += int(task.terms(targets).sum())
-        for name, each in task.metrics(outputs, targets).items():
-            values.setdefault(name, []).append(each.cpu())
-    joined = {name: torch.cat(each) for name, each in values.items()}
-    means = {
-        name: task.metric(name).of_mean(float(each.double().mean()))
-        for name, each in joined.items()
-    }
-    wrong = None
-    # Samples are independent, positions of one sequence are not.
-    if task.headline.share and len(joined[task.headline.name]) == len(samples):
-        wrong = tuple(joined[task.headline.name].nonzero().flatten().tolist())
-    return Score(loss / terms, means, len(samples), wrong)
+    groups = groups or {}
+    whole, parts = _Sums(task), {name: _Sums(task) for name in groups}
+    pieces = samples.pieces(batch_size or score_batch(model))
+    for outputs, targets in _outputs(model, pieces):
+        for name, batch in _of_groups(groups, outputs, targets, whole.samples):
+            parts[name].add(*batch)
+        whole.add(outputs, targets)
+    scores = {name: sums.score() for name, sums in parts.items()}
+    return replace(whole.score(), groups=scores)
 
 
 @torch.no_grad()
 def estimates(
-    model: nn.Module, batches: Iterable[Batch], task: AbstractTask
+    model: nn.Module,
+    batches: Iterable[Batch],
+    task: AbstractTask,
+    groups: Mapping[str, SampleGroup] | None = None,
 ) -> dict[str, Estimate]:
     """Loss and metrics with standard errors over samples, in eval mode.
 
@@ -122,28 +125,105 @@ def estimates(
         model: gives outputs of the kind that the task is about.
         batches: inputs and targets.
         task: gives the loss and the metrics.
+        groups: some of the samples, estimated apart from the same outputs, by name.
 
     Returns:
-        "loss" and the metrics by name; a share has its opposite after it.
+        "loss" and the metrics by name; a share has its opposite after it. Those of a
+        group follow, as "clean_loss".
     """
-    counts: list[Tensor] = []
-    values: dict[str, list[Tensor]] = {}
+    groups = groups or {}
+    whole, parts = _Terms(task), {name: _Terms(task) for name in groups}
     for outputs, targets in _outputs(model, batches):
-        counts.append(task.terms(targets).cpu())
+        for name, batch in _of_groups(groups, outputs, targets, whole.samples):
+            parts[name].add(*batch)
+        whole.add(outputs, targets)
+    rows = whole.estimates()
+    for name, terms in parts.items():
+        rows |= {f"{name}_{key}": each for key, each in terms.estimates().items()}
+    return rows
+
+
+def _of_groups(
+    groups: Mapping[str, SampleGroup], outputs: Any, targets: Tensor, first: int
+) -> Iterator[tuple[str, tuple[Any, Tensor]]]:
+    """Outputs and targets of the samples of a batch that are in each group.
+
+    Args:
+        groups: of all samples, by name.
+        outputs: of a batch.
+        targets: of the batch.
+        first: position of its first sample.
+    """
+    rows = slice(first, first + len(targets))
+    for name, group in groups.items():
+        # On the host, so that no device is waited for.
+        inside = group.chosen[rows].nonzero().flatten()
+        if len(inside):
+            own = group.targets[rows][inside].to(targets.device)
+            yield name, (outputs[inside.to(targets.device)], own)
+
+
+class _Sums:
+    """Loss and metrics, summed batch by batch."""
+
+    def __init__(self, task: AbstractTask) -> None:
+        self.samples = 0
+        self._task = task
+        self._loss, self._terms = 0.0, 0
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, outputs: Any, targets: Tensor) -> None:
+        task = self._task
+        self.samples += len(targets)
+        self._loss += task.loss(outputs, targets, reduction="sum").double().item()
+        self._terms += int(task.terms(targets).sum())
+        for name, each in task.metrics(outputs, targets).items():
+            self._values.setdefault(name, []).append(each.cpu())
+
+    def score(self) -> Score:
+        task = self._task
+        joined = {name: torch.cat(each) for name, each in self._values.items()}
+        means = {
+            name: task.metric(name).of_mean(float(each.double().mean()))
+            for name, each in joined.items()
+        }
+        wrong = None
+        # Samples are independent, positions of one sequence are not.
+        headline = task.headline
+        if headline.share and len(joined[headline.name]) == self.samples:
+            wrong = tuple(joined[headline.name].nonzero().flatten().tolist())
+        return Score(self._loss / self._terms, means, self.samples, wrong)
+
+
+class _Terms:
+    """Losses and metrics of single terms, gathered batch by batch."""
+
+    def __init__(self, task: AbstractTask) -> None:
+        self.samples = 0
+        self._task = task
+        self._counts: list[Tensor] = []
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, outputs: Any, targets: Tensor) -> None:
+        task = self._task
+        self.samples += len(targets)
+        self._counts.append(task.terms(targets).cpu())
         losses = task.loss(outputs, targets, reduction="none")
         for name, each in {"loss": losses, **task.metrics(outputs, targets)}.items():
-            values.setdefault(name, []).append(each.cpu().double())
-    terms = torch.cat(counts)
-    joined = {name: torch.cat(each) for name, each in values.items()}
-    rows: dict[str, Estimate] = {"loss": _mean(joined.pop("loss"), terms)}
-    for name, each in joined.items():
-        metric, mean = task.metric(name), _mean(each, terms)
-        value = metric.of_mean(mean.value)
-        slope = value if metric.link == "exp" else 1.0
-        rows[name] = replace(mean, value=value, stderr=slope * mean.stderr)
-        if metric.opposite:
-            rows[metric.opposite] = _mean(1 - each, terms)
-    return rows
+            self._values.setdefault(name, []).append(each.cpu().double())
+
+    def estimates(self) -> dict[str, Estimate]:
+        terms = torch.cat(self._counts)
+        joined = {name: torch.cat(each) for name, each in self._values.items()}
+        rows: dict[str, Estimate] = {"loss": _mean(joined.pop("loss"), terms)}
+        for name, each in joined.items():
+            metric, mean = self._task.metric(name), _mean(each, terms)
+            value = metric.of_mean(mean.value)
+            slope = value if metric.link == "exp" else 1.0
+            rows[name] = replace(mean, value=value, stderr=slope * mean.stderr)
+            if metric.opposite:
+                rows[metric.opposite] = _mean(1 - each, terms)
+        return rows
 
 
 def _mean(values: Tensor, terms: Tensor) -> Estimate:

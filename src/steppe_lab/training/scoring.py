@@ -38,7 +38,7 @@ def score(state: TrainingState, split: Split) -> dict[str, float]:
 
 
 def _on_both(state: TrainingState, split: Split) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for part, samples in (("train", split.train), ("test", split.test)):
-        row |= evaluate(state.model, samples, state.task).row(part)
-    return row
+    groups = split.train_groups
+    trained = evaluate(state.model, split.train, state.task, groups=groups)
+    judged = evaluate(state.model, split.test, state.task)
+    return trained.row("train") | judged.row("test")

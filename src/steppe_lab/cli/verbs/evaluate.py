@@ -65,7 +65,11 @@ def _table(scores: Mapping[str, float]) -> Table:
     for name in names:
         if f"{parts[0]}_{name}_stderr" in scores:
             keys = [f"{part}_{name}" for part in parts]
-            cells = [with_error(scores[k], scores[f"{k}_stderr"]) for k in keys]
+            # Only training samples have groups that are scored apart.
+            cells = [
+                with_error(scores[k], scores[f"{k}_stderr"]) if k in scores else ""
+                for k in keys
+            ]
             table.add_row(name, *cells)
     table.add_row("samples", *(f"{scores[f'{part}_samples']:,}" for part in parts))
     return table

@@ -69,6 +69,14 @@ def run(args: Args, results: TextIO) -> int:
         table.add_row(f"{row['epoch']:.0f} ({name})", *cells)
     page = console(results)
     page.print(table)
+    apart = [f"train_{name}_{metric.name}" for name in ("clean", "random")]
+    if all(name in done.result["last"] for name in apart):
+        clean, noisy = (shown.format(done.result["last"][name]) for name in apart)
+        page.print(
+            f"Train {metric.title} of the last epoch: {clean} on clean labels, {noisy} "
+            "on labels with noise.",
+            markup=False,
+        )
     for note in done.result["notes"]:
         page.print(f"Note: {note}.", markup=False)
     if "tracked" in done.result:

@@ -174,7 +174,10 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         train, held = comparison.train_samples, comparison.test_samples
         facts.append(("samples", f"{train:,} train, {held:,} {settings.held_out}"))
     if settings.label_noise:
-        facts.append(("wrong labels", f"{100 * settings.label_noise:g} % of training"))
+        share = f"{100 * settings.label_noise:g} % of training"
+        facts.append(("label noise", f"{share}, {WORDS[settings.label_noise_kind]}"))
+    if settings.data_noise:
+        facts.append(("noise on training images", f"{settings.data_noise:g}"))
     if settings.augment:
         facts.append(("augmentation", settings.augment))
     facts += [("epochs", str(settings.epochs)), ("seeds", str(settings.seeds))]

@@ -55,6 +55,7 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
         "data": _text(recipe.get("data")),
         "model": _text(recipe.get("model")),
         **{key: recipe.get(key) for key in _RECIPE},
+        **{key: recipe[key] for key in _CHANGED if key in recipe},
         **_augmentation(recipe),
         "held_out": held_out,
         "gradients_per_step": row.gradients,
@@ -85,6 +86,14 @@ _RECIPE = (
     "train_samples",
     "label_noise",
     "data_seed",
+)
+_CHANGED = (  # settings that recipes record where they are not the default
+    "train_fraction",
+    "subset",
+    "test_fraction",
+    "label_noise_kind",
+    "data_noise",
+    "validation_seed",
 )
 
 

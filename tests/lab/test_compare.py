@@ -124,7 +124,7 @@ def test_a_checkpoint_of_a_comparison_can_be_measured_again(finished):
     store, _, comparison, _ = finished
     row = comparison.rows[0]
     path = store.artefact(row.training, "model.safetensors")
-    found = measure_one(path, ["top_eigenvalue"])["top_eigenvalue"]
+    found = measure_one(path, ["top_eigenvalue"]).value["top_eigenvalue"]
     # Sums in float32 depend on the number of threads, which is 1 in a worker.
     expected = row.measures["top_eigenvalue"]["value"]
     assert found.value == pytest.approx(expected, rel=1e-5)

@@ -15,7 +15,7 @@ from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
 from steppe.results import Comparison, Surface
 from steppe_lab.analysis.foreign import Belongs
-from steppe_lab.analysis.single import Network, read_network
+from steppe_lab.analysis.single import Network, Noted, read_network
 from steppe_lab.datasets.own import digest_of
 from steppe_lab.runs.analysis import read_measure
 from steppe_lab.runs.settings import LineSettings
@@ -36,7 +36,7 @@ def compare_two(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
     progress: Progress | None = None,
-) -> Comparison:
+) -> Noted[Comparison]:
     """Differences of two checkpoints in measures, on the same samples and draws.
 
     Args:
@@ -71,7 +71,7 @@ def compare_two(
         )
         for path in checkpoints
     )
-    return compare(
+    comparison = compare(
         a.objective,
         b.objective,
         measures,
@@ -81,6 +81,7 @@ def compare_two(
         seed=seed,
         progress=progress,
     )
+    return Noted(comparison, a.notes)
 
 
 def walk(
@@ -92,7 +93,7 @@ def walk(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
     progress: Progress | None = None,
-) -> Surface:
+) -> Noted[Surface]:
     """Loss on a random line through a checkpoint, or on the line to another one.
 
     Args:
@@ -136,10 +137,11 @@ def walk(
                 "one loss, so give two checkpoints of the same data."
             )
         line = Line.between(a.objective.model, b.objective.model)
-    return landscape(
+    surface = landscape(
         a.objective,
         line,
         x=settings.ends(between=other is not None),
         batch_norm=settings.batch_norm,
         progress=progress,
     )
+    return Noted(surface, a.notes)

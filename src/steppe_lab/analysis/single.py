@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from torch import nn
 
@@ -33,6 +33,16 @@ from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import estimates, score_batch
 from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Noted(Generic[T]):
+    """A result with sentences on the samples that it is about."""
+
+    value: T
+    notes: tuple[str, ...] = ()  # sentences without full stops
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ def measure_one(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
-) -> Estimates:
+) -> Noted[Estimates]:
     """Measure a checkpoint on the data its recipe names.
 
     Args:
@@ -118,7 +128,8 @@ def measure_one(
         trust=trust,
         belongs=belongs,
     )
-    return measure(network.objective, measures, seed=seed)
+    estimates = measure(network.objective, measures, seed=seed)
+    return Noted(estimates, network.notes)
 
 
 def evaluate_one(
@@ -127,7 +138,7 @@ def evaluate_one(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
-) -> dict[str, float]:
+) -> Noted[dict[str, float]]:
     """Loss and metrics of a checkpoint on all training and all test samples.
 
     Args:
@@ -146,9 +157,10 @@ def evaluate_one(
         DataError: data that is missing, damaged or not what was trained on.
     """
     if belongs is not None:
-        return _evaluate_foreign(open_foreign(checkpoint, belongs, device))
+        return Noted(_evaluate_foreign(open_foreign(checkpoint, belongs, device)))
     loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
-    return _on_split(loaded.model, split)
+    scores = _on_split(loaded.model, split)
+    return Noted(scores, loaded.recipe.selection.noise_notes)
 
 
 def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
@@ -218,6 +230,11 @@ class Network:
     def trained_by(self) -> str:
         """The optimizer, as far as it is known."""
         return "another program" if self.belongs else self.recipe.label
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on noise in the samples trained on, without full stops."""
+        return self.recipe.selection.noise_notes
 
 
 def read_network(

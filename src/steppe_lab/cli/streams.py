@@ -8,7 +8,7 @@ import ctypes
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ def console(results: TextIO) -> Console:
 
     made = Console(file=results, highlight=False)
     return Console(file=results, highlight=False, width=max(NARROWEST, made.width))
+
+
+def print_notes(page: Console, notes: Iterable[str]) -> None:
+    """Print sentences without full stops as notes, a line for each."""
+    for note in notes:
+        page.print(f"Note: {note}.", markup=False)
 
 
 def _number(stream: TextIO) -> int | None:

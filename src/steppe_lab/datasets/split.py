@@ -198,7 +198,7 @@ class Selection:
             positions=positions,
             classes=dataset.classes,
             task=dataset.task,
-            notes=(*dataset.notes, *notes, *self._noise()),
+            notes=(*dataset.notes, *notes, *self.noise_notes),
         )
 
     def _set_apart(self, pool: int) -> tuple[Tensor, Tensor]:
@@ -263,8 +263,9 @@ class Selection:
         note = f"judged on {samples:,} of {len(test):,} test samples"
         return test.chosen(ranking.places[:samples]), (note,)
 
-    def _noise(self) -> list[str]:
-        """Sentences on the noise, without full stops."""
+    @property
+    def noise_notes(self) -> tuple[str, ...]:
+        """Sentences on noise in the training samples, without full stops."""
         notes = []
         if self.label_noise:
             notes.append(
@@ -277,7 +278,7 @@ class Selection:
                 f"training images have Gaussian noise of standard deviation "
                 f"{self.data_noise:g} on pixels from 0 to 1, those judged on have none"
             )
-        return notes
+        return tuple(notes)
 
 
 def validation_samples(pool: int) -> int:

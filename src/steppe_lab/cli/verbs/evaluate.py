@@ -17,7 +17,7 @@ from steppe_lab.cli.options import (
     trusted,
     use_data_dir,
 )
-from steppe_lab.cli.streams import console
+from steppe_lab.cli.streams import console, print_notes
 
 
 class Args(CheckpointArguments):
@@ -40,18 +40,21 @@ def run(args: Args, results: TextIO) -> int:
     use_data_dir(args.data_dir)
     if args.out is not None:
         check_place(args.out)
-    scores = evaluate_one(
+    evaluated = evaluate_one(
         checkpoint_at(args.checkpoint, OUT),
         device=args.device,
         trust=trusted(args.trust),
         belongs=belongs(args),
     )
+    scores = evaluated.value
     if args.out is not None:
         write_json(args.out, scores)
     if args.as_json:
         print(json_line(scores), file=results)
         return 0
-    console(results).print(_table(scores))
+    page = console(results)
+    page.print(_table(scores))
+    print_notes(page, evaluated.notes)
     return 0
 
 

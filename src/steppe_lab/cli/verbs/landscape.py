@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO
+from typing import Annotated, ClassVar, TextIO
 
 import tyro
 from tyro.conf import Positional
@@ -18,11 +18,8 @@ from steppe_lab.cli.options import (
     use_data_dir,
 )
 from steppe_lab.cli.progress import counted, progress
-from steppe_lab.cli.streams import console
+from steppe_lab.cli.streams import console, print_notes
 from steppe_lab.runs.settings import LineSettings
-
-if TYPE_CHECKING:
-    from steppe.results import Surface
 
 
 class Args(CheckpointArguments, LineSettings):
@@ -58,7 +55,7 @@ def run(args: Args, results: TextIO) -> int:
     other = None if args.other is None else checkpoint_at(args.other, OUT)
     first = checkpoint_at(args.checkpoint, OUT)
     with progress() as tell:
-        surface: Surface = walk(
+        walked = walk(
             first,
             other,
             settings,
@@ -67,6 +64,7 @@ def run(args: Args, results: TextIO) -> int:
             belongs=belongs(args),
             progress=counted(tell, "evaluating the line"),
         )
+    surface = walked.value
     files = publish_line(surface, args.out, first, other)
     if args.as_json:
         record = {**surface.to_dict(), "files": list(map(str, files))}
@@ -75,6 +73,7 @@ def run(args: Args, results: TextIO) -> int:
     page = console(results)
     for sentence in sentences(surface, first, other):
         page.print(sentence, markup=False)
+    print_notes(page, walked.notes)
     for path in files:
         page.print(str(path), markup=False, soft_wrap=True)
     return 0

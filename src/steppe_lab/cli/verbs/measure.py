@@ -21,7 +21,7 @@ from steppe_lab.cli.options import (
     use_data_dir,
 )
 from steppe_lab.cli.progress import counted, progress
-from steppe_lab.cli.streams import console
+from steppe_lab.cli.streams import console, print_notes
 
 if TYPE_CHECKING:
     from steppe.results import Estimate
@@ -65,7 +65,7 @@ def run(args: Args, results: TextIO) -> int:
         check_place(args.out)
     if args.against is not None:
         return _compare(args, args.against, results)
-    estimates = measure_one(
+    measured = measure_one(
         checkpoint_at(args.checkpoint, OUT),
         args.measures,
         part=args.part,
@@ -75,6 +75,7 @@ def run(args: Args, results: TextIO) -> int:
         trust=trusted(args.trust),
         belongs=belongs(args),
     )
+    estimates = measured.value
     records = {name: estimate_record(estimate) for name, estimate in estimates.items()}
     if args.out is not None:
         write_json(args.out, records)
@@ -83,6 +84,7 @@ def run(args: Args, results: TextIO) -> int:
         print(json_line(records), file=results)
     else:
         _show(args, estimates, results)
+        print_notes(console(results), measured.notes)
     for name, refusal in lacks.items():
         say(f"{name} was not measured: {refusal}")
     return 1 if lacks else 0
@@ -94,7 +96,7 @@ def _compare(args: Args, other: Path, results: TextIO) -> int:
     from steppe_lab.store.json_files import json_line, write_json
 
     with progress() as tell:
-        comparison = compare_two(
+        compared = compare_two(
             (checkpoint_at(args.checkpoint, OUT), checkpoint_at(other, OUT)),
             args.measures,
             part=args.part,
@@ -107,13 +109,16 @@ def _compare(args: Args, other: Path, results: TextIO) -> int:
             belongs=belongs(args),
             progress=counted(tell, "measuring both"),
         )
+    comparison = compared.value
     record = comparison.to_dict()
     if args.out is not None:
         write_json(args.out, record)
     if args.as_json:
         print(json_line(record), file=results)
     else:
-        console(results).print(str(comparison), markup=False, soft_wrap=True)
+        page = console(results)
+        page.print(str(comparison), markup=False, soft_wrap=True)
+        print_notes(page, compared.notes)
     lacks = {name: one.refusal for name, one in comparison.items() if one.refusal}
     for name, refusal in lacks.items():
         say(f"{name} was not compared: {refusal}")

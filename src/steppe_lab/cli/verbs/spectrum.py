@@ -15,7 +15,7 @@ from steppe_lab.cli.options import (
     use_data_dir,
 )
 from steppe_lab.cli.progress import in_tenths, progress
-from steppe_lab.cli.streams import console
+from steppe_lab.cli.streams import console, print_notes
 from steppe_lab.runs.settings import SpectrumSettings
 
 
@@ -74,5 +74,6 @@ def run(args: Args, results: TextIO) -> int:
         page.print(table)
     for sentence in (layers_note(result.layers), *doubts(result)):
         page.print(sentence, markup=False)
+    print_notes(page, network.notes)
     page.print(f"\nReport: {paths['page']}", markup=False, soft_wrap=True)
     return 0

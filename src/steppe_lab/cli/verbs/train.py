@@ -12,7 +12,7 @@ from rich.table import Table
 from steppe_lab.cli.options import OUT, open_store, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
-from steppe_lab.cli.streams import console
+from steppe_lab.cli.streams import console, print_notes
 from steppe_lab.runs.settings import TrainSettings
 
 PARTS = ("train", "test")  # of the samples
@@ -77,8 +77,7 @@ def run(args: Args, results: TextIO) -> int:
             "on labels with noise.",
             markup=False,
         )
-    for note in done.result["notes"]:
-        page.print(f"Note: {note}.", markup=False)
+    print_notes(page, done.result["notes"])
     if "tracked" in done.result:
         folder = done.checkpoint.parent / "track"
         page.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from steppe_lab.datasets.label_noise import WORDS
 from steppe_lab.reports.comparison.answer import allowing, answer_sentences
 from steppe_lab.reports.comparison.findings import Verdicts, answer_of
 from steppe_lab.reports.comparison.pictures import pictures

@@ -22,8 +22,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("held_out", "model", "loss", "weights", "trust"),
     ),
     "training": (
-        *("optimizer", "base", "defaults", "epochs", "batch_size", "lr_schedule"),
-        *("warmup_epochs", "augment", "sweep", "evaluate_every", "monitor"),
+        *("optimizer", "base", "defaults", "epochs", "batch_size", "epoch_size"),
+        *(
+            "last_batch",
+            "lr_schedule",
+            "warmup_epochs",
+            "augment",
+            "sweep",
+            "evaluate_every",
+            "monitor",
+        ),
         *("track", "checkpoint_every", "checkpoint_optimizer"),
     ),
     "measuring": (
@@ -83,7 +91,7 @@ def help_page(record: type[Arguments], verb: str, about: str) -> str:
         lines += ["", "arguments:"]
         for name in placed:
             lines += _entry(_values(name, fields[name]), fields[name], width)
-    for group, names in _grouped([name for name in fields if name not in placed]):
+    for group, names in _grouped({n: f for n, f in fields.items() if n not in placed}):
         lines += ["", f"{group}:"]
         for name in names:
             value = _values(name, fields[name])
@@ -114,12 +122,21 @@ def metavar(name: str, kind: Any) -> str:
     return plain.get(kinds[0], option(name).upper())
 
 
-def _grouped(names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Names by group; those of no group come last."""
+def _grouped(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, list[str]]]:
+    """Names by group; those of no group come last.
+
+    A field says its group itself where its name means something else in other verbs.
+    """
+    of_itself = {
+        name: field.json_schema_extra["group"]
+        for name, field in fields.items()
+        if isinstance(field.json_schema_extra, dict)
+    }
     known = {name for members in GROUPS.values() for name in members}
-    others = [name for name in names if name not in known]
+    others = [name for name in fields if name not in known]
     for group, members in (*GROUPS.items(), (OTHERS, others)):
-        own = [name for name in members if name in names]
+        own = [name for name in members if name in fields and name not in of_itself]
+        own += [name for name, said in of_itself.items() if said == group]
         if own:
             yield group, own
 

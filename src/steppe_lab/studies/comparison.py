@@ -31,6 +31,7 @@ from steppe_lab.tasks import Metric, stored_headline
 from steppe_lab.tasks.abstract import ERROR
 from steppe_lab.training.build import build_model
 from steppe_lab.training.checkpoints import reason_of
+from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.readiness import check_ready, check_same_data, check_settings
 from steppe_lab.training.recipe import Recipe
 
@@ -331,8 +332,10 @@ def _forwards(recipe: Recipe, train: int, test: int) -> float:
     """Samples passed forward in a training; a gradient counts as three passes."""
     method = recipe.optimizer
     gradients = OPTIMIZERS[method.name].spec.grad_evals if method else 1.0
-    scored = sum(recipe.scores(epoch + 1) for epoch in range(recipe.epochs))
-    return 3 * gradients * recipe.epochs * train + scored * (train + test)
+    epochs = Epochs.of(recipe, train)
+    scored = sum(epochs.scored(epoch + 1) for epoch in range(epochs.count))
+    rows = epochs.steps * recipe.batch_size
+    return 3 * gradients * rows + scored * (train + test)
 
 
 _FACTS = ("notes", "parameters", "train_samples", "test_samples")

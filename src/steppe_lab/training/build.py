@@ -184,11 +184,11 @@ def build_augmented(
 def build_lr_schedule(recipe: Recipe, samples: int) -> StepSchedule:
     """The learning rate as a function of the step, for a number of samples."""
     epochs = Epochs.of(recipe, samples)
-    warmup = round(recipe.warmup_epochs * epochs.steps_per_epoch)
+    warmup = epochs.step_at(recipe.warmup_epochs)
     return make_lr_schedule(
         recipe.lr_schedule,
         float(recipe.base.settings["lr"]),
         steps=epochs.steps,
-        steps_per_epoch=epochs.steps_per_epoch,
+        step_at=epochs.step_at,
         warmup=min(warmup, epochs.steps),
     )

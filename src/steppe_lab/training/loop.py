@@ -77,7 +77,7 @@ def train(
             report(Progress(text=text))
         state = TrainingState.fresh(recipe, split, folder)
     start = saved = time.monotonic()
-    spent = state.seconds
+    spent, epochs = state.seconds, state.epochs.count
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
@@ -94,8 +94,8 @@ def train(
                 callback.after_epoch(state, row)
             state.seconds = spent + time.monotonic() - start
             if report is not None:
-                text = f"epoch {state.epoch}/{recipe.epochs}"
-                report(Progress(state.epoch, recipe.epochs, text))
+                text = f"epoch {state.epoch}/{epochs}"
+                report(Progress(state.epoch, epochs, text))
             due = time.monotonic() - saved >= keep_every
             if keep is not None and due and state.goes_on:
                 keep(state.to_bytes())
@@ -117,7 +117,7 @@ def train(
 
 def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     """The stages of an epoch: order, then fetch and step, then score."""
-    recipe, samples = state.recipe, split.train
+    samples = split.train
     for callback in state.callbacks.values():
         callback.before_epoch(state)
     state.model.train()
@@ -139,7 +139,7 @@ def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean} | state.precision.row()
-    return row | score(state, split) if recipe.scores(epoch) else row
+    return row | score(state, split) if state.epochs.scored(epoch) else row
 
 
 def _set_lr(state: TrainingState, step: int) -> float:

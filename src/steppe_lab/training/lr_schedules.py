@@ -53,7 +53,12 @@ def read_lr_schedule(text: str) -> str:
 
 
 def make_lr_schedule(
-    text: str, lr: float, *, steps: int, steps_per_epoch: int, warmup: int
+    text: str,
+    lr: float,
+    *,
+    steps: int,
+    step_at: Callable[[float], int],
+    warmup: int,
 ) -> StepSchedule:
     """The learning rate as a function of the step.
 
@@ -61,7 +66,7 @@ def make_lr_schedule(
         text: as `read_lr_schedule` gives it.
         lr: of the base.
         steps: of the training.
-        steps_per_epoch: unit of the times in the text, in steps.
+        step_at: number of steps in some epochs, which the text gives times in.
         warmup: steps of the warm-up.
 
     Raises:
@@ -74,7 +79,7 @@ def make_lr_schedule(
     entry, arguments = _parsed(text)
     for name in entry.spec.times:
         if name in arguments:
-            arguments[name] = _times(arguments[name], steps_per_epoch)
+            arguments[name] = _times(arguments[name], step_at)
     training: Mapping[str, Any] = {
         **dict.fromkeys(FIRST, lr),
         "end": 0.0,
@@ -138,8 +143,8 @@ def _parsed(text: str) -> tuple[Entry[Any], dict[str, Any]]:
     }
 
 
-def _times(value: Any, unit: int) -> Any:
-    return tuple(v * unit for v in value) if isinstance(value, tuple) else value * unit
+def _times(value: Any, step_at: Callable[[float], int]) -> Any:
+    return tuple(map(step_at, value)) if isinstance(value, tuple) else step_at(value)
 
 
 def _flat(values: list[Any]) -> list[int]:

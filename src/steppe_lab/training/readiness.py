@@ -137,11 +137,12 @@ def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
 
 
 def _check_last_batch(recipe: Recipe, model: nn.Module, samples: int) -> None:
-    lonely = recipe.batch_size == 1 or samples % recipe.batch_size == 1
+    lonely = Epochs.of(recipe, samples).smallest_batch == 1
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     if lonely and any(isinstance(module, norms) for module in model.modules()):
+        size = recipe.epoch_size or samples
         raise SettingError(
             f"batch norm needs 2 samples in every batch, got one of 1 with "
-            f"batch_size {recipe.batch_size} and {samples} training samples; change "
+            f"batch_size {recipe.batch_size} and {size} training samples; change "
             "either by one."
         )

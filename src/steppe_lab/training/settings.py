@@ -80,6 +80,15 @@ class PlainSettings(BaseModel):
     """Passes over the training samples."""
     batch_size: int = Field(default=64, ge=1, le=MOST)
     """Samples per step."""
+    steps: int | None = Field(
+        default=None, ge=1, le=MOST, json_schema_extra={"group": "training"}
+    )
+    """Optimizer steps to train for instead of --epochs; the last epoch may be short."""
+    epoch_size: int | None = Field(default=None, ge=1, le=MOST)
+    """Samples of an epoch, which scores and schedules count in: the next ones of the
+    shuffled training samples, over and over; the default is all of them."""
+    last_batch: Literal["keep", "drop"] = "keep"
+    """Whether an epoch ends with a smaller batch, or drops one that is incomplete."""
     lr_schedule: str = "cosine"
     """The learning rate over the steps: cosine falls to 0, step falls tenfold at 1/2
     and at 3/4, constant stays; or any schedule of the step with times in epochs, as
@@ -119,6 +128,16 @@ class PlainSettings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        usual = type(self).model_fields["epochs"].default
+        if self.steps is not None and self.epochs != usual:
+            raise SettingError(
+                f"a training is as long as --epochs or as --steps says, got "
+                f"{self.epochs} epochs and {self.steps} steps; leave one of them out."
+            )
+        return self
+
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         record: dict[str, Any] = handler(self)
@@ -129,7 +148,3 @@ class PlainSettings(BaseModel):
             if name in self.always_recorded
             or getattr(self, name) != fields[name].default
         }
-
-    def scores(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 1, ends with scores."""
-        return epoch % self.evaluate_every == 0 or epoch == self.epochs

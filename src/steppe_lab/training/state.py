@@ -99,7 +99,7 @@ class TrainingState:
     @property
     def goes_on(self) -> bool:
         """Whether another epoch begins."""
-        return not self.stopped and self.epoch < self.recipe.epochs
+        return not self.stopped and self.epoch < self.epochs.count
 
     def to_bytes(self) -> bytes:
         """The state as a file that is sealed with its checksum."""

@@ -181,7 +181,9 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         facts.append(("noise on training images", f"{settings.data_noise:g}"))
     if settings.augment:
         facts.append(("augmentation", settings.augment))
-    facts += [("epochs", str(settings.epochs)), ("seeds", str(settings.seeds))]
+    length = "epochs" if settings.steps is None else "steps"
+    facts.append((length, str(getattr(settings, length))))
+    facts.append(("seeds", str(settings.seeds)))
     return facts
 
 

@@ -59,7 +59,7 @@ class Checkpoints(AbstractCallback):
         epoch, recipe = state.epoch, state.recipe
         names = {
             name_of_epoch(epoch): self._every and epoch % self._every == 0,
-            HALF: epoch == -(-recipe.epochs // 2),
+            HALF: epoch == -(-state.epochs.count // 2),
             BEST[recipe.held_out]: epoch == state.best_epoch,
             CONVERGED: epoch == state.converged_at,
         }

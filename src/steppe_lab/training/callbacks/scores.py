@@ -28,7 +28,7 @@ class Scores(AbstractCallback):
 
     def after_epoch(self, state: TrainingState, row: dict[str, float]) -> None:
         """Every training ends with scores; of equal epochs the first is the best."""
-        scored = state.recipe.scores(state.epoch)
+        scored = state.epochs.scored(state.epoch)
         if state.stopped and not scored:
             row |= score(state, self._split)
             scored = True

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import small_trainings
 import steppe
 from steppe.errors import SettingError
-from steppe.seeds import stream
-from steppe_lab.datasets import Split, TensorSamples
+from steppe_lab.datasets import Split
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.training.build import build_model
 from steppe_lab.training.loop import train
-from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.precision import Precision, check_precision
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.state import TrainingState
@@ -25,42 +24,12 @@ from steppe_lab.training.step import step_with
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def recipe(optimizer: str = "sam:rho=0.05", **more: object) -> Recipe:
-    settings = {
-        "data": "digits",
-        "model": "small_cnn:width=2,batch_norm=true",
-        "epochs": 2,
-        "batch_size": 16,
-        **read_optimizer(optimizer, "sgd:lr=0.05,momentum=0.9,weight_decay=0"),
-        **more,
-    }
-    return Recipe.model_validate(settings)
+recipe, same = small_trainings.recipe, small_trainings.same
 
 
 @pytest.fixture(scope="module")
 def split():
-    pictures = torch.randn((60, 1, 8, 8), generator=stream(0))
-    targets = torch.arange(60) % 2
-    pictures[targets == 1, :, :3] += 1
-    samples = TensorSamples(pictures, targets)
-    return Split(
-        train=samples.chosen(torch.arange(40)),
-        test=samples.chosen(torch.arange(40, 60)),
-        true_targets=targets[:40],
-        positions=torch.arange(40),
-        noisy=torch.zeros(40, dtype=torch.bool),
-        classes=("no", "yes"),
-        task="classification",
-    )
-
-
-def weights(trained) -> list[torch.Tensor]:
-    return list(trained.model.state_dict().values())
-
-
-def same(left, right) -> bool:
-    pairs = zip(weights(left), weights(right), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
+    return small_trainings.split()
 
 
 def by_hand(made: Recipe, split: Split, amp: str) -> nn.Module:

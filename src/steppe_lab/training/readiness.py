@@ -23,6 +23,7 @@ from steppe_lab.training.build import (
     build_optimizer,
 )
 from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.precision import check_precision
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import check_tracker
@@ -82,6 +83,7 @@ def check_ready(recipe: Recipe) -> Split:
         if broken:
             name = recipe.data.name
             raise DataError(f"the {part} targets of {name} {broken}.")
+    check_network_settings(recipe, split.in_shape)
     build_augmented(recipe, split.train)
     model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)

@@ -101,6 +101,12 @@ class PlainSettings(BaseModel):
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Lower precision of forward passes and losses in training: bfloat16, or float16
     with a scaled loss. Weights, scores and measures stay in float32."""
+    channels_last: bool = False
+    """Lay images and filters out with their channels last in memory, which is faster
+    on a GPU with --amp."""
+    compile: bool = False
+    """Compile the forward and backward pass of training with torch.compile; the first
+    steps take a minute longer."""
     evaluate_every: int = Field(default=1, ge=1, le=MOST)
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""

@@ -35,6 +35,7 @@ from steppe_lab.training.build import (
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.order import build_callbacks
 from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.network import called_network
 from steppe_lab.training.precision import Precision
 from steppe_lab.training.recipe import Recipe
 
@@ -48,6 +49,7 @@ class TrainingState:
 
     recipe: Recipe
     model: nn.Module
+    called: nn.Module  # by a step, in its place
     optimizer: Optimizer
     average: AbstractAverage | None
     schedule: StepSchedule
@@ -72,6 +74,7 @@ class TrainingState:
     def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> TrainingState:
         """The state before the first step."""
         model = build_model(recipe, split.in_shape, split.outputs)
+        called = called_network(model, recipe)
         samples = len(split.train)
         precision = Precision(recipe.amp, recipe.device)
         optimizer = build_optimizer(recipe, model, samples, scaler=precision.scaler)
@@ -84,6 +87,7 @@ class TrainingState:
         state = cls(
             recipe,
             model,
+            called,
             optimizer,
             average,
             schedule,

@@ -13,6 +13,7 @@ from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples
 from steppe_lab.datasets.samples import Batch, on_device
 from steppe_lab.tasks import AbstractTask
+from steppe_lab.training.network import channels_last
 from steppe_lab.training.precision import Precision
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ def fetch(
 ) -> Batch:
     """Samples as a batch on the device, augmented where the recipe says so."""
     if state.augmented is not None:
-        return state.augmented.fetch(rows, step)
-    return on_device(samples.batch(rows), state.recipe.device)
+        inputs, targets = state.augmented.fetch(rows, step)
+    else:
+        inputs, targets = on_device(samples.batch(rows), state.recipe.device)
+    return channels_last(inputs) if state.recipe.channels_last else inputs, targets
 
 
 def take_step(
@@ -59,7 +62,7 @@ def take_step(
         passed += len(targets)
         scale = micro_batch_scale(len(targets), size, own_terms, all_terms)
         with state.precision.autocast():
-            outputs = state.model(inputs)
+            outputs = state.called(inputs)
             loss = micro_batch_loss(state.task, outputs, targets, scale)
         state.precision.backward(loss)
         return loss.detach()

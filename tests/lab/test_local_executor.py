@@ -334,6 +334,39 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_running(store):
     assert leftovers(store) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [
+        (signal.SIGINT, os.kill),
+        (signal.SIGTERM, os.killpg),
+        (signal.SIGHUP, os.killpg),
+    ],
+)
+def test_a_signal_while_workers_start_or_work_leaves_no_lease(store, number, send):
+    ids = add(store, 40)
+    moments = random.Random(number)
+    for works, longest in ((False, 0.5), (True, 0.05)):
+        parent = start(store, "slow_halve")
+        until(lambda works=works: not works or any(calls(store, run) for run in ids))
+        time.sleep(longest * moments.random())
+        send(parent.pid, number)
+        last = parent.communicate(timeout=20)[1].decode().strip()
+        assert last.endswith(("KeyboardInterrupt", "Stopped")) or not last
+        assert leftovers(store) == []
+        until(lambda pid=parent.pid: members(pid) == [], 10)
+    assert any(store.status(run) == "waiting" for run in ids)
+
+
+def test_workers_of_a_killed_parent_free_their_leases(store):
+    ids = add(store, 40)
+    parent = start(store, "slow_halve")
+    until(lambda: any(store.folder(run).glob("call-*") for run in ids))
+    parent.kill()
+    parent.communicate()
+    until(lambda: members(parent.pid) == [], 10)
+    assert leftovers(store) == []
+
+
 def test_two_executors_on_one_store_run_every_run_once(store):
     ids = add(store, 40)
     other = start(store, "slow_halve", workers=1)

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -333,6 +334,66 @@ def test_crumbs_of_a_killed_writer_are_swept_by_the_next_claim(store, run):
     store.claim(run)
     assert names(store.folder(run)) == ["config.json", "lease.json", "track"]
     assert names(store.folder(run) / "track") == []
+
+
+def claim_until(store, run, function):
+    """Claim in a process that is killed where it first enters a function of `os`."""
+    child = os.fork()
+    if child == 0:
+        setattr(os, function, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            store.claim(run)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of this process")
+@pytest.mark.parametrize("function", ["open", "write", "close", "link", "unlink"])
+def test_a_process_killed_while_it_claims_stops_nobody(store, run, function):
+    claim_until(store, run, function)
+    assert store.status(run) == "waiting"
+    assert store.claim(run).held()
+    assert names(store.folder(run)) == ["config.json", "lease.json"]
+
+
+def test_leases_exclude_where_the_file_system_has_no_links(store, run, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    lease = store.claim(run)
+    assert lease.held()
+    assert store.claim(run) is None
+    assert names(store.folder(run)) == ["config.json", "lease.json"]
+
+
+def test_a_lease_is_ours_where_the_answer_to_the_link_was_lost(store, run, monkeypatch):
+    link = os.link
+
+    def link_twice(draft, path):
+        link(draft, path)
+        link(draft, path)
+
+    monkeypatch.setattr(os, "link", link_twice)
+    assert store.claim(run).held()
+    monkeypatch.undo()
+    assert store.claim(run) is None
+
+
+def test_a_lease_is_of_the_process_that_swept_the_draft_of_another(
+    store, run, monkeypatch
+):
+    link, lease = os.link, []
+
+    def sweep_before(draft, path):
+        monkeypatch.setattr(os, "link", link)
+        lease.append(store.claim(run))
+        link(draft, path)
+
+    monkeypatch.setattr(os, "link", sweep_before)
+    assert store.claim(run) is None
+    assert lease[0].held()
 
 
 def test_a_full_disk_leaves_no_lease(store, run, monkeypatch):

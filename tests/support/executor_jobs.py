@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from steppe.errors import DataError, SteppeError
+from steppe_lab.execution.interrupts import stop_by_exception
 from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Progress
 from steppe_lab.store.store import Store
@@ -118,4 +119,5 @@ def drive(root, work, workers, threads=1):
 
 
 if __name__ == "__main__":
+    stop_by_exception()
     drive(Path(sys.argv[1]), *sys.argv[2:])

@@ -54,7 +54,8 @@ PACKAGES = (
 def main(argv: list[str] | None = None) -> int:
     """Run a verb.
 
-    The exit code is 0, 1 when some runs failed, 2 for a mistake, 130 after Ctrl-C.
+    The exit code is 0, 1 when some runs failed, 2 for a mistake, 128 and the number of
+    the signal that stopped it: 130 after Ctrl-C.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
@@ -66,8 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     # These need the packages that have just been looked for.
     from steppe_lab.cli.messages import reported
     from steppe_lab.cli.streams import open_streams
+    from steppe_lab.execution.interrupts import stop_by_exception
 
     open_streams()
+    if argv is None:
+        stop_by_exception()
     arguments = sys.argv[1:] if argv is None else argv
     # Code of the user is looked for in the current folder; last, so that a file there
     # hides no module of Python or of another package, and only where such code is

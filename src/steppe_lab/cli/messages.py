@@ -6,14 +6,15 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
 from steppe.errors import SteppeError
+from steppe_lab.execution.interrupts import Stopped
 
-INTERRUPTED = 130  # as shells count Ctrl-C
 MISTAKE = 2
 _LONG = re.compile(r"\S{400,}")  # words that nobody reads
 
@@ -35,10 +36,11 @@ def reported(run: Callable[[], int], *, resumes: bool) -> int:
         return say(str(error))
     except ValidationError as error:
         return say(sentence(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = "what is finished is kept, and the same command goes on there"
         say(f"stopped; {kept if resumes else 'the same command begins anew'}.")
-        return INTERRUPTED
+        # As shells count the end by a signal; Ctrl-C is one of them.
+        return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output has gone
         return 0
     except OSError as error:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from multiprocessing import forkserver, reduction, resource_tracker
+from multiprocessing import forkserver, reduction
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
+
+from steppe_lab.execution.interrupts import blocked
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -66,7 +67,9 @@ def start_server(work: str) -> None:
     """
     if isinstance(process_context(1), ForkServerContext):
         forkserver.set_forkserver_preload([work.partition(":")[0]])
-        with environment_of_workers(1), no_interrupt():
+        # It outlives a signal to all processes of the command: workers that have
+        # ended are told by the server alone.
+        with environment_of_workers(1), blocked():
             # Where there can be no socket, as in a folder for temporary files with a
             # long name, workers are started without the server.
             with contextlib.suppress(OSError):
@@ -103,21 +106,6 @@ def forget_start() -> None:
     """Take the variables for the start of this worker out of its environment."""
     if os.environ.get(_SAFE_PATH) == _OURS:
         del os.environ[_SAFE_PATH]
-
-
-@contextlib.contextmanager
-def no_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back, here and in a process started here, until it ignores it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Starting the tracker unblocks the signal, so it is started before.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

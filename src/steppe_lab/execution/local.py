@@ -6,14 +6,16 @@ that die. What is stored depends on the runs alone, not on who works on them.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from steppe.errors import UsageError
+from steppe.errors import StoreError, UsageError
 from steppe.registry.bounds import at_least, check_bounds
+from steppe_lab.execution.interrupts import postponed
 from steppe_lab.execution.worker import Order, Ready, Unusable
 from steppe_lab.execution.worker_handle import Job, Worker, start_worker
 from steppe_lab.progress import Progress, Report, silent, stored
@@ -131,15 +133,12 @@ class _Study:
                 self._listen()
                 self._reap()
                 self._look_elsewhere()
-            for worker in self.pool:
-                worker.send(None)
         except BaseException:
-            # All at once, before each is waited for in turn below.
-            for worker in self.pool:
-                worker.process.terminate()
+            # A second Ctrl-C would leave leases of runs that nobody works on.
+            with postponed():
+                self._dismiss(at_once=True)
             raise
-        finally:
-            self._dismiss()
+        self._dismiss()
 
     def _fill(self) -> bool:
         """Queue followers of ended runs when all others have begun."""
@@ -191,14 +190,19 @@ class _Study:
             how = worker.death()
             if how is None:
                 continue
-            # Its last words first: they may say that the run was finished after all.
-            self._poll(worker)
-            self.pool.remove(worker)
-            worker.close()
-            if worker.run is not None:
-                self._record_death(worker.run, f"the worker process died ({how})")
-            elif not worker.ready:
-                self._count_false_start(how)
+            # As a whole, so that its lease is freed however this study ends.
+            with postponed():
+                self._remove(worker, how)
+
+    def _remove(self, worker: Worker, how: str) -> None:
+        # Its last words first: they may say that the run was finished after all.
+        self._poll(worker)
+        self.pool.remove(worker)
+        worker.close()
+        if worker.run is not None:
+            self._record_death(worker.run, f"the worker process died ({how})")
+        elif not worker.ready:
+            self._count_false_start(how)
 
     def _record_death(self, run: str, reason: str) -> None:
         # Counted under the lease, so that no other process counts the attempt too.
@@ -246,14 +250,24 @@ class _Study:
             else:
                 self.queue.append(run)
 
-    def _dismiss(self) -> None:
+    def _dismiss(self, *, at_once: bool = False) -> None:
         """End all workers and free the leases they held."""
+        # All are asked before each is waited for in turn.
+        for worker in self.pool:
+            worker.end() if at_once else worker.send(None)
         deadline = time.monotonic() + _PATIENCE
         for worker in self.pool:
             worker.close(max(0.0, deadline - time.monotonic()))
             if worker.run is not None:
-                self.store.free(worker.run)
+                self._tidy(worker.run)
         self.pool.clear()
+
+    def _tidy(self, run: str) -> None:
+        # A claim takes away the lease of a dead worker and the files it had begun.
+        with contextlib.suppress(StoreError):
+            lease = self.store.claim(run)
+            if lease is not None:
+                lease.release()
 
 
 def _nothing(*_: object) -> Iterable[str]:

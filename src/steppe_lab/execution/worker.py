@@ -10,11 +10,10 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from steppe.errors import SteppeError, StoreError, UsageError
 from steppe.registry.registry import one_line, reading
 from steppe_lab.execution.fork_server import forget_start
+from steppe_lab.execution.interrupts import leave_ctrl_c_to_the_parent
 from steppe_lab.progress import Progress, Report, stored
 from steppe_lab.store.json_files import write_atomically
 from steppe_lab.store.leases import Lease
@@ -73,13 +73,13 @@ def serve(
         trust: code of the user that the settings of a run may name.
         surroundings: of the parent, for a process that did not inherit them.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_ctrl_c_to_the_parent()
     if surroundings is not None:
         surroundings.enter()
     forget_start()
     os.dup2(2, 1)  # what code of the user prints is no output of the command
     heartbeat = _Heartbeat()
-    reports = _Reports(pipe)
+    reports = _Reports(pipe, heartbeat)
     try:
         store, call = Store(root, stale_after=stale_after), find_work(work)
         reports.send(Ready())
@@ -123,33 +123,56 @@ def is_settled(failure: Failure, order: Order) -> bool:
 
 
 class _Heartbeat:
-    """Beats the lease in hand; ends the process when the parent is gone."""
+    """Claims, beats and releases a lease; ends the process when the parent is gone."""
 
     def __init__(self) -> None:
-        self.lease: Lease | None = None
+        self._lease: Lease | None = None
+        # The process may end in either thread: never between a claim and its note.
+        self._lock = threading.Lock()
         self._forked_by = os.getppid()  # the parent, or the server
         threading.Thread(target=self._run, daemon=True).start()
+
+    @contextlib.contextmanager
+    def claimed(self, store: Store, run: str) -> Iterator[Lease | None]:
+        """The lease of a run, renewed until the block ends; None: see `Store.claim`."""
+        with self._lock:
+            self._lease = store.claim(run)
+        try:
+            yield self._lease
+        finally:
+            with self._lock:
+                self._release()
+
+    def end_process(self) -> None:
+        """Release the lease and end, since there is nobody to work for."""
+        with self._lock:
+            self._release()
+            # Not sys.exit, which may end this thread alone and let the work go on.
+            os._exit(1)
 
     def _run(self) -> None:
         parent = multiprocessing.parent_process()
         while parent is not None:
             parent.join(_BEAT)  # returns early when the parent dies
-            lease = self.lease  # once: the other thread may end its run meanwhile
             # Also by this number, as an orphan gets another parent.
             if not parent.is_alive() or os.getppid() != self._forked_by:
-                if lease is not None:
-                    lease.release()
-                # Not sys.exit, which would end this thread and let the work go on.
-                os._exit(1)
-            if lease is not None:
-                lease.beat()
+                self.end_process()
+            with self._lock:
+                if self._lease is not None:
+                    self._lease.beat()
+
+    def _release(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+        self._lease = None
 
 
 class _Reports:
     """The pipe to the parent, for any thread of the work."""
 
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
+    def __init__(self, pipe: Connection[Any, Any], heartbeat: _Heartbeat) -> None:
         self._pipe = pipe
+        self._heartbeat = heartbeat
         self._lock = threading.Lock()
         self._last = 0.0
 
@@ -157,8 +180,8 @@ class _Reports:
         try:
             with self._lock:
                 self._pipe.send(message)
-        except OSError:  # no parent, nobody to work for
-            os._exit(1)
+        except OSError:  # the parent is gone
+            self._heartbeat.end_process()
 
     def progress(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -172,23 +195,17 @@ def _attempt(
     store: Store, order: Order, work: Work, heartbeat: _Heartbeat, reports: _Reports
 ) -> Progress:
     run = order.run
-    lease = store.claim(run)
-    if lease is None:
-        done = store.status(run) == "finished"
-        if done:
-            return stored(run)
-        return Progress(text="another process works on it", run=run, state="waiting")
-    with lease:
+    with heartbeat.claimed(store, run) as lease:
+        if lease is None:
+            if store.status(run) == "finished":
+                return stored(run)
+            text = "another process works on it"
+            return Progress(text=text, run=run, state="waiting")
         failure = store.failure(run)
         if failure is not None and is_settled(failure, order):
             return Progress(text=failure.reason, run=run, state="failed")
-        # From here on the lease is renewed, however long the work takes.
-        heartbeat.lease = lease
-        try:
-            reports.send(Progress(run=run))
-            return _carry_out(store, run, work, reports)
-        finally:
-            heartbeat.lease = None
+        reports.send(Progress(run=run))
+        return _carry_out(store, run, work, reports)
 
 
 def _carry_out(store: Store, run: str, work: Work, reports: _Reports) -> Progress:

@@ -13,11 +13,11 @@ from typing import Any
 from steppe_lab.execution.fork_server import (
     Surroundings,
     environment_of_workers,
-    no_interrupt,
     process_context,
     spawn_context,
     start_server,
 )
+from steppe_lab.execution.interrupts import blocked
 from steppe_lab.execution.worker import Order, Ready, Unusable, serve
 from steppe_lab.progress import Progress
 from steppe_lab.store.store import Store
@@ -68,6 +68,11 @@ class Worker:
             return None
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
+    def end(self) -> None:
+        """Ask the process to end whatever it does."""
+        # One that still imports holds no lease, and heeds nothing milder.
+        (self.process.terminate if self.ready else self.process.kill)()
+
     def close(self, patience: float = 0.0) -> None:
         """Wait for the process to end, and kill it when patience (seconds) is over."""
         self.process.join(patience)
@@ -102,7 +107,7 @@ def _start(
     orders = (theirs, root, store.stale_after, job.work, job.trust)
     forked = isinstance(context, ForkServerContext)
     try:
-        with environment_of_workers(job.threads), no_interrupt():
+        with environment_of_workers(job.threads), blocked():
             process: BaseProcess = context.Process(
                 target=serve, args=(*orders, Surroundings() if forked else None)
             )

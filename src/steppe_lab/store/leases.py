@@ -200,23 +200,49 @@ def _clock(folder: Path) -> float:
 
 
 def _create(path: Path, holder: dict[str, Any]) -> bool:
-    # O_EXCL makes looking and taking one act, on network file systems too.
+    # Whole before it has its name: a process may be killed at any moment, and a lease
+    # without its holder would block the run until it is old.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return False
+        _write(draft, holder)
+        return _link(draft, path, holder)
     except OSError as error:
         raise cannot("write", path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _link(draft: Path, path: Path, holder: dict[str, Any]) -> bool:
+    # Like O_EXCL, a link makes looking and taking one act, on network file systems too.
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        # A server whose answer was lost is asked twice, and finds its own link.
+        with contextlib.suppress(FileNotFoundError):
+            return draft.stat().st_nlink == 2
+        return False
+    except FileNotFoundError:  # swept away by the process that has the lease
+        return False
+    except OSError:  # a file system without links
+        try:
+            _write(path, holder)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _write(path: Path, holder: dict[str, Any]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         text = memoryview(json.dumps(holder).encode())
         while text:
             text = text[os.write(descriptor, text) :]
-    except OSError as error:
+    except OSError:
         path.unlink(missing_ok=True)
-        raise cannot("write", path, error) from error
+        raise
     finally:
         os.close(descriptor)
-    return True
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from steppe.linalg.lanczos import eigsh as eigsh
 from steppe.linalg.spectrum import spectrum as spectrum
 from steppe.linalg.trace import frobenius as frobenius
 from steppe.linalg.trace import trace as trace
+from steppe.losses import L2 as L2
+from steppe.losses import LabelSmoothing as LabelSmoothing
 from steppe.measures import measure as measure
 from steppe.measures.minimum_sharpness import (
     minimum_sharpness as minimum_sharpness,

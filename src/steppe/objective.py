@@ -26,7 +26,14 @@ from steppe.errors import (
     check_count,
     check_integer,
 )
-from steppe.losses import BatchLoss, Likelihood, is_per_value, likelihood, named_loss
+from steppe.losses import (
+    L2,
+    BatchLoss,
+    Likelihood,
+    is_per_value,
+    likelihood,
+    named_loss,
+)
 from steppe.measuring import differs, forked, measured, unwritten
 from steppe.parameters import trainable, unfollowed
 from steppe.results import Cost, Estimate
@@ -72,6 +79,10 @@ class Objective:
             pass.
         batch_size: rows per batch when tensors or a `Dataset` are given.
         seed: of the random masks in mode "train".
+        penalty: of the weights that require a gradient, such as `L2(1e-4)`, which is
+            added to the mean over the loss terms and is none of them: values, gradients
+            and the matrices of second derivatives have it, Fisher matrices and
+            per-sample quantities do not.
 
     Raises:
         SettingError: no parameter to differentiate, an unknown loss or mode, or a loss
@@ -98,6 +109,7 @@ class Objective:
         mode: Literal["eval", "train"] = "eval",
         batch_size: int = 256,
         seed: int = 0,
+        penalty: L2 | None = None,
     ) -> None:
         check_choice("mode", mode, ("eval", "train"))
         check_count("batch_size", batch_size, 1)
@@ -106,6 +118,7 @@ class Objective:
         self.loss = loss
         self.mode = mode
         self.seed = seed
+        self.penalty = penalty
         self.cost = Cost()
         named = trainable(model)
         self.loss_name, self._loss = named_loss(loss)
@@ -142,7 +155,14 @@ class Objective:
             "mode": self.mode,
             "terms": self.count(),
             "dtype": str(self.dtype).removeprefix("torch."),
+            **({"penalty": str(self.penalty)} if self.penalty else {}),
         }
+
+    @property
+    def term_details(self) -> dict[str, Any]:
+        """The same for numbers of the loss terms alone, without a penalty."""
+        left_out = {"penalty": "left out"} if self.penalty else {}
+        return self.details | left_out
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -202,7 +222,7 @@ class Objective:
         return self._count
 
     def losses(self) -> Tensor:
-        """All loss terms in the order of the data, shape (N,)."""
+        """All loss terms in the order of the data, shape (N,); no penalty is one."""
         return torch.cat(self._losses())
 
     def _losses(self) -> list[Tensor]:
@@ -215,16 +235,25 @@ class Objective:
     def mean_loss(self) -> Tensor:
         """Mean loss, shape (), float64, on the device; inside `measuring()`.
 
-        It has no graph to the parameters.
+        The penalty is in it. It has no graph to the parameters.
         """
         with self._unwritten():
             batches = [self.batch_values(i) for i in range(len(self.batches))]
         terms = self._note(sum(losses.numel() for losses in batches))
         total = torch.stack([losses.double().sum() for losses in batches]).sum()
-        return total / terms
+        return total / terms + self.penalty_value()
+
+    def penalty_value(self) -> float:
+        """The penalty at the present parameters; 0 where there is none."""
+        if self.penalty is None:
+            return 0.0
+        with torch.no_grad():
+            return float(self.penalty(p.double() for p in self.params))
 
     def value(self) -> Estimate:
         """Mean loss; the standard error is that of a mean over N drawn samples.
+
+        With a penalty the details hold it apart, as "penalty_value".
 
         Terms of one sample, such as tokens of a text, are taken for independent too. It
         is infinite for a single sample, which says nothing of others. In mode "train"
@@ -235,12 +264,14 @@ class Objective:
         """
         before = self.cost
         batches = [losses.double() for losses in self._losses()]
+        penalty = self.penalty_value()
+        apart = {"penalty_value": penalty} if self.penalty else {}
         return Estimate(
-            value=float(torch.cat(batches).mean()),
+            value=float(torch.cat(batches).mean()) + penalty,
             stderr=_error_of_mean(batches, dependent=self.mode == "train"),
             samples=self.count(),
             cost=self.cost - before,
-            details=self.details,
+            details={**self.details, **apart},
             units="loss",
         )
 
@@ -260,6 +291,9 @@ class Objective:
                 torch._foreach_add_(total, list(grads))
         self.cost += Cost(gradients=1)
         torch._foreach_div_(total, float(self._note(terms)))
+        if self.penalty is not None:
+            for gradient, p in zip(total, self.params, strict=True):
+                gradient.add_(p.detach(), alpha=self.penalty.curvature(p))
         return total
 
     def check_repeatable(self) -> None:

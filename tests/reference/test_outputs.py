@@ -243,7 +243,7 @@ REFUSED = {
     r"one floating tensor of outputs, got tuple": (Pair(), lambda m, x: m(x)[0][:, 0]),
     "called more than once": (problems.mlp(), lambda m, x: (m(x) * m(x)).sum(1)),
     "called never": (Losses(), lambda m, x: m.net(x).square().sum(1)),
-    r"it uses net\.0\.weight; .*weight_decay=": (Inner(), penalised),
+    r"it uses net\.0\.weight; .*penalty=": (Inner(), penalised),
     "does not depend on the outputs": (
         problems.mlp(),
         lambda m, x: m(x).argmax(1).double(),

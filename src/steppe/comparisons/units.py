@@ -49,6 +49,11 @@ def check_comparable(a: Objective, b: Objective) -> None:
             f"both objectives must have one loss, got '{a.loss_name}' and "
             f"'{b.loss_name}'; give both the same function."
         )
+    if a.penalty != b.penalty:
+        raise SettingError(
+            f"both objectives must have one penalty, got {a.penalty} and {b.penalty}; "
+            "give both the same."
+        )
     if len(a.batches) != len(b.batches):
         raise DataError(
             f"both objectives must have the same batches, got {len(a.batches)} and "
@@ -182,4 +187,11 @@ def _losses(objective: Objective, batches: list[Any]) -> Tensor:
 
 def _on(objective: Objective, batches: list[Any]) -> Objective:
     model, loss = objective.model, objective.loss
-    return Objective(model, batches, loss, mode=objective.mode, seed=objective.seed)
+    return Objective(
+        model,
+        batches,
+        loss,
+        mode=objective.mode,
+        seed=objective.seed,
+        penalty=objective.penalty,
+    )

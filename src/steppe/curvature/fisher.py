@@ -63,6 +63,7 @@ class Fisher(AbstractGaussNewton):
     """
 
     kind = "fisher"
+    penalised = False  # a penalty is no part of the distribution of the targets
     facts = ("samples", "seed")
 
     def __init__(
@@ -125,6 +126,7 @@ class EmpiricalFisher(AbstractGaussNewton):
     """
 
     kind = "empirical_fisher"
+    penalised = False
 
     def _diagonal_of(self) -> None:
         return None

@@ -75,7 +75,7 @@ class AbstractCurvature(AbstractOperator):
             meant for CUDA and hundreds of products.
         weight_decay: coefficient of half the squared norm of the variables that is
             added to the loss, as in torch's optimizers: it adds this number to every
-            eigenvalue.
+            eigenvalue, on top of the objective's own penalty.
         group: process group over which the data is spread, True for all processes: the
             objective of each holds its own shard, and products are those of the whole
             data, the same bits in all processes. All of them must make the same
@@ -100,6 +100,7 @@ class AbstractCurvature(AbstractOperator):
 
     kind: ClassVar[str]
     facts: ClassVar[tuple[str, ...]] = ()  # settings of its own that `details` names
+    penalised: ClassVar[bool] = True  # has the second derivatives of a penalty
 
     def __init__(
         self,
@@ -183,8 +184,9 @@ class AbstractCurvature(AbstractOperator):
     @property
     def details(self) -> Mapping[str, Any]:
         """Objective and settings that numbers of this operator depend on."""
+        objective = self.objective
         return {
-            **self.objective.details,
+            **(objective.details if self.penalised else objective.term_details),
             "kind": self.kind,
             "terms": self.terms(),
             "backend": self.backend,
@@ -252,8 +254,16 @@ class AbstractCurvature(AbstractOperator):
             self.objective,
             self.names,
             hessian=matrix == "hessian",
-            shift=self.weight_decay,
+            shifts=self.shifts(),
         )
+
+    def shifts(self) -> dict[str, float]:
+        """Sum that penalties add to every entry of the diagonal, by parameter."""
+        penalty = self.objective.penalty if self.penalised else None
+        return {
+            name: self.weight_decay + (penalty.curvature(p) if penalty else 0.0)
+            for name, p in zip(self.names, self.params, strict=True)
+        }
 
     @abstractmethod
     def _diagonal_of(self) -> Literal["ggn", "hessian"] | None:
@@ -322,8 +332,10 @@ class AbstractCurvature(AbstractOperator):
             # differ in size, and a mean of means would weigh them wrongly.
             self.ranks.add(total)
             total.div_(terms)
-            if self.weight_decay:
-                total.add_(columns, alpha=self.weight_decay)
+            for name, shift in self.shifts().items():
+                if shift:
+                    own = self.slices[name]
+                    total[:, own].add_(columns[:, own], alpha=shift)
         self.products += len(total)
         objective.cost += Cost(products=len(total))
         return total.T

@@ -135,6 +135,11 @@ def _means(
             _buffers(objective, line, c, batch_norm, move, modes, at_base)
             for c in coordinates
         ]
+        penalties = torch.zeros(points, dtype=torch.float64, device=objective.device)
+        if objective.penalty is not None:
+            for i, coordinate in enumerate(coordinates):
+                move(coordinate)
+                penalties[i] = objective.penalty_value()
         moments = torch.zeros(shape, dtype=torch.float64, device=objective.device)
         sums = moments.new_zeros(batches, points)
 
@@ -159,11 +164,11 @@ def _means(
     terms = sum(counts)
     origin, mean, square = moments[0], moments[1] / terms, moments[2] / terms
     if terms < 2:
-        return mean, torch.full_like(mean, math.inf)
+        return mean + penalties, torch.full_like(mean, math.inf)
     variance = (square - (mean - origin).square()).clamp(min=0) / (terms - 1)
     if objective.mode == "train":  # batches share statistics and random draws
         variance = torch.maximum(variance, variance_by_batch(sums, counts))
-    return mean, variance.sqrt()
+    return mean + penalties, variance.sqrt()
 
 
 def _buffers(

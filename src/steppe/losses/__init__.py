@@ -13,10 +13,12 @@ from steppe.losses.batch_losses import (
     named_loss,
 )
 from steppe.losses.label_smoothing import IGNORED, LabelSmoothing, SmoothingForm
+from steppe.losses.penalties import L2
 
 __all__ = [
     "FAILURES",
     "IGNORED",
+    "L2",
     "LOSSES",
     "BatchLoss",
     "LabelSmoothing",

@@ -77,7 +77,7 @@ class MinimumSharpness(AbstractMeasure):
             generator=generator,
         )
         return dataclasses.replace(
-            estimate, details={**estimate.details, **self.details(objective)}
+            estimate, details={**estimate.details, **self.settings()}
         )
 
 
@@ -99,7 +99,8 @@ def minimum_sharpness(
 
     Args:
         objective: the mean loss of a positively homogeneous network: linear layers,
-            convolutions, evaluated batch norm, ReLU, pooling, sums of branches.
+            convolutions, evaluated batch norm, ReLU, pooling, sums of branches. A
+            penalty, which rescaling changes, is left out.
         solver: "newton", or "reference" for the published descent, which ends above
             the minimum, and on chains of layers only.
         biases: count the traces by biases, too; they are moved along either way.
@@ -148,7 +149,7 @@ def minimum_sharpness(
         converged=solution.converged and batch_norm == "affine",
         cost=objective.cost - before,
         details={
-            **objective.details,
+            **objective.term_details,
             "solver": solver,
             "biases": biases,
             "batch_norm": batch_norm,

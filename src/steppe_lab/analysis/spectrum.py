@@ -197,20 +197,24 @@ def layers_of(
         return _drawn(H, generator, reason.rstrip("."))
     # The rules of other networks are those of the Gauss-Newton matrix.
     same = settings.matrix != "hessian" or traces.exact_hessian
+    params = dict(zip(H.names, H.params, strict=True))
+    penalties = {n: shift * params[n].numel() for n, shift in H.shifts().items()}
     not_piecewise_linear = ", ".join(traces.details["not_piecewise_linear"])
     return Layers(
         matrix=settings.matrix if same else "ggn",
         exact=samples is None,
         by_tensor={
             name: Estimate(
-                value=value,
+                value=value + penalties[name],
                 stderr=traces.stderr_by_tensor[name],
                 samples=traces.samples,
             )
             for name, value in traces.by_tensor.items()
         },
         total=Estimate(
-            value=traces.total, stderr=traces.stderr, samples=traces.samples
+            value=traces.total + sum(penalties.values()),
+            stderr=traces.stderr,
+            samples=traces.samples,
         ),
         why=""
         if same

@@ -5,7 +5,7 @@ Shape letters: C outputs of a sample, D parameters in all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -22,15 +22,19 @@ OUTPUTS = 100  # up to so many, a backward pass for each is cheaper than drawing
 
 
 def known_trace(
-    objective: Objective, names: Sequence[str], *, hessian: bool, shift: float
+    objective: Objective,
+    names: Sequence[str],
+    *,
+    hessian: bool,
+    shifts: Mapping[str, float],
 ) -> Estimate | None:
-    """Trace of the GGN or of the Hessian, plus a multiple of the identity.
+    """Trace of the GGN or of the Hessian of the loss terms, plus that of penalties.
 
     Args:
         objective: the mean loss.
         names: of the parameters.
         hessian: whether it is to be that of the Hessian.
-        shift: what is added to every entry of the diagonal.
+        shifts: added to every entry of the diagonal, by the name of the parameter.
 
     Returns:
         An Estimate without doubt, with one for each tensor in its details; None where
@@ -47,7 +51,7 @@ def known_trace(
         return None
     sizes = dict(zip(objective.names, objective.params, strict=True))
     tensors = {
-        name: Estimate(value=value + shift * sizes[name].numel())
+        name: Estimate(value=value + shifts[name] * sizes[name].numel())
         for name, value in traces.by_tensor.items()
     }
     return Estimate(
@@ -58,16 +62,23 @@ def known_trace(
 
 
 def known_diagonal(
-    objective: Objective, names: Sequence[str], *, hessian: bool, shift: float
+    objective: Objective,
+    names: Sequence[str],
+    *,
+    hessian: bool,
+    shifts: Mapping[str, float],
 ) -> Diagonal | None:
     """Diagonal of the GGN or of the Hessian; see `known_trace`."""
     if not _suits(objective, hessian=hessian):
         return None
     before = objective.cost
     try:
-        values = exact_diagonal(objective, params=names, hessian=hessian) + shift
+        values = exact_diagonal(objective, params=names, hessian=hessian)
     except SteppeError:
         return None
+    params = dict(zip(objective.names, objective.params, strict=True))
+    each = [torch.full((params[n].numel(),), shifts[n]).to(values) for n in names]
+    values = values + torch.cat(each)
     return Diagonal(
         values=values,
         stderr=torch.zeros_like(values),

@@ -87,7 +87,7 @@ def layer_traces(
 
     Args:
         objective: the mean loss; its labels matter only for losses without a closed
-            form.
+            form. A penalty is left out.
         params: names or patterns, such as "layer1.*", of the tensors to trace; None
             for all.
         samples: draws in place of the C passes, one pass each: random signs of the
@@ -146,7 +146,8 @@ def exact_diagonal(
     It is that of the Hessian where `layer_traces` says so.
 
     Args:
-        objective: the mean loss; the order is that of its parameters.
+        objective: the mean loss; the order is that of its parameters. A penalty is
+            left out.
         params: names or patterns of the tensors to take, in the objective's order.
         hessian: refuse a network where it is not that of the Hessian.
 
@@ -375,7 +376,7 @@ def _traces(
         exact_hessian=not not_piecewise_linear,
         cost=cost,
         details={
-            **objective.details,
+            **objective.term_details,
             "matrix": "ggn",
             "not_piecewise_linear": not_piecewise_linear,
         },

@@ -163,8 +163,8 @@ def _check_loss(
     if used or through is None:
         raise UsageError(
             "the loss must be a function of the outputs of the model alone, but it uses"
-            f" {', '.join(used) or 'something else'}; give penalties of the weights as "
-            "weight_decay=, or use Hessian, which takes any loss."
+            f" {', '.join(used) or 'something else'}; give penalties of the weights to "
+            "the objective as penalty=, or use Hessian, which takes any loss."
         )
 
 

@@ -25,6 +25,7 @@ from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
 from steppe_lab.training.tracking import TRACKERS, _writer, interval
+from steppe_lab.training.trained_loss import TrainedLoss
 from steppe_lab.work import work
 
 
@@ -217,7 +218,8 @@ def test_memory_changes_the_work_and_no_number(split, tmp_path):
             made,
         )
         model = build_model(made, split.in_shape, 10)
-        tracker = TRACKERS.build(made.track, model, split, 0, tmp_path)
+        loss = TrainedLoss.of(made, split.task)
+        tracker = TRACKERS.build(made.track, model, split, loss, 0, tmp_path)
         measured = tracker._measurement
         assert measured.matrix(measured.present()).budget == memory * 2**30
         rows.append(tracker.measure().values.tolist())

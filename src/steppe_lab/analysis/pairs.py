@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Literal
 
 from steppe.comparisons.compare import compare
-from steppe.errors import DataError
+from steppe.errors import DataError, SettingError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
 from steppe.results import Comparison, Surface
 from steppe_lab.analysis.foreign import Belongs
-from steppe_lab.analysis.single import Network, Noted, read_network
+from steppe_lab.analysis.single import (
+    Network,
+    Noted,
+    described,
+    read_network,
+)
 from steppe_lab.datasets.own import digest_of
 from steppe_lab.runs.analysis import read_measure
 from steppe_lab.runs.settings import LineSettings
+from steppe_lab.training.trained_loss import LossKind
 
 Progress = Callable[[int, int], None]
 
@@ -35,6 +41,7 @@ def compare_two(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
+    loss: LossKind = "trained",
     progress: Progress | None = None,
 ) -> Noted[Comparison]:
     """Differences of two checkpoints in measures, on the same samples and draws.
@@ -51,6 +58,7 @@ def compare_two(
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoints may name.
         belongs: of files of another program; None for those that steppe wrote.
+        loss: that of checkpoints of steppe: the one trained on, or the plain one.
         progress: called with the number of measurements done and of all.
 
     Raises:
@@ -68,9 +76,11 @@ def compare_two(
             device=device,
             trust=trust,
             belongs=belongs,
+            loss=loss,
         )
         for path in checkpoints
     )
+    _check_one_loss(a, b)
     comparison = compare(
         a.objective,
         b.objective,
@@ -92,6 +102,7 @@ def walk(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
+    loss: LossKind = "trained",
     progress: Progress | None = None,
 ) -> Noted[Surface]:
     """Loss on a random line through a checkpoint, or on the line to another one.
@@ -103,6 +114,7 @@ def walk(
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoints may name.
         belongs: of files of another program; None for those that steppe wrote.
+        loss: that of checkpoints of steppe: the one trained on, or the plain one.
         progress: called with the number of evaluations done and of all.
 
     Returns:
@@ -122,6 +134,7 @@ def walk(
             device=device,
             trust=trust,
             belongs=belongs,
+            loss=loss,
         )
 
     a = read(checkpoint)
@@ -131,6 +144,7 @@ def walk(
         )
     else:
         b = read(other)
+        _check_one_loss(a, b)
         if digest_of(a.objective.batches) != digest_of(b.objective.batches):
             raise DataError(
                 f"{checkpoint} and {other} are of other data or samples; a line needs "
@@ -145,3 +159,17 @@ def walk(
         progress=progress,
     )
     return Noted(surface, a.notes)
+
+
+def _check_one_loss(a: Network, b: Network) -> None:
+    """Refuse networks that are about to be compared in unlike losses.
+
+    Raises:
+        SettingError: names both.
+    """
+    first, second = (described(each.objective) for each in (a, b))
+    if first != second:
+        raise SettingError(
+            f"two checkpoints are compared in one loss, got {first} of {a.path} and "
+            f"{second} of {b.path}; give --loss plain."
+        )

@@ -33,6 +33,11 @@ from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import estimates, score_batch
 from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.trained_loss import (
+    LossKind,
+    TrainedLoss,
+    trains_on_another,
+)
 
 T = TypeVar("T")
 
@@ -97,6 +102,7 @@ def measure_one(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
+    loss: LossKind = "trained",
 ) -> Noted[Estimates]:
     """Measure a checkpoint on the data its recipe names.
 
@@ -109,6 +115,7 @@ def measure_one(
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoint may name.
         belongs: of a file of another program; None for one that steppe wrote.
+        loss: that of a checkpoint of steppe: the one trained on, or the plain one.
 
     Returns:
         Estimates by the text of the measure, in the order given.
@@ -127,6 +134,7 @@ def measure_one(
         device=device,
         trust=trust,
         belongs=belongs,
+        loss=loss,
     )
     estimates = measure(network.objective, measures, seed=seed)
     return Noted(estimates, network.notes)
@@ -160,6 +168,7 @@ def evaluate_one(
         return Noted(_evaluate_foreign(open_foreign(checkpoint, belongs, device)))
     loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
     scores = _on_split(loaded.model, split)
+    scores = _with_trained_loss(scores, loaded.model, loaded.recipe, split)
     return Noted(scores, loaded.recipe.selection.noise_notes)
 
 
@@ -171,6 +180,29 @@ def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
         batches = samples.pieces(score_batch(model))
         row |= _scores(part, estimates(model, batches, task, groups.get(part)))
         row[f"{part}_samples"] = len(samples)
+    return row
+
+
+def _with_trained_loss(
+    scores: dict[str, float], model: nn.Module, recipe: Recipe, split: Split
+) -> dict[str, float]:
+    """Scores with the loss trained on and its penalty, where it is not the plain one.
+
+    A penalty alone takes no further pass over the samples.
+    """
+    if not trains_on_another(recipe):
+        return scores
+    loss = TrainedLoss.of(recipe, split.task)
+    penalty = loss.penalty_of(model)
+    row = {**scores, "l2_penalty": penalty}
+    for part, samples in (("train", split.train), ("test", split.test)):
+        value, stderr = scores[f"{part}_loss"], scores[f"{part}_loss_stderr"]
+        if loss.task.smoothing is not None:
+            pieces = samples.pieces(score_batch(model))
+            smoothed = estimates(model, pieces, loss.task)["loss"]
+            value, stderr = smoothed.value, smoothed.stderr
+        row[f"{part}_trained_loss"] = value + penalty
+        row[f"{part}_trained_loss_stderr"] = stderr
     return row
 
 
@@ -215,16 +247,23 @@ def open_checkpoint(
     return loaded, split
 
 
+def described(objective: Objective) -> str:
+    """The loss of an objective and its penalty, in a few words."""
+    penalty = f" + {objective.penalty}" if objective.penalty else ""
+    return f"{objective.loss_name}{penalty}"
+
+
 @dataclass(frozen=True)
 class Network:
     """A network read from a checkpoint, on samples of the data its recipe names."""
 
     path: Path
-    digest: str  # SHA-256 of the file, and of the names that say what it belongs to
+    digest: str  # SHA-256 of the file, and of the names of what it belongs to
     recipe: Recipe
     outputs: int  # numbers that the model gives for a sample
     objective: Objective
     belongs: Belongs | None = None  # of weights that another program saved
+    plain: bool = False  # the loss is not the one trained on
 
     @property
     def trained_by(self) -> str:
@@ -233,8 +272,12 @@ class Network:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on noise in the samples trained on, without full stops."""
-        return self.recipe.selection.noise_notes
+        """Sentences on the loss and on noise in the samples, without full stops."""
+        noise = self.recipe.selection.noise_notes
+        if self.belongs or not trains_on_another(self.recipe):
+            return noise
+        kind = "the plain one" if self.plain else "the one trained on"
+        return (*noise, f"the loss is {kind}, {described(self.objective)}")
 
 
 def read_network(
@@ -246,6 +289,7 @@ def read_network(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
+    loss: LossKind = "trained",
 ) -> Network:
     """Read a checkpoint and the data its recipe names.
 
@@ -257,6 +301,7 @@ def read_network(
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoint may name.
         belongs: of a file of another program; None for one that steppe wrote.
+        loss: that of a checkpoint of steppe: the one trained on, or the plain one.
 
     Raises:
         CheckpointError: a file that is missing, damaged or not steppe's.
@@ -273,9 +318,14 @@ def read_network(
         samples=samples,
         seed=recipe.data_seed,
         mode=mode,
+        loss=TrainedLoss.of(recipe, split.task, loss),
     )
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    return Network(checkpoint, digest, recipe, loaded.outputs, objective)
+    content = checkpoint.read_bytes()
+    plain = loss == "plain" and trains_on_another(recipe)
+    if plain:  # another number than that of the file alone
+        content += b"\nplain"
+    digest = hashlib.sha256(content).hexdigest()
+    return Network(checkpoint, digest, recipe, loaded.outputs, objective, plain=plain)
 
 
 def _read_foreign(

@@ -29,6 +29,7 @@ from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.store.records import estimate_record
 from steppe_lab.training.checkpoints import versions
+from steppe_lab.training.trained_loss import LossKind
 
 MATRICES: dict[str, type[AbstractCurvature]] = {
     "hessian": Hessian,
@@ -87,6 +88,7 @@ def open_network(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
+    loss: LossKind = "trained",
 ) -> Network:
     """Read a checkpoint and its data, fit for the settings.
 
@@ -103,6 +105,7 @@ def open_network(
         device=device,
         trust=trust,
         belongs=belongs,
+        loss=loss,
     )
     objective = network.objective
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -34,6 +34,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         ),
         *("track", "checkpoint_every", "checkpoint_optimizer"),
     ),
+    "loss of a training": (
+        *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),
+    ),
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
         *("probes", "draws", "matrix", "sigma", "alpha", "line_points", "line_radius"),

@@ -16,8 +16,10 @@ from steppe_lab.cli.parsing import Arguments
 if TYPE_CHECKING:
     from steppe_lab.analysis.foreign import Belongs
     from steppe_lab.store.store import Store
+    from steppe_lab.training.trained_loss import LossKind
 
 OUT = Path("steppe-runs")
+LOSSES = (None, "trained", "plain")  # of a checkpoint of steppe
 
 
 class CheckpointArguments(Arguments):
@@ -37,7 +39,8 @@ class CheckpointArguments(Arguments):
     loss: str | None = None
     """The loss of such weights: module:function of (outputs, targets) or of (model,
     batch) that gives one for each sample, cross_entropy, mse or next_token; the default
-    follows from the targets."""
+    follows from the targets. Of a checkpoint of steppe: trained, the one it was trained
+    on (the default), or plain, without label smoothing and L2."""
     weights: str | None = None
     """Which weights, where a file holds several, such as model_ema."""
     data_dir: Path | None = None
@@ -107,13 +110,18 @@ def belongs(args: CheckpointArguments) -> Belongs | None:
 
     if args.model is not None and args.data is not None:
         return Belongs(args.model, args.data, args.loss, args.weights)
-    if {args.model, args.data, args.loss, args.weights} == {None}:
+    if {args.model, args.data, args.weights} == {None} and args.loss in LOSSES:
         return None
     raise SettingError(
         "--model and --data go together, and --loss and --weights with them, for "
         "weights that another program saved; give both, or none of them for a "
-        "checkpoint of steppe."
+        "checkpoint of steppe, whose --loss is trained or plain."
     )
+
+
+def loss_kind(args: CheckpointArguments) -> LossKind:
+    """The loss of a checkpoint of steppe."""
+    return "plain" if args.loss == "plain" else "trained"
 
 
 def open_store(out: Path) -> Store:

@@ -26,10 +26,11 @@ from steppe_lab.runs.abstract import run_kind
 from steppe_lab.runs.training import trained_network
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.records import estimate_record
-from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.tasks import TASKS
 from steppe_lab.training.readiness import check_same_data
 from steppe_lab.training.recipe import code_of
 from steppe_lab.training.settings import SEEDS
+from steppe_lab.training.trained_loss import TrainedLoss
 
 ROWS = 256  # of a batch that is measured on
 
@@ -94,7 +95,11 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     split = load_split(recipe)
     check_same_data(split.fingerprint, [checkpoint.data], data=recipe.data.name)
     objective = objective_on(
-        checkpoint.model, split, samples=analysis.samples, seed=recipe.data_seed
+        checkpoint.model,
+        split,
+        samples=analysis.samples,
+        seed=recipe.data_seed,
+        loss=TrainedLoss.of(recipe, split.task),
     )
     steps = len(analysis.measures) + (analysis.line_points > 0)
     records: dict[str, Any] = {}
@@ -124,11 +129,15 @@ def objective_on(
     samples: int,
     seed: int,
     mode: Literal["eval", "train"] = "eval",
+    loss: TrainedLoss | None = None,
 ) -> Objective:
-    """Mean loss of the task on some samples of one part of a split, drawn by a seed."""
-    task: AbstractTask = TASKS.build(split.task)
+    """Mean loss on some samples of one part of a split, drawn by a seed.
+
+    It is the plain one of the task where none is given.
+    """
+    loss = loss or TrainedLoss(TASKS.build(split.task))
     batches = split.some(part, samples, seed=seed).batches(ROWS)
-    return Objective(model, batches, task.loss_name, mode=mode)
+    return loss.objective(model, batches, mode)
 
 
 def _estimate(objective: Objective, choice: Choice, seed: int) -> Estimate:

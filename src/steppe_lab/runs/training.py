@@ -30,6 +30,7 @@ from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.state import opened
 from steppe_lab.training.tracking import interval
+from steppe_lab.training.trained_loss import note_on_loss
 
 INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from
 CHECKPOINT = "model.safetensors"
@@ -81,7 +82,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         "parameters": parameters,
         "train_samples": len(split.train),
         "test_samples": len(split.test),
-        "notes": list(split.notes),
+        "notes": [*split.notes, *note_on_loss(recipe, split.task)],
         "data": split.fingerprint,
         "task": split.task,
         "headline": asdict(task.headline),

@@ -5,15 +5,18 @@ Shape letters: B batch, C classes, K values of a target.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
+from steppe.errors import SettingError
+from steppe.losses import LabelSmoothing
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
 
@@ -74,8 +77,10 @@ class AbstractTask(ABC):
     """The loss that is learnt, and the metrics that networks are judged by.
 
     Attributes:
-        loss_name: the loss as `steppe.Objective` takes it, for batches of inputs and
-            targets.
+        loss_name: the plain loss as `steppe.Objective` takes it, for batches of inputs
+            and targets.
+        of_classes: whether targets are classes, which can be smoothed.
+        smoothing: of the classes in the loss; None for none.
         headline: the metric that networks are judged by.
         others: further metrics.
     """
@@ -83,6 +88,28 @@ class AbstractTask(ABC):
     loss_name: ClassVar[str]
     headline: ClassVar[Metric]
     others: ClassVar[tuple[Metric, ...]] = ()
+    of_classes: ClassVar[bool] = False
+    smoothing: LabelSmoothing | None = None
+
+    @property
+    def objective_loss(self) -> str | LabelSmoothing:
+        """The loss as `steppe.Objective` takes it."""
+        return self.smoothing or self.loss_name
+
+    def smoothed(self, smoothing: LabelSmoothing) -> Self:
+        """This task with smoothed classes in its loss; metrics stay as they are.
+
+        Raises:
+            SettingError: a task without classes.
+        """
+        if not self.of_classes:
+            raise SettingError(
+                "label smoothing needs a task of classes, got "
+                f"{type(self).__name__}; leave --label-smoothing out."
+            )
+        task = copy.copy(self)
+        task.smoothing = smoothing
+        return task
 
     def metric(self, name: str) -> Metric:
         """The metric of a name."""

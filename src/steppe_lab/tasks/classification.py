@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from steppe_lab.tasks.abstract import ERROR, TASKS, AbstractTask, Metric, Reduction
+from steppe_lab.tasks.class_loss import class_loss
 
 
 @TASKS.add("classification", source="Good, 1952, Rational decisions")
@@ -18,10 +18,11 @@ class Classification(AbstractTask):
 
     loss_name: ClassVar[str] = "cross_entropy"
     headline: ClassVar[Metric] = ERROR
+    of_classes: ClassVar[bool] = True
 
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
         """Cross-entropy of logits (B, C) and classes (B,)."""
-        return F.cross_entropy(outputs, targets, reduction=reduction)
+        return class_loss(outputs, targets, self.smoothing, reduction=reduction)
 
     def terms(self, targets: Tensor) -> Tensor:
         """One for every sample."""

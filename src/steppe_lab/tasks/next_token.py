@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from steppe.losses import IGNORED
 from steppe_lab.tasks.abstract import TASKS, AbstractTask, Metric, Reduction
+from steppe_lab.tasks.class_loss import class_loss
 
 
 @TASKS.add(
@@ -27,6 +28,7 @@ class NextToken(AbstractTask):
     """
 
     loss_name: ClassVar[str] = "cross_entropy"
+    of_classes: ClassVar[bool] = True
     headline: ClassVar[Metric] = Metric(
         name="perplexity", title="perplexity", units="tokens", link="exp"
     )
@@ -43,18 +45,24 @@ class NextToken(AbstractTask):
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
         """Cross-entropy of logits (B, T, V) and tokens (B, T)."""
         counted = targets != IGNORED
-        return F.cross_entropy(outputs[counted], targets[counted], reduction=reduction)
+        return class_loss(
+            outputs[counted], targets[counted], self.smoothing, reduction=reduction
+        )
 
     def terms(self, targets: Tensor) -> Tensor:
         """Tokens of each sequence that count."""
         return (targets != IGNORED).sum(1)
 
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:
-        """Loss of each token, and whether another one has the largest logit."""
+        """Cross-entropy of each token, and whether another one has the largest logit.
+
+        The perplexity is that of the model's own distribution, without smoothing.
+        """
         counted = targets != IGNORED
+        logits, tokens = outputs[counted], targets[counted]
         return {
-            "perplexity": self.loss(outputs, targets, reduction="none"),
-            "token_error": outputs[counted].argmax(1) != targets[counted],
+            "perplexity": F.cross_entropy(logits, tokens, reduction="none"),
+            "token_error": logits.argmax(1) != tokens,
         }
 
     def check_targets(self, targets: Tensor) -> str | None:

@@ -37,6 +37,11 @@ class Score:
             row |= score.row(f"{part}_{name}")
         return row
 
+    def penalised(self, penalty: float) -> Score:
+        """The same with a penalty of the weights in every loss."""
+        groups = {name: each.penalised(penalty) for name, each in self.groups.items()}
+        return replace(self, loss=self.loss + penalty, groups=groups)
+
 
 AVERAGED = "average_"  # before the names of an average's scores
 ROWS = 256  # samples that are scored at once

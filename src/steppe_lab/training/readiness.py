@@ -27,6 +27,7 @@ from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.precision import check_precision
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.tracking import check_tracker
+from steppe_lab.training.trained_loss import TrainedLoss
 
 _MANY = 10**9  # samples, more than any data has
 
@@ -116,6 +117,8 @@ def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
     broken = task.check_outputs(outputs, targets, split.outputs)
     if broken:
         raise SettingError(f"{name} {broken}; {fix}.")
+    # Smoothing that the task or its number of classes refuses.
+    TrainedLoss.of(recipe, split.task).task.loss(outputs, targets, reduction="mean")
 
 
 def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:

@@ -20,7 +20,18 @@ from steppe_lab.training.lr_schedules import read_lr_schedule
 
 MOST = 10**9  # of what is counted, more than anybody waits for
 SEEDS = 2**32  # seeds are below, as numpy wants them
+# Settings that say how, with those that say whether.
+NEEDS = {
+    "label_smoothing_form": ("label_smoothing",),
+    "l2_on": ("l2",),
+    "scored_loss": ("label_smoothing", "l2"),
+}
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")  # not that of 1e+3
+
+
+def option(name: str) -> str:
+    """The option of a setting on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def parted(text: str) -> list[str]:
@@ -96,6 +107,20 @@ class PlainSettings(BaseModel):
     module:function."""
     warmup_epochs: float = Field(default=0.0, ge=0.0, le=MOST)
     """Linear warm-up of the learning rate."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of each training target that is taken from its class and spread."""
+    label_smoothing_form: Literal["others", "all"] = "others"
+    """Classes that it is spread over: the others, with the divergence as the loss (as
+    SAM's and GSAM's code), or all, as torch."""
+    l2: float = Field(default=0.0, ge=0.0, le=MOST)
+    """Add so many times the sum of squared weights to the loss, and with it to the
+    gradient and the Hessian; for SGD it is twice as much weight_decay."""
+    l2_on: Literal["kernels", "all"] = "kernels"
+    """Parameters in that sum: those of two dimensions or more, or biases and norms
+    too."""
+    scored_loss: Literal["plain", "trained"] = "plain"
+    """Losses of the scores: the plain one of the task, or the one trained on, smoothed
+    and with L2."""
     device: str = "cpu"
     """A torch device to train and measure on."""
     amp: Literal["off", "bf16", "fp16"] = "off"
@@ -142,6 +167,22 @@ class PlainSettings(BaseModel):
                 f"a training is as long as --epochs or as --steps says, got "
                 f"{self.epochs} epochs and {self.steps} steps; leave one of them out."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _needed(self) -> Self:
+        """Refuse a setting of something that is not asked for."""
+        fields = type(self).model_fields
+        for name, needed in NEEDS.items():
+            values = [getattr(self, each) for each in needed]
+            absent = all(
+                v == fields[n].default for n, v in zip(needed, values, strict=True)
+            )
+            if absent and getattr(self, name) != fields[name].default:
+                others = " or ".join(map(option, needed))
+                raise SettingError(
+                    f"{option(name)} goes with {others}, got it alone; leave it out."
+                )
         return self
 
     @model_serializer(mode="wrap")

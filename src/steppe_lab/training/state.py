@@ -38,6 +38,7 @@ from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import called_network
 from steppe_lab.training.precision import Precision
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.trained_loss import TrainedLoss
 
 _HEAD = b"steppe training state 4\n"
 _DIGITS = 64  # of a SHA-256
@@ -55,6 +56,8 @@ class TrainingState:
     schedule: StepSchedule
     data: str  # fingerprint of the samples
     task: AbstractTask
+    loss: TrainedLoss
+    scored_loss: TrainedLoss
     epochs: Epochs
     precision: Precision
     epoch: int = 0  # of those that are over
@@ -93,6 +96,8 @@ class TrainingState:
             schedule,
             split.fingerprint,
             task,
+            TrainedLoss.of(recipe, split.task),
+            TrainedLoss.of(recipe, split.task, recipe.scored_loss),
             Epochs.of(recipe, samples),
             precision,
             augmented=build_augmented(recipe, split.train),

@@ -63,7 +63,9 @@ def take_step(
         scale = micro_batch_scale(len(targets), size, own_terms, all_terms)
         with state.precision.autocast():
             outputs = state.called(inputs)
-            loss = micro_batch_loss(state.task, outputs, targets, scale)
+            loss = micro_batch_loss(state.loss.task, outputs, targets, scale)
+        # Outside of autocast: squares of small weights vanish in float16.
+        loss = state.loss.penalised(loss, state.model)
         state.precision.backward(loss)
         return loss.detach()
 

@@ -27,7 +27,7 @@ from steppe.registry.specs import Spec
 from steppe.tracking.schedule import Unit
 from steppe.tracking.tracker import SpectrumTracker
 from steppe_lab.datasets import Split
-from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.trained_loss import TrainedLoss
 
 # Rows of a batch; what a CPU computes again and again is better small.
 ROWS, ROWS_ON_CPU = 256, 64
@@ -44,6 +44,7 @@ BOUNDS: Ranges = {
 def spectrum(
     model: nn.Module,
     split: Split,
+    loss: TrainedLoss,
     seed: int,
     folder: Path | None,
     *,
@@ -62,6 +63,7 @@ def spectrum(
     Args:
         model: the network in training.
         split: its samples.
+        loss: that it is trained on.
         seed: of the samples that are drawn.
         folder: where the files are kept; None for none.
         k: number of eigenvalues.
@@ -81,14 +83,13 @@ def spectrum(
     check_bounds({"k": k, "samples": samples, "tol": tol, "memory": memory}, BOUNDS)
     count, unit = interval(every)
     budget = round(memory * 2**30)
-    task: AbstractTask = TASKS.build(split.task)
 
     def objective() -> Objective:
         number = len(tracker.rows) if drawn == "anew" else 0
         chosen = split.some("train", samples, seed=seed + number)
         near = next(model.parameters()).device.type == "cpu"
         batches = chosen.batches(ROWS_ON_CPU if near else ROWS)
-        return Objective(model, batches, task.loss_name)
+        return loss.objective(model, batches)
 
     tracker = SpectrumTracker(
         objective,

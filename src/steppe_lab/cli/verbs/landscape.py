@@ -14,6 +14,7 @@ from steppe_lab.cli.options import (
     CheckpointArguments,
     belongs,
     check_place,
+    loss_kind,
     trusted,
     use_data_dir,
 )
@@ -62,6 +63,7 @@ def run(args: Args, results: TextIO) -> int:
             device=args.device,
             trust=trusted(args.trust),
             belongs=belongs(args),
+            loss=loss_kind(args),
             progress=counted(tell, "evaluating the line"),
         )
     surface = walked.value

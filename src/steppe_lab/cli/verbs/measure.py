@@ -17,6 +17,7 @@ from steppe_lab.cli.options import (
     CheckpointArguments,
     belongs,
     check_place,
+    loss_kind,
     trusted,
     use_data_dir,
 )
@@ -74,6 +75,7 @@ def run(args: Args, results: TextIO) -> int:
         device=args.device,
         trust=trusted(args.trust),
         belongs=belongs(args),
+        loss=loss_kind(args),
     )
     estimates = measured.value
     records = {name: estimate_record(estimate) for name, estimate in estimates.items()}
@@ -107,6 +109,7 @@ def _compare(args: Args, other: Path, results: TextIO) -> int:
             device=args.device,
             trust=trusted(args.trust),
             belongs=belongs(args),
+            loss=loss_kind(args),
             progress=counted(tell, "measuring both"),
         )
     comparison = compared.value

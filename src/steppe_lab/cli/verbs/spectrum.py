@@ -11,6 +11,7 @@ from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
     belongs,
+    loss_kind,
     trusted,
     use_data_dir,
 )
@@ -57,6 +58,7 @@ def run(args: Args, results: TextIO) -> int:
             device=args.device,
             trust=trusted(args.trust),
             belongs=belongs(args),
+            loss=loss_kind(args),
         )
         folder = args.out or folder_for(network, settings, OUT)
         claim(folder, network)

@@ -124,6 +124,7 @@ def command_of(result: NetworkSpectrum, data_dir: Path | None = None) -> str:
     words += options_of(result.settings)
     belongs = result.network.belongs
     words += belongs.options() if belongs else []
+    words += ["--loss", "plain"] if result.network.plain else []
     if result.network.recipe.reads_files or data_dir is not None:
         words += ["--data-dir", str(data_dir or "DIR")]
     trusted = () if belongs else result.network.recipe.code

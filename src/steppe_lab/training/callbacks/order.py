@@ -35,7 +35,9 @@ def build_callbacks(
     if recipe.track is not None:
         seed = recipe.data_seed
         place = None if folder is None else folder / TRACK
-        tracker = TRACKERS.build(recipe.track, state.model, split, seed, place)
+        tracker = TRACKERS.build(
+            recipe.track, state.model, split, state.loss, seed, place
+        )
         samples = min(recipe.track.settings["samples"], len(split.train))
         callbacks["eigenvalues"] = Eigenvalues(
             tracker, state.optimizer, samples / recipe.batch_size

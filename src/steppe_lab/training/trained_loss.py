@@ -1,0 +1,86 @@
+"""The loss that a network is trained on: that of its task, smoothed, and a penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from steppe.losses import L2, LabelSmoothing
+from steppe.objective import Objective
+from steppe.parameters import trainable
+from steppe_lab.tasks import TASKS, AbstractTask
+
+if TYPE_CHECKING:
+    from steppe_lab.training.recipe import Recipe
+
+LossKind = Literal["trained", "plain"]
+
+
+@dataclass(frozen=True)
+class TrainedLoss:
+    """A task with its loss, and a penalty beside it.
+
+    Args:
+        task: with smoothed classes where the recipe smooths them.
+        penalty: of the weights; None for none.
+    """
+
+    task: AbstractTask
+    penalty: L2 | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, task: str, kind: LossKind = "trained") -> TrainedLoss:
+        """The loss that a recipe trains on, or the plain one of its task.
+
+        Raises:
+            SettingError: label smoothing for a task without classes.
+        """
+        plain: AbstractTask = TASKS.build(task)
+        if kind == "plain":
+            return cls(plain)
+        share, form = recipe.label_smoothing, recipe.label_smoothing_form
+        smoothing = LabelSmoothing(share, form=form) if share else None
+        penalty = L2(recipe.l2, recipe.l2_on) if recipe.l2 else None
+        return cls(plain.smoothed(smoothing) if smoothing else plain, penalty)
+
+    def penalised(self, loss: Tensor, model: nn.Module) -> Tensor:
+        """A mean loss with the penalty of the model's weights added."""
+        if self.penalty is None:
+            return loss
+        return loss + self.penalty(trainable(model).values())
+
+    def penalty_of(self, model: nn.Module) -> float:
+        """The penalty of a model; 0 for none."""
+        with torch.no_grad():
+            return float(self.penalised(torch.zeros(()), model))
+
+    def objective(
+        self,
+        model: nn.Module,
+        batches: Sequence[Any],
+        mode: Literal["eval", "train"] = "eval",
+    ) -> Objective:
+        """This loss as a function of the parameters, on batches."""
+        return Objective(
+            model, batches, self.task.objective_loss, mode=mode, penalty=self.penalty
+        )
+
+
+def trains_on_another(recipe: Recipe) -> bool:
+    """Whether the loss trained on is not the plain one of the task."""
+    return bool(recipe.label_smoothing or recipe.l2)
+
+
+def note_on_loss(recipe: Recipe, task: str) -> list[str]:
+    """Which loss was trained on, and which one scores tell, where these may differ."""
+    if not trains_on_another(recipe):
+        return []
+    loss = TrainedLoss.of(recipe, task)
+    shown = str(loss.task.objective_loss)
+    on = f"{shown} + {loss.penalty}" if loss.penalty else shown
+    scored = "that loss" if recipe.scored_loss == "trained" else loss.task.loss_name
+    return [f"trained on {on}; the losses of scores are {scored}"]

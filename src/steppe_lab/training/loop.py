@@ -87,7 +87,7 @@ def train(
         while state.goes_on:
             # By the epoch, so that a resumed training draws what a straight one does.
             with host_seeded(seed_of(recipe.seed, state.epoch) % 2**32):
-                row = _train_epoch(state, split)
+                row = train_epoch(state, split)
             state.history.append(row)
             state.epoch += 1
             for callback in state.callbacks.values():
@@ -115,7 +115,7 @@ def train(
     )
 
 
-def _train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
+def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     """The stages of an epoch: order, then fetch and step, then score."""
     samples = split.train
     for callback in state.callbacks.values():

@@ -57,11 +57,3 @@ class AbstractAugmentation(abc.ABC):
         Raises:
             SettingError: settings that do not go with such images.
         """
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the host on a device, without waiting for it."""
-    if device.type != "cuda":
-        return values.to(device)
-    # Only from pinned memory does a copy not wait for what the device is doing.
-    return values.pin_memory().to(device, non_blocking=True)

@@ -25,7 +25,6 @@ from steppe.registry.bounds import Range, Ranges
 from steppe_lab.augmentation.abstract import (
     AUGMENTATIONS,
     AbstractAugmentation,
-    sent,
 )
 from steppe_lab.augmentation.operations import blends, levels
 from steppe_lab.augmentation.operations.affine import (
@@ -33,6 +32,7 @@ from steppe_lab.augmentation.operations.affine import (
     matrices,
     transformed,
 )
+from steppe_lab.transfer import sent
 
 STEPS = 10  # magnitudes of an operation
 # Magnitudes 0 and 9; a blend has the distance of its factor from 1. Maps come first.

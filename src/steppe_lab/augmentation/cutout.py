@@ -18,8 +18,8 @@ from steppe.registry.bounds import Ranges, at_least
 from steppe_lab.augmentation.abstract import (
     AUGMENTATIONS,
     AbstractAugmentation,
-    sent,
 )
+from steppe_lab.transfer import sent
 
 
 @AUGMENTATIONS.add("cutout", source="DeVries and Taylor, 2017, arXiv:1708.04552")

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from steppe_lab.augmentation.abstract import sent
+from steppe_lab.transfer import sent
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steppe.torch_internals import tree_map
+from steppe_lab.transfer import sent
 
 Batch = tuple[Any, Tensor]  # inputs as the model takes them, and B targets
 Numbers = tuple[float, ...]
@@ -138,9 +139,23 @@ class TensorSamples(AbstractSamples):
         """The same inputs with other targets."""
         return replace(self, targets=targets)
 
+    def on(self, device: torch.device) -> Self:
+        """The same samples, stored on a device."""
+        return replace(
+            self, stored=self.stored.to(device), targets=self.targets.to(device)
+        )
+
     def batch(self, positions: Tensor | slice) -> Batch:
         """Standardised inputs (B, ...) and targets (B, ...)."""
-        return self._standardised(positions), self.targets[positions]
+        inputs, targets = self.rows(positions)
+        standardise = self.standardisation
+        return inputs if standardise is None else standardise(inputs), targets
+
+    def rows(self, positions: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Stored inputs and targets at some positions, where the samples lie."""
+        if isinstance(positions, Tensor):
+            positions = sent(positions, self.stored.device)
+        return self.stored[positions], self.targets[positions]
 
     def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
         """Views of neighbouring rows."""
@@ -160,8 +175,20 @@ class TensorSamples(AbstractSamples):
         return range(0, len(self), CHUNK)
 
     def _standardised(self, positions: Tensor | slice) -> Tensor:
-        stored = self.stored[positions]
-        return stored if self.standardisation is None else self.standardisation(stored)
+        inputs: Tensor = self.batch(positions)[0]
+        return inputs
+
+
+def resident(samples: AbstractSamples, device: torch.device) -> AbstractSamples:
+    """Samples stored on a device where a quarter of its free memory holds them.
+
+    Others stay where they are, and so do samples of a CPU, which are there already.
+    """
+    if device.type != "cuda" or not isinstance(samples, TensorSamples):
+        return samples
+    size = samples.stored.nbytes + samples.targets.nbytes
+    free, _ = torch.cuda.mem_get_info(device)
+    return samples.on(device) if size <= free // 4 else samples
 
 
 def on_device(batch: Batch, device: str | torch.device) -> Batch:

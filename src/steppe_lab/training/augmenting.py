@@ -17,9 +17,9 @@ from steppe.errors import SettingError, SteppeError
 from steppe.registry.registry import Choice, is_code, one_line
 from steppe.seeds import seed_named, stream
 from steppe_lab.augmentation import AUGMENTATIONS, AbstractAugmentation
-from steppe_lab.augmentation.abstract import sent
 from steppe_lab.datasets.samples import AbstractSamples, Batch, TensorSamples
 from steppe_lab.training.settings import parted
+from steppe_lab.transfer import sent
 
 CHANGE = (
     "an augmentation is a class made from steppe_lab.augmentation.AbstractAugmentation"
@@ -130,8 +130,8 @@ class AugmentedBatches:
 
     def fetch(self, rows: Tensor, step: int) -> Batch:
         """The samples at some positions for a step, (B, ...) and targets (B, ...)."""
-        images = sent(self._samples.stored[rows], self._device)
-        targets = sent(self._samples.targets[rows], self._device)
+        images, targets = self._samples.rows(rows)
+        images, targets = sent(images, self._device), sent(targets, self._device)
         images = self._changed(images, step, standardised=False)
         if self._standardise is not None:
             images = self._standardise(images)

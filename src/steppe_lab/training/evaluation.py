@@ -14,6 +14,7 @@ from steppe.results import Estimate
 from steppe_lab.datasets.samples import AbstractSamples, Batch, on_device
 from steppe_lab.datasets.split import SampleGroup
 from steppe_lab.tasks import AbstractTask, Metric
+from steppe_lab.transfer import numbers
 
 
 @dataclass(frozen=True)
@@ -174,20 +175,23 @@ class _Sums:
     def __init__(self, task: AbstractTask) -> None:
         self.samples = 0
         self._task = task
-        self._loss, self._terms = 0.0, 0
+        self._losses: list[Tensor] = []
+        self._terms: list[Tensor] = []
         self._values: dict[str, list[Tensor]] = {}
 
     def add(self, outputs: Any, targets: Tensor) -> None:
         task = self._task
         self.samples += len(targets)
-        self._loss += task.loss(outputs, targets, reduction="sum").double().item()
-        self._terms += int(task.terms(targets).sum())
+        self._losses.append(task.loss(outputs, targets, reduction="sum"))
+        self._terms.append(task.terms(targets).sum())
         for name, each in task.metrics(outputs, targets).items():
-            self._values.setdefault(name, []).append(each.cpu())
+            self._values.setdefault(name, []).append(each)
 
     def score(self) -> Score:
         task = self._task
-        joined = {name: torch.cat(each) for name, each in self._values.items()}
+        # Read when all is done, so that a device is waited for once.
+        loss = sum(numbers(self._losses)) / sum(numbers(self._terms))
+        joined = {name: torch.cat(each).cpu() for name, each in self._values.items()}
         means = {
             name: task.metric(name).of_mean(float(each.double().mean()))
             for name, each in joined.items()
@@ -197,7 +201,7 @@ class _Sums:
         headline = task.headline
         if headline.share and len(joined[headline.name]) == self.samples:
             wrong = tuple(joined[headline.name].nonzero().flatten().tolist())
-        return Score(self._loss / self._terms, means, self.samples, wrong)
+        return Score(loss, means, self.samples, wrong)
 
 
 class _Terms:

@@ -25,6 +25,7 @@ from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.scoring import score
 from steppe_lab.training.state import TrainingState
 from steppe_lab.training.step import fetch, take_step
+from steppe_lab.transfer import numbers
 
 KEEP_EVERY = 10.0  # seconds between states to resume from
 
@@ -117,7 +118,6 @@ def train(
 
 def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     """The stages of an epoch: order, then fetch and step, then score."""
-    samples = split.train
     for callback in state.callbacks.values():
         callback.before_epoch(state)
     state.model.train()
@@ -126,10 +126,11 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     lr = 0.0
     first = state.epochs.first_step(state.epoch)
     for step, rows in enumerate(state.epochs.batches(state.epoch), first):
-        batch = fetch(state, samples, rows, step)
-        terms = state.task.terms(samples.targets[rows])
+        batch = fetch(state, rows, step)
+        # Counted on the host, where no device is waited for.
+        terms = state.task.terms(split.train.targets[rows])
         lr = _set_lr(state, step)
-        loss, gradients = take_step(state, samples, batch, terms)
+        loss, gradients = take_step(state, split.train, batch, terms)
         losses.append(loss)
         weights.append(int(terms.sum()))
         state.gradients += gradients
@@ -153,12 +154,10 @@ def _set_lr(state: TrainingState, step: int) -> float:
 
 
 def _mean(losses: Sequence[Tensor | float], weights: Sequence[int]) -> float:
-    """Weighted mean of the losses of an epoch; a device is waited for once."""
-    if all(isinstance(loss, Tensor) and loss.device.type != "cpu" for loss in losses):
-        losses = torch.stack(list(losses)).tolist()  # type: ignore[arg-type]
+    """Weighted mean of the losses of an epoch."""
     total = 0.0
-    for weight, loss in zip(weights, losses, strict=True):
-        total += weight * float(loss)
+    for weight, loss in zip(weights, numbers(losses), strict=True):
+        total += weight * loss
     return total / sum(weights)
 
 

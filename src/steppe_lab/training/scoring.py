@@ -40,7 +40,7 @@ def score(state: TrainingState, split: Split) -> dict[str, float]:
 def _on_both(state: TrainingState, split: Split) -> dict[str, float]:
     groups, loss = split.train_groups, state.scored_loss
     penalty = loss.penalty_of(state.model)
-    trained = evaluate(state.model, split.train, loss.task, groups=groups)
-    judged = evaluate(state.model, split.test, loss.task)
+    trained = evaluate(state.model, state.resident["train"], loss.task, groups=groups)
+    judged = evaluate(state.model, state.resident["test"], loss.task)
     scores = (trained.penalised(penalty), judged.penalised(penalty))
     return scores[0].row("train") | scores[1].row("test")

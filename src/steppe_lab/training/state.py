@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from torch.optim import Optimizer
 from steppe.averaging import AbstractAverage
 from steppe.errors import CheckpointError
 from steppe.schedules import StepSchedule
-from steppe_lab.datasets import Split
+from steppe_lab.datasets import AbstractSamples, Split
+from steppe_lab.datasets.samples import resident
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training.augmenting import AugmentedBatches
 from steppe_lab.training.build import (
@@ -60,6 +61,7 @@ class TrainingState:
     scored_loss: TrainedLoss
     epochs: Epochs
     precision: Precision
+    resident: Mapping[str, AbstractSamples]  # "train" and "test", on the device if so
     epoch: int = 0  # of those that are over
     history: list[dict[str, float]] = field(default_factory=list)
     callbacks: dict[str, AbstractCallback] = field(default_factory=dict)
@@ -79,6 +81,11 @@ class TrainingState:
         model = build_model(recipe, split.in_shape, split.outputs)
         called = called_network(model, recipe)
         samples = len(split.train)
+        device = torch.device(recipe.device)
+        near = {
+            "train": resident(split.train, device),
+            "test": resident(split.test, device),
+        }
         precision = Precision(recipe.amp, recipe.device)
         optimizer = build_optimizer(recipe, model, samples, scaler=precision.scaler)
         precision.count_steps_of(optimizer)
@@ -100,7 +107,8 @@ class TrainingState:
             TrainedLoss.of(recipe, split.task, recipe.scored_loss),
             Epochs.of(recipe, samples),
             precision,
-            augmented=build_augmented(recipe, split.train),
+            near,
+            augmented=build_augmented(recipe, near["train"]),
         )
         state.callbacks = build_callbacks(state, split, folder)
         return state

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
 
 
-def fetch(
-    state: TrainingState, samples: AbstractSamples, rows: Tensor, step: int
-) -> Batch:
-    """Samples as a batch on the device, augmented where the recipe says so."""
+def fetch(state: TrainingState, rows: Tensor, step: int) -> Batch:
+    """Training samples as a batch on the device, augmented where the recipe says so."""
     if state.augmented is not None:
         inputs, targets = state.augmented.fetch(rows, step)
     else:
-        inputs, targets = on_device(samples.batch(rows), state.recipe.device)
+        inputs, targets = on_device(
+            state.resident["train"].batch(rows), state.recipe.device
+        )
     return channels_last(inputs) if state.recipe.channels_last else inputs, targets
 
 

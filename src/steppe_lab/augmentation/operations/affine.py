@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from steppe_lab.augmentation.abstract import sent
 from steppe_lab.augmentation.shifting import taken
+from steppe_lab.transfer import sent
 
 BITS = 16  # after the point
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steppe_lab.augmentation.abstract import sent
+from steppe_lab.transfer import sent
 
 # Luma of ITU-R 601 with 16 binary digits, as Pillow converts to grey.
 RED, GREEN, BLUE, HALF, BITS = 19595, 38470, 7471, 1 << 15, 16

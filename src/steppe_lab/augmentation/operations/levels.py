@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steppe_lab.augmentation.abstract import sent
+from steppe_lab.transfer import sent
 
 LEVELS = 256
 

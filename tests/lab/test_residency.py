@@ -1,0 +1,55 @@
+"""Samples that lie on the device, where they fit, and numbers that are read from it."""
+
+import pytest
+import torch
+
+from steppe_lab.datasets.samples import Standardisation, TensorSamples, resident
+from steppe_lab.transfer import numbers
+
+GPU = torch.device("cuda", 0)
+PIXELS = Standardisation(mean=(0.5,), std=(0.25,), scale=255)
+
+
+def images(count):
+    generator = torch.Generator().manual_seed(0)
+    stored = torch.randint(256, (count, 1, 4, 4), generator=generator)
+    return TensorSamples(stored.to(torch.uint8), torch.arange(count), PIXELS)
+
+
+@pytest.mark.parametrize(("free", "moves"), [(4 * 96, True), (4 * 96 - 1, False)])
+def test_pixels_go_where_a_quarter_of_the_free_memory_holds_them(
+    monkeypatch, free, moves
+):
+    """Four images are 64 bytes, their targets 32."""
+    moved = []
+
+    def on(samples, device):
+        moved.append(device)
+        return samples
+
+    monkeypatch.setattr(TensorSamples, "on", on)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2 * free))
+    resident(images(4), GPU)
+    assert moved == [GPU] * moves
+
+
+def test_samples_of_a_cpu_are_not_copied():
+    samples = images(4)
+    assert resident(samples, torch.device("cpu")) is samples
+
+
+@pytest.mark.gpu
+def test_a_batch_of_resident_samples_is_that_of_the_host():
+    samples = images(9)
+    near = resident(samples, GPU)
+    rows = torch.tensor([7, 0, 3])
+    (inputs, targets), (there, labels) = samples.batch(rows), near.batch(rows)
+    assert there.device == labels.device == GPU
+    assert torch.allclose(there.cpu(), inputs)
+    assert torch.equal(labels.cpu(), targets)
+
+
+def test_numbers_of_scalars_keep_all_their_digits():
+    single, double = torch.tensor(0.1), torch.tensor(0.1, dtype=torch.float64)
+    assert numbers([single, double, 0.1]) == [float(single), 0.1, 0.1]
+    assert numbers([]) == []

@@ -8,8 +8,9 @@ import shlex
 import pytest
 
 from steppe_lab import cli
-from steppe_lab.cli.help import GROUPS, OTHERS, help_page, metavar, option
+from steppe_lab.cli.help import GROUPS, OTHERS, help_page, metavar
 from steppe_lab.cli.parsing import parse
+from steppe_lab.runs.settings import option_of
 
 
 @pytest.fixture(params=cli.VERBS)
@@ -36,7 +37,7 @@ def test_every_option_stands_once_with_a_text_in_a_named_group(verb):
     for name, field in record.model_fields.items():
         assert field.description, name
         head = metavar(name, field.annotation)
-        head = head if record.is_placed(name) else f"--{option(name)}"
+        head = head if record.is_placed(name) else f"--{option_of(name)}"
         assert len(re.findall(rf"^  {re.escape(head)}(?= |$)", page, re.M)) == 1
 
 

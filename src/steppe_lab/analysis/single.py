@@ -17,6 +17,7 @@ from steppe.objective import Objective
 from steppe.results import Estimate, Estimates
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
 from steppe_lab.analysis.own import task_of
+from steppe_lab.analysis.starts import with_start
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.own import PARTS, OwnData
@@ -33,6 +34,7 @@ from steppe_lab.training import checkpoints
 from steppe_lab.training.evaluation import estimates, score_batch
 from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.starts import stored_start
 from steppe_lab.training.trained_loss import (
     LossKind,
     TrainedLoss,
@@ -69,15 +71,17 @@ def train_one(
 
     Raises:
         SettingError: a setting that has no meaning.
+        CheckpointError: weights to start from that are missing or do not fit.
         DataError: data that is missing or damaged.
         StoreError: training failed; the reason is given.
     """
+    settings = with_start(settings, store)
     recipe = recipe_of(settings, settings.optimizer, settings.seed, settings.track)
     run = run_id(config_of(recipe))
     trained = is_whole(store, run)
     present = None
     if not trained:
-        present = check_ready(recipe)
+        present = check_ready(recipe, stored_start(recipe, store.root))
     elif recipe.reads_files:
         present = load_split(recipe)
     if present is not None and store.is_finished(run):

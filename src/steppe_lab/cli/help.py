@@ -9,6 +9,8 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from steppe_lab.runs.settings import option_of
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
@@ -32,7 +34,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
             "evaluate_every",
             "monitor",
         ),
-        *("track", "checkpoint_every", "checkpoint_optimizer"),
+        *("track",),
+    ),
+    "start and checkpoints": (
+        *("start_from", "with_optimizer", "checkpoint_every", "checkpoint_optimizer"),
     ),
     "loss of a training": (
         *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),
@@ -60,6 +65,7 @@ METAVARS: Mapping[str, str] = {
     "track": "TRACKER[:SETTINGS]",
     "lr_schedule": "SCHEDULE",
     "monitor": "METRIC",
+    "start_from": "FILE",
     "augment": "AUGMENTATION[:SETTINGS]",
     "sweep": "SETTING=VALUES",
     "trust": "MODULE:FUNCTION",
@@ -98,15 +104,10 @@ def help_page(record: type[Arguments], verb: str, about: str) -> str:
         lines += ["", f"{group}:"]
         for name in names:
             value = _values(name, fields[name])
-            head = f"--{option(name)} {value}".rstrip()
+            head = f"--{option_of(name)} {value}".rstrip()
             lines += _entry(head, fields[name], width)
     lines += _rows("-h, --help", HELP, width)
     return "\n".join(lines) + "\n"
-
-
-def option(name: str) -> str:
-    """The option of a field, without dashes before it."""
-    return name.removeprefix("as_").replace("_", "-")
 
 
 def metavar(name: str, kind: Any) -> str:
@@ -122,7 +123,7 @@ def metavar(name: str, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
     plain = {int: "N", float: "X", Path: "PATH"}
-    return plain.get(kinds[0], option(name).upper())
+    return plain.get(kinds[0], option_of(name).upper())
 
 
 def _grouped(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, list[str]]]:

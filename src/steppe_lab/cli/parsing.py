@@ -15,6 +15,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from steppe_lab.cli.messages import ParseError, sentence
+from steppe_lab.runs.settings import option_of
 
 
 class Arguments(BaseModel):
@@ -101,7 +102,7 @@ def parse(
 def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:
     """Refuse options that do not exist, come twice, or lack or do not take a value."""
     known: dict[str, Any] = {"--help": None} | {
-        f"--{name.removeprefix('as_').replace('_', '-')}": field.annotation
+        f"--{option_of(name)}": field.annotation
         for name, field in record.model_fields.items()
         if not record.is_placed(name)
     }

@@ -28,6 +28,7 @@ from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.starts import stored_start
 from steppe_lab.training.state import opened
 from steppe_lab.training.tracking import interval
 from steppe_lab.training.trained_loss import note_on_loss
@@ -61,6 +62,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         keep=lambda contents: write_atomically(state, contents),
         keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
         folder=folder,
+        start=stored_start(recipe, folder.parent.parent),
     )
     tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import reading, unknown_name
+from steppe_lab.analysis.starts import with_start
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Report, silent
@@ -34,6 +35,7 @@ from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.readiness import check_ready, check_same_data, check_settings
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.starts import stored_start
 
 _STUDIES = "studies"  # folder of the settings of comparisons
 
@@ -108,10 +110,11 @@ class Study:
 
     Raises:
         SettingError: a setting that has no meaning.
+        CheckpointError: weights to start from that are missing or none.
     """
 
     def __init__(self, settings: CompareSettings, store: Store) -> None:
-        self.settings = settings
+        self.settings = settings = with_start(settings, store)
         self.store = store
         planned = [
             (optimizer, seed, recipe_of(settings, optimizer, seed))
@@ -162,13 +165,14 @@ class Study:
         if self.left:
             for each in self._recipes.values():
                 check_settings(each)
-            split = check_ready(recipe)
+            start = stored_start(recipe, self.store.root)
+            split = check_ready(recipe, start)
             present = split.fingerprint
             sizes = len(split.train), len(split.test)
             for each in self._recipes.values():
                 if each.seed == recipe.seed:
                     model = build_model(each, split.in_shape, split.outputs)
-                    check_settings(each, len(split.train), model)
+                    check_settings(each, len(split.train), model, start)
         elif recipe.reads_files:
             present = load_split(recipe).fingerprint
         self._check_data(present)

@@ -184,6 +184,24 @@ def load(
     )
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a checkpoint of steppe, sound or not."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "steppe" in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of a checkpoint alone, on the host; its recipe is not looked at.
+
+    Raises:
+        CheckpointError: missing, damaged, of another program or of a newer version.
+    """
+    return _read(path)[1]
+
+
 def _check_home(path: Path, settings: Mapping[str, Any]) -> None:
     try:
         check_device(str(settings.get("device", "cpu")))

@@ -23,6 +23,7 @@ from steppe_lab.progress import Progress, Report
 from steppe_lab.training.failures import check_finite
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.scoring import score
+from steppe_lab.training.starts import Start
 from steppe_lab.training.state import TrainingState
 from steppe_lab.training.step import fetch, take_step
 from steppe_lab.transfer import numbers
@@ -52,6 +53,7 @@ def train(
     keep: Callable[[bytes], None] | None = None,
     keep_every: float = KEEP_EVERY,
     folder: Path | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Train a network from its initial weights, or from where a saved state left it.
 
@@ -67,17 +69,19 @@ def train(
         keep: called with the state now and then, to resume from after a stop.
         keep_every: seconds between two states, at least; 0 is every epoch.
         folder: where callbacks keep their files; None for none.
+        start: weights to begin with; None for those that the seed gives.
 
     Raises:
+        CheckpointError: weights to begin with that do not fit the network.
         TrainingFailedError: the training loss became NaN or infinite.
     """
-    state = TrainingState.fresh(recipe, split, folder)
+    state = TrainingState.fresh(recipe, split, folder, start)
     if resume is not None and not state.load(resume):
         if report is not None:
             text = "the state that was kept cannot be used: training begins anew"
             report(Progress(text=text))
-        state = TrainingState.fresh(recipe, split, folder)
-    start = saved = time.monotonic()
+        state = TrainingState.fresh(recipe, split, folder, start)
+    began = saved = time.monotonic()
     spent, epochs = state.seconds, state.epochs.count
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
     with torch.random.fork_rng(devices=devices):
@@ -93,7 +97,7 @@ def train(
             state.epoch += 1
             for callback in state.callbacks.values():
                 callback.after_epoch(state, row)
-            state.seconds = spent + time.monotonic() - start
+            state.seconds = spent + time.monotonic() - began
             if report is not None:
                 text = f"epoch {state.epoch}/{epochs}"
                 report(Progress(state.epoch, epochs, text))

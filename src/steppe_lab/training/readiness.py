@@ -26,6 +26,7 @@ from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.precision import check_precision
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.starts import Start
 from steppe_lab.training.tracking import check_tracker
 from steppe_lab.training.trained_loss import TrainedLoss
 
@@ -33,7 +34,10 @@ _MANY = 10**9  # samples, more than any data has
 
 
 def check_settings(
-    recipe: Recipe, samples: int | None = None, model: nn.Module | None = None
+    recipe: Recipe,
+    samples: int | None = None,
+    model: nn.Module | None = None,
+    start: Start | None = None,
 ) -> None:
     """Make optimizer and average, so that a bad setting shows before any work.
 
@@ -43,8 +47,10 @@ def check_settings(
         recipe: settings of the training.
         samples: that will be trained on; None where that is not known yet.
         model: that will be trained; None for a dummy.
+        start: weights that it gets first, and the state of their optimizer.
 
     Raises:
+        CheckpointError: weights to start from that do not fit.
         SettingError: a setting out of its range, or one that the model refuses.
     """
     if model is None:
@@ -52,7 +58,11 @@ def check_settings(
         model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
     check_precision(recipe.amp, recipe.device)
     build_augmentations(recipe.augment)
-    build_optimizer(recipe, model, samples or _MANY)
+    optimizer = build_optimizer(recipe, model, samples or _MANY)
+    if start is not None:
+        start.put_into(model, recipe)
+        if recipe.with_optimizer:
+            start.resume(optimizer, recipe)
     build_lr_schedule(recipe, samples or _MANY)
     if recipe.track is not None:
         check_tracker(recipe.track)
@@ -67,10 +77,15 @@ def check_settings(
         )
 
 
-def check_ready(recipe: Recipe) -> Split:
+def check_ready(recipe: Recipe, start: Start | None = None) -> Split:
     """Read the data and try the network once, so that mistakes show before any work.
 
+    Args:
+        recipe: settings of the training.
+        start: weights that the network gets first.
+
     Raises:
+        CheckpointError: weights to start from that do not fit.
         DataError: data that is missing or damaged.
         SettingError: a setting of the model, samples that the data does not have or
             that cannot be augmented, or a network that is none or cannot be trained on
@@ -89,7 +104,7 @@ def check_ready(recipe: Recipe) -> Split:
     model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)
     _check_last_batch(recipe, model, len(split.train))
-    check_settings(recipe, len(split.train), model)
+    check_settings(recipe, len(split.train), model, start)
     return split
 
 

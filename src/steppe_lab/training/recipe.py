@@ -6,6 +6,7 @@ due and are checked and completed, so that a stored recipe says every setting.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.datasets import DATASETS, Selection
 from steppe_lab.models import MODELS
 from steppe_lab.training.augmenting import read_augmentations
-from steppe_lab.training.settings import SEEDS, PlainSettings
+from steppe_lab.training.settings import SEEDS, SHA256, PlainSettings
 from steppe_lab.training.tracking import TRACKERS
 
 CHOICES: dict[str, Registry[Any]] = {
@@ -86,6 +87,17 @@ class Recipe(PlainSettings):
     @classmethod
     def _augmentations(cls, value: Any) -> tuple[Choice, ...]:
         return read_augmentations(value)
+
+    @field_validator("start_from")
+    @classmethod
+    def _by_contents(cls, value: str) -> str:
+        """Where a file lies is nothing that weights follow from."""
+        if value and not re.fullmatch(f"{SHA256}[0-9a-f]{{64}}", value):
+            raise SettingError(
+                f"a recipe names the file to start from as {SHA256} and 64 digits, got "
+                f"'{value}'; `steppe train --from` does it for a file."
+            )
+        return value
 
     @field_validator("optimizer")
     @classmethod

@@ -18,6 +18,7 @@ from pydantic import (
 from steppe.errors import SettingError
 from steppe_lab.training.lr_schedules import read_lr_schedule
 
+SHA256 = "sha256:"  # before the digits of a file
 MOST = 10**9  # of what is counted, more than anybody waits for
 SEEDS = 2**32  # seeds are below, as numpy wants them
 # Settings that say how, with those that say whether.
@@ -139,6 +140,15 @@ class PlainSettings(BaseModel):
     """Number of every epoch that rules look at, as a column of the history: train_loss,
     running_loss, test_error. That of validation samples with --held-out validation."""
 
+    start_from: str = ""
+    """Weights to start from instead of those that the seed gives: a checkpoint, RUN@50,
+    or a file that torch.save wrote; sha256:DIGITS names a file that was used before.
+    The id of the run follows from the contents."""
+    with_optimizer: bool = False
+    """With --from: go on with the state of the optimizer in the file, or beside the
+    checkpoint; its settings are those of this training."""
+    weights: str = ""
+    """With --from: which weights, where the file holds several, such as model_ema."""
     checkpoint_every: int | None = Field(default=None, ge=0, le=MOST)
     """Keep the weights of every so many epochs too, and of the beginning, half time,
     the best epoch and the first that converged; with 0 those four alone."""
@@ -151,7 +161,13 @@ class PlainSettings(BaseModel):
         return read_lr_schedule(value)
 
     @model_validator(mode="after")
-    def _of_checkpoints(self) -> Self:
+    def _together(self) -> Self:
+        if not self.start_from and (self.with_optimizer or self.weights):
+            name = "with_optimizer" if self.with_optimizer else "weights"
+            raise SettingError(
+                f"{name} is about the file to start from, got none; give --from FILE "
+                "too."
+            )
         if self.checkpoint_optimizer and self.checkpoint_every is None:
             raise SettingError(
                 "checkpoint_optimizer needs checkpoints to stand beside, got none; "

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,9 @@ from steppe_lab.training.network import called_network
 from steppe_lab.training.precision import Precision
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.trained_loss import TrainedLoss
+
+if TYPE_CHECKING:
+    from steppe_lab.training.starts import Start
 
 _HEAD = b"steppe training state 4\n"
 _DIGITS = 64  # of a SHA-256
@@ -76,9 +79,21 @@ class TrainingState:
     cuda_rng: Tensor | None = None
 
     @classmethod
-    def fresh(cls, recipe: Recipe, split: Split, folder: Path | None) -> TrainingState:
-        """The state before the first step."""
+    def fresh(
+        cls,
+        recipe: Recipe,
+        split: Split,
+        folder: Path | None,
+        start: Start | None = None,
+    ) -> TrainingState:
+        """The state before the first step; `start` has weights other than the seed's.
+
+        Raises:
+            CheckpointError: they do not fit the network, or their optimizer the base.
+        """
         model = build_model(recipe, split.in_shape, split.outputs)
+        if start is not None:  # before an average copies the weights
+            start.put_into(model, recipe)
         called = called_network(model, recipe)
         samples = len(split.train)
         device = torch.device(recipe.device)
@@ -89,6 +104,8 @@ class TrainingState:
         precision = Precision(recipe.amp, recipe.device)
         optimizer = build_optimizer(recipe, model, samples, scaler=precision.scaler)
         precision.count_steps_of(optimizer)
+        if start is not None and recipe.with_optimizer:
+            start.resume(optimizer, recipe)
         average = build_average(recipe, model)
         if average is not None:
             average.attach(optimizer)
@@ -214,6 +231,11 @@ def sealed(contents: bytes) -> bytes:
     return _HEAD + hashlib.sha256(contents).hexdigest().encode() + b"\n" + contents
 
 
+def is_state(head: bytes) -> bool:
+    """Whether a file that begins so is a state of this version."""
+    return head.startswith(_HEAD)
+
+
 def opened(state: bytes) -> bytes:
     """Contents of a sealed state.
 
@@ -221,7 +243,7 @@ def opened(state: bytes) -> bytes:
         CheckpointError: they are not what was sealed, or nothing of this format.
     """
     start = len(_HEAD) + _DIGITS + 1
-    if not state.startswith(_HEAD):
+    if not is_state(state):
         raise CheckpointError("it is no state of this version of steppe")
     if sealed(state[start:]) != state:
         raise CheckpointError("its contents do not match their checksum")

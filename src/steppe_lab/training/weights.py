@@ -35,18 +35,34 @@ State = dict[str, Tensor]
 def read_states(path: Path) -> dict[str, State]:
     """Every state_dict in a file, on the host, by the name of its entry; no code runs.
 
-    A file that is a state_dict as a whole has the entry "".
-
     Raises:
         CheckpointError: missing, damaged, without any, or a checkpoint of steppe.
+    """
+    return states_of(read_content(path), path)
+
+
+def read_content(path: Path) -> Any:
+    """Everything in a file of another program, on the host; no code runs.
+
+    Raises:
+        CheckpointError: missing, damaged, or a checkpoint of steppe.
     """
     if not path.is_file():
         raise CheckpointError(
             f"there is no file {path}; give one that torch.save wrote."
         )
     content = _of_safetensors(path)
-    if content is None:
-        content = _of_torch(path)
+    return _of_torch(path) if content is None else content
+
+
+def states_of(content: Any, path: Path) -> dict[str, State]:
+    """Every state_dict in the content of a file, by the name of its entry.
+
+    A file that is a state_dict as a whole has the entry "".
+
+    Raises:
+        CheckpointError: there is none.
+    """
     entries = {"": content}
     if isinstance(content, Mapping):
         entries |= {str(name): value for name, value in content.items()}

@@ -28,6 +28,10 @@ class Args(Arguments, CompareSettings):
     """Optimizers to compare, such as sgd, sam:rho=0.1 or adam, or sgd+ema for the
     average of its weights; see `steppe list`. The first one is what the others are
     compared with."""
+    start_from: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Weights to start from instead of those that the seed gives: a checkpoint, RUN@50,
+    or a file that torch.save wrote; sha256:DIGITS names one that was used before. The
+    id of a run follows from the contents."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     out: Path = OUT
@@ -44,16 +48,19 @@ def run(args: Args, results: TextIO) -> int:
     settings = CompareSettings(**{name: getattr(args, name) for name in names})
     if not (args.out / "studies" / f"{settings.name}.json").exists():
         start_server(WORK)  # it imports torch while this process does
+    from steppe_lab.analysis.starts import with_start
     from steppe_lab.reports.comparison.report import ComparisonReport
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study
     from steppe_lab.studies.sweep import with_validation
 
     use_data_dir(args.data_dir)
+    store = open_store(args.out)
     with progress() as tell:
+        settings = with_start(settings, store)
         if settings.sweep:
             settings = with_validation(settings)
-        comparison = Study(settings, open_store(args.out)).run(
+        comparison = Study(settings, store).run(
             workers=args.workers,
             progress=tell,
         )

@@ -23,6 +23,10 @@ class Args(Arguments, TrainSettings):
 
     example: ClassVar = "steppe train --optimizer sam:rho=0.1+ema --epochs 10 --seed 1"
 
+    start_from: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Weights to start from instead of those that the seed gives: a checkpoint, RUN@50,
+    or a file that torch.save wrote; sha256:DIGITS names one that was used before. The
+    id of a run follows from the contents."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     out: Path = OUT

@@ -7,6 +7,8 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
+from steppe_lab.runs.settings import option_of
+
 PACKAGES = ("steppe", "torch", "numpy", "scipy")
 
 
@@ -18,7 +20,9 @@ def options_of(settings: BaseModel, without: str = "") -> list[str]:
         if name == without or value == field.default:
             continue
         values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        if value is True:
+            values = ()
+        words += [f"--{option_of(name)}", *map(str, values)]
     return words
 
 

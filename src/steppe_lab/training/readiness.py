@@ -62,7 +62,7 @@ def check_settings(
     if start is not None:
         start.put_into(model, recipe)
         if recipe.with_optimizer:
-            start.resume(optimizer, recipe)
+            start.resume(optimizer, model, recipe)
     build_lr_schedule(recipe, samples or _MANY)
     if recipe.track is not None:
         check_tracker(recipe.track)

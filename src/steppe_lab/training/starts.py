@@ -53,7 +53,7 @@ class Start:
         """
         load_into(model, self.states, self.path, recipe.weights or None)
 
-    def resume(self, optimizer: Optimizer, recipe: Recipe) -> None:
+    def resume(self, optimizer: Optimizer, model: nn.Module, recipe: Recipe) -> None:
         """Give an optimizer the state that the base had; its settings stay.
 
         What the method around the base remembers goes along where it is the same.
@@ -62,6 +62,7 @@ class Start:
             CheckpointError: there is no state, or it does not fit the base.
         """
         saved = self._checked(optimizer, recipe)
+        self._check_states(saved["state"], model, recipe)
         own = optimizer.state_dict()
         method = recipe.optimizer.name if recipe.optimizer else None
         # Learning rates and the like are those of this training, not of the file.
@@ -95,15 +96,13 @@ class Start:
                 f"the optimizer in {self.path} has groups of {theirs} parameters, that "
                 f"of this training of {sizes}; {LEAVE}."
             )
-        self._check_states(saved["state"], optimizer, recipe)
         return saved
 
     def _check_states(
-        self, states: Mapping[int, Any], optimizer: Optimizer, recipe: Recipe
+        self, states: Mapping[int, Any], model: nn.Module, recipe: Recipe
     ) -> None:
         """Compare names and shapes with those that the base has after a step."""
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        for number, expected in _after_a_step(params, recipe).items():
+        for number, expected in _after_a_step(model, recipe).items():
             state = states.get(number)
             if state is None:  # a parameter that had no gradient
                 continue
@@ -124,9 +123,9 @@ class Start:
                 )
 
 
-def _after_a_step(params: list[Tensor], recipe: Recipe) -> dict[int, dict[str, Any]]:
+def _after_a_step(model: nn.Module, recipe: Recipe) -> dict[int, dict[str, Any]]:
     """States of the base after a step on copies of parameters, by their number."""
-    copies = [nn.Parameter(p.detach().clone()) for p in params]
+    copies = [nn.Parameter(p.detach().clone()) for p in model.parameters()]
     built = BASES.build(recipe.base, copies)
     bases: list[Optimizer] = built if isinstance(built, list) else [built]
     for each in copies:

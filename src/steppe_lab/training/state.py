@@ -105,7 +105,7 @@ class TrainingState:
         optimizer = build_optimizer(recipe, model, samples, scaler=precision.scaler)
         precision.count_steps_of(optimizer)
         if start is not None and recipe.with_optimizer:
-            start.resume(optimizer, recipe)
+            start.resume(optimizer, model, recipe)
         average = build_average(recipe, model)
         if average is not None:
             average.attach(optimizer)

@@ -176,7 +176,9 @@ def room(path: Path) -> str:
     return path.relative_to(source).parts[0]
 
 
-@pytest.mark.parametrize("name", ["matplotlib", "rich", "tyro", "jinja2", "sklearn"])
+@pytest.mark.parametrize(
+    "name", ["matplotlib", "rich", "tyro", "jinja2", "sklearn", "PIL"]
+)
 def test_only_the_rooms_made_for_it_import_a_tool(name):
     rooms = {
         "matplotlib": {"plots", "reports"},
@@ -184,6 +186,7 @@ def test_only_the_rooms_made_for_it_import_a_tool(name):
         "tyro": {"cli"},
         "jinja2": {"reports"},
         "sklearn": {"datasets"},
+        "PIL": {"datasets"},
     }
     for path in FILES:
         tree = parsed(path)

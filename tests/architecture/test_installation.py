@@ -20,7 +20,7 @@ from steppe_lab.cli import PACKAGES
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
-IMPORTED_AS = {"scikit-learn": "sklearn"}  # where the two names differ
+IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}  # where the two names differ
 # None in sys.modules hides a package from every import.
 HIDDEN = f"import sys; sys.modules.update(dict.fromkeys({PACKAGES!r}))\n"
 
@@ -49,7 +49,7 @@ def test_the_command_knows_which_packages_it_needs():
 def test_without_its_packages_the_command_says_what_to_install(arguments):
     done = bare(f"from steppe_lab.cli import main; sys.exit(main({arguments}))")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("steppe: the command needs jinja2, matplotlib, pyd")
+    assert done.stderr.startswith("steppe: the command needs jinja2, matplotlib, PIL, ")
     assert done.stderr.endswith("run pip install '.[lab]' in a clone of steppe.\n")
     assert done.stderr.count("\n") == 1
 

@@ -68,8 +68,9 @@ def refusal(name, folder):
 
 
 def test_the_registry_has_the_data_sets():
-    images = ["cifar10", "cifar100", "digits", "fashion_mnist"]
-    assert DATASETS.names() == [*images, "heartbeat", "mnist", "tudataset"]
+    images = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagenet", "mnist"]
+    others = ["heartbeat", "tiny_imagenet", "tudataset"]
+    assert DATASETS.names() == sorted([*images, *others])
 
 
 @pytest.mark.parametrize("entry", list(DATASETS), ids=lambda entry: entry.name)

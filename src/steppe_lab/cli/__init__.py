@@ -42,6 +42,7 @@ RESUMING = ("compare", "train")  # verbs that go on where they were stopped
 PACKAGES = (
     "jinja2",
     "matplotlib",
+    "PIL",
     "pydantic",
     "rich",
     "safetensors",

@@ -7,6 +7,7 @@ augmentation whatever others stand beside it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from steppe.errors import SettingError, SteppeError
 from steppe.registry.registry import Choice, is_code, one_line
 from steppe.seeds import seed_named, stream
 from steppe_lab.augmentation import AUGMENTATIONS, AbstractAugmentation
+from steppe_lab.augmentation.resized_crop import ResizedCrop
+from steppe_lab.datasets.image_files import ImageFiles
 from steppe_lab.datasets.samples import AbstractSamples, Batch, TensorSamples
 from steppe_lab.training.settings import parted
 from steppe_lab.transfer import sent
@@ -120,6 +123,7 @@ class AugmentedBatches:
     ) -> None:
         self._changes = build_augmentations(choices)
         self._samples = _images(samples, self._changes)
+        self._of_files = _of_files(self._samples, self._changes)
         self._device = torch.device(device)
         self._seeds = {
             name: seed_named(f"augmentation {name} {seed}") for name in self._changes
@@ -130,16 +134,26 @@ class AugmentedBatches:
 
     def fetch(self, rows: Tensor, step: int) -> Batch:
         """The samples at some positions for a step, (B, ...) and targets (B, ...)."""
-        images, targets = self._samples.rows(rows)
+        images, targets = self._rows(rows, step)
         images, targets = sent(images, self._device), sent(targets, self._device)
         images = self._changed(images, step, standardised=False)
         if self._standardise is not None:
             images = self._standardise(images)
         return self._changed(images, step, standardised=True), targets
 
+    def _rows(self, rows: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        samples = self._samples
+        if isinstance(samples, ImageFiles):
+            for name, change in self._of_files.items():
+                cut = functools.partial(samples.cut, rows)
+                generator = stream(self._seeds[name], step)
+                parts = change.parts(samples.sizes(rows), cut, generator)
+                return parts, samples.targets[rows]
+        return samples.rows(rows)
+
     def _changed(self, images: Tensor, step: int, *, standardised: bool) -> Tensor:
         for name, change in self._changes.items():
-            if change.standardised is standardised:
+            if change.standardised is standardised and name not in self._of_files:
                 images = change(images, stream(self._seeds[name], step))
         return images
 
@@ -163,10 +177,32 @@ class AugmentedBatches:
             )
 
 
+def _of_files(
+    samples: TensorSamples | ImageFiles, changes: Mapping[str, AbstractAugmentation]
+) -> dict[str, ResizedCrop]:
+    """The change that is made while an image is decoded, if there is one.
+
+    Raises:
+        SettingError: it is not the first.
+    """
+    crops = {name: c for name, c in changes.items() if isinstance(c, ResizedCrop)}
+    if isinstance(samples, TensorSamples) or not crops:
+        return {}
+    (name,) = crops
+    if next(iter(changes)) != name:
+        raise SettingError(
+            f"augment must name {name} first for images in files, which are cut as "
+            f"they are decoded, got {'+'.join(changes)}."
+        )
+    return crops
+
+
 def _images(
     samples: AbstractSamples, changes: Mapping[str, AbstractAugmentation]
-) -> TensorSamples:
+) -> TensorSamples | ImageFiles:
     """The samples, if they are images that can be changed."""
+    if isinstance(samples, ImageFiles):
+        return samples
     if not isinstance(samples, TensorSamples) or samples.stored.dim() != 4:
         raise SettingError(
             "augment needs images of shape (channels, height, width), got samples of "

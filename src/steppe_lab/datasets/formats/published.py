@@ -22,6 +22,7 @@ class Published:
     put_into: str  # of the folders, the one a download is advised to go to
     suffixes: tuple[str, ...] = ("",)  # endings a file may have
     unpack: bool = False  # the download is an archive
+    of_folders: bool = False  # folders are looked for, and not files
 
     def fix(self, target: Path | str) -> str:
         """The half sentence that names the download and the place for it."""
@@ -31,7 +32,8 @@ class Published:
     def find(self, folder: Path, name: str) -> Path | None:
         """The file of that name in a folder, with one of the endings."""
         paths = (folder / f"{name}{suffix}" for suffix in self.suffixes)
-        return next((path for path in paths if path.is_file()), None)
+        there = Path.is_dir if self.of_folders else Path.is_file
+        return next(filter(there, paths), None)
 
     def require(self, folder: Path, name: str) -> Path:
         """The file of that name in a folder.
@@ -50,8 +52,9 @@ class Published:
         """One sentence: which file, looked for where, from where, to where."""
         also = "".join(f" or {name}{s}" for s in self.suffixes if s)
         where = ", ".join(map(str, looked))
+        kind = "folder" if self.of_folders else "file"
         return DataError(
-            f"{self.title} needs the file {name}{also}, which is not in {where}; "
+            f"{self.title} needs the {kind} {name}{also}, which is not in {where}; "
             f"{self.fix(target)}."
         )
 

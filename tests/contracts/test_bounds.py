@@ -22,8 +22,9 @@ from steppe.registry.settings_text import is_tuple, options
 from steppe.schedules import SCHEDULES
 from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.models import MODELS
+from steppe_lab.training.plateau import LR_RULES
 
-PARTS: list[Registry[Any]] = [SCHEDULES, GATES, GEOMETRIES]
+PARTS: list[Registry[Any]] = [SCHEDULES, GATES, GEOMETRIES, LR_RULES]
 REGISTRIES: list[Registry[Any]] = [
     OPTIMIZERS,
     BASES,

@@ -23,6 +23,7 @@ from steppe_lab.store.json_files import (
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
+from steppe_lab.training.callbacks import monitor
 from steppe_lab.training.callbacks.order import TRACK
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
@@ -84,7 +85,11 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         "parameters": parameters,
         "train_samples": len(split.train),
         "test_samples": len(split.test),
-        "notes": [*split.notes, *note_on_loss(recipe, split.task)],
+        "notes": [
+            *split.notes,
+            *note_on_loss(recipe, split.task),
+            *monitor.notes(recipe),
+        ],
         "data": split.fingerprint,
         "task": split.task,
         "headline": asdict(task.headline),

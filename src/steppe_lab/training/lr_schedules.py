@@ -18,6 +18,7 @@ from steppe.registry.composed import read_part
 from steppe.registry.registry import Entry, is_code, one_line, unknown_name
 from steppe.registry.settings_text import called, convert
 from steppe.schedules import SCHEDULES, StepSchedule, Warmup
+from steppe_lab.training.plateau import LR_RULES, read_plateau
 
 FIRST = ("start", "value")  # arguments that are the learning rate of the base
 KNOWN = (*FIRST, "end", "steps", "warmup")
@@ -36,8 +37,11 @@ def read_lr_schedule(text: str) -> str:
     """
     if is_code(text):
         return SCHEDULES[text].name
+    if (rule := read_plateau(text)) is not None:
+        return rule
     canonical = read_part(SCHEDULES, text, KNOWN)
     usable = [e.name for e in SCHEDULES if not hasattr(e.make, "of_group")]
+    usable += LR_RULES.names()
     if canonical is None or called(canonical)[0] not in usable:
         raise unknown_name("lr schedule", called(text)[0], usable)
     entry, arguments = _parsed(canonical)
@@ -76,6 +80,8 @@ def make_lr_schedule(
         own = _OwnRates(text, SCHEDULES[text].make)
         _check_rates(own, text, (0, warmup, steps - 1))
         return Warmup(own, warmup) if warmup else own
+    if read_plateau(text) is not None:  # drops are on top of it
+        text = "constant"
     entry, arguments = _parsed(text)
     for name in entry.spec.times:
         if name in arguments:
@@ -103,7 +109,7 @@ def highest_rate(text: str, lr: float) -> float:
 
     A function of the user is taken to keep below the lr of the base.
     """
-    if is_code(text):
+    if is_code(text) or read_plateau(text) is not None:
         return lr
     _, arguments = _parsed(text)
     return float(max(arguments.get("values", (lr,))))

@@ -22,8 +22,11 @@ from steppe_lab.training.build import (
     build_model,
     build_optimizer,
 )
+from steppe_lab.training.callbacks.monitor import check_monitor
+from steppe_lab.training.callbacks.plateau import scaled_key
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import check_network_settings
+from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.precision import check_precision
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.starts import Start
@@ -64,6 +67,9 @@ def check_settings(
         if recipe.with_optimizer:
             start.resume(optimizer, model, recipe)
     build_lr_schedule(recipe, samples or _MANY)
+    rule = plateau_of(recipe.lr_schedule)
+    if rule is not None and rule.scales:
+        scaled_key(rule.scales, recipe, optimizer)
     if recipe.track is not None:
         check_tracker(recipe.track)
     average = build_average(recipe, model)
@@ -100,6 +106,7 @@ def check_ready(recipe: Recipe, start: Start | None = None) -> Split:
             name = recipe.data.name
             raise DataError(f"the {part} targets of {name} {broken}.")
     check_network_settings(recipe, split.in_shape)
+    check_monitor(recipe, task)
     build_augmented(recipe, split.train)
     model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)

@@ -105,7 +105,7 @@ class PlainSettings(BaseModel):
     """The learning rate over the steps: cosine falls to 0, step falls tenfold at 1/2
     and at 3/4, constant stays; or any schedule of the step with times in epochs, as
     multi_step(milestones=(100,120),factor=0.1), or your function of the step as
-    module:function."""
+    module:function; plateau(factor=0.1,patience=10) drops where --monitor stalls."""
     warmup_epochs: float = Field(default=0.0, ge=0.0, le=MOST)
     """Linear warm-up of the learning rate."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -137,8 +137,9 @@ class PlainSettings(BaseModel):
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""
     monitor: str = "train_loss"
-    """Number of every epoch that rules look at, as a column of the history: train_loss,
-    running_loss, test_error. That of validation samples with --held-out validation."""
+    """Number of every epoch that a plateau looks at, as a column of the history:
+    train_loss, running_loss, test_error, which is that of validation samples with
+    --held-out validation."""
 
     start_from: str = ""
     """Weights to start from instead of those that the seed gives: a checkpoint, RUN@50,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from steppe.errors import SettingError
 from steppe.registry.registry import unknown_name
 from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.evaluation import AVERAGED
+from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.recipe import Recipe
 
 Direction = Literal["smaller", "larger"]
@@ -50,6 +52,12 @@ class Monitor:
         """The value of an epoch; None while an average holds nothing to be scored."""
         return row.get(self.column)
 
+    def is_better(self, value: float, best: float) -> bool:
+        """Whether a value is better than the best one, or is the first."""
+        if math.isnan(best):
+            return True
+        return value < best if self.better == "smaller" else value > best
+
 
 def monitored_columns(task: AbstractTask, *, averaged: bool) -> dict[str, Direction]:
     """Columns of a history that can be monitored, and which values are better.
@@ -65,3 +73,31 @@ def monitored_columns(task: AbstractTask, *, averaged: bool) -> dict[str, Direct
     for before in ("", AVERAGED) if averaged else ("",):
         columns |= {before + p: scores[p.partition("_")[2]] for p in parts}
     return columns
+
+
+def check_monitor(recipe: Recipe, task: AbstractTask) -> None:
+    """Refuse a number to monitor that is not there, or that nothing looks at.
+
+    Raises:
+        UnknownNameError: the history has no such column.
+        SettingError: not every epoch has a value there, or no rule reads it.
+    """
+    usual = type(recipe).model_fields["monitor"].default
+    if plateau_of(recipe.lr_schedule) is not None:
+        Monitor.of(recipe.monitor, recipe, task)
+    elif recipe.monitor != usual:
+        raise SettingError(
+            f"monitor is for a rule that looks at it, got {recipe.monitor} and none; "
+            "give --lr-schedule plateau, or leave it out."
+        )
+
+
+def notes(recipe: Recipe) -> list[str]:
+    """A sentence on a training that followed the samples it is judged on."""
+    follows = plateau_of(recipe.lr_schedule) is not None
+    if follows and recipe.held_out == "test" and "test_" in recipe.monitor:
+        return [
+            f"the training followed {recipe.monitor}, so scores on the test set are "
+            "too good; --held-out validation follows samples set apart"
+        ]
+    return []

@@ -9,7 +9,10 @@ from steppe_lab.datasets import Split
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.eigenvalues import Eigenvalues
 from steppe_lab.training.callbacks.keeping import FOLDER, Checkpoints
+from steppe_lab.training.callbacks.monitor import Monitor
+from steppe_lab.training.callbacks.plateau import LrPlateau
 from steppe_lab.training.callbacks.scores import Scores
+from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.tracking import TRACKERS
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ def build_callbacks(
     """
     recipe = state.recipe
     callbacks: dict[str, AbstractCallback] = {}
+    # Before all that writes rows: its setting joins them.
+    if (rule := plateau_of(recipe.lr_schedule)) is not None:
+        monitor = Monitor.of(recipe.monitor, recipe, state.task)
+        callbacks["plateau"] = LrPlateau(rule, monitor, recipe, state.optimizer)
     # After rules that stop, and before all that writes scores: the last epoch has some.
     callbacks["scores"] = Scores(split)
     if recipe.track is not None:

@@ -236,6 +236,14 @@ class AbstractOptimizer(OptimizerWrapper):
         """
         return self._context.metrics.to_log()
 
+    @property
+    def perturbed_loss(self) -> Tensor | float | None:
+        """Mean loss of the last step over its passes at other weights; None for none.
+
+        Of those that `report` was given; no device waits for it.
+        """
+        return self._context.metrics.moved
+
     def metrics(self) -> dict[str, float]:
         """Metrics of the last step, by name.
 

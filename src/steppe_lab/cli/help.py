@@ -39,8 +39,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "start and checkpoints": (
         *("start_from", "with_optimizer", "checkpoint_every", "checkpoint_optimizer"),
     ),
-    "loss of a training": (
+    "loss, clipping and stopping": (
         *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),
+        *("clip_norm", "clip_value", "stop_at_loss", "stop_on", "stop_at", "go_on"),
+        *("patience",),
     ),
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
@@ -64,6 +66,7 @@ METAVARS: Mapping[str, str] = {
     "measures": "MEASURE[:SETTINGS]",
     "track": "TRACKER[:SETTINGS]",
     "lr_schedule": "SCHEDULE",
+    "stop_at": "COLUMN>=X",
     "monitor": "METRIC",
     "start_from": "FILE",
     "augment": "AUGMENTATION[:SETTINGS]",

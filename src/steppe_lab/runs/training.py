@@ -95,6 +95,8 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         "headline": asdict(task.headline),
         "versions": checkpoints.versions(),
         **tracked,
+        **({"stopped": trained.stopped} if trained.stopped else {}),
+        **{k: v for k, v in trained.results.items() if k != "tracked"},
     }
 
 

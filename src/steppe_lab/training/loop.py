@@ -144,6 +144,7 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean} | state.precision.row()
+    row |= state.clip.row()
     return row | score(state, split) if state.epochs.scored(epoch) else row
 
 

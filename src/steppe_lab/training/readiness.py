@@ -24,6 +24,7 @@ from steppe_lab.training.build import (
 )
 from steppe_lab.training.callbacks.monitor import check_monitor
 from steppe_lab.training.callbacks.plateau import scaled_key
+from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.plateau import plateau_of
@@ -105,6 +106,7 @@ def check_ready(recipe: Recipe, start: Start | None = None) -> Split:
         if broken:
             name = recipe.data.name
             raise DataError(f"the {part} targets of {name} {broken}.")
+    stopping_rules(recipe, task)
     check_network_settings(recipe, split.in_shape)
     check_monitor(recipe, task)
     build_augmented(recipe, split.train)

@@ -21,11 +21,15 @@ from steppe_lab.training.lr_schedules import read_lr_schedule
 SHA256 = "sha256:"  # before the digits of a file
 MOST = 10**9  # of what is counted, more than anybody waits for
 SEEDS = 2**32  # seeds are below, as numpy wants them
+# Settings that say the same thing in two ways.
+EITHER = (("clip_norm", "clip_value"), ("stop_at_loss", "stop_at"))
 # Settings that say how, with those that say whether.
 NEEDS = {
     "label_smoothing_form": ("label_smoothing",),
     "l2_on": ("l2",),
     "scored_loss": ("label_smoothing", "l2"),
+    "stop_on": ("stop_at_loss",),
+    "go_on": ("stop_at_loss", "stop_at"),
 }
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")  # not that of 1e+3
 
@@ -119,6 +123,25 @@ class PlainSettings(BaseModel):
     l2_on: Literal["kernels", "all"] = "kernels"
     """Parameters in that sum: those of two dimensions or more, or biases and norms
     too."""
+    clip_norm: float | None = Field(default=None, gt=0.0, le=MOST)
+    """Shorten gradients to this joint norm before the step, after all passes of a
+    method; the norms before are in the history."""
+    clip_value: float | None = Field(default=None, gt=0.0, le=MOST)
+    """Clip each entry of the gradient to this magnitude."""
+    stop_at_loss: float | None = Field(default=None, ge=0.0, le=MOST)
+    """End the training where its loss has come down to this."""
+    stop_on: Literal["train_loss", "running_loss", "running_perturbed_loss"] = (
+        "train_loss"
+    )
+    """That loss: the one scored in eval mode, the mean of an epoch's steps in train
+    mode, or that at the perturbed weights of SAM's steps."""
+    stop_at: str = ""
+    """End the training at a condition on a column of the history instead, such as
+    train_accuracy>=0.99."""
+    go_on: bool = False
+    """Note the epoch of that first convergence alone, and train on to the end."""
+    patience: int | None = Field(default=None, ge=1, le=MOST)
+    """End the training where --monitor has not improved for so many epochs."""
     scored_loss: Literal["plain", "trained"] = "plain"
     """Losses of the scores: the plain one of the task, or the one trained on, smoothed
     and with L2."""
@@ -188,8 +211,14 @@ class PlainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _needed(self) -> Self:
-        """Refuse a setting of something that is not asked for."""
+        """Refuse a setting of something that is not asked for, or one said twice."""
         fields = type(self).model_fields
+        for one, other in EITHER:
+            if all(getattr(self, n) != fields[n].default for n in (one, other)):
+                raise SettingError(
+                    f"{option(one)} and {option(other)} exclude each other, got both; "
+                    "leave one of them out."
+                )
         for name, needed in NEEDS.items():
             values = [getattr(self, each) for each in needed]
             absent = all(

@@ -35,6 +35,7 @@ from steppe_lab.training.build import (
 )
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.order import build_callbacks
+from steppe_lab.training.clipping import Clipping
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import called_network
 from steppe_lab.training.precision import Precision
@@ -64,6 +65,7 @@ class TrainingState:
     scored_loss: TrainedLoss
     epochs: Epochs
     precision: Precision
+    clip: Clipping
     resident: Mapping[str, AbstractSamples]  # "train" and "test", on the device if so
     epoch: int = 0  # of those that are over
     history: list[dict[str, float]] = field(default_factory=list)
@@ -124,6 +126,7 @@ class TrainingState:
             TrainedLoss.of(recipe, split.task, recipe.scored_loss),
             Epochs.of(recipe, samples),
             precision,
+            Clipping(recipe.clip_norm, recipe.clip_value),
             near,
             augmented=build_augmented(recipe, near["train"]),
         )

@@ -13,11 +13,14 @@ from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples
 from steppe_lab.datasets.samples import Batch, on_device
 from steppe_lab.tasks import AbstractTask
+from steppe_lab.training.clipping import Clipping
 from steppe_lab.training.network import channels_last
 from steppe_lab.training.precision import Precision
 
 if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
+
+NO_CLIPPING = Clipping()
 
 
 def fetch(state: TrainingState, rows: Tensor, step: int) -> Batch:
@@ -69,12 +72,15 @@ def take_step(
         state.precision.backward(loss)
         return loss.detach()
 
-    loss = step_with(optimizer, closure, state.precision)
+    loss = step_with(optimizer, closure, state.precision, state.clip)
     return loss, passed / size
 
 
 def step_with(
-    optimizer: Optimizer, closure: Callable[[], Tensor], precision: Precision
+    optimizer: Optimizer,
+    closure: Callable[[], Tensor],
+    precision: Precision,
+    clip: Clipping = NO_CLIPPING,
 ) -> Tensor | float:
     """Step with the gradient that a method chooses, completed as the training asks.
 
@@ -82,6 +88,7 @@ def step_with(
         optimizer: takes the step.
         closure: evaluates loss and gradient at the present weights; called per pass.
         precision: completes the gradient, and skips steps that overflow.
+        clip: clips the completed gradient.
 
     Returns:
         The loss before the step.
@@ -90,12 +97,14 @@ def step_with(
         for _ in optimizer.passes():
             optimizer.report(closure())
         precision.complete_gradient(optimizer)
+        clip(optimizer)
         precision.step(optimizer)
         return optimizer.loss
 
     def completed() -> Tensor:
         loss = closure()
         precision.complete_gradient(optimizer)
+        clip(optimizer)
         return loss
 
     if precision.scaler is None:  # code of the user may evaluate as often as it likes

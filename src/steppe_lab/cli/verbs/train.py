@@ -81,6 +81,12 @@ def run(args: Args, results: TextIO) -> int:
             "on labels with noise.",
             markup=False,
         )
+    if reason := done.result.get("stopped"):
+        page.print(f"Stopped: {reason}.", markup=False)
+    elif "converged_at" in done.result:
+        epoch = done.result["converged_at"]
+        said = f"Converged in epoch {epoch}" if epoch else "Did not converge"
+        page.print(f"{said}; trained to the end.", markup=False)
     print_notes(page, done.result["notes"])
     if "tracked" in done.result:
         folder = done.checkpoint.parent / "track"

@@ -12,6 +12,7 @@ from steppe_lab.training.callbacks.keeping import FOLDER, Checkpoints
 from steppe_lab.training.callbacks.monitor import Monitor
 from steppe_lab.training.callbacks.plateau import LrPlateau
 from steppe_lab.training.callbacks.scores import Scores
+from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.tracking import TRACKERS
 
@@ -33,6 +34,8 @@ def build_callbacks(
     """
     recipe = state.recipe
     callbacks: dict[str, AbstractCallback] = {}
+    # First, so that all others know whether this epoch is the last.
+    callbacks |= stopping_rules(recipe, state.task)
     # Before all that writes rows: its setting joins them.
     if (rule := plateau_of(recipe.lr_schedule)) is not None:
         monitor = Monitor.of(recipe.monitor, recipe, state.task)

@@ -1,0 +1,265 @@
+"""Rules that stop a training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+import in_process
+from steppe.errors import SettingError, UnknownNameError
+from steppe_lab import datasets
+from steppe_lab.analysis import single
+from steppe_lab.cli import main
+from steppe_lab.tasks import TASKS
+from steppe_lab.training.callbacks.monitor import Monitor
+from steppe_lab.training.callbacks.stopping import Bound, Patience, read_bound
+from steppe_lab.training.loop import train
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.readiness import check_ready
+from steppe_lab.training.recipe import Recipe
+
+
+def recipe(optimizer: str = "sgd", **more: object) -> Recipe:
+    settings = {
+        "data": "digits",
+        "model": "mlp:hidden=16",
+        "train_samples": 96,
+        "epochs": 12,
+        "batch_size": 32,
+        **read_optimizer(optimizer, "sgd:lr=0.05"),
+        **more,
+    }
+    return Recipe.model_validate(settings)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return recipe().selection.apply(datasets.load("digits"))
+
+
+@pytest.fixture(scope="module")
+def plain(split):
+    """The training that no rule stops."""
+    return train(recipe(), split)
+
+
+def same(left, right) -> bool:
+    pairs = zip(left.parameters(), right.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def numbers(rows, name):
+    return [row[name] for row in rows]
+
+
+@pytest.mark.parametrize("column", ["train_loss", "running_loss"])
+def test_a_training_ends_at_the_first_epoch_whose_loss_has_come_down(
+    split, plain, column
+):
+    bound = sorted(numbers(plain.history, column))[5]
+    first = next(row["epoch"] for row in plain.history if row[column] <= bound * 1.001)
+    done = train(recipe(stop_at_loss=bound * 1.001, stop_on=column), split)
+    # The beginning of the other one, learning rates and all.
+    assert done.history == plain.history[:first]
+    assert done.stopped.startswith(f"{column} is ")
+    assert done.stopped.endswith(
+        f"in epoch {first}, {'<=' if column == 'train_loss' else '<'} {bound * 1.001:g}"
+    )
+    assert done.results == {"converged_at": first}
+    assert plain.stopped == ""
+
+
+def test_going_on_notes_the_first_convergence_alone(split, plain):
+    bound = sorted(numbers(plain.history, "train_loss"))[5] * 1.001
+    first = next(r["epoch"] for r in plain.history if r["train_loss"] <= bound)
+    done = train(recipe(stop_at_loss=bound, go_on=True), split)
+    assert done.history == plain.history
+    assert same(done.model, plain.model)
+    assert (done.stopped, done.results) == ("", {"converged_at": first})
+    never = train(recipe(stop_at_loss=0.0, go_on=True, epochs=1), split)
+    assert never.results == {"converged_at": None}
+
+
+def test_an_accuracy_is_1_minus_its_error(split, plain):
+    errors = numbers(plain.history, "train_error")
+    accuracy = 1 - sorted(errors)[6]
+    first = next(r["epoch"] for r in plain.history if 1 - r["train_error"] >= accuracy)
+    done = train(recipe(stop_at=f"train_accuracy >= {accuracy!r}"), split)
+    assert len(done.history) == first < 12
+    reached = 1 - plain.history[first - 1]["train_error"]
+    assert done.stopped.startswith(f"train_accuracy is {reached:.4g} in epoch")
+    strict = train(recipe(stop_at=f"train_error<{1 - accuracy!r}"), split)
+    assert len(strict.history) >= first
+
+
+def test_the_loss_at_perturbed_weights_is_that_of_sams_second_passes(split):
+    made = recipe(
+        "sam:rho=0.1", stop_at_loss=0.0, stop_on="running_perturbed_loss", epochs=2
+    )
+    row = train(made, split).history[0]
+    assert row["running_perturbed_loss"] > row["running_loss"]
+    # One batch: the mean of the epoch is the loss that the step tells.
+    from steppe_lab.training.state import TrainingState
+    from steppe_lab.training.step import take_step
+
+    whole = made.model_copy(update={"batch_size": 96, "epochs": 1})
+    state = TrainingState.fresh(whole, split, None)
+    (rows,) = state.epochs.batches(0)
+    state.optimizer.param_groups[0]["lr"] = 0.0
+    take_step(state, split.train, split.train.batch(rows), torch.ones(96))
+    wanted = state.optimizer.metrics()["perturbed_loss"]
+    one = train(whole, split).history[0]
+    assert one["running_perturbed_loss"] == pytest.approx(wanted, rel=1e-6)
+    # A plain base has no other weights.
+    bare = train(recipe(stop_at_loss=0.0, stop_on="running_perturbed_loss"), split)
+    assert bare.history[0]["running_perturbed_loss"] == pytest.approx(
+        bare.history[0]["running_loss"]
+    )
+    assert "running_perturbed_loss" not in train(recipe("sam"), split).history[0]
+
+
+def test_a_running_loss_stops_between_scores_and_the_last_epoch_is_scored(split, plain):
+    bound = plain.history[4]["running_loss"] * 1.001
+    done = train(
+        recipe(stop_at_loss=bound, stop_on="running_loss", evaluate_every=12), split
+    )
+    assert len(done.history) == 5
+    assert ["train_loss" in row for row in done.history] == [False] * 4 + [True]
+    assert done.history[-1] == plain.history[4]
+
+
+class State:
+    """As much of the state of a training as a rule looks at."""
+
+    def __init__(self):
+        self.epoch, self.stopped = 0, ""
+
+
+def stopped_after(values, patience, better="smaller") -> tuple[int, str]:
+    """Epochs until a rule stops, as Keras' EarlyStopping counts them."""
+    rule, state = Patience(Monitor("x", better), patience), State()
+    for value in values:
+        state.epoch += 1
+        other = Patience(Monitor("x", better), patience)
+        other.load_state_dict(rule.state_dict())  # as after a stop
+        rule = other
+        rule.after_epoch(state, {} if value is None else {"x": value})
+        if state.stopped:
+            break
+    return state.epoch, state.stopped
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "better", "epoch"),
+    [
+        ([3, 2, 2, 2, 1], 2, "smaller", 4),
+        ([3, 2, 2, 1, 1, 1, 0], 2, "smaller", 6),
+        ([3, 2, 2, 1, 1, 1, 0], 3, "smaller", 7),
+        ([1, 2, 2, 3, 2, 2], 2, "larger", 6),
+        ([1, float("nan"), float("nan"), 0], 2, "smaller", 3),
+        ([float("nan"), 1, 2, 3], 2, "smaller", 4),
+        ([None, None, 1, 2, 3], 2, "smaller", 5),  # an average that holds nothing yet
+        ([2, 3], 1, "smaller", 2),
+    ],
+)
+def test_patience_counts_epochs_without_progress(values, patience, better, epoch):
+    at, reason = stopped_after(values, patience, better)
+    assert at == epoch
+    if values[-1] == 0 and epoch == len(values):
+        assert reason == ""
+    else:
+        assert reason.startswith(f"x has not improved for {patience} epochs, since it")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"patience": 2, "monitor": "test_error"},
+        {"stop_at": "train_error<=0.3", "go_on": True, "patience": 4},
+        {"stop_at_loss": 0.9, "stop_on": "running_perturbed_loss"},
+    ],
+)
+def test_stopping_and_resuming_changes_neither_weights_nor_the_epoch(split, rule):
+    made = recipe("sam:rho=0.1", lr_schedule="constant", **rule)
+    kept: list[bytes] = []
+    straight = train(made, split, keep=kept.append, keep_every=0)
+    assert len(kept) >= 2
+    for state in kept[:: len(kept) // 2]:
+        resumed = train(made, split, resume=state)
+        assert same(resumed.model, straight.model)
+        assert resumed.history == straight.history
+        assert (resumed.stopped, resumed.results) == (
+            straight.stopped,
+            straight.results,
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"stop_on": "running_loss"}, ValidationError, "goes with --stop-at-loss, got"),
+        ({"go_on": True}, ValidationError, "with --stop-at-loss or --stop-at, got it"),
+        (
+            {"stop_at": "train_loss<1", "stop_at_loss": 1.0},
+            ValidationError,
+            "--stop-at-loss and --stop-at exclude each other, got both",
+        ),
+        ({"stop_at_loss": -1.0}, ValidationError, "greater than or equal to 0"),
+        ({"patience": 0}, ValidationError, "greater than or equal to 1"),
+        (
+            {"stop_on": "loss", "stop_at_loss": 1.0},
+            ValidationError,
+            "'running_loss' or",
+        ),
+        ({"stop_at": "train_accuracy"}, SettingError, "is a column of the history, a"),
+        ({"stop_at": "train_loss<x"}, SettingError, "as train_accuracy>=0.99, got"),
+        ({"stop_at": "train_eror<=0"}, UnknownNameError, "did you mean 'train_error'"),
+        (
+            {"stop_at_loss": 0.1, "evaluate_every": 3},
+            SettingError,
+            "evaluate_every must be 1 to monitor train_loss after every epoch, got 3",
+        ),
+        (
+            {"patience": 3, "monitor": "test_error", "evaluate_every": 2},
+            SettingError,
+            "or monitor running_loss",
+        ),
+        ({"patience": 3, "monitor": "mae"}, UnknownNameError, "metric to monitor"),
+    ],
+)
+def test_rules_that_cannot_be_kept_are_refused_before_any_work(
+    settings, error, message
+):
+    with pytest.raises(error, match=message):
+        check_ready(recipe(**settings))
+
+
+def test_conditions_are_read_with_any_sign():
+    for sign in ("<", "<=", ">", ">="):
+        assert read_bound(f" test_error{sign}1e-2 ") == ("test_error", sign, 0.01)
+    task = TASKS.build("classification")
+    bound = Bound.of(recipe(stop_at="test_accuracy>0.5"), task)
+    assert (bound.column, bound.opposite) == ("test_error", True)
+    assert bound.met({"test_error": 0.4}) == 0.6
+    assert bound.met({"test_error": 0.5}) is None
+    assert bound.met({"test_error": float("nan")}) is None
+    assert bound.met({}) is None
+
+
+def test_the_command_says_why_and_when(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(single, "run_local", in_process.run_local)
+    words = ["train", "--optimizer", "sgd", "--model", "mlp:hidden=16", "--epochs", "9"]
+    words += ["--train-samples", "96", "--batch-size", "16", "--out", str(tmp_path)]
+    words += ["--stop-at-loss", "2.2"]
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Stopped: train_loss is 2." in text
+    assert main([*words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["last"]["epoch"] == record["converged_at"] < 9
+    assert record["stopped"].endswith("<= 2.2")
+    assert main([*words, "--go-on"]) == 0
+    assert "Converged in epoch " in capsys.readouterr().out

@@ -13,6 +13,7 @@ from steppe.errors import SettingError, UnknownNameError
 from steppe_lab import datasets
 from steppe_lab.analysis import single
 from steppe_lab.cli import main
+from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.callbacks.monitor import Monitor
 from steppe_lab.training.callbacks.stopping import Bound, Patience, read_bound
@@ -263,3 +264,31 @@ def test_the_command_says_why_and_when(tmp_path, monkeypatch, capsys):
     assert record["stopped"].endswith("<= 2.2")
     assert main([*words, "--go-on"]) == 0
     assert "Converged in epoch " in capsys.readouterr().out
+
+
+def test_a_comparison_says_where_each_optimizer_ended(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "run_local", in_process.run_local)
+    words = ["compare", "sgd", "sam", "--model", "mlp:hidden=16", "--seeds", "2"]
+    words += ["--epochs", "9", "--train-samples", "96", "--batch-size", "16"]
+    words += ["--line-points", "3", "--measures", "loss", "--out", str(tmp_path)]
+    words += ["--lr-schedule", "constant", "--stop-at-loss", "2"]
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "epochs" in text
+    assert main([*words, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ends = {}
+    for row in rows:
+        ends.setdefault(row["label"], []).append(int(row["epoch"]))
+        assert row["stop_at_loss"] == 2
+        assert row["stopped"] is None or f"in epoch {row['epoch']}" in row["stopped"]
+    assert min(map(min, ends.values())) < 9
+    spans = {n: (min(e), max(e)) for n, e in ends.items()}
+    said = [
+        f"{name} after {low}" + (f" to {high}" if high > low else "")
+        for name, (low, high) in spans.items()
+    ]
+    assert (
+        "Rules ended trainings, so that networks are compared where each ended and "
+        f"not at equal epochs: {said[0]} and {said[1]}."
+    ) in text

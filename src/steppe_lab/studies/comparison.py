@@ -75,6 +75,7 @@ class Row(BaseModel):
     headline: Metric = ERROR  # that networks are judged by
     wrong: tuple[int, ...] | None = None  # test samples misclassified at the end
     test_samples: int = 0
+    stopped: str = ""  # the rule that ended the training; "" where none did
     history: list[dict[str, float]]
     measures: dict[str, dict[str, Any]]
     line: dict[str, Any]
@@ -365,6 +366,7 @@ def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Ro
         headline=stored_headline(result),
         wrong=result["wrong"],
         test_samples=result["test_samples"],
+        stopped=result.get("stopped", ""),
         history=[
             _scores(row)
             for row in read_record(store.artefact(run, HISTORY), fix)["epochs"]

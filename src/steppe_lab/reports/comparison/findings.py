@@ -102,6 +102,13 @@ class OtherDifferences:
 
 
 @dataclass(frozen=True)
+class UnequalLengths:
+    """Fewest and most epochs of each optimizer, where rules ended trainings."""
+
+    epochs: tuple[tuple[str, tuple[int, int]], ...]
+
+
+@dataclass(frozen=True)
 class TrainLossGap:
     """Train loss of an optimizer that does not match the first one's."""
 
@@ -192,6 +199,7 @@ Finding = (
     | Disagreement
     | StepCost
     | OtherDifferences
+    | UnequalLengths
     | Unmatched
     | DoubtfulEstimates
     | UnfinishedRuns
@@ -218,6 +226,7 @@ def findings(summary: Summary) -> list[Finding]:
         *_single_seed(summary),
         *of_optimizers,
         *_other_differences(summary),
+        *_unequal_lengths(summary),
         *_unmatched(summary),
         *_doubtful(summary),
         *_unfinished(summary),
@@ -369,6 +378,12 @@ def _unmatched(summary: Summary) -> list[Finding]:
         gaps.append(TrainLossGap(versus.optimizer, loss, gap))
     train = summary.quantity(TRAIN_HEADLINE)
     return [Unmatched(summary.first, tuple(gaps), train)] if gaps else []
+
+
+def _unequal_lengths(summary: Summary) -> list[UnequalLengths]:
+    epochs = [(c.optimizer, c.epochs) for c in summary.contenders]
+    ended = tuple((name, each) for name, each in epochs if each is not None)
+    return [UnequalLengths(ended)] if ended else []
 
 
 def _other_differences(summary: Summary) -> list[OtherDifferences]:

@@ -75,6 +75,8 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
             flat[f"{name}_minus_loss"] = value - base
     if row.training in comparison.tested:
         flat[f"test_{row.headline.name}"] = comparison.tested[row.training]
+    if row.stopped:
+        flat["stopped"] = row.stopped
     return flat | {"training": row.training, "analysis": row.analysis}
 
 
@@ -94,6 +96,9 @@ _CHANGED = (  # settings that recipes record where they are not the default
     "label_noise_kind",
     "data_noise",
     "validation_seed",
+    *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),
+    *("clip_norm", "clip_value", "stop_at_loss", "stop_on", "stop_at", "go_on"),
+    *("patience", "monitor"),
 )
 
 

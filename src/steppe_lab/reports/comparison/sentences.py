@@ -18,6 +18,7 @@ from steppe_lab.reports.comparison.findings import (
     SingleSeed,
     StepCost,
     TrainLossGap,
+    UnequalLengths,
     UnfinishedRuns,
     Unmatched,
     answer_of,
@@ -73,6 +74,12 @@ def sentences(finding: Finding) -> list[str]:
             return [_cost(finding)]
         case OtherDifferences():
             return [f"More than the method differs: {'; '.join(finding.differences)}."]
+        case UnequalLengths():
+            lengths = [f"{name} after {span(e)}" for name, e in finding.epochs]
+            return [
+                "Rules ended trainings, so that networks are compared where each "
+                f"ended and not at equal epochs: {listed(lengths)}."
+            ]
         case Unmatched():
             return _unmatched(finding)
         case DoubtfulEstimates():
@@ -160,6 +167,12 @@ def _compared(change: Change, first: str, *, brief: bool) -> str:
         return f"{mean} {times} {first}'s{_brackets(doubt)}"
     side = "below" if change.lower else "above"
     return f"{mean} {side} {first}'s{_brackets(doubt)}"
+
+
+def span(ends: tuple[int, int]) -> str:
+    """Two whole numbers, or one where they are equal."""
+    low, high = ends
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _cost(finding: StepCost) -> str:

@@ -97,6 +97,7 @@ class Contender:
     runs: int  # finished
     gradients: float | None  # of the whole batch per step, mean; None without a run
     cells: Mapping[str, Cell]  # by key of the quantity
+    epochs: tuple[int, int] | None  # fewest and most; None where no rule ended any
     learnt: bool  # whether at most half of the training samples are wrong, in the mean
 
 
@@ -267,8 +268,15 @@ def _contender(
         cells[quantity.key] = _cell(values)
     gradients = fmean(row.gradients for row in rows) if rows else None
     (train,) = (q for q in reported if q.key == TRAIN_HEADLINE)
+    lengths = [int(row.last["epoch"]) for row in rows]
+    ended = lengths and any(row.stopped for row in comparison.rows)
     return Contender(
-        name, len(rows), gradients, cells, _has_learnt(train, cells[train.key].mean)
+        optimizer=name,
+        runs=len(rows),
+        gradients=gradients,
+        cells=cells,
+        epochs=(min(lengths), max(lengths)) if ended else None,
+        learnt=_has_learnt(train, cells[train.key].mean),
     )
 
 

@@ -15,7 +15,7 @@ from steppe_lab.analysis import single
 from steppe_lab.cli import main
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS
-from steppe_lab.training.callbacks.monitor import Monitor
+from steppe_lab.training.callbacks.monitor import Monitor, notes
 from steppe_lab.training.callbacks.stopping import Bound, Patience, read_bound
 from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
@@ -281,7 +281,7 @@ def test_a_comparison_says_where_each_optimizer_ended(tmp_path, monkeypatch, cap
     for row in rows:
         ends.setdefault(row["label"], []).append(int(row["epoch"]))
         assert row["stop_at_loss"] == 2
-        assert row["stopped"] is None or f"in epoch {row['epoch']}" in row["stopped"]
+        assert row["stopped"] is None or f"epoch {row['epoch']:.0f}," in row["stopped"]
     assert min(map(min, ends.values())) < 9
     spans = {n: (min(e), max(e)) for n, e in ends.items()}
     said = [
@@ -292,3 +292,18 @@ def test_a_comparison_says_where_each_optimizer_ended(tmp_path, monkeypatch, cap
         "Rules ended trainings, so that networks are compared where each ended and "
         f"not at equal epochs: {said[0]} and {said[1]}."
     ) in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        ({"patience": 3, "monitor": "test_error"}, "followed test_error, so scores"),
+        ({"stop_at": "test_accuracy>=0.9"}, "followed test_accuracy>=0.9, so scores"),
+        ({"stop_at": "test_accuracy>=0.9", "go_on": True}, ""),
+        ({"patience": 3}, ""),
+    ],
+)
+def test_a_rule_that_looks_at_test_scores_is_noted(settings, noted):
+    said = notes(recipe(**settings))
+    assert [noted in text for text in said] == [True] * bool(noted)
+    assert not notes(recipe(**settings, held_out="validation"))

@@ -83,21 +83,29 @@ def check_monitor(recipe: Recipe, task: AbstractTask) -> None:
         SettingError: not every epoch has a value there, or no rule reads it.
     """
     usual = type(recipe).model_fields["monitor"].default
-    if plateau_of(recipe.lr_schedule) is not None:
+    if _looked_at(recipe):
         Monitor.of(recipe.monitor, recipe, task)
     elif recipe.monitor != usual:
         raise SettingError(
             f"monitor is for a rule that looks at it, got {recipe.monitor} and none; "
-            "give --lr-schedule plateau, or leave it out."
+            "give --lr-schedule plateau or --patience, or leave it out."
         )
 
 
 def notes(recipe: Recipe) -> list[str]:
     """A sentence on a training that followed the samples it is judged on."""
-    follows = plateau_of(recipe.lr_schedule) is not None
-    if follows and recipe.held_out == "test" and "test_" in recipe.monitor:
+    followed = [recipe.monitor] if _looked_at(recipe) else []
+    if recipe.stop_at and not recipe.go_on:
+        followed.append(recipe.stop_at)
+    tested = [text for text in followed if "test_" in text]
+    if tested and recipe.held_out == "test":
         return [
-            f"the training followed {recipe.monitor}, so scores on the test set are "
-            "too good; --held-out validation follows samples set apart"
+            f"the training followed {' and '.join(tested)}, so scores on the test set "
+            "are too good; --held-out validation follows samples set apart"
         ]
     return []
+
+
+def _looked_at(recipe: Recipe) -> bool:
+    """Whether a rule of the recipe reads the monitored number."""
+    return recipe.patience is not None or plateau_of(recipe.lr_schedule) is not None

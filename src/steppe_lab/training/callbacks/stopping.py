@@ -6,6 +6,7 @@ the beginning of the one that does not.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -164,20 +165,20 @@ class Patience(AbstractCallback):
 
     def after_epoch(self, state: TrainingState, row: dict[str, float]) -> None:
         """Compare the metric with its best value so far."""
-        value, better = self._monitor.value(row), self._monitor.better
+        value = self._monitor.value(row)
         if value is None:
             return
-        improves = operator.lt if better == "smaller" else operator.gt
         best = self._best
-        if value == value and (best is None or improves(value, best)):
+        known = not math.isnan(value)
+        if known and (best is None or self._monitor.is_better(value, best)):
             self._best, self._best_epoch, self._waited = value, state.epoch, 0
             return
         self._waited += 1
         if self._waited >= self._epochs and not state.stopped:
-            known = "no number" if best is None else f"{best:.4g}"
+            was = "no number" if best is None else f"{best:.4g}"
             state.stopped = (
                 f"{self._monitor.column} has not improved for {self._waited} epochs, "
-                f"since it was {known} in epoch {self._best_epoch}"
+                f"since it was {was} in epoch {self._best_epoch}"
             )
 
     def state_dict(self) -> dict[str, Any]:

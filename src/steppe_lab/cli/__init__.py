@@ -29,6 +29,7 @@ GROUPED = {
         "landscape": "draw the loss on a line around a checkpoint or to another one",
     },
     "look things up": {
+        "download": "fetch the published files of data sets",
         "report": "write the report of a finished comparison again",
         "list": "list optimizers, averages, measures, models and data sets",
     },

@@ -15,6 +15,7 @@ from steppe.errors import DataError
 from steppe.losses import IGNORED
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
+from steppe_lab.datasets.formats.published import Published
 from steppe_lab.datasets.samples import AbstractSamples
 
 
@@ -25,6 +26,7 @@ class DataSpec(Spec):
     folders: tuple[str, ...] = ()  # looked for under the data folder, in this order
     train_samples: int | None = None  # trained on when nothing is said; None is all
     needs_files: bool = True
+    published: Published | None = None  # its files, where they can be fetched from
 
 
 DATASETS = Registry("data set", DataSpec)

@@ -13,7 +13,11 @@ from torch import cat, from_numpy
 
 from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
 from steppe_lab.datasets.formats.cifar import read_cifar
-from steppe_lab.datasets.formats.published import Published, folder_of
+from steppe_lab.datasets.formats.published import (
+    Download,
+    Published,
+    folder_of,
+)
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.standardising import (
     ChannelStatistics,
@@ -21,9 +25,14 @@ from steppe_lab.datasets.standardising import (
     standardisation_of,
 )
 
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 PUBLISHED = Published(
+    name="cifar10",
     title="CIFAR-10",
-    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    url=URL,
+    downloads=(Download(URL, 170498071, f"sha256:{SHA256}"),),
+    top="cifar-10-batches-py",
     folders=("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10", "."),
     put_into="cifar10",
     unpack=True,
@@ -53,6 +62,7 @@ CLASSES = (
     "cifar10",
     source="Krizhevsky, 2009",
     folders=PUBLISHED.folders,
+    published=PUBLISHED,
     later=("standardise",),
 )
 def cifar10(

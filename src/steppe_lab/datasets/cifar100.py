@@ -13,7 +13,11 @@ from torch import from_numpy
 
 from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
 from steppe_lab.datasets.formats.cifar import read_cifar
-from steppe_lab.datasets.formats.published import Published, folder_of
+from steppe_lab.datasets.formats.published import (
+    Download,
+    Published,
+    folder_of,
+)
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.standardising import (
     ChannelStatistics,
@@ -22,9 +26,14 @@ from steppe_lab.datasets.standardising import (
 )
 
 FOLDER = "cifar-100-python"
+URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 PUBLISHED = Published(
+    name="cifar100",
     title="CIFAR-100",
-    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    url=URL,
+    downloads=(Download(URL, 169001437, f"sha256:{SHA256}"),),
+    top=FOLDER,
     folders=(f"cifar100/{FOLDER}", FOLDER, "cifar100", "."),
     put_into="cifar100",
     unpack=True,
@@ -59,6 +68,7 @@ CLASSES = {"fine": tuple(FINE.split()), "coarse": tuple(COARSE.split())}
     "cifar100",
     source="Krizhevsky, 2009",
     folders=PUBLISHED.folders,
+    published=PUBLISHED,
     later=("standardise",),
 )
 def cifar100(

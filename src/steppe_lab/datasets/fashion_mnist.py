@@ -9,12 +9,24 @@ from pathlib import Path
 
 from steppe_lab.datasets.abstract import DATASETS, Dataset
 from steppe_lab.datasets.formats.idx import read_grey_images
-from steppe_lab.datasets.formats.published import Published
+from steppe_lab.datasets.formats.published import Download, Published
 from steppe_lab.datasets.standardising import ChannelStatistics, Standardise
 
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FILES = {  # bytes, MD5 in the authors' README
+    "train-images-idx3": (26421880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+    "train-labels-idx1": (29515, "25c81989df183df01b3e8a0aad5dffbe"),
+    "t10k-images-idx3": (4422102, "bef4ecab320f06d8554ea6380940ec79"),
+    "t10k-labels-idx1": (5148, "bb300cfdad3c16e7a12a480ee83cd310"),
+}
 PUBLISHED = Published(
+    name="fashion_mnist",
     title="Fashion-MNIST",
-    url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    url=URL,
+    downloads=tuple(
+        Download(f"{URL}{file}-ubyte.gz", size, f"md5:{digest}")
+        for file, (size, digest) in FILES.items()
+    ),
     folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "."),
     put_into="fashion-mnist",
     suffixes=("", ".gz"),
@@ -39,6 +51,7 @@ CLASSES = (
     "fashion_mnist",
     source="Xiao et al., 2017, arXiv:1708.07747",
     folders=PUBLISHED.folders,
+    published=PUBLISHED,
     later=("standardise",),
 )
 def fashion_mnist(

@@ -29,6 +29,7 @@ from steppe_lab.datasets.formats.published import Published, folder_of
 from steppe_lab.datasets.samples import TensorSamples
 
 PUBLISHED = Published(
+    name="heartbeat",
     title="The heartbeat data set",
     url="https://www.kaggle.com/datasets/shayanfazeli/heartbeat",
     folders=("heartbeat", "mitbih", "."),
@@ -54,6 +55,7 @@ Subset = Literal["all", "balanced", "published"]
     "heartbeat",
     source="Kachuee et al., 2018, arXiv:1805.00794",
     folders=PUBLISHED.folders,
+    published=PUBLISHED,
     bounds=BOUNDS,
 )
 def heartbeat(

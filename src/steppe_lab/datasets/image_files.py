@@ -22,8 +22,8 @@ from steppe_lab.datasets.samples import AbstractSamples, Batch, Standardisation
 class ImageFiles(AbstractSamples):
     """Images of any size, of which the middle is seen.
 
-    All files share one list; `files` names those that are samples, so that choosing some
-    copies no names.
+    All files share one list; `files` names those that are samples, so that choosing
+    some copies no names.
     """
 
     folder: Path

@@ -29,6 +29,7 @@ from steppe_lab.datasets.image_files import ImageFiles
 from steppe_lab.datasets.samples import Standardisation
 
 PUBLISHED = Published(
+    name="imagenet",
     title="ImageNet",
     url="https://image-net.org/challenges/LSVRC/2012/",
     folders=("imagenet", "ILSVRC2012", "ImageNet", "."),
@@ -50,6 +51,7 @@ BOUNDS: Ranges = {
     "imagenet",
     source="Russakovsky et al., 2015, arXiv:1409.0575",
     folders=PUBLISHED.folders,
+    published=PUBLISHED,
     bounds=BOUNDS,
     later=("standardise",),
 )

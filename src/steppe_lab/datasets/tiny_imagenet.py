@@ -22,7 +22,11 @@ from steppe_lab.datasets.formats.image_folders import (
     titles,
 )
 from steppe_lab.datasets.formats.images import Exactly, decoded
-from steppe_lab.datasets.formats.published import Published, folder_of
+from steppe_lab.datasets.formats.published import (
+    Download,
+    Published,
+    folder_of,
+)
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.standardising import (
     ChannelStatistics,
@@ -30,12 +34,18 @@ from steppe_lab.datasets.standardising import (
     standardisation_of,
 )
 
+URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+TOP = "tiny-imagenet-200"
 PUBLISHED = Published(
+    name="tiny_imagenet",
     title="Tiny ImageNet",
-    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    url=URL,
+    # No digest is published; this MD5 is that of many programs.
+    downloads=(Download(URL, 248100043, "md5:90528d7ca1a48142e341f4ef8d21d0de"),),
+    top=TOP,
     folders=(
-        "tiny-imagenet-200",
-        "tiny-imagenet/tiny-imagenet-200",
+        TOP,
+        f"tiny-imagenet/{TOP}",
         "tiny-imagenet",
         "tiny-imagenet-subset",
         ".",
@@ -59,6 +69,7 @@ ANNOTATIONS = "val_annotations.txt"
     "tiny_imagenet",
     source="Deng et al., 2009, ImageNet",
     folders=PUBLISHED.folders,
+    published=PUBLISHED,
     later=("standardise",),
 )
 def tiny_imagenet(

@@ -24,16 +24,35 @@ from torch.nn import functional as F
 from steppe.errors import DataError, SettingError
 from steppe_lab.datasets.abstract import DATASETS, Dataset
 from steppe_lab.datasets.formats.numbers import read_numbers
-from steppe_lab.datasets.formats.published import Published, folder_of
+from steppe_lab.datasets.formats.published import (
+    Download,
+    Published,
+    folder_of,
+)
 from steppe_lab.datasets.graphs import GraphSamples, boundaries
 
+URL = "https://www.chrsmrrs.com/graphkerneldatasets/{name}.zip"
+PUBLISHED = Published(
+    name="tudataset:{name}",
+    title="TUDataset {name}",
+    url=URL,
+    downloads=(Download(URL),),  # of unknown size, without a published digest
+    top="{name}",
+    folders=("tudataset/{name}/raw", "tudataset/{name}", "{name}/raw", "{name}"),
+    put_into="tudataset",
+    unpack=True,
+    suffixes=(".txt",),
+)
 SPLIT_SEED = 12345
 SHARE = 0.7  # of the graphs, for training
 MOST_LABELS = 10_000  # of nodes; collections have up to a few hundred
 
 
 @DATASETS.add(
-    "tudataset", source="Morris et al., 2020, arXiv:2007.08663", folders=("tudataset",)
+    "tudataset",
+    source="Morris et al., 2020, arXiv:2007.08663",
+    folders=("tudataset",),
+    published=PUBLISHED,
 )
 def tudataset(*, data_dir: Path | None = None, name: str = "Mutagenicity") -> Dataset:
     """Graphs of a TUDataset collection, such as MUTAG, PROTEINS or Mutagenicity.
@@ -46,14 +65,7 @@ def tudataset(*, data_dir: Path | None = None, name: str = "Mutagenicity") -> Da
         raise SettingError(
             f"name must be that of a collection, such as Mutagenicity, got '{name}'."
         )
-    published = Published(
-        title=f"TUDataset {name}",
-        url=f"https://www.chrsmrrs.com/graphkerneldatasets/{name}.zip",
-        folders=(f"tudataset/{name}/raw", f"tudataset/{name}", f"{name}/raw", name),
-        put_into=f"tudataset/{name}",
-        unpack=True,
-        suffixes=(".txt",),
-    )
+    published = PUBLISHED.named({"name": name})
     needed = [f"{name}_{kind}" for kind in ("A", "graph_indicator", "graph_labels")]
     folder = folder_of(published, data_dir, needed)
     graph_of = _numbers(folder / f"{name}_graph_indicator.txt")[:, 0] - 1

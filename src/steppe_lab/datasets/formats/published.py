@@ -4,25 +4,72 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from steppe.errors import DataError
 
 
+@dataclass(frozen=True)
+class Download:
+    """A file that its publisher lets anybody have.
+
+    Args:
+        url: of the file itself.
+        size: its bytes; None where they are not known.
+        digest: as published or well known, "sha256:..." or "md5:..."; None where there
+            is none.
+    """
+
+    url: str
+    size: int | None = None
+    digest: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return self.url.rpartition("/")[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Where the official files of a data set come from and where they may lie."""
+    """Where the official files of a data set come from and where they may lie.
+
+    Texts may hold settings of the data set in braces, which `named` fills
+    in.
+    """
 
     title: str  # name of the data set in sentences
     url: str  # where the files can be downloaded
+    name: str = ""  # as --data takes it
     folders: tuple[str, ...]  # under the data folder, best first; "." is itself
     put_into: str  # of the folders, the one a download is advised to go to
     suffixes: tuple[str, ...] = ("",)  # endings a file may have
     unpack: bool = False  # the download is an archive
     of_folders: bool = False  # folders are looked for, and not files
+    downloads: tuple[Download, ...] = ()  # none: for registered users alone
+    top: str = ""  # folder that comes out of the archive; "" where there is none
+
+    def named(self, settings: Mapping[str, Any]) -> Published:
+        """The same with settings in the place of their names in braces."""
+
+        def filled(text: str) -> str:
+            for key, value in settings.items():
+                text = text.replace(f"{{{key}}}", str(value))
+            return text
+
+        return replace(
+            self,
+            name=filled(self.name),
+            title=filled(self.title),
+            url=filled(self.url),
+            folders=tuple(map(filled, self.folders)),
+            put_into=filled(self.put_into),
+            top=filled(self.top),
+            downloads=tuple(replace(d, url=filled(d.url)) for d in self.downloads),
+        )
 
     def fix(self, target: Path | str) -> str:
         """The half sentence that names the download and the place for it."""
@@ -52,10 +99,11 @@ class Published:
         """One sentence: which file, looked for where, from where, to where."""
         also = "".join(f" or {name}{s}" for s in self.suffixes if s)
         where = ", ".join(map(str, looked))
+        verb = f"run `steppe download {self.name}`, or " if self.downloads else ""
         kind = "folder" if self.of_folders else "file"
         return DataError(
             f"{self.title} needs the {kind} {name}{also}, which is not in {where}; "
-            f"{self.fix(target)}."
+            f"{verb}{self.fix(target)}."
         )
 
 

@@ -1,0 +1,1 @@
+"""Published files, fetched where somebody asks for them and never otherwise."""

@@ -105,7 +105,7 @@ def test_a_gradient_in_units_of_the_loss_scale_is_unscaled_before_it_is_clipped(
         precision.backward(loss)
         return loss.detach()
 
-    step_with(optimizer, closure, precision, clip)
+    step_with(optimizer, [closure], precision, clip)
     torch.testing.assert_close(weight.detach(), torch.tensor([-1.2, -1.6]))
     assert clip.row() == {"grad_norm": 5.0, "grad_norm_max": 5.0}
     assert clip.row() == {}

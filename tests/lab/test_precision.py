@@ -140,7 +140,7 @@ def test_a_gradient_is_unscaled_before_anything_else_sees_it(amp, method):
         precision.backward(loss)
         return loss.detach()
 
-    assert float(step_with(optimizer, closure, precision)) == 0.0
+    assert float(step_with(optimizer, [closure], precision)) == 0.0
     assert base.seen == [4.0]
     assert weight.item() == -4.0
 

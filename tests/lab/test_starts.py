@@ -254,7 +254,7 @@ def test_states_that_do_not_fit_are_refused_before_any_work(
 def test_files_that_are_no_weights_are_refused(store, tmp_path):
     (tmp_path / "notes.txt").write_text("no weights\n")
     damaged = tmp_path / "cut.training.pt"
-    damaged.write_bytes(b"steppe training state 4\n" + b"0" * 100)
+    damaged.write_bytes(b"steppe training state 5\n" + b"0" * 100)
     for name, said in (
         ("gone.pt", "there is no file"),
         ("notes.txt", "not a readable checkpoint but a text"),

@@ -51,7 +51,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("against", "groups", "repeats"),
     ),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
-    "precision and speed": ("amp", "channels_last", "compile"),
+    "precision and speed": ("amp", "channels_last", "compile", "perturbations"),
     "running and output": ("device", "workers", "out", "as_json"),
 }
 OTHERS = "more options"

@@ -18,6 +18,7 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import is_code, one_line
 from steppe.schedules import StepSchedule
 from steppe.stepping.driver import AbstractOptimizer
+from steppe.stepping.options import Sync
 from steppe_lab.datasets.samples import AbstractSamples, on_device
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
@@ -88,6 +89,7 @@ def build_optimizer(
     samples: int,
     *,
     scaler: torch.amp.GradScaler | None = None,
+    sync: Sync | None = None,
 ) -> Optimizer:
     """The optimizer over all parameters of a model, for a number of samples.
 
@@ -99,6 +101,7 @@ def build_optimizer(
         model: to be trained.
         samples: in the training set.
         scaler: of the losses, where they are scaled.
+        sync: how several processes perturb; None for one process.
     """
     try:
         base: Optimizer | list[Optimizer] = BASES.build(recipe.base, model.parameters())
@@ -115,9 +118,22 @@ def build_optimizer(
             "say; use it in a loop of your own, see its class in steppe."
         )
     more: dict[str, Any] = {"seed": recipe.seed} if spec.random else {}
-    made = OPTIMIZERS[recipe.optimizer.name].make
-    if scaler is not None and inspect.isclass(made):
-        more |= {"scaler": scaler} if issubclass(made, AbstractOptimizer) else {}
+    made: Any = OPTIMIZERS[recipe.optimizer.name].make
+    ours = inspect.isclass(made) and issubclass(made, AbstractOptimizer)
+    if recipe.processes > 1 and not ours:
+        raise SettingError(
+            f"{recipe.optimizer.name} must be a class made from "
+            "steppe.optimizers.AbstractOptimizer for several processes, got "
+            f"{made!r}; train in one process."
+        )
+    if recipe.perturbations > 1 and not (ours and made.accumulates):
+        raise SettingError(
+            f"perturbations must be 1 for {recipe.optimizer.name}, which takes one "
+            f"gradient of the whole batch, got {recipe.perturbations}; leave it out."
+        )
+    if ours:
+        options = {"scaler": scaler, "sync": sync}
+        more |= {name: value for name, value in options.items() if value is not None}
     known = {
         "steps": Epochs.of(recipe, samples).steps,
         "max_lr": highest_rate(recipe.lr_schedule, recipe.base.settings["lr"]),

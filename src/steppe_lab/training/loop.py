@@ -21,6 +21,7 @@ from steppe_lab.datasets import Split
 from steppe_lab.datasets.seeding import host_seeded
 from steppe_lab.progress import Progress, Report
 from steppe_lab.training.failures import check_finite
+from steppe_lab.training.processes import Processes, joined
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.scoring import score
 from steppe_lab.training.starts import Start
@@ -74,19 +75,48 @@ def train(
     Raises:
         CheckpointError: weights to begin with that do not fit the network.
         TrainingFailedError: the training loss became NaN or infinite.
+        LostProcessError: another process of the training ended.
     """
-    state = TrainingState.fresh(recipe, split, folder, start)
-    if resume is not None and not state.load(resume):
+    with joined(recipe) as processes:
+        return _train(
+            recipe,
+            split,
+            processes,
+            report=report,
+            resume_from=resume,
+            keep=keep,
+            keep_every=keep_every,
+            folder=folder,
+            start=start,
+        )
+
+
+def _train(
+    recipe: Recipe,
+    split: Split,
+    processes: Processes,
+    *,
+    report: Report | None,
+    resume_from: bytes | None,
+    keep: Callable[[bytes], None] | None,
+    keep_every: float,
+    folder: Path | None,
+    start: Start | None,
+) -> Trained:
+    resume = processes.of_first(lambda: resume_from)
+    state = TrainingState.fresh(recipe, split, folder, start, processes)
+    if resume is not None and not processes.all(state.load(resume)):
         if report is not None:
             text = "the state that was kept cannot be used: training begins anew"
             report(Progress(text=text))
-        state = TrainingState.fresh(recipe, split, folder, start)
+        state = TrainingState.fresh(recipe, split, folder, start, processes)
     began = saved = time.monotonic()
     spent, epochs = state.seconds, state.epochs.count
     devices = [torch.device(recipe.device)] if "cuda" in recipe.device else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(processes.seed(recipe.seed))
         state.put_back_rng()
+        state.gather()
         for callback in state.callbacks.values():
             callback.begin(state)
         while state.goes_on:
@@ -95,6 +125,7 @@ def train(
                 row = train_epoch(state, split)
             state.history.append(row)
             state.epoch += 1
+            state.gather()
             for callback in state.callbacks.values():
                 callback.after_epoch(state, row)
             state.seconds = spent + time.monotonic() - began
@@ -105,7 +136,8 @@ def train(
             if keep is not None and due and state.goes_on:
                 keep(state.to_bytes())
                 saved = time.monotonic()
-    state.apply_average(split)
+    if processes.leads:
+        state.apply_average(split)
     results: dict[str, Any] = {}
     for callback in state.callbacks.values():
         results |= callback.results

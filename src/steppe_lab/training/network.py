@@ -7,15 +7,17 @@ are of that one, whose weights are the same tensors.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import shutil
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from steppe.errors import SettingError
-from steppe.torch_internals import tree_map
+from steppe.torch_internals import tree_leaves, tree_map
 from steppe_lab.training.recipe import Recipe
 
 COMPILER = "inductor"  # backend of torch.compile
@@ -35,6 +37,28 @@ def called_network(model: nn.Module, recipe: Recipe) -> nn.Module:
         return model
     compiled: Any = torch.compile(model, backend=COMPILER)
     return compiled  # type: ignore[no-any-return]
+
+
+def parallel_network(called: nn.Module, inputs: Any) -> DistributedDataParallel:
+    """A network whose gradients are averaged over processes.
+
+    Args:
+        called: the same in every process; its weights become those of the first one.
+        inputs: of two samples, to see which parameters have a gradient.
+    """
+    params = [p for p in called.parameters() if p.requires_grad]
+    called.eval()
+    outputs = [x.sum() for x in tree_leaves(called(inputs)) if isinstance(x, Tensor)]
+    grads = torch.autograd.grad(outputs, params, allow_unused=True)
+    # Buffers are shared once for each step, not in its passes: see `share_buffers`.
+    names = (
+        "forward_sync_buffers",
+        "broadcast_buffers",
+    )  # before torch 2.13 the second
+    known = inspect.signature(DistributedDataParallel).parameters
+    unshared: dict[str, Any] = {next(name for name in names if name in known): False}
+    unused = any(grad is None for grad in grads)
+    return DistributedDataParallel(called, find_unused_parameters=unused, **unshared)
 
 
 def channels_last(inputs: Any) -> Any:

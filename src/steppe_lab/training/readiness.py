@@ -29,7 +29,9 @@ from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.precision import check_precision
+from steppe_lab.training.processes import Processes, check_processes
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.sharing import Sharing
 from steppe_lab.training.starts import Start
 from steppe_lab.training.tracking import check_tracker
 from steppe_lab.training.trained_loss import TrainedLoss
@@ -61,6 +63,7 @@ def check_settings(
         layers = [nn.Parameter(torch.zeros(1, 1)) for _ in range(3)]
         model = nn.ModuleList([nn.ParameterList(layers), nn.LayerNorm(1)])
     check_precision(recipe.amp, recipe.device)
+    check_processes(recipe)
     build_augmentations(recipe.augment)
     optimizer = build_optimizer(recipe, model, samples or _MANY)
     if start is not None:
@@ -166,12 +169,15 @@ def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
 
 
 def _check_last_batch(recipe: Recipe, model: nn.Module, samples: int) -> None:
-    lonely = Epochs.of(recipe, samples).smallest_batch == 1
+    smallest = Epochs.of(recipe, samples).smallest_batch
+    sharing = Sharing.of(recipe, Processes(0, recipe.processes))
+    lonely = any(len(part.rows) == 1 for part in sharing.parts(smallest))
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     if lonely and any(isinstance(module, norms) for module in model.modules()):
         size = recipe.epoch_size or samples
+        parts = "batch" if smallest == 1 else "part of a batch"
         raise SettingError(
-            f"batch norm needs 2 samples in every batch, got one of 1 with "
+            f"batch norm needs 2 samples in every {parts}, got one of 1 with "
             f"batch_size {recipe.batch_size} and {size} training samples; change "
             "either by one."
         )

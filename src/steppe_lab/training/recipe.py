@@ -49,6 +49,7 @@ class Recipe(PlainSettings):
             for the weights after the last step.
         track: what is followed along training; None for nothing.
         augment: random changes of training images, in their order.
+        processes: that train it together.
         seed: of the initial weights, the order of samples, their augmentation and the
             optimizer's noise.
         code: digests of the source files of choices that are code of the user, by
@@ -68,6 +69,7 @@ class Recipe(PlainSettings):
     average: Choice | None = None
     track: Choice | None = None
     augment: tuple[Choice, ...] = ()
+    processes: int = Field(default=1, ge=1, le=2**20)
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     code: dict[str, str] = Field(default_factory=dict)
 

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 def score(state: TrainingState, split: Split) -> dict[str, float]:
     """Losses and errors of the network, and of the average if it holds anything.
 
+    The first of several processes computes them for all.
+
     Raises:
         TrainingFailedError: the training loss became NaN or infinite.
     """
+    return state.processes.of_first(lambda: _score(state, split))
+
+
+def _score(state: TrainingState, split: Split) -> dict[str, float]:
     recipe, model, average = state.recipe, state.model, state.average
     scores = _on_both(state, split)
     # The test loss is a finding: it may be infinite where training went well.

@@ -156,6 +156,9 @@ class PlainSettings(BaseModel):
     compile: bool = False
     """Compile the forward and backward pass of training with torch.compile; the first
     steps take a minute longer."""
+    perturbations: int = Field(default=1, ge=1, le=MOST)
+    """Parts of a batch, each with gradients at perturbed weights of its own
+    (m-sharpness); 1 for the whole batch, on several processes too."""
     evaluate_every: int = Field(default=1, ge=1, le=MOST)
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from torch.optim import Optimizer
 from steppe.averaging import AbstractAverage
 from steppe.errors import CheckpointError
 from steppe.schedules import StepSchedule
+from steppe.torch_internals import tree_map
 from steppe_lab.datasets import AbstractSamples, Split
-from steppe_lab.datasets.samples import resident
+from steppe_lab.datasets.samples import on_device, resident
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training.augmenting import AugmentedBatches
 from steppe_lab.training.build import (
@@ -37,15 +38,17 @@ from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.order import build_callbacks
 from steppe_lab.training.clipping import Clipping
 from steppe_lab.training.epochs import Epochs
-from steppe_lab.training.network import called_network
+from steppe_lab.training.network import called_network, parallel_network
 from steppe_lab.training.precision import Precision
+from steppe_lab.training.processes import ALONE, Processes, on_host
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.sharing import Sharing
 from steppe_lab.training.trained_loss import TrainedLoss
 
 if TYPE_CHECKING:
     from steppe_lab.training.starts import Start
 
-_HEAD = b"steppe training state 4\n"
+_HEAD = b"steppe training state 5\n"
 _DIGITS = 64  # of a SHA-256
 
 
@@ -66,6 +69,7 @@ class TrainingState:
     epochs: Epochs
     precision: Precision
     clip: Clipping
+    sharing: Sharing  # of batches
     resident: Mapping[str, AbstractSamples]  # "train" and "test", on the device if so
     epoch: int = 0  # of those that are over
     history: list[dict[str, float]] = field(default_factory=list)
@@ -79,6 +83,7 @@ class TrainingState:
     best_epoch: int = 0  # of those that were scored, counted from 1; 0 before the first
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None
+    apart: Sequence[Mapping[str, Any]] = ()  # `own_state` of every process
 
     @classmethod
     def fresh(
@@ -87,16 +92,29 @@ class TrainingState:
         split: Split,
         folder: Path | None,
         start: Start | None = None,
+        processes: Processes = ALONE,
     ) -> TrainingState:
-        """The state before the first step; `start` has weights other than the seed's.
+        """The state before the first step.
+
+        Args:
+            recipe: all settings.
+            split: samples to train and to judge on.
+            folder: where callbacks keep their files; None for none.
+            start: weights to begin with; None for those that the seed gives.
+            processes: that train together.
 
         Raises:
-            CheckpointError: they do not fit the network, or their optimizer the base.
+            CheckpointError: the weights do not fit the network, or their optimizer the
+                base.
         """
         model = build_model(recipe, split.in_shape, split.outputs)
         if start is not None:  # before an average copies the weights
             start.put_into(model, recipe)
         called = called_network(model, recipe)
+        sharing = Sharing.of(recipe, processes)
+        if processes.count > 1:
+            inputs, _ = on_device(split.train.batch(slice(0, 2)), recipe.device)
+            called = parallel_network(called, inputs)
         samples = len(split.train)
         device = torch.device(recipe.device)
         near = {
@@ -104,7 +122,13 @@ class TrainingState:
             "test": resident(split.test, device),
         }
         precision = Precision(recipe.amp, recipe.device)
-        optimizer = build_optimizer(recipe, model, samples, scaler=precision.scaler)
+        optimizer = build_optimizer(
+            recipe,
+            called if processes.count > 1 else model,
+            samples,
+            scaler=precision.scaler,
+            sync=sharing.sync,
+        )
         precision.count_steps_of(optimizer)
         if start is not None and recipe.with_optimizer:
             start.resume(optimizer, model, recipe)
@@ -127,11 +151,17 @@ class TrainingState:
             Epochs.of(recipe, samples),
             precision,
             Clipping(recipe.clip_norm, recipe.clip_value),
+            sharing,
             near,
             augmented=build_augmented(recipe, near["train"]),
         )
         state.callbacks = build_callbacks(state, split, folder)
         return state
+
+    @property
+    def processes(self) -> Processes:
+        """Those that train together."""
+        return self.sharing.processes
 
     @property
     def goes_on(self) -> bool:
@@ -155,15 +185,28 @@ class TrainingState:
             "converged_at": self.converged_at,
             "best_epoch": self.best_epoch,
             "callbacks": {k: each.state_dict() for k, each in self.callbacks.items()},
-            "rng": torch.get_rng_state(),
+            "processes": [self._own_state(), *self.apart[1:]],
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
-        if "cuda" in self.recipe.device:
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
         file = io.BytesIO()
         torch.save(state, file)
         return sealed(file.getvalue())
+
+    def gather(self) -> None:
+        """Collect for `to_bytes` all that is not the same in every process."""
+        if self.processes.count > 1:
+            self.apart = self.processes.gathered(self._own_state())
+
+    def _own_state(self) -> dict[str, Any]:
+        own = {"rng": torch.get_rng_state()}
+        if "cuda" in self.recipe.device:
+            own["cuda_rng"] = torch.cuda.get_rng_state(self.recipe.device)
+        if not self.sharing.jointly and self.processes.count > 1:
+            # What a method remembers of gradients, and where its draws are.
+            method = self.optimizer.state_dict().get("steppe")
+            own["method"] = tree_map(on_host, method)
+        return own
 
     def load(self, saved: bytes) -> bool:
         """Go on from a state; False where it is damaged or of another training."""
@@ -183,6 +226,9 @@ class TrainingState:
 
     def _take(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        own = state["processes"][self.processes.rank]
+        if "method" in own:
+            state["optimizer"]["steppe"] = own["method"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.load_state_dict(state["precision"])
         if self.average is not None:
@@ -194,8 +240,8 @@ class TrainingState:
         self.lr_scale, self.stopped = state["lr_scale"], state["stopped"]
         self.converged_at = state["converged_at"]
         self.best_epoch = state["best_epoch"]
-        self.rng = state["rng"].cpu()
-        self.cuda_rng = state["cuda_rng"].cpu() if "cuda_rng" in state else None
+        self.rng = own["rng"].cpu()
+        self.cuda_rng = own["cuda_rng"].cpu() if "cuda_rng" in own else None
 
     def put_back_rng(self) -> None:
         """Set the random state of torch to that of the file, if there is one."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel as Parallel
 from torch.optim import Optimizer
 
 from steppe.stepping.driver import AbstractOptimizer
@@ -16,6 +19,7 @@ from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.clipping import Clipping
 from steppe_lab.training.network import channels_last
 from steppe_lab.training.precision import Precision
+from steppe_lab.training.sharing import Part
 
 if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
@@ -24,13 +28,20 @@ NO_CLIPPING = Clipping()
 
 
 def fetch(state: TrainingState, rows: Tensor, step: int) -> Batch:
-    """Training samples as a batch on the device, augmented where the recipe says so."""
+    """Training samples as a batch on the device, augmented where the recipe says so.
+
+    Of several processes each gets the parts of the batch that are its own.
+    """
+    several = state.processes.count > 1
     if state.augmented is not None:
         inputs, targets = state.augmented.fetch(rows, step)
+        if several:  # the draws are those of the whole batch
+            mine = state.sharing.rows(len(rows)).to(targets.device)
+            inputs, targets = inputs[mine], targets[mine]
     else:
-        inputs, targets = on_device(
-            state.resident["train"].batch(rows), state.recipe.device
-        )
+        mine = rows[state.sharing.rows(len(rows))] if several else rows
+        batch = state.resident["train"].batch(mine)
+        inputs, targets = on_device(batch, state.recipe.device)
     return channels_last(inputs) if state.recipe.channels_last else inputs, targets
 
 
@@ -42,64 +53,134 @@ def take_step(
     Args:
         state: of the training.
         samples: that the batch is of.
-        batch: on the device.
-        terms: number of terms of each sample in the mean loss, (B,), on the host.
+        batch: on the device; of several processes, the share of this one.
+        terms: number of terms of each sample in the mean loss of the whole batch, (B,),
+            on the host.
 
     Returns:
         The loss before it, as the optimizer gives it, and the gradients it took; that
         of a micro-batch counts as the fraction of the batch that it is.
     """
-    optimizer, size = state.optimizer, len(terms)
-    places, all_terms = torch.arange(size), int(terms.sum())
-    passed = 0  # rows
+    parts = state.sharing.parts(len(terms))
+    ends = torch.tensor([len(part.rows) for part in parts]).cumsum(0).tolist()
+    passes = [
+        _Passes(state, samples, own, part, terms)
+        for part, own in zip(parts, _split(samples, batch, ends), strict=True)
+    ]
+    loss = step_with(
+        state.optimizer, passes, state.precision, state.clip, _unsynchronised(state)
+    )
+    if state.processes.count > 1:
+        loss = state.processes.mean(loss, state.recipe.device)
+        state.processes.share_buffers(state.model)
+    return loss, sum(each.passed for each in passes) / ends[-1]
 
-    def closure() -> Tensor:
-        nonlocal passed
-        optimizer.zero_grad()
-        (inputs, targets), own_terms = batch, all_terms
-        if isinstance(optimizer, AbstractOptimizer):
-            rows = optimizer.take(places)
+
+def _split(
+    samples: AbstractSamples, batch: Batch, ends: Sequence[int]
+) -> Iterator[Batch]:
+    """A batch in parts that end at some rows, which are looked at one by one."""
+    if len(ends) == 1:
+        yield batch
+        return
+    for start, end in pairwise([0, *ends]):
+        yield samples.micro_batch(batch, torch.arange(start, end))
+
+
+def _unsynchronised(state: TrainingState) -> Callable[[], AbstractContextManager[Any]]:
+    """Surroundings of gradients that stay in this process until more are added."""
+    called = state.called
+    return called.no_sync if isinstance(called, Parallel) else nullcontext
+
+
+class _Passes:
+    """Loss and gradient of a part of a batch, once for each call.
+
+    Args:
+        state: of the training.
+        samples: that the batch is of.
+        batch: the part, on the device.
+        part: says what counts in it.
+        terms: of each sample of the whole batch, (B,).
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        samples: AbstractSamples,
+        batch: Batch,
+        part: Part,
+        terms: Tensor,
+    ) -> None:
+        self._state, self._samples, self._batch = state, samples, batch
+        self._part, self._counts = part, part.counted(terms)
+        self._places = torch.arange(len(part.rows))
+        # Terms of the batch, if all of it were as full of samples as the part.
+        self._terms = int(terms.sum()) * part.weight / state.processes.count
+        self.passed = 0  # rows
+
+    def __call__(self) -> Tensor:
+        state, part, size = self._state, self._part, len(self._places)
+        (inputs, targets), rows = self._batch, self._places
+        if isinstance(state.optimizer, AbstractOptimizer):
+            rows = state.optimizer.take(rows)
             if len(rows) < size:
-                inputs, targets = samples.micro_batch(batch, rows)
-                own_terms = int(terms[rows].sum())
-        passed += len(targets)
-        scale = micro_batch_scale(len(targets), size, own_terms, all_terms)
+                inputs, targets = self._samples.micro_batch(self._batch, rows)
+        else:
+            state.optimizer.zero_grad()
+        self.passed += len(rows)
+        own_terms = int(self._counts[rows].sum())
+        scale = micro_batch_scale(len(rows), size, own_terms, self._terms)
         with state.precision.autocast():
             outputs = state.called(inputs)
+            if part.real < size:
+                real = int((rows < part.real).sum())
+                outputs, targets = outputs[:real], targets[:real]
             loss = micro_batch_loss(state.loss.task, outputs, targets, scale)
         # Outside of autocast: squares of small weights vanish in float16.
         loss = state.loss.penalised(loss, state.model)
+        if part.weight != 1:
+            loss = loss * part.weight
         state.precision.backward(loss)
         return loss.detach()
-
-    loss = step_with(optimizer, closure, state.precision, state.clip)
-    return loss, passed / size
 
 
 def step_with(
     optimizer: Optimizer,
-    closure: Callable[[], Tensor],
+    closures: Sequence[Callable[[], Tensor]],
     precision: Precision,
     clip: Clipping = NO_CLIPPING,
+    unsynchronised: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Tensor | float:
     """Step with the gradient that a method chooses, completed as the training asks.
 
     Args:
         optimizer: takes the step.
-        closure: evaluates loss and gradient at the present weights; called per pass.
+        closures: of each part of the batch that is perturbed by itself: evaluates loss
+            and gradient at the present weights, once per pass.
         precision: completes the gradient, and skips steps that overflow.
         clip: clips the completed gradient.
+        unsynchronised: surroundings of all parts but the last.
 
     Returns:
-        The loss before the step.
+        The loss before the step, summed over the parts.
     """
     if isinstance(optimizer, AbstractOptimizer):
-        for _ in optimizer.passes():
-            optimizer.report(closure())
+        loss: Tensor | float = 0.0
+        several = len(closures) > 1
+        if several:
+            optimizer.zero_grad()
+        for closure in closures:
+            last = closure is closures[-1]
+            with nullcontext() if last else unsynchronised():
+                for _ in optimizer.passes(accumulate=several):
+                    optimizer.report(closure())
+            loss = loss + optimizer.loss if several else optimizer.loss
         precision.complete_gradient(optimizer)
         clip(optimizer)
         precision.step(optimizer)
-        return optimizer.loss
+        return loss
+    (closure,) = closures
 
     def completed() -> Tensor:
         loss = closure()
@@ -114,7 +195,9 @@ def step_with(
     return loss
 
 
-def micro_batch_scale(rows: int, size: int, terms: int, all_terms: int) -> float | None:
+def micro_batch_scale(
+    rows: int, size: int, terms: int, all_terms: float
+) -> float | None:
     """Factor of the summed loss of a micro-batch; None where its mean will do.
 
     Optimizers weigh micro-batches by their rows. Where samples have unlike numbers of
@@ -125,8 +208,10 @@ def micro_batch_scale(rows: int, size: int, terms: int, all_terms: int) -> float
         rows: samples of the micro-batch.
         size: samples of the batch.
         terms: of the micro-batch.
-        all_terms: of the batch.
+        all_terms: of the batch; 0 where nothing in it counts.
     """
+    if not all_terms:
+        return 0.0
     if terms * size == all_terms * rows:
         return None
     return size / (rows * all_terms)

@@ -24,17 +24,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("held_out", "model", "loss", "weights", "trust"),
     ),
     "training": (
-        *("optimizer", "base", "defaults", "epochs", "batch_size", "epoch_size"),
-        *(
-            "last_batch",
-            "lr_schedule",
-            "warmup_epochs",
-            "augment",
-            "sweep",
-            "evaluate_every",
-            "monitor",
-        ),
+        *("optimizer", "base", "defaults", "augment", "sweep", "evaluate_every"),
         *("track",),
+    ),
+    "learning rate and epochs": (
+        *("epochs", "batch_size", "epoch_size", "last_batch", "lr_schedule"),
+        *("warmup_epochs", "monitor", "over_epochs"),
     ),
     "start and checkpoints": (
         *("start_from", "with_optimizer", "checkpoint_every", "checkpoint_optimizer"),
@@ -68,6 +63,7 @@ METAVARS: Mapping[str, str] = {
     "lr_schedule": "SCHEDULE",
     "stop_at": "COLUMN>=X",
     "monitor": "METRIC",
+    "over_epochs": "SETTING=SCHEDULE",
     "start_from": "FILE",
     "augment": "AUGMENTATION[:SETTINGS]",
     "sweep": "SETTING=VALUES",

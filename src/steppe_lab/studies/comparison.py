@@ -339,7 +339,7 @@ def _forwards(recipe: Recipe, train: int, test: int) -> float:
     gradients = OPTIMIZERS[method.name].spec.grad_evals if method else 1.0
     epochs = Epochs.of(recipe, train)
     scored = sum(epochs.scored(epoch + 1) for epoch in range(epochs.count))
-    rows = epochs.steps * recipe.batch_size
+    rows = epochs.count * epochs.taken
     return 3 * gradients * rows + scored * (train + test)
 
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
+from steppe.schedules import StepSchedule
 from steppe.seeds import stream
+from steppe_lab.training.over_epochs import over_epochs
 
 if TYPE_CHECKING:
     from steppe_lab.training.recipe import Recipe
@@ -24,11 +26,12 @@ class Epochs:
     """The epochs of a training; all follows from the seed and the epoch alone.
 
     An epoch takes the next samples of an endless sequence of permutations of the
-    training set: all of one permutation, unless `epoch_size` says how many.
+    training set: all of one permutation, unless `epoch_size` says how many. Epochs and
+    steps are counted from 0.
 
     Args:
         samples: in the training set.
-        batch_size: samples of a step.
+        batch_size: samples of a batch; a function of the epoch where it changes.
         seed: of the order.
         full_epochs: number of epochs; None where `budget` is given.
         budget: steps of the training, which end its last epoch; None for no such end.
@@ -37,11 +40,11 @@ class Epochs:
         evaluate_every: epochs from one scoring to the next.
 
     Raises:
-        SettingError: an epoch without a step, or more epochs than can be counted.
+        SettingError: an epoch without a batch, or more epochs than can be counted.
     """
 
     samples: int
-    batch_size: int
+    batch_size: int | StepSchedule
     seed: int
     full_epochs: int | None
     budget: int | None = None
@@ -50,26 +53,22 @@ class Epochs:
     evaluate_every: int = 1
 
     def __post_init__(self) -> None:
-        if self._batches_of(0) < 1:
-            raise SettingError(
-                f"batch_size must be at most the {self.taken} samples of an epoch "
-                f"where an incomplete last batch is dropped, got {self.batch_size}; "
-                "lower it, or keep the last batch."
-            )
         if self.count > MOST_EPOCHS:
             raise SettingError(
                 f"steps must come to at most {MOST_EPOCHS:,} epochs, got {self.budget} "
-                f"steps with {self._batches_of(0)} in an epoch; lower it."
+                f"steps with {self._batches_of(0)} batches in an epoch; lower it."
             )
 
     @classmethod
     def of(cls, recipe: Recipe, samples: int) -> Epochs:
         """Those of a recipe, for a number of training samples."""
+        full_epochs = recipe.epochs if recipe.steps is None else None
+        changing = over_epochs(recipe, full_epochs).get("batch_size")
         return cls(
             samples=samples,
-            batch_size=recipe.batch_size,
+            batch_size=recipe.batch_size if changing is None else changing,
             seed=recipe.seed,
-            full_epochs=recipe.epochs if recipe.steps is None else None,
+            full_epochs=full_epochs,
             budget=recipe.steps,
             epoch_size=recipe.epoch_size,
             last_batch=recipe.last_batch,
@@ -81,12 +80,10 @@ class Epochs:
         """Samples of an epoch, with those of a batch that is dropped."""
         return self.epoch_size or self.samples
 
-    @cached_property
+    @property
     def count(self) -> int:
         """Number of epochs; the last one may be short."""
-        if self.budget is None:
-            return self.full_epochs or 0
-        return -(-self.budget // self._batches_of(0))
+        return len(self._batches_before) - 1
 
     @property
     def steps(self) -> int:
@@ -96,36 +93,67 @@ class Epochs:
     @property
     def smallest_batch(self) -> int:
         """Samples of the smallest batch."""
-        last = self.taken % self.batch_size
-        kept = last and self.last_batch == "keep"
-        return last if kept else min(self.batch_size, self.taken)
+        changes = callable(self.batch_size)
+        sizes = {self.size_of(each) for each in range(self.count if changes else 1)}
+        if self.last_batch == "drop":
+            return min(sizes)
+        return min(min(size, self.taken % size or size) for size in sizes)
+
+    def size_of(self, epoch: int) -> int:
+        """Samples of a batch in an epoch."""
+        size = self.batch_size
+        return int(size(epoch)) if callable(size) else size
 
     def first_step(self, epoch: int) -> int:
-        """Number of the first step of an epoch; both are counted from 0.
-
-        After the last epoch it is the number of steps.
-        """
+        """Number of the first step of an epoch; after the last one, that of steps."""
         step = self.step_at(epoch)
         return step if self.budget is None else min(step, self.budget)
 
     def step_at(self, epochs: float) -> int:
         """Number of steps in some epochs from the first on, beyond the end too."""
-        return round(epochs * self._batches_of(0))
+        whole = min(int(epochs), self.count)
+        beyond = (epochs - whole) * self._batches_of(whole)
+        return round(self._batches_before[whole] + beyond)
 
     def scored(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 1, ends with scores."""
+        """Whether an epoch, here counted from 1, ends with scores."""
         return epoch % self.evaluate_every == 0 or epoch == self.count
 
     def batches(self, epoch: int) -> Sequence[Tensor]:
-        """Positions of the samples of each step of an epoch, counted from 0."""
+        """Positions of the samples of each step of an epoch."""
         steps = self.first_step(epoch + 1) - self.first_step(epoch)
-        return torch.split(self._positions(epoch), self.batch_size)[:steps]
+        return self._split(epoch)[:steps]
+
+    @cached_property
+    def _batches_before(self) -> Sequence[int]:
+        """Batches before each epoch and after the last one, which no budget cuts."""
+        if not callable(self.batch_size):  # nothing to list for a million of epochs
+            each = self._batches_of(0)
+            count = self.full_epochs or -(-(self.budget or 0) // each)
+            return range(0, each * count + 1, each)
+        before = [0]
+        while len(before) <= (self.full_epochs or MOST_EPOCHS + 1):
+            if self.budget is not None and before[-1] >= self.budget:
+                break
+            before.append(before[-1] + self._batches_of(len(before) - 1))
+        return before
 
     def _batches_of(self, epoch: int) -> int:
-        """Batches of an epoch that no budget ends."""
-        del epoch
-        extra = self.batch_size - 1 if self.last_batch == "keep" else 0
-        return (self.taken + extra) // self.batch_size
+        size = self.size_of(epoch)
+        if self.last_batch == "keep":
+            return -(-self.taken // size)
+        if size > self.taken:
+            raise SettingError(
+                f"batch_size must be at most the {self.taken} samples of an epoch "
+                f"where an incomplete last batch is dropped, got {size}; lower it, or "
+                "keep the last batch."
+            )
+        return self.taken // size
+
+    def _split(self, epoch: int) -> Sequence[Tensor]:
+        """Positions of the samples of each batch of an epoch that is not cut."""
+        batches = torch.split(self._positions(epoch), self.size_of(epoch))
+        return batches[: self._batches_of(epoch)]
 
     def _positions(self, epoch: int) -> Tensor:
         """The next samples of the endless sequence of permutations."""

@@ -40,11 +40,10 @@ def read_lr_schedule(text: str) -> str:
     if (rule := read_plateau(text)) is not None:
         return rule
     canonical = read_part(SCHEDULES, text, KNOWN)
-    usable = [e.name for e in SCHEDULES if not hasattr(e.make, "of_group")]
-    usable += LR_RULES.names()
+    usable = [*schedules_of_steps(), *LR_RULES.names()]
     if canonical is None or called(canonical)[0] not in usable:
         raise unknown_name("lr schedule", called(text)[0], usable)
-    entry, arguments = _parsed(canonical)
+    entry, arguments = parsed(canonical)
     taken = [name for name in (*FIRST, "warmup") if name in arguments]
     if taken:
         source = "warmup_epochs" if taken[0] == "warmup" else "the lr of the base"
@@ -82,7 +81,7 @@ def make_lr_schedule(
         return Warmup(own, warmup) if warmup else own
     if read_plateau(text) is not None:  # drops are on top of it
         text = "constant"
-    entry, arguments = _parsed(text)
+    entry, arguments = parsed(text)
     for name in entry.spec.times:
         if name in arguments:
             arguments[name] = _times(arguments[name], step_at)
@@ -111,7 +110,7 @@ def highest_rate(text: str, lr: float) -> float:
     """
     if is_code(text) or read_plateau(text) is not None:
         return lr
-    _, arguments = _parsed(text)
+    _, arguments = parsed(text)
     return float(max(arguments.get("values", (lr,))))
 
 
@@ -138,7 +137,12 @@ class _OwnRates:
         return rate
 
 
-def _parsed(text: str) -> tuple[Entry[Any], dict[str, Any]]:
+def schedules_of_steps() -> list[str]:
+    """Names of the schedules that follow the step alone."""
+    return [each.name for each in SCHEDULES if not hasattr(each.make, "of_group")]
+
+
+def parsed(text: str) -> tuple[Entry[Any], dict[str, Any]]:
     """A schedule and the arguments in its text, of the types of its signature."""
     name, placed, named = called(text)
     entry = SCHEDULES[name]

@@ -27,6 +27,7 @@ from steppe_lab.training.callbacks.plateau import scaled_key
 from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import check_network_settings
+from steppe_lab.training.over_epochs import check_over_epochs
 from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.precision import check_precision
 from steppe_lab.training.processes import Processes, check_processes
@@ -71,6 +72,7 @@ def check_settings(
         if recipe.with_optimizer:
             start.resume(optimizer, model, recipe)
     build_lr_schedule(recipe, samples or _MANY)
+    check_over_epochs(recipe, Epochs.of(recipe, samples or _MANY).count)
     rule = plateau_of(recipe.lr_schedule)
     if rule is not None and rule.scales:
         scaled_key(rule.scales, recipe, optimizer)

@@ -17,6 +17,7 @@ from pydantic import (
 
 from steppe.errors import SettingError
 from steppe_lab.training.lr_schedules import read_lr_schedule
+from steppe_lab.training.over_epochs import read_over_epochs
 
 SHA256 = "sha256:"  # before the digits of a file
 MOST = 10**9  # of what is counted, more than anybody waits for
@@ -97,7 +98,10 @@ class PlainSettings(BaseModel):
     batch_size: int = Field(default=64, ge=1, le=MOST)
     """Samples per step."""
     steps: int | None = Field(
-        default=None, ge=1, le=MOST, json_schema_extra={"group": "training"}
+        default=None,
+        ge=1,
+        le=MOST,
+        json_schema_extra={"group": "learning rate and epochs"},
     )
     """Optimizer steps to train for instead of --epochs; the last epoch may be short."""
     epoch_size: int | None = Field(default=None, ge=1, le=MOST)
@@ -110,6 +114,10 @@ class PlainSettings(BaseModel):
     and at 3/4, constant stays; or any schedule of the step with times in epochs, as
     multi_step(milestones=(100,120),factor=0.1), or your function of the step as
     module:function; plateau(factor=0.1,patience=10) drops where --monitor stalls."""
+    over_epochs: tuple[str, ...] = ()
+    """Settings that change over the epochs: batch_size, weight_decay or l2 with a
+    schedule of the epoch, such as batch_size=multi_step(milestones=(30,),factor=2),
+    which starts at the value of the setting."""
     warmup_epochs: float = Field(default=0.0, ge=0.0, le=MOST)
     """Linear warm-up of the learning rate."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -186,6 +194,11 @@ class PlainSettings(BaseModel):
     @classmethod
     def _schedule(cls, value: str) -> str:
         return read_lr_schedule(value)
+
+    @field_validator("over_epochs")
+    @classmethod
+    def _over_epochs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return read_over_epochs(value)
 
     @model_validator(mode="after")
     def _together(self) -> Self:

@@ -10,9 +10,11 @@ from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.eigenvalues import Eigenvalues
 from steppe_lab.training.callbacks.keeping import FOLDER, Checkpoints
 from steppe_lab.training.callbacks.monitor import Monitor
+from steppe_lab.training.callbacks.over_epochs import OverEpochs
 from steppe_lab.training.callbacks.plateau import LrPlateau
 from steppe_lab.training.callbacks.scores import Scores
 from steppe_lab.training.callbacks.stopping import stopping_rules
+from steppe_lab.training.over_epochs import over_epochs
 from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.tracking import TRACKERS
 
@@ -36,7 +38,9 @@ def build_callbacks(
     callbacks: dict[str, AbstractCallback] = {}
     # First, so that all others know whether this epoch is the last.
     callbacks |= stopping_rules(recipe, state.task)
-    # Before all that writes rows: its setting joins them.
+    # Before all that writes rows, with the next one: their settings join them.
+    if schedules := over_epochs(recipe, state.epochs.count):
+        callbacks["over_epochs"] = OverEpochs(schedules)
     if (rule := plateau_of(recipe.lr_schedule)) is not None:
         monitor = Monitor.of(recipe.monitor, recipe, state.task)
         callbacks["plateau"] = LrPlateau(rule, monitor, recipe, state.optimizer)

@@ -1,0 +1,257 @@
+"""Batch sizes, weight decay and L2 that change over the epochs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import own_files
+from steppe.errors import SettingError, UnknownNameError
+from steppe.seeds import stream
+from steppe_lab import datasets
+from steppe_lab.training.build import build_lr_schedule, build_model, build_optimizer
+from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.loop import train
+from steppe_lab.training.optimizer_text import read_optimizer
+from steppe_lab.training.over_epochs import read_over_epochs
+from steppe_lab.training.readiness import check_ready, check_settings
+from steppe_lab.training.recipe import Recipe
+
+SAMPLES = 60
+GROWING = "batch_size=piecewise(boundaries=(2,3),values=(10,20,7))"  # 6, 6, 3, 9, 9
+
+
+def recipe(*texts: str, optimizer: str = "sgd:lr=0.05", **more: object) -> Recipe:
+    settings = {
+        "data": "digits",
+        "model": "mlp:hidden=4",
+        "train_samples": SAMPLES,
+        "epochs": 5,
+        "batch_size": 20,
+        "over_epochs": texts,
+        **read_optimizer(optimizer, str(more.pop("base", "sgd:lr=0.05"))),
+        **more,
+    }
+    if "steps" in more:
+        settings.pop("epochs")
+    return Recipe.model_validate(settings)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return recipe().selection.apply(datasets.load("digits"))
+
+
+def test_batches_have_the_size_of_their_epoch():
+    epochs = Epochs.of(recipe(GROWING), SAMPLES)
+    sizes = [[len(rows) for rows in epochs.batches(e)] for e in range(5)]
+    by_seven = [*[7] * 8, 4]
+    assert sizes == [[10] * 6, [10] * 6, [20] * 3, by_seven, by_seven]
+    assert [epochs.first_step(e) for e in range(6)] == [0, 6, 12, 15, 24, 33]
+    assert (epochs.steps, epochs.smallest_batch) == (33, 4)
+    for epoch in range(5):  # the order is that of one size
+        order = torch.randperm(SAMPLES, generator=stream(0, epoch))
+        assert torch.equal(torch.cat(list(epochs.batches(epoch))), order)
+
+
+def test_an_incomplete_batch_of_any_size_can_be_dropped():
+    epochs = Epochs.of(recipe(GROWING, last_batch="drop"), SAMPLES)
+    assert [epochs.first_step(e) for e in range(6)] == [0, 6, 12, 15, 23, 31]
+    assert {len(rows) for rows in epochs.batches(4)} == {epochs.smallest_batch} == {7}
+
+
+@pytest.mark.parametrize("steps", [5, 12, 13, 24, 30])
+def test_a_budget_ends_epochs_of_unlike_numbers_of_steps(steps):
+    epochs = Epochs.of(recipe(GROWING, steps=steps), SAMPLES)
+    before = [0, 6, 12, 15, 24, 33]
+    assert epochs.steps == steps
+    assert epochs.count == next(n for n, first in enumerate(before) if first >= steps)
+    total = sum(len(epochs.batches(e)) for e in range(epochs.count))
+    assert total == steps
+
+
+def test_times_of_the_learning_rate_are_epochs_of_unlike_numbers_of_steps():
+    text = "multi_step(milestones=(2,4),factor=0.5)"
+    rate = build_lr_schedule(recipe(GROWING, lr_schedule=text), SAMPLES)
+    assert [rate(t) for t in (11, 12, 23, 24)] == [0.05, 0.025, 0.025, 0.0125]
+    warm = build_lr_schedule(
+        recipe(GROWING, lr_schedule="constant", warmup_epochs=2.5), SAMPLES
+    )
+    assert warm(13) < 0.05 == warm(14)  # 12 steps, and half of 3, to the even number
+    cosine = build_lr_schedule(recipe(GROWING), SAMPLES)
+    assert (cosine(33), cosine(16)) == pytest.approx((0.0, 0.02619), rel=1e-3)
+
+
+def test_the_history_has_the_values_of_each_epoch(split):
+    made = recipe(GROWING, "weight_decay=multi_step(milestones=(1,))")
+    history = train(made, split).history
+    assert [row["batch_size"] for row in history] == [10, 10, 20, 7, 7]
+    decays = [5e-4, *[5e-5] * 4]
+    assert [row["weight_decay"] for row in history] == pytest.approx(decays)
+
+
+def by_hand(split, decays, penalties, *, lr=0.05):
+    """Weights of plain SGD with weight decay and L2 of each epoch, written out."""
+    made = recipe(lr_schedule="constant", base=f"sgd:lr={lr},momentum=0")
+    model = build_model(made, split.in_shape, split.outputs)
+    for epoch, (decay, penalty) in enumerate(zip(decays, penalties, strict=True)):
+        for rows in Epochs.of(made, SAMPLES).batches(epoch):
+            inputs, targets = split.train.batch(rows)
+            model.zero_grad()
+            loss = F.cross_entropy(model(inputs), targets)
+            kernels = [p for p in model.parameters() if p.dim() > 1]
+            (loss + penalty * sum(p.square().sum() for p in kernels)).backward()
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= lr * (p.grad + decay * p)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["sgd:lr=0.05,momentum=0", "sam:rho=0"])
+def test_weight_decay_and_l2_are_those_of_their_epoch(split, optimizer):
+    decays, penalties = (0.1, 0.1, 0.4, 0.4, 0.4), (0.01, 0.01, 0.01, 0.0, 0.02)
+    made = recipe(
+        "weight_decay=piecewise(boundaries=(2,),values=(0.1,0.4))",
+        "l2=piecewise(boundaries=(3,4),values=(0.01,0,0.02))",
+        lr_schedule="constant",
+        optimizer=optimizer,
+        base="sgd:lr=0.05,momentum=0",
+        l2=0.01,
+    )
+    trained, expected = train(made, split).model, by_hand(split, decays, penalties)
+    for one, other in zip(trained.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("more", [{}, {"steps": 20}, {"epoch_size": 40}])
+def test_a_stop_changes_no_bit(split, more):
+    texts = (
+        GROWING,
+        "weight_decay=multi_step(milestones=(2,))",
+        "l2=divide_every_k(k=1)",
+    )
+    made = recipe(*texts, optimizer="sam:rho=0.1+ema", l2=0.01, **more)
+    kept: list[bytes] = []
+    straight = train(made, split, keep=kept.append, keep_every=0)
+    for state in kept:
+        resumed = train(made, split, resume=state)
+        assert resumed.history == straight.history
+        pairs = zip(resumed.model.parameters(), straight.model.parameters())
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_scores_of_the_trained_loss_have_the_l2_of_their_epoch(split):
+    text = "l2=piecewise(boundaries=(1,),values=(0.01,1))"
+    made = recipe(text, l2=0.01, scored_loss="trained", optimizer="sgd:lr=0", epochs=2)
+    first, second = train(made, split).history
+    model = build_model(made, split.in_shape, split.outputs)
+    kernels = [p.detach() for p in model.parameters() if p.dim() > 1]
+    squares = sum(float(p.square().sum()) for p in kernels)
+    rise = second["test_loss"] - first["test_loss"]
+    assert rise == pytest.approx(0.99 * squares, rel=1e-5)
+
+
+def test_settings_have_one_text_and_one_order():
+    one = read_over_epochs(["l2=constant", "batch_size=divide_every_k(k=3)"])
+    assert one == ("batch_size=divide_every_k(k=3)", "l2=constant")
+    assert read_over_epochs(one) == one
+    assert read_over_epochs([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "said"),
+    [
+        (["batch_size"], SettingError, "takes SETTING=SCHEDULE, as batch_size=piece"),
+        (["lr=constant"], UnknownNameError, "unknown setting over epochs 'lr': did y"),
+        (["batchsize=constant"], UnknownNameError, "did you mean 'batch_size'?"),
+        (["l2=constnt"], UnknownNameError, "unknown schedule of l2 'constnt': did y"),
+        (["l2=plateau"], UnknownNameError, "unknown schedule of l2 'plateau'"),
+        (["l2=constant", "l2=constant"], SettingError, "gives l2 twice; give it once"),
+        (
+            ["batch_size=multi_step(64,(2,))"],
+            SettingError,
+            "starts at batch_size itsel",
+        ),
+        (
+            ["batch_size=linear(end=9,warmup=2)"],
+            SettingError,
+            "has no warm-up, got war",
+        ),
+        (["batch_size=linear"], SettingError, "linear needs end; write linear("),
+        (["batch_size=8"], UnknownNameError, "unknown schedule of batch_size '8'"),
+    ],
+)
+def test_a_bad_text_is_one_sentence(texts, error, said):
+    with pytest.raises(error) as caught:
+        read_over_epochs(texts)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "said"),
+    [
+        (
+            "batch_size=divide_every_k(k=1,divisor=9)",
+            {},
+            "in epoch 3 must be >= 1, got",
+        ),
+        (
+            "weight_decay=linear(end=-1)",
+            {},
+            "weight_decay in epoch 2 must be >= 0, got",
+        ),
+        ("batch_size=linear(end=8)", {"steps": 9}, "linear of batch_size needs steps"),
+        ("batch_size=step(shares=(2,))", {}, "over_epochs batch_size=step(shares=(2.0"),
+        (GROWING, {"last_batch": "drop", "epoch_size": 15}, "the 15 samples of an epo"),
+    ],
+)
+def test_a_value_out_of_range_shows_before_any_work(text, more, said):
+    with pytest.raises(SettingError) as caught:
+        check_settings(recipe(text, **more), SAMPLES)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+PLAIN = """
+import torch
+
+
+def rprop(params, *, lr: float = 0.01):
+    return torch.optim.Rprop(params, lr=lr)
+"""
+
+
+def test_weight_decay_needs_a_base_that_has_it(tmp_path, monkeypatch):
+    with own_files.package(tmp_path, monkeypatch, "plain", bases=PLAIN):
+        made = recipe(
+            "weight_decay=constant", base="plain.bases:rprop", optimizer="sam"
+        )
+        with pytest.raises(SettingError, match=r"got plain\.bases:rprop; choose"):
+            check_settings(made, SAMPLES)
+
+
+def test_batch_norm_refuses_a_batch_of_one_in_any_epoch():
+    norm = {"model": "small_cnn:width=2,batch_norm=true"}
+    check_ready(recipe(GROWING, **norm))
+    lonely = "batch_size=piecewise(boundaries=(4,),values=(20,59))"
+    with pytest.raises(SettingError, match="batch norm needs 2 samples"):
+        check_ready(recipe(lonely, **norm))
+
+
+def test_schedules_of_the_method_are_as_long_as_the_training():
+    made = recipe(GROWING, optimizer="sam:rho=linear(0.4,0.1)")
+    model = torch.nn.Linear(1, 1)
+    optimizer = build_optimizer(made, model, SAMPLES)
+    for step in range(34):
+
+        def closure():
+            optimizer.zero_grad()
+            loss = model(torch.ones(1)).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        expected = 0.4 - 0.3 * step / 33
+        assert optimizer.param_groups[0]["rho"] == pytest.approx(expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ class Progress:
         finished: pieces that have ended, where `done` counts pieces.
         left: seconds until the end, estimated; None where that is not known.
         left_of: the part of the work that `left` is about; "" for all of it.
+        row: numbers of an epoch of a training that is over, by the name of their
+            column; None where no epoch has ended.
     """
 
     done: float = 0.0
@@ -32,6 +34,7 @@ class Progress:
     finished: int = 0
     left: float | None = None
     left_of: str = ""
+    row: Mapping[str, float] | None = None
 
     @property
     def fraction(self) -> float:

@@ -24,7 +24,8 @@ from steppe_lab.training.failures import TrainingFailedError
 from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
-from steppe_lab.training.tracking import TRACKERS, _writer, interval
+from steppe_lab.training.tensorboard import EventWriter
+from steppe_lab.training.tracking import TRACKERS, interval
 from steppe_lab.training.trained_loss import TrainedLoss
 from steppe_lab.work import work
 
@@ -249,7 +250,7 @@ def test_every_number_goes_to_tensorboard_where_it_is_asked_for(split, tmp_path)
 
 def test_tensorboard_forgets_what_a_stopped_run_wrote_too_far(tmp_path):
     for steps in ((0, 4, 8, 12), (8, 12, 16)):
-        writer = _writer(tmp_path)
+        writer = EventWriter(tmp_path)
         for step in steps:
             writer.add_scalar("SN", step + len(steps), step)
     expected = [(0, 4.0), (4, 8.0), (8, 11.0), (12, 15.0), (16, 19.0)]
@@ -260,6 +261,8 @@ def test_without_tensorboard_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SettingError, match=r"pip install '\.\[tensorboard\]' in a cl"):
         check_settings(recipe(track="spectrum:tensorboard=true"))
+    with pytest.raises(SettingError, match=r"history\.csv holds the same numbers"):
+        check_settings(recipe(tensorboard=True))
 
 
 def test_the_command_keeps_files_and_a_picture_beside_the_checkpoint(

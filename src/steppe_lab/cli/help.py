@@ -31,8 +31,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("epochs", "batch_size", "epoch_size", "last_batch", "lr_schedule"),
         *("warmup_epochs", "monitor", "over_epochs"),
     ),
-    "start and checkpoints": (
+    "start, checkpoints and logs": (
         *("start_from", "with_optimizer", "checkpoint_every", "checkpoint_optimizer"),
+        *("tensorboard",),
     ),
     "loss, clipping and stopping": (
         *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),

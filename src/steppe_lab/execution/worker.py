@@ -185,8 +185,9 @@ class _Reports:
 
     def progress(self, progress: Progress) -> None:
         now = time.monotonic()
-        # Thinned out, as a work that reports each batch would fill the pipe.
-        if now - self._last >= _QUIET:
+        # Thinned out, as a work that reports each batch would fill the pipe; its last
+        # report comes through.
+        if now - self._last >= _QUIET or progress.done >= progress.total:
             self._last = now
             self.send(progress)
 

@@ -125,19 +125,21 @@ def _train(
                 row = train_epoch(state, split)
             state.history.append(row)
             state.epoch += 1
+            state.seconds = spent + time.monotonic() - began
             state.gather()
             for callback in state.callbacks.values():
                 callback.after_epoch(state, row)
-            state.seconds = spent + time.monotonic() - began
             if report is not None:
                 text = f"epoch {state.epoch}/{epochs}"
-                report(Progress(state.epoch, epochs, text))
+                end = epochs if state.goes_on else state.epoch  # a rule may stop it
+                report(Progress(state.epoch, end, text, row=state.shown))
             due = time.monotonic() - saved >= keep_every
             if keep is not None and due and state.goes_on:
                 keep(state.to_bytes())
                 saved = time.monotonic()
     if processes.leads:
         state.apply_average(split)
+    state.seconds = spent + time.monotonic() - began
     results: dict[str, Any] = {}
     for callback in state.callbacks.values():
         results |= callback.results
@@ -159,6 +161,7 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     state.model.train()
     losses: list[Tensor | float] = []
     weights: list[int] = []
+    began, taken = time.monotonic(), 0
     lr = 0.0
     first = state.epochs.first_step(state.epoch)
     for step, rows in enumerate(state.epochs.batches(state.epoch), first):
@@ -169,10 +172,13 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
         loss, gradients = take_step(state, split.train, batch, terms)
         losses.append(loss)
         weights.append(int(terms.sum()))
+        taken += len(rows)
         state.gradients += gradients
         for callback in state.callbacks.values():
             callback.after_step(state, step, loss)
     epoch, mean = state.epoch + 1, _mean(losses, weights)
+    # The mean has waited for the device.
+    state.samples_per_second = taken / max(time.monotonic() - began, 1e-9)
     check_finite("running training", mean, epoch)
     # The running loss is over the steps of the epoch, in train mode.
     row = {"epoch": epoch, "lr": lr, "running_loss": mean} | state.precision.row()

@@ -34,6 +34,7 @@ from steppe_lab.training.processes import Processes, check_processes
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.sharing import Sharing
 from steppe_lab.training.starts import Start
+from steppe_lab.training.tensorboard import summary_writer
 from steppe_lab.training.tracking import check_tracker
 from steppe_lab.training.trained_loss import TrainedLoss
 
@@ -76,6 +77,8 @@ def check_settings(
     rule = plateau_of(recipe.lr_schedule)
     if rule is not None and rule.scales:
         scaled_key(rule.scales, recipe, optimizer)
+    if recipe.tensorboard:
+        summary_writer()
     if recipe.track is not None:
         check_tracker(recipe.track)
     average = build_average(recipe, model)

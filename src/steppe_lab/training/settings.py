@@ -189,6 +189,8 @@ class PlainSettings(BaseModel):
     the best epoch and the first that converged; with 0 those four alone."""
     checkpoint_optimizer: bool = False
     """Keep the state of the training, its optimizer's too, beside each checkpoint."""
+    tensorboard: bool = False
+    """Write every number of history.csv for TensorBoard too."""
 
     @field_validator("lr_schedule")
     @classmethod

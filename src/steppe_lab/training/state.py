@@ -80,6 +80,8 @@ class TrainingState:
     lr_scale: float = 1.0  # the schedule's learning rate is multiplied by it
     stopped: str = ""  # why no further epoch begins; "" where one does
     converged_at: int | None = None  # first epoch that met a rule, counted from 1
+    samples_per_second: float = 0.0  # in the steps of the last epoch
+    shown: Mapping[str, float] = field(default_factory=dict)  # row of the table
     best_epoch: int = 0  # of those that were scored, counted from 1; 0 before the first
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None

@@ -6,18 +6,16 @@ weight, except through a method that steps along the directions that are found.
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
 from steppe.curvature.hessian import Hessian
-from steppe.errors import SettingError, install
+from steppe.errors import SettingError
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.bounds import POSITIVE, Ranges, at_least, check_bounds
@@ -27,6 +25,7 @@ from steppe.registry.specs import Spec
 from steppe.tracking.schedule import Unit
 from steppe.tracking.tracker import SpectrumTracker
 from steppe_lab.datasets import Split
+from steppe_lab.training.tensorboard import EventWriter, summary_writer
 from steppe_lab.training.trained_loss import TrainedLoss
 
 # Rows of a batch; what a CPU computes again and again is better small.
@@ -101,7 +100,7 @@ def spectrum(
         folder=folder,
         save_vectors=vectors,
         steps=steps,
-        writer=_writer(folder) if tensorboard else None,
+        writer=EventWriter(folder) if tensorboard and folder else None,
     )
     return tracker
 
@@ -138,7 +137,7 @@ def check_tracker(choice: Choice) -> None:
     check_bounds(settings, BOUNDS)
     interval(settings["every"])
     if settings["tensorboard"]:
-        _tensorboard()
+        summary_writer()
 
 
 def is_led(name: str) -> bool:
@@ -167,37 +166,3 @@ def read_led(text: str, track: str) -> tuple[str, Choice]:
         )
     said = ",".join(f"{key}={value}" for key, value in settings.items())
     return f"{name}:{said}" if said else name, tracker
-
-
-class _Flushing:
-    """A TensorBoard writer whose numbers are on disk at once.
-
-    What a run that was stopped wrote beyond the first number is out of date.
-    """
-
-    def __init__(self, make: Callable[..., Any], folder: Path) -> None:
-        self._make = make
-        self._folder = folder
-        self._writer: Any = None
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        if self._writer is None:
-            self._writer = self._make(str(self._folder), purge_step=global_step)
-        self._writer.add_scalar(tag, scalar_value, global_step)
-        self._writer.flush()
-
-
-def _writer(folder: Path | None) -> _Flushing | None:
-    make = _tensorboard()
-    return None if folder is None else _Flushing(make, folder)
-
-
-def _tensorboard() -> Any:
-    try:
-        return importlib.import_module("torch.utils.tensorboard").SummaryWriter
-    except ImportError:
-        raise SettingError(
-            "tensorboard=true needs TensorBoard, which is not installed; "
-            f"{install('tensorboard')}, or leave it out: history.csv holds the same "
-            "numbers."
-        ) from None

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from steppe_lab.cli.options import OUT, open_store, use_data_dir
 from steppe_lab.cli.parsing import Arguments
-from steppe_lab.cli.progress import progress
 from steppe_lab.cli.streams import console, print_notes
+from steppe_lab.cli.training_log import training_log
 from steppe_lab.runs.settings import TrainSettings
 
 PARTS = ("train", "test")  # of the samples
@@ -44,7 +44,7 @@ def run(args: Args, results: TextIO) -> int:
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
     settings = TrainSettings(**{name: getattr(args, name) for name in names})
-    with progress() as tell:
+    with training_log(settings.held_out) as tell:
         done = train_one(
             settings,
             open_store(args.out),
@@ -58,7 +58,8 @@ def run(args: Args, results: TextIO) -> int:
         return 0
     metric = stored_headline(done.result)
     shown = "{:.2%}" if metric.share else "{:.4g}"
-    headings = [f"{part} {n}" for part in PARTS for n in ("loss", metric.title)]
+    titles = ("train", settings.held_out)
+    headings = [f"{part} {n}" for part in titles for n in ("loss", metric.title)]
     table = Table("epoch", *headings)
     for name in ("last", "best"):
         row = {key: nan if v is None else v for key, v in done.result[name].items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from steppe_lab.datasets import Split
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.eigenvalues import Eigenvalues
+from steppe_lab.training.callbacks.history import EVENTS, History
 from steppe_lab.training.callbacks.keeping import FOLDER, Checkpoints
 from steppe_lab.training.callbacks.monitor import Monitor
 from steppe_lab.training.callbacks.over_epochs import OverEpochs
@@ -16,6 +17,7 @@ from steppe_lab.training.callbacks.scores import Scores
 from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.over_epochs import over_epochs
 from steppe_lab.training.plateau import plateau_of
+from steppe_lab.training.tensorboard import EventWriter
 from steppe_lab.training.tracking import TRACKERS
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ def build_callbacks(
         callbacks["eigenvalues"] = Eigenvalues(
             tracker, state.optimizer, samples / recipe.batch_size
         )
+    # After the scores, whose best epoch it marks.
+    writer = EventWriter(folder / EVENTS) if folder and recipe.tensorboard else None
+    callbacks["history"] = History(folder, writer)
     # Last of all: the states that it writes hold those of the others.
     if recipe.checkpoint_every is not None and folder is not None:
         callbacks["checkpoints"] = Checkpoints(

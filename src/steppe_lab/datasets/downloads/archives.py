@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import lzma
 import shutil
 import stat
@@ -10,10 +11,10 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from steppe.errors import DataError
 
@@ -32,6 +33,9 @@ class _Member:
     name: str
     kind: str  # file, folder, or another in words
     size: int  # bytes
+
+
+Members = Generator[tuple[_Member, Callable[[], IO[bytes]]], None, None]
 
 
 def unpack(archive: Path, folder: Path, top: str) -> Path:
@@ -73,8 +77,15 @@ def unpack(archive: Path, folder: Path, top: str) -> Path:
 
 
 def _extract(archive: Path, place: Path, top: str) -> None:
+    with contextlib.closing(_members(archive)) as members:
+        _write(archive, members, place, top)
+    if not (place / top).is_dir():
+        raise DataError(f"{archive} must hold a folder {top}, got none.")
+
+
+def _write(archive: Path, members: Members, place: Path, top: str) -> None:
     total = 0
-    for number, (member, content) in enumerate(_members(archive)):
+    for number, (member, content) in enumerate(members):
         refused = _refused(member, top)
         total += member.size
         if number >= MOST_FILES or total > MOST_BYTES:
@@ -90,10 +101,8 @@ def _extract(archive: Path, place: Path, top: str) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         # Written anew and not over a file, whatever the archive says of owner and mode.
-        with target.open("xb") as file, content as source:
+        with target.open("xb") as file, content() as source:
             shutil.copyfileobj(source, file)
-    if not (place / top).is_dir():
-        raise DataError(f"{archive} must hold a folder {top}, got none.")
 
 
 def _refused(member: _Member, top: str) -> str:
@@ -110,23 +119,21 @@ def _refused(member: _Member, top: str) -> str:
     return ""
 
 
-def _members(archive: Path) -> Iterator[tuple[_Member, IO[bytes]]]:
-    """Entries with their contents, in the order of the archive."""
-    nothing: IO[bytes] = contextlib.nullcontext()  # type: ignore[assignment]
+def _members(archive: Path) -> Members:
+    """Entries in the order of the archive, and how to open the content of each."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
-                mode = info.external_attr >> 16
                 kind = "folder" if info.is_dir() else "file"
-                if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                mode = stat.S_IFMT(info.external_attr >> 16)
+                if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
                     kind = "link or device"
                 member = _Member(info.filename.rstrip("/"), kind, info.file_size)
-                yield member, packed.open(info) if kind == "file" else nothing
+                yield member, functools.partial(packed.open, info)
         return
-    with tarfile.open(archive, "r|*") as stream:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as stream:
         for entry in stream:
             kind = "file" if entry.isreg() else "link or device"
             kind = "folder" if entry.isdir() else kind
-            member = _Member(entry.name, kind, entry.size)
-            content = stream.extractfile(entry) if kind == "file" else None
-            yield member, content or nothing
+            content: Any = functools.partial(stream.extractfile, entry)
+            yield _Member(entry.name, kind, entry.size), content

@@ -143,7 +143,7 @@ def test_samples_that_are_no_pixels_are_refused(samples, classes, task):
         name="x", train=samples, test=samples, classes=tuple(classes), task=task
     )
     with pytest.raises(
-        SettingError, match="data_noise is for images whose pixels have a known"
+        SettingError, match="data_noise is for images in memory whose pixels have a"
     ):
         Selection(data_noise=0.1).apply(made)
 

@@ -45,8 +45,8 @@ def with_noise(
         or samples.standardisation is None
     ):
         raise SettingError(
-            "data_noise is for images whose pixels have a known largest value, got "
-            f"samples of shape {samples.in_shape}; leave it out."
+            "data_noise is for images in memory whose pixels have a known largest "
+            f"value, got samples of shape {samples.in_shape}; leave it out."
         )
     largest = samples.standardisation.scale
     noisy = samples.stored.to(torch.float32, copy=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,11 @@ from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.datasets import load
 from steppe_lab.models import MODELS
+from steppe_lab.runs.abstract import config_of
+from steppe_lab.runs.settings import TrainSettings
+from steppe_lab.runs.training import recipe_of, train_network
+from steppe_lab.store.store import Store
+from steppe_lab.training import checkpoints
 from steppe_lab.training.weights import load_into, read_states
 
 MODEL = "mlp:hidden=8"
@@ -178,3 +185,77 @@ def test_a_published_protocol_is_scored_in_its_batches(settings, rows, tmp_path)
     assert scores["test_accuracy"] == pytest.approx(right, abs=0.005)
     loss = F.cross_entropy(published, test.targets).item()
     assert scores["test_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run that is judged on validation samples, with checkpoints."""
+    store = Store(tmp_path_factory.mktemp("runs") / "steppe-runs")
+    settings = TrainSettings(
+        model="mlp:hidden=8",
+        optimizer="sgd",
+        epochs=2,
+        train_samples=200,
+        held_out="validation",
+        checkpoint_every=0,
+        l2=0.01,
+    )
+    made = recipe_of(settings, "sgd", 0)
+    folder = store.folder(store.add(config_of(made)))
+    store.finish(folder.name, train_network(made, folder, lambda progress: None))
+    return folder
+
+
+def test_several_checkpoints_are_scored_on_all_parts(run, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    words = ["evaluate", f"{run}@best", f"{run}@last", f"{run}@initial"]
+    assert main([*words, "--json", "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows == json.loads(out.read_text())
+    stems = [Path(row["checkpoint"]).stem for row in rows]
+    assert stems == ["best", "model", "initial"]
+    digits = load("digits")
+    best, last, initial = rows
+    for row in rows:
+        network = checkpoints.load(Path(row["checkpoint"])).model.eval()
+        loss, accuracy = scored(network, digits.test)
+        assert row["test_loss"] == pytest.approx(loss, rel=1e-5)
+        assert row["test_accuracy"] == pytest.approx(accuracy)
+        squares = sum(float(p.detach().square().sum()) for p in network.parameters())
+        assert 0 < row["l2_penalty"] <= 0.01 * squares * (1 + 1e-6)
+        for part in ("train", "validation", "test"):
+            total = row[f"{part}_loss"] + row["l2_penalty"]
+            assert row[f"{part}_trained_loss"] == pytest.approx(total)
+    assert best["train_samples"] == 200
+    assert best["validation_samples"] + 200 <= len(digits.train)
+    assert best["test_samples"] == len(digits.test)
+    result = json.loads((run / "result.json").read_text())
+    # What the training calls its test samples are those it was judged on.
+    assert last["validation_error"] == pytest.approx(result["last"]["test_error"])
+    assert best["validation_error"] == pytest.approx(result["best"]["test_error"])
+    assert initial["train_error"] > last["train_error"]
+
+
+def test_the_table_of_several_has_a_column_for_each(run, capsys):
+    assert main(["evaluate", f"{run}@best", f"{run}@initial"]) == 0
+    shown = capsys.readouterr().out
+    head = next(line for line in shown.splitlines() if "best" in line)
+    assert head.index("best") < head.index("initial")
+    assert re.search(r"validation error .*±.*±", shown)
+
+
+def test_one_of_several_that_is_not_there_is_said_before_any_is_scored(run, capsys):
+    assert main(["evaluate", f"{run}@best", f"{run}@none"]) == 2
+    assert "no checkpoint none; there is best, half" in capsys.readouterr().err
+
+
+def test_several_files_of_another_program_are_scored(model, tmp_path, capsys):
+    paths = [tmp_path / name for name in ("one.pt", "two.pt")]
+    for path in paths:
+        torch.save(model.state_dict(), path)
+    assert main(["evaluate", *map(str, paths), *NAMED, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row.pop("checkpoint") for row in rows] == [str(path) for path in paths]
+    assert rows[0] == rows[1]
+    # Nobody knows which training samples another program left unused.
+    assert "validation_loss" not in rows[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from torch import nn
 
-from steppe.errors import StoreError
+from steppe.errors import SettingError, StoreError
 from steppe.measures import measure
 from steppe.objective import Objective
 from steppe.results import Estimate, Estimates
@@ -21,6 +22,7 @@ from steppe_lab.analysis.starts import with_start
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.own import PARTS, OwnData
+from steppe_lab.datasets.samples import AbstractSamples
 from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Report
 from steppe_lab.runs import WORK
@@ -41,6 +43,7 @@ from steppe_lab.training.trained_loss import (
     trains_on_another,
 )
 
+ALL_PARTS = ("train", "validation", "test")
 T = TypeVar("T")
 
 
@@ -151,7 +154,10 @@ def evaluate_one(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
 ) -> Noted[dict[str, float]]:
-    """Loss and metrics of a checkpoint on all training and all test samples.
+    """Loss and metrics of a checkpoint on all samples of each part.
+
+    The parts are train and test, and validation where training samples were held out
+    or are unused; of weights of another program nobody knows which were used.
 
     Args:
         checkpoint: the file.
@@ -171,16 +177,30 @@ def evaluate_one(
     if belongs is not None:
         return Noted(_evaluate_foreign(open_foreign(checkpoint, belongs, device)))
     loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
-    scores = _on_split(loaded.model, split)
-    scores = _with_trained_loss(scores, loaded.model, loaded.recipe, split)
+    parts = _parts(loaded.recipe, split)
+    scores = _on_parts(loaded.model, split, parts)
+    scores = _with_trained_loss(scores, loaded.model, loaded.recipe, split, parts)
     return Noted(scores, loaded.recipe.selection.noise_notes)
 
 
-def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
+def _parts(recipe: Recipe, split: Split) -> dict[str, AbstractSamples]:
+    """Samples of a recipe by part, whichever of them it was judged on."""
+    others = {"test": "validation", "validation": "test"}
+    judged: dict[str, AbstractSamples] = {recipe.held_out: split.test}
+    with contextlib.suppress(SettingError):  # no training samples are unused
+        other = recipe.model_copy(update={"held_out": others[recipe.held_out]})
+        judged[other.held_out] = load_split(other).test
+    named: dict[str, AbstractSamples] = {"train": split.train} | judged
+    return {part: named[part] for part in ALL_PARTS if part in named}
+
+
+def _on_parts(
+    model: nn.Module, split: Split, parts: Mapping[str, AbstractSamples]
+) -> dict[str, float]:
     task: AbstractTask = TASKS.build(split.task)
     row: dict[str, float] = {}
     groups = {"train": split.train_groups}
-    for part, samples in (("train", split.train), ("test", split.test)):
+    for part, samples in parts.items():
         batches = samples.pieces(score_batch(model))
         row |= _scores(part, estimates(model, batches, task, groups.get(part)))
         row[f"{part}_samples"] = len(samples)
@@ -188,7 +208,11 @@ def _on_split(model: nn.Module, split: Split) -> dict[str, float]:
 
 
 def _with_trained_loss(
-    scores: dict[str, float], model: nn.Module, recipe: Recipe, split: Split
+    scores: dict[str, float],
+    model: nn.Module,
+    recipe: Recipe,
+    split: Split,
+    parts: Mapping[str, AbstractSamples],
 ) -> dict[str, float]:
     """Scores with the loss trained on and its penalty, where it is not the plain one.
 
@@ -199,7 +223,7 @@ def _with_trained_loss(
     loss = TrainedLoss.of(recipe, split.task)
     penalty = loss.penalty_of(model)
     row = {**scores, "l2_penalty": penalty}
-    for part, samples in (("train", split.train), ("test", split.test)):
+    for part, samples in parts.items():
         value, stderr = scores[f"{part}_loss"], scores[f"{part}_loss_stderr"]
         if loss.task.smoothing is not None:
             pieces = samples.pieces(score_batch(model))
@@ -212,7 +236,8 @@ def _with_trained_loss(
 
 def _evaluate_foreign(foreign: Foreign) -> dict[str, float]:
     if isinstance(foreign.data, Split) and foreign.loss is None:
-        return _on_split(foreign.model, foreign.data)
+        both = {"train": foreign.data.train, "test": foreign.data.test}
+        return _on_parts(foreign.model, foreign.data, both)
     parts = foreign.data.parts if isinstance(foreign.data, OwnData) else PARTS
     row: dict[str, float] = {}
     for part in parts:

@@ -23,7 +23,7 @@ GROUPED = {
         "train": "train one network and keep its checkpoint",
     },
     "look at a checkpoint": {
-        "evaluate": "score a checkpoint on its training and test samples",
+        "evaluate": "score checkpoints on training, validation and test samples",
         "measure": "measure the flatness of a checkpoint",
         "spectrum": "find the spectrum of a checkpoint and draw it",
         "landscape": "draw the loss on a line around a checkpoint or to another one",

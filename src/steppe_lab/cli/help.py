@@ -66,6 +66,7 @@ METAVARS: Mapping[str, str] = {
     "monitor": "METRIC",
     "over_epochs": "SETTING=SCHEDULE",
     "start_from": "FILE",
+    "more": "MORE",
     "augment": "AUGMENTATION[:SETTINGS]",
     "sweep": "SETTING=VALUES",
     "trust": "MODULE:FUNCTION",

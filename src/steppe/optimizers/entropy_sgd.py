@@ -13,7 +13,8 @@ published codes are these settings, the weight decay of the outer step being the
   scale_outer_by_gamma=False, momentum_includes_coupling=False, inner_weight_decay that
   of the base, gamma constant (its scoping is written, but its clock never runs).
 - that of LPF-SGD's comparisons (arXiv:2201.08025): inner_steps=5, inner_momentum=0.9,
-  nesterov=False, inner_weight_decay=1e-4, gamma=Scoping(0.5, 1e-4, 2.38).
+  nesterov=False, inner_weight_decay=1e-4, gamma=Scoping(0.5, 1e-4, 2.38), each inner
+  step on a fresh batch.
 - theirs with Adam ("E-Adam"): the same with a base of Adam, gamma=0.5 constant,
   scale_outer_by_gamma=False, and the base's learning rate times 0.5.
 """
@@ -52,6 +53,8 @@ from steppe.vectors import joint_norm
     source="Chaudhari et al., 2017, arXiv:1611.01838",
     grad_evals=1,
     limits=(Limit(settings={"inner_steps": 0}),),
+    separate_passes="inner_steps",
+    later=("fresh_batches",),
     example={"inner_lr": 0.1},
 )
 class EntropySGD(AbstractOptimizer):
@@ -99,6 +102,10 @@ class EntropySGD(AbstractOptimizer):
             paper, or with w - mu.
         momentum_includes_coupling: whether the pull gamma (x - w) enters the inner
             momentum, or is added to it afterwards.
+        fresh_batches: whether a loop that feeds whole steps, such as that of `steppe
+            train`, gives every inner step a batch of its own. A step then takes
+            `batches_per_step` batches, and epochs are still passes over the data; a
+            loop of your own decides by what it feeds.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; with a `GradScaler`, pass it.
             Running statistics are those of all passes unless set otherwise.
@@ -133,6 +140,7 @@ class EntropySGD(AbstractOptimizer):
         inner_weight_decay: float | Schedule = 0.0,
         scale_outer_by_gamma: bool = True,
         momentum_includes_coupling: bool = True,
+        fresh_batches: bool = False,
         **options: Unpack[RandomOptions],
     ) -> None:
         settings = {
@@ -153,6 +161,7 @@ class EntropySGD(AbstractOptimizer):
         self.inner_momentum, self.nesterov = inner_momentum, nesterov
         self.scale_outer_by_gamma = scale_outer_by_gamma
         self.momentum_includes_coupling = momentum_includes_coupling
+        self.batches_per_step = max(inner_steps, 1) if fresh_batches else 1
 
     def plan(self, step: StepContext) -> Plan:
         """Walk, and point from the mean of the walk to the weights."""

@@ -44,6 +44,9 @@ class OptimizerSpec(Spec):
     beside: str = ""  # what its user pays on top of them, in words
     limits: tuple[Limit, ...] = ()
     example: Mapping[str, Any] = field(default_factory=dict)
+    # setting that counts its passes, where each sees samples of its own; such a method
+    # has a setting `fresh_batches`
+    separate_passes: str = ""
     takes_directions: bool = False  # by `set_directions`, as from a tracker
     # draws numbers, so its state has a generator
     random: bool = field(default_factory=bool, metadata=OF_THE_CLASS)

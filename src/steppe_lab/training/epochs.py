@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
+from steppe.optimizers import OPTIMIZERS
+from steppe.registry.registry import Choice
 from steppe.schedules import StepSchedule
 from steppe.seeds import stream
 from steppe_lab.training.over_epochs import over_epochs
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from steppe_lab.training.recipe import Recipe
 
 MOST_EPOCHS = 1_000_000
+
+
+def batches_per_step(method: Choice | None) -> int:
+    """Batches that a step of a method takes: one for each pass where it asks so."""
+    if method is None or not method.settings.get("fresh_batches"):
+        return 1
+    counted = OPTIMIZERS[method.name].spec.separate_passes
+    return max(int(method.settings[counted]), 1) if counted else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,8 @@ class Epochs:
         epoch_size: samples of an epoch; None for one permutation.
         last_batch: whether an incomplete last batch of an epoch is dropped.
         evaluate_every: epochs from one scoring to the next.
+        batches_per_step: batches that a step takes; those of an epoch that are left
+            over belong to the first step of the next one.
 
     Raises:
         SettingError: an epoch without a batch, or more epochs than can be counted.
@@ -51,6 +63,7 @@ class Epochs:
     epoch_size: int | None = None
     last_batch: Literal["keep", "drop"] = "keep"
     evaluate_every: int = 1
+    batches_per_step: int = 1
 
     def __post_init__(self) -> None:
         if self.count > MOST_EPOCHS:
@@ -73,6 +86,7 @@ class Epochs:
             epoch_size=recipe.epoch_size,
             last_batch=recipe.last_batch,
             evaluate_every=recipe.evaluate_every,
+            batches_per_step=batches_per_step(recipe.optimizer),
         )
 
     @property
@@ -97,7 +111,10 @@ class Epochs:
         sizes = {self.size_of(each) for each in range(self.count if changes else 1)}
         if self.last_batch == "drop":
             return min(sizes)
-        return min(min(size, self.taken % size or size) for size in sizes)
+        # Batches of one step are parted again, into equal shares.
+        several = self.batches_per_step
+        lasts = ((size, self.taken % size or size) for size in sizes)
+        return min(((several - 1) * s + min(s, last)) // several for s, last in lasts)
 
     def size_of(self, epoch: int) -> int:
         """Samples of a batch in an epoch."""
@@ -113,7 +130,7 @@ class Epochs:
         """Number of steps in some epochs from the first on, beyond the end too."""
         whole = min(int(epochs), self.count)
         beyond = (epochs - whole) * self._batches_of(whole)
-        return round(self._batches_before[whole] + beyond)
+        return round(self._batches_before[whole] + beyond) // self.batches_per_step
 
     def scored(self, epoch: int) -> bool:
         """Whether an epoch, here counted from 1, ends with scores."""
@@ -122,33 +139,50 @@ class Epochs:
     def batches(self, epoch: int) -> Sequence[Tensor]:
         """Positions of the samples of each step of an epoch."""
         steps = self.first_step(epoch + 1) - self.first_step(epoch)
-        return self._split(epoch)[:steps]
+        several = self.batches_per_step
+        if several == 1:
+            return self._split(epoch)[:steps]
+        left = self._batches_before[epoch] % several  # of the epoch before
+        own = [*(self._split(epoch - 1)[-left:] if left else ()), *self._split(epoch)]
+        return [torch.cat(own[n * several : (n + 1) * several]) for n in range(steps)]
 
     @cached_property
     def _batches_before(self) -> Sequence[int]:
         """Batches before each epoch and after the last one, which no budget cuts."""
         if not callable(self.batch_size):  # nothing to list for a million of epochs
             each = self._batches_of(0)
-            count = self.full_epochs or -(-(self.budget or 0) // each)
+            count = self.full_epochs or -(-self._budget_of_batches // each)
             return range(0, each * count + 1, each)
         before = [0]
         while len(before) <= (self.full_epochs or MOST_EPOCHS + 1):
-            if self.budget is not None and before[-1] >= self.budget:
+            if self.budget and before[-1] >= self._budget_of_batches:
                 break
             before.append(before[-1] + self._batches_of(len(before) - 1))
         return before
 
+    @property
+    def _budget_of_batches(self) -> int:
+        return (self.budget or 0) * self.batches_per_step
+
     def _batches_of(self, epoch: int) -> int:
         size = self.size_of(epoch)
         if self.last_batch == "keep":
-            return -(-self.taken // size)
+            return self._enough(-(-self.taken // size))
         if size > self.taken:
             raise SettingError(
                 f"batch_size must be at most the {self.taken} samples of an epoch "
                 f"where an incomplete last batch is dropped, got {size}; lower it, or "
                 "keep the last batch."
             )
-        return self.taken // size
+        return self._enough(self.taken // size)
+
+    def _enough(self, batches: int) -> int:
+        if batches < self.batches_per_step:
+            raise SettingError(
+                f"an epoch must have the {self.batches_per_step} fresh batches of a "
+                f"step, got {batches}; lower batch_size, or leave out fresh_batches."
+            )
+        return batches
 
     def _split(self, epoch: int) -> Sequence[Tensor]:
         """Positions of the samples of each batch of an epoch that is not cut."""

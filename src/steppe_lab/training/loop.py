@@ -173,7 +173,7 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
         losses.append(loss)
         weights.append(int(terms.sum()))
         taken += len(rows)
-        state.gradients += gradients
+        state.gradients += gradients * state.epochs.batches_per_step
         for callback in state.callbacks.values():
             callback.after_step(state, step, loss)
     epoch, mean = state.epoch + 1, _mean(losses, weights)

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 
 from steppe.errors import SettingError
 from steppe_lab.datasets import Dataset, Selection, TensorSamples, TokenSamples
+from steppe_lab.datasets.graphs import GraphSamples
 from steppe_lab.datasets.label_noise import LabelNoise, noisy_labels
 from steppe_lab.training.settings import PlainSettings
 
@@ -153,6 +154,41 @@ def test_groups_of_the_training_samples_are_those_with_noise_and_the_others():
     assert torch.equal(groups["random_true"].targets, targets)
     everywhere = Selection(label_noise=1.0).apply(dataset)
     assert list(everywhere.train_groups) == ["random", "random_true"]
+
+
+def graphs(count):
+    """Graphs of two nodes and an edge."""
+    return GraphSamples(
+        features=torch.ones(2 * count, 1),
+        edges=torch.tensor([[0], [1]]).repeat(1, count),
+        first_node=torch.arange(0, 2 * count + 1, 2),
+        first_edge=torch.arange(count + 1),
+        graphs=torch.arange(count),
+        targets=torch.arange(count) % 4,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "samples",
+    [
+        graphs(40),
+        TensorSamples(torch.zeros(40, 187), torch.arange(40) % 4),
+        TensorSamples(torch.zeros(40, 1, 2, 2), torch.arange(40) % 4),
+    ],
+    ids=["graphs", "series", "images"],
+)
+def test_samples_of_every_form_with_a_class_each_have_label_noise(kind, samples):
+    dataset = Dataset(name="x", train=samples, test=samples, classes=tuple("abcd"))
+    split = Selection(
+        train_samples=30, subset="stratified", label_noise=0.5, label_noise_kind=kind
+    ).apply(dataset)
+    assert type(split.train) is type(samples)
+    assert int(split.noisy.sum()) == 15
+    assert torch.equal(split.true_targets, samples.targets[split.positions])
+    same = split.train.targets == split.true_targets
+    assert bool(same[~split.noisy].all())
+    assert not bool(same[split.noisy].all())
 
 
 @pytest.mark.parametrize("kind", KINDS)

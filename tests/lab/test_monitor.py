@@ -28,11 +28,15 @@ def recipe(optimizer: str = "sgd:lr=0.05", **more: object) -> Recipe:
     return Recipe.model_validate(settings)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd+ema"])
-def test_the_columns_are_those_of_the_history(optimizer):
-    made, task = recipe(optimizer), Classification()
-    history = train(made, made.selection.apply(load("digits"))).history
-    columns = monitored_columns(task, averaged="+" in optimizer)
+def test_the_columns_are_those_of_the_history(optimizer, noise):
+    made, task = recipe(optimizer, label_noise=noise), Classification()
+    split = made.selection.apply(load("digits"))
+    history = train(made, split).history
+    groups = made.selection.train_groups
+    assert groups == tuple(split.train_groups)
+    columns = monitored_columns(task, averaged="+" in optimizer, groups=groups)
     assert {*columns, "epoch", "lr"} == {*history[-1]}
     for name, better in columns.items():
         monitor = Monitor.of(name, made, task)

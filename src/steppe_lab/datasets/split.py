@@ -30,6 +30,7 @@ BOUNDS: Ranges = {
     "validation_seed": at_least(0),
 }
 MAX_VALIDATION = 5000  # samples
+CLEAN, RANDOM, RANDOM_TRUE = "clean", "random", "random_true"
 SHARE = 5  # of a training pool, one sample in so many is set apart for validation
 
 
@@ -75,9 +76,9 @@ class Split:
             return {}
         own = self.train.targets
         groups = {
-            "clean": SampleGroup(~self.noisy, own),
-            "random": SampleGroup(self.noisy, own),
-            "random_true": SampleGroup(self.noisy, self.true_targets),
+            CLEAN: SampleGroup(~self.noisy, own),
+            RANDOM: SampleGroup(self.noisy, own),
+            RANDOM_TRUE: SampleGroup(self.noisy, self.true_targets),
         }
         return {name: group for name, group in groups.items() if group.chosen.any()}
 
@@ -262,6 +263,14 @@ class Selection:
         samples = _share("test_fraction", self.test_fraction, ranking)
         note = f"judged on {samples:,} of {len(test):,} test samples"
         return test.chosen(ranking.places[:samples]), (note,)
+
+    @property
+    def train_groups(self) -> tuple[str, ...]:
+        """Names of the training samples that are scored apart, see `Split`."""
+        if self.label_noise == 0:
+            return ()
+        clean = () if self.label_noise == 1 else (CLEAN,)
+        return (*clean, RANDOM, RANDOM_TRUE)
 
     @property
     def noise_notes(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +38,8 @@ class Monitor:
             UnknownNameError: the history has no such column.
             SettingError: not every epoch has a value there.
         """
-        columns = monitored_columns(task, averaged=recipe.average is not None)
+        averaged, groups = recipe.average is not None, recipe.selection.train_groups
+        columns = monitored_columns(task, averaged=averaged, groups=groups)
         if column not in columns:
             raise unknown_name("metric to monitor", column, columns)
         if column != RUNNING and recipe.evaluate_every > 1:
@@ -59,19 +60,23 @@ class Monitor:
         return value < best if self.better == "smaller" else value > best
 
 
-def monitored_columns(task: AbstractTask, *, averaged: bool) -> dict[str, Direction]:
+def monitored_columns(
+    task: AbstractTask, *, averaged: bool, groups: Iterable[str] = ()
+) -> dict[str, Direction]:
     """Columns of a history that can be monitored, and which values are better.
 
     Args:
         task: of the training.
         averaged: whether an average of the weights is scored too.
+        groups: of training samples that are scored apart.
     """
     scores: dict[str, Direction] = {"loss": "smaller"}
     scores |= {m.name: m.better for m in (task.headline, *task.others)}
-    parts = [f"{part}_{name}" for part in ("train", "test") for name in scores]
+    parts = ("train", *(f"train_{group}" for group in groups), "test")
     columns: dict[str, Direction] = {RUNNING: "smaller"}
     for before in ("", AVERAGED) if averaged else ("",):
-        columns |= {before + p: scores[p.partition("_")[2]] for p in parts}
+        for part in parts:
+            columns |= {f"{before}{part}_{name}": scores[name] for name in scores}
     return columns
 
 

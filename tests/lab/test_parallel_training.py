@@ -31,6 +31,14 @@ CASES = {
         "samples": 33,
         "label_smoothing": 0.1,
     },
+    "clipped": {"optimizer": "sam", "model": PLAIN, "samples": 37, "clip_norm": 0.1},
+    "stopped": {
+        "optimizer": "sam",
+        "model": PLAIN,
+        "samples": 37,
+        "stop_at_loss": 0.1,
+        "stop_on": "running_perturbed_loss",
+    },
     "augmented": {"optimizer": "sam", "model": PLAIN, "augment": "basic"},
     "apart": {
         "optimizer": "sam",

@@ -228,6 +228,16 @@ def test_stopping_and_resuming_changes_neither_weights_nor_the_epoch(split, rule
             SettingError,
             "or monitor running_loss",
         ),
+        (
+            {
+                "optimizer": "sam",
+                "stop_at_loss": 0.1,
+                "stop_on": "running_perturbed_loss",
+                "perturbations": 2,
+            },
+            SettingError,
+            "of one perturbation of the batch, got perturbations 2; stop on running_",
+        ),
         ({"patience": 3, "monitor": "mae"}, UnknownNameError, "metric to monitor"),
     ],
 )

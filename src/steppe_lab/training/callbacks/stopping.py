@@ -21,6 +21,7 @@ from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.callbacks.abstract import AbstractCallback, no_state, nothing
 from steppe_lab.training.callbacks.monitor import Monitor
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.transfer import numbers
 
 if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
@@ -77,6 +78,11 @@ class Bound:
                 opposite = True
         if column != PERTURBED:
             Monitor.of(column, recipe, task)
+        elif recipe.perturbations > 1:
+            raise SettingError(
+                f"{PERTURBED} is of one perturbation of the batch, got perturbations "
+                f"{recipe.perturbations}; stop on running_loss."
+            )
         return cls(name, sign, value, column, opposite)
 
     def met(self, row: Mapping[str, float]) -> float | None:
@@ -223,8 +229,12 @@ class PerturbedLoss(AbstractCallback):
     def after_epoch(self, state: TrainingState, row: dict[str, float]) -> None:
         """Add the mean to the row."""
         sizes = [len(rows) for rows in state.epochs.batches(state.epoch - 1)]
-        pairs = zip(sizes, map(float, self._losses), strict=True)
-        row[PERTURBED] = sum(size * loss for size, loss in pairs) / sum(sizes)
+        pairs = zip(sizes, numbers(self._losses), strict=True)
+        mean = sum(size * loss for size, loss in pairs) / sum(sizes)
+        # All processes have to stop at the same epoch.
+        if state.processes.count > 1:
+            mean = float(state.processes.mean(mean, state.recipe.device))
+        row[PERTURBED] = mean
 
 
 def stopping_rules(recipe: Recipe, task: AbstractTask) -> dict[str, AbstractCallback]:

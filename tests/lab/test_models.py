@@ -201,6 +201,22 @@ def test_gradients_of_pooling_are_those_of_torch_where_pixels_tie():
     assert torch.equal(images.grad, first.view(1, 1, 4, 4))
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_small_cnn_has_the_bits_of_pooling_after_the_activation(batch_norm):
+    model = small("small_cnn", (1, 9, 8), batch_norm=batch_norm).float()
+    layers = list(model)
+    for i, layer in enumerate(model):
+        if isinstance(layer, HalvingMaxPool):
+            layers[i : i + 2] = layers[i + 1], torch.nn.MaxPool2d(2)
+    images = draw(6, 1, 9, 8).float().relu()  # equal pixels tie
+    results = []
+    for each in (model, torch.nn.Sequential(*layers)):
+        outputs = each(images)
+        gradients = torch.autograd.grad(outputs.square().mean(), model.parameters())
+        results.append([outputs, *gradients])
+    assert all(map(torch.equal, *results))
+
+
 def test_simple_cnn_starts_with_glorot_weights_and_no_bias():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

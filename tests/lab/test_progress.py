@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from steppe_lab.cli.progress import in_tenths, progress
+from steppe_lab.cli.progress import at_the_last, in_tenths, progress
 from steppe_lab.progress import Progress
 from steppe_lab.studies.progress import Piece, Watch
 
@@ -143,3 +143,21 @@ def test_one_piece_of_work_has_a_line_for_every_tenth(capsys):
             thinned(Progress(done, 100, "products"))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"[{10 * n}/100] products" for n in range(1, 11)]
+
+
+def test_figures_are_prepared_once_while_the_last_run_is_in_work():
+    prepared, schedule = [], Schedule(2, *study(2))
+    tell = schedule.watch.tell
+    schedule.watch.tell = at_the_last(tell, lambda: prepared.append(schedule.now))
+    end = schedule.go()
+    ends = [now for now, each in schedule.seen if each.ended]
+    assert prepared == [ends[-2]]
+    assert ends[-2] < ends[-1] == end
+
+
+def test_nothing_is_prepared_for_runs_that_were_finished_before():
+    prepared, schedule = [], Schedule(2, *study(2))
+    schedule.watch.tell = at_the_last(schedule.watch.tell, lambda: prepared.append(1))
+    for run in schedule.seconds:
+        schedule.watch(Progress(1.0, text="stored", run=run, state="finished"))
+    assert prepared == []

@@ -46,6 +46,26 @@ def counted(report: Report, text: str) -> Callable[[int, int], None]:
     return lambda done, total: thinned(Progress(done, total, text))
 
 
+def at_the_last(report: Report, prepare: Callable[[], None]) -> Report:
+    """Reports of runs; while the last one is in work, a core is free to prepare.
+
+    Args:
+        report: called with each progress.
+        prepare: called once, unless all runs had been finished before.
+    """
+    begun = prepared = False
+
+    def told(progress: Progress) -> None:
+        nonlocal begun, prepared
+        report(progress)
+        begun |= progress.state == "running"
+        if begun and not prepared and progress.finished == progress.total - 1:
+            prepared = True
+            prepare()
+
+    return told
+
+
 def in_tenths(report: Report) -> Report:
     """Reports of one piece of work: every tenth of it is a piece that has ended."""
     shown = 0

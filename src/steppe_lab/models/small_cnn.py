@@ -39,19 +39,25 @@ def small_cnn(
     # Two poolings halve each side, and drop what is odd.
     features = 4 * width * (rows // 4) * (columns // 4)
     return nn.Sequential(
-        *_convolution(channels, width, batch_norm),
-        HalvingMaxPool(),
-        *_convolution(width, 2 * width, batch_norm),
-        HalvingMaxPool(),
-        *_convolution(2 * width, 4 * width, batch_norm),
+        *_convolution(channels, width, batch_norm, pooled=True),
+        *_convolution(width, 2 * width, batch_norm, pooled=True),
+        *_convolution(2 * width, 4 * width, batch_norm, pooled=False),
         nn.Flatten(),
         nn.Linear(features, classes),
     )
 
 
-def _convolution(channels: int, width: int, batch_norm: bool) -> list[nn.Module]:
+def _convolution(
+    channels: int, width: int, batch_norm: bool, *, pooled: bool
+) -> list[nn.Module]:
     # Batch norm subtracts any bias before it, which would be a flat direction.
-    convolution = nn.Conv2d(channels, width, 3, padding=1, bias=not batch_norm)
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, width, 3, padding=1, bias=not batch_norm)
+    ]
     if batch_norm:
-        return [convolution, nn.BatchNorm2d(width), nn.ReLU()]
-    return [convolution, nn.ReLU()]
+        layers.append(nn.BatchNorm2d(width))
+    # The activation never decreases, so that it takes the same values and gradients
+    # after the pooling, from a quarter of the pixels.
+    if pooled:
+        layers.append(HalvingMaxPool())
+    return [*layers, nn.ReLU()]

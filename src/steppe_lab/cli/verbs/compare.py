@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from steppe_lab.cli.options import OUT, cores, open_store, use_data_dir
 from steppe_lab.cli.parsing import Arguments
-from steppe_lab.cli.progress import progress
+from steppe_lab.cli.progress import at_the_last, progress
 from steppe_lab.cli.streams import console
 from steppe_lab.execution.fork_server import start_server
 from steppe_lab.runs import WORK
@@ -50,6 +50,7 @@ def run(args: Args, results: TextIO) -> int:
         start_server(WORK)  # it imports torch while this process does
     from steppe_lab.analysis.starts import with_start
     from steppe_lab.reports.comparison.report import ComparisonReport
+    from steppe_lab.reports.html.picture import prepare_pictures
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study
     from steppe_lab.studies.sweep import with_validation
@@ -62,7 +63,7 @@ def run(args: Args, results: TextIO) -> int:
             settings = with_validation(settings)
         comparison = Study(settings, store).run(
             workers=args.workers,
-            progress=tell,
+            progress=at_the_last(tell, prepare_pictures),
         )
     code = 1 if comparison.failures else 0
     if args.as_json or not comparison.rows:
@@ -79,8 +80,8 @@ def run(args: Args, results: TextIO) -> int:
     terminal = console(results)
     terminal.print(report.table())
     *sentences, answer = report.sentences()
+    terminal.print(f"\n{answer}\n", markup=False)
     for sentence in sentences:
         terminal.print(f"- {sentence}", markup=False)
-    terminal.print(f"\n{answer}", markup=False)
     terminal.print(f"\nReport: {page}", markup=False, soft_wrap=True)
     return code

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from steppe import plots
+from steppe.plots.canvas import canvas
 from steppe_lab.reports.html.attachment import data_uri
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ class Picture:
     dark: str
     width: int  # CSS pixels
     height: int
+
+
+def prepare_pictures() -> None:
+    """Draw an empty figure: most of the time of the first one goes into imports."""
+    figure, _ = canvas("light")
+    plots.save_svg(figure)
 
 
 def pictured(

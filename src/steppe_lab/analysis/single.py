@@ -28,11 +28,13 @@ from steppe_lab.progress import Report
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import objective_on, read_measure
+from steppe_lab.runs.provenance import Origin, origins
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
+from steppe_lab.training.callbacks.keeping import FOLDER as KEPT
 from steppe_lab.training.evaluation import estimates, score_batch
 from steppe_lab.training.readiness import check_ready, check_same_data
 from steppe_lab.training.recipe import Recipe
@@ -298,6 +300,12 @@ class Network:
     def trained_by(self) -> str:
         """The optimizer, as far as it is known."""
         return "another program" if self.belongs else self.recipe.label
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where it was trained, as far as the folder of its run says."""
+        inside = self.path.parent.name == KEPT
+        return origins([self.path.parent.parent if inside else self.path.parent])
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from steppe.errors import CheckpointError, StoreError
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import config_of, run_kind
+from steppe_lab.runs.provenance import note_start
 from steppe_lab.runs.settings import TrainingSettings
 from steppe_lab.store.json_files import (
     cannot,
@@ -54,6 +55,7 @@ def recipe_of(
 def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any]:
     """Train a network; a state that a stopped run left is gone on from."""
     split = load_split(recipe)
+    note_start(folder, recipe.device)
     state = folder / _STATE
     trained = train(
         recipe,

@@ -22,6 +22,7 @@ from steppe_lab.progress import Report, silent
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import Analysis
+from steppe_lab.runs.provenance import Origin, origins
 from steppe_lab.runs.scoring import Scoring
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.runs.training import HISTORY, fingerprint_of, is_whole, recipe_of
@@ -94,6 +95,7 @@ class Comparison(BaseModel):
     train_samples: int = 0
     test_samples: int = 0
     headline: Metric = ERROR  # that networks are judged by
+    origins: tuple[Origin, ...] = ()  # where its networks were trained
     tested: dict[str, float] = {}  # of a sweep: test headlines by training run
 
     def of(self, optimizer: str) -> list[Row]:
@@ -247,6 +249,7 @@ class Study:
             settings=self.settings,
             rows=tuple(rows),
             failures=tuple(failures),
+            origins=origins(self.store.folder(row.training) for row in rows),
             tested=tested,
             **facts,
         )

@@ -32,6 +32,7 @@ from steppe_lab.reports.comparison.sweep import sweep_of
 from steppe_lab.reports.html.attachment import Attachment, attached
 from steppe_lab.reports.html.templating import template
 from steppe_lab.reports.text.numbers import listed
+from steppe_lab.reports.text.provenance import origin_sentences
 from steppe_lab.studies.comparison import Comparison
 
 QUESTION = "Do they find flatter minima here, and does it pay?"
@@ -84,6 +85,7 @@ def render(
         summarised=summary,
         command=command,
         versions=versions,
+        origins=origin_sentences(comparison.origins),
         LEARNT=LEARNT,
         WORTH=WORTH,
         MATCHED=MATCHED,

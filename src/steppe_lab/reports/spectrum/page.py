@@ -28,6 +28,7 @@ from steppe_lab.reports.spectrum.words import (
     title,
 )
 from steppe_lab.reports.text.numbers import listed, number, one_or_more
+from steppe_lab.reports.text.provenance import origin_sentences
 from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.store.json_files import json_line
 
@@ -81,6 +82,7 @@ def render(
         sources=cited(SOURCES),
         command=command,
         versions=versions,
+        origins=origin_sentences(result.network.origins, "The network was"),
     )
 
 

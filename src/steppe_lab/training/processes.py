@@ -60,7 +60,9 @@ class Processes:
 
     def all(self, holds: bool) -> bool:
         """Whether something holds in every process."""
-        return self.count == 1 or float(self.mean(float(holds), "cpu")) == 1.0
+        if self.count == 1:
+            return holds
+        return float(self.mean(float(holds), "cpu")) == 1.0
 
     def of_first(self, work: Callable[[], T]) -> T:
         """The result of the first process, which alone does the work.

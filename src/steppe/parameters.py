@@ -163,6 +163,16 @@ def copy_(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         torch._foreach_copy_(local_parts(targets), local_parts(sources))
 
 
+def sum_(targets: Sequence[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+    """Set tensors to the sums of two others each, of which the second is destroyed."""
+    if all(t.device.type == "cpu" and not hasattr(t, "to_local") for t in targets):
+        for target, a, b in zip(targets, first, second, strict=True):
+            torch.add(a, b, out=target)  # once through memory
+        return
+    torch._foreach_add_(second, first)
+    copy_(targets, second)
+
+
 def forget_derived() -> None:
     """Drop tensors that torch has computed from the weights and would use again.
 

@@ -20,7 +20,7 @@ from steppe.linalg.probes import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.noise import filter_noise, gaussian_noise
 from steppe.objective import Objective, check_objective
-from steppe.parameters import displace_, overwrite_, restored
+from steppe.parameters import restored
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Cost, Estimate
 
@@ -38,12 +38,11 @@ def smoothed_losses(
     params = objective.params
     with objective.measuring(), restored(params) as centre, torch.no_grad():
         base = objective.mean_loss()
+        noise = NOISES[scale](centre, sigma, generator)
         around = []
         for _ in range(samples):
-            noise = NOISES[scale](centre, sigma, generator)
             # From the centre each time: returning by subtraction would add up rounding.
-            overwrite_(params, centre)
-            displace_(params, noise)
+            noise.put_(params, centre)
             around.append(objective.mean_loss())
     objective.cost += Cost(forwards=samples + 1)
     return base.cpu(), torch.stack(around).cpu()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.noise import filter_noise
+from steppe.noise import GaussianNoise, Noise, filter_scales
 from steppe.optimizers.families.noise import AbstractMixture
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
@@ -112,16 +112,17 @@ class ARWP(AbstractMixture):
         )
         self.beta = beta
 
-    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
         """Gaussian noise in units of the filters, divided by sqrt(1 + eta F)."""
-        noise = filter_noise(params, step.setting("sigma", params), self.generator)
-        if noise:
+        stds = filter_scales(params)
+        if stds:
+            torch._foreach_mul_(stds, step.setting("sigma", params))
             fisher = first_of_rows(step.method_state.get("fisher", params))
             eta = step.setting("eta", params)
             damping = torch._foreach_add(torch._foreach_mul(fisher, eta), 1.0)
             torch._foreach_sqrt_(damping)
-            torch._foreach_div_(noise, damping)
-        return noise
+            stds = list(torch._foreach_div(stds, damping))
+        return GaussianNoise([*stds], self.generator)
 
     def learn(self, step: StepContext) -> None:
         """Let F forget a little and add the squares of the present gradient."""

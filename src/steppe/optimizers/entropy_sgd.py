@@ -216,9 +216,7 @@ class EntropySGD(AbstractOptimizer):
                 size * math.sqrt(2 * lr)
                 for size, lr in zip(noise, inner_lr, strict=True)
             ]
-            torch._foreach_add_(
-                params, gaussian_noise(params, deviations, self.generator)
-            )
+            gaussian_noise(params, deviations, self.generator).put_(params, params)
         torch._foreach_lerp_(walk.mean(params), params, 1 - self.alpha)
 
     def _with_momentum(

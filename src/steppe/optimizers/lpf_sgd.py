@@ -18,7 +18,7 @@ from typing import ClassVar, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.noise import filter_noise
+from steppe.noise import Noise, filter_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
@@ -72,6 +72,6 @@ class LPFSGD(AbstractSmoothing):
             base, settings={"gamma": gamma}, micro_batches=micro_batches, **options
         )
 
-    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
         """Gaussian noise in units of the filters."""
         return filter_noise(params, step.setting("gamma", params), self.generator)

@@ -17,7 +17,7 @@ from typing import Literal, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.noise import filter_noise
+from steppe.noise import Noise, filter_noise
 from steppe.optimizers.families.noise import AbstractMixture
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
@@ -75,7 +75,7 @@ class RWP(AbstractMixture):
     ) -> None:
         super().__init__(base, sigma=sigma, mix=mix, batches=batches, **options)
 
-    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
         """Gaussian noise in units of the filters."""
         return filter_noise(params, step.setting("sigma", params), self.generator)
 

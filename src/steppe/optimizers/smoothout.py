@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import check_choice
-from steppe.noise import UniformScale, uniform_noise
+from steppe.noise import Noise, UniformScale, uniform_noise
 from steppe.optimizers.families.noise import AbstractSmoothing
 from steppe.registry.specs import Limit
 from steppe.schedules import Schedule
@@ -83,7 +83,7 @@ class SmoothOut(AbstractSmoothing):
         )
         self.scale: UniformScale = scale
 
-    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
+    def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
         """Uniform noise in the chosen units."""
         a = step.setting("a", params)
         return uniform_noise(params, a, self.scale, self.generator)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import UsageError
+from steppe.noise import Noise
 from steppe.parameters import copy_, displace_, local_parts, overwrite_
 from steppe.stepping.state import MethodState, StepMetrics
 
@@ -67,6 +68,10 @@ class MovedParameters:
     def add(self, deltas: list[Tensor]) -> None:
         """Add displacements, one per parameter."""
         displace_(self.params, deltas)
+
+    def put(self, noise: Noise) -> None:
+        """Go to the values at the beginning plus a draw of noise."""
+        noise.put_(self.params, self.saved)
 
     def reset(self) -> None:
         """Go back to the values at the beginning, bit for bit."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from steppe.errors import check_choice
+from steppe.noise import Noise
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.registry.bounds import Ranges, at_least
 from steppe.schedules import Schedule
@@ -54,17 +55,16 @@ class AbstractSmoothing(AbstractOptimizer):
         self.micro_batches = micro_batches
 
     @abstractmethod
-    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
-        """Draw a displacement for each of P unmoved parameters."""
+    def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
+        """The displacements of P unmoved parameters, to be drawn M times."""
 
     def plan(self, step: StepContext) -> Plan:
         """Evaluate every share of the batch at weights with noise of its own."""
         params = step.perturbed()
+        noise = self.noise(step, params)
         with step.held(params) as here:
             for part in range(self.micro_batches):
-                if part > 0:
-                    here.reset()
-                here.add(self.noise(step, params))
+                here.put(noise)
                 yield GradientRequest(
                     part, self.micro_batches, final=self.micro_batches == 1
                 )
@@ -108,8 +108,8 @@ class AbstractMixture(AbstractOptimizer):
         self.batches = batches
 
     @abstractmethod
-    def noise(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
-        """Draw a perturbation for each of P unmoved parameters."""
+    def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
+        """The perturbation of P unmoved parameters, to be drawn once."""
 
     @abstractmethod
     def learn(self, step: StepContext) -> None:
@@ -128,7 +128,7 @@ class AbstractMixture(AbstractOptimizer):
             yield GradientRequest(0, 2, separate=True) if halves else FULL_BATCH
         first = {} if noisy_only else step.gradients()
         with step.held(params) as here:
-            here.add(self.noise(step, params))
+            here.put(self.noise(step, params))
             if noisy_only:
                 yield FINAL_GRADIENT
             else:

@@ -137,6 +137,12 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
         raise SettingError(f"{name} must be {listed}, got {brief(value)}.")
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} must be True or False, got {brief(value)}.")
+
+
 def check_callable(name: str, value: Any, does: str) -> None:
     """Refuse a value that cannot be called; the message names its purpose."""
     if not callable(value):

@@ -202,6 +202,15 @@ def displace_(
     forget_derived()
 
 
+@torch.no_grad()
+def reflect_(params: Sequence[Tensor], centres: Sequence[Tensor]) -> None:
+    """Move parameters to the other side of centres: from c + d to c - d."""
+    if params:
+        # Twice the way to the centre, in one pass through memory.
+        torch._foreach_lerp_(local_parts(params), local_parts(centres), 2.0)
+    forget_derived()
+
+
 @contextmanager
 def restored(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Give copies of parameters; put the values back bit for bit at the end."""

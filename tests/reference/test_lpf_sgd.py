@@ -165,6 +165,8 @@ def test_misuse_is_one_clear_sentence():
     base = torch.optim.SGD([w], lr=0.1)
     with pytest.raises(SettingError, match="micro_batches must be >= 1, got 0"):
         LPFSGD(base, micro_batches=0)
+    with pytest.raises(SettingError, match="antithetic must be True or False, got 1"):
+        LPFSGD(base, antithetic=1)
     opt = LPFSGD(base, micro_batches=2)
     with pytest.raises(UsageError, match="inside a passes"):
         opt.take(W)
@@ -172,3 +174,48 @@ def test_misuse_is_one_clear_sentence():
     with pytest.raises(UsageError, match="without rows"):
         opt.take(torch.zeros(0, 3))
     loop.close()
+
+
+@pytest.mark.parametrize("micro_batches", [2, 5])
+def test_antithetic_draws_come_in_pairs_around_the_weights(micro_batches):
+    seen = {}
+    for antithetic in (False, True):
+        w = nn.Parameter(W.clone())
+        base = torch.optim.SGD([w], lr=0.1)
+        settings = {"micro_batches": micro_batches, "antithetic": antithetic}
+        opt = LPFSGD(base, gamma=0.1, seed=3, **settings)
+        seen[antithetic] = []
+        for _ in opt.passes():
+            seen[antithetic].append(w.detach() - W)
+            (w**2).sum().backward()
+        assert torch.equal(w.detach(), W)
+    pairs, alone = seen[True], seen[False]
+    for number, draw in enumerate(pairs):
+        sign = (-1) ** (number % 2)
+        expected = sign * alone[number // 2]
+        torch.testing.assert_close(draw, expected, rtol=0, atol=1e-15)
+    assert not torch.equal(alone[1], -alone[0])
+
+
+def test_antithetic_draws_take_the_linear_part_of_the_noise_out_of_the_gradient():
+    w = nn.Parameter(W.clone())
+    base = torch.optim.SGD([w], lr=0.1)
+    opt = LPFSGD(base, gamma=0.1, micro_batches=8, antithetic=True)
+    gradient(opt, lambda: (w**2).sum() / 2)
+    torch.testing.assert_close(w.grad, W, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore:parameters in bfloat16")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_other_draw_of_a_pair_is_exact_to_rounding(dtype):
+    w = nn.Parameter(torch.linspace(-3, 3, 999, dtype=dtype))
+    start = w.detach().clone()
+    base = torch.optim.SGD([w], lr=0.1)
+    opt = LPFSGD(base, gamma=0.01, micro_batches=2, antithetic=True)
+    moved = []
+    for _ in opt.passes():
+        moved.append(w.detach() - start)
+        w.sum().backward()
+    size = torch.finfo(dtype).eps * (start.abs() + moved[0].abs()).max()
+    torch.testing.assert_close(moved[1], -moved[0], rtol=0, atol=float(size))
+    assert moved[0].abs().max() > 0

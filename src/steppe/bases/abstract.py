@@ -212,9 +212,3 @@ def check_pair(name: str, value: Any) -> None:
     """Refuse anything but two values."""
     if len(value) != 2:
         raise SettingError(f"{name} must be two numbers, got {value!r}.")
-
-
-def check_switch(name: str, value: Any) -> None:
-    """Refuse anything but True and False."""
-    if not isinstance(value, bool):
-        raise SettingError(f"{name} must be True or False, got {value!r}.")

@@ -26,9 +26,8 @@ from steppe.bases.abstract import (
     Group,
     as_texts,
     check_pair,
-    check_switch,
 )
-from steppe.errors import SettingError
+from steppe.errors import SettingError, check_switch
 from steppe.registry.bounds import Ranges, check_bounds
 
 # Texts do not say base_lr: a run begins with the lr that is meant.

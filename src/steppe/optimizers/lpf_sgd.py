@@ -53,6 +53,10 @@ class LPFSGD(AbstractSmoothing):
         gamma: standard deviation of the noise over the norm of the filter, >= 0, or a
             schedule of it; the authors raise it along `CosineIncrease`.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
+        antithetic: draw n, -n, n', -n' and so on, which halves the numbers to be drawn
+            and takes noise out of the mean gradient: what is linear in n cancels as far
+            as the two shares of the batch agree. Each draw has its distribution still,
+            but the two of a pair depend on each other; False, as the authors do it.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
             of all passes unless set otherwise, as in the authors' code.
@@ -66,10 +70,15 @@ class LPFSGD(AbstractSmoothing):
         *,
         gamma: float | Schedule = 0.002,
         micro_batches: int = 1,
+        antithetic: bool = False,
         **options: Unpack[RandomOptions],
     ) -> None:
         super().__init__(
-            base, settings={"gamma": gamma}, micro_batches=micro_batches, **options
+            base,
+            settings={"gamma": gamma},
+            micro_batches=micro_batches,
+            antithetic=antithetic,
+            **options,
         )
 
     def noise(self, step: StepContext, params: list[Tensor]) -> Noise:

@@ -60,6 +60,10 @@ class SmoothOut(AbstractSmoothing):
             with "none", as a share of the weights otherwise. 0 gives back the base.
         scale: which noise.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
+        antithetic: draw n, -n, n', -n' and so on, which halves the numbers to be drawn
+            and takes noise out of the mean gradient: what is linear in n cancels as far
+            as the two shares of the batch agree. Each draw has its distribution still,
+            but the two of a pair depend on each other; False, as the authors do it.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
             of all passes unless set otherwise. The authors leave normalisation layers
@@ -75,11 +79,16 @@ class SmoothOut(AbstractSmoothing):
         a: float | Schedule = 0.01,
         scale: UniformScale = "filter",
         micro_batches: int = 1,
+        antithetic: bool = False,
         **options: Unpack[RandomOptions],
     ) -> None:
         check_choice("scale", scale, get_args(UniformScale))
         super().__init__(
-            base, settings={"a": a}, micro_batches=micro_batches, **options
+            base,
+            settings={"a": a},
+            micro_batches=micro_batches,
+            antithetic=antithetic,
+            **options,
         )
         self.scale: UniformScale = scale
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.noise import Noise
-from steppe.parameters import copy_, displace_, local_parts, overwrite_
+from steppe.parameters import copy_, displace_, local_parts, overwrite_, reflect_
 from steppe.stepping.state import MethodState, StepMetrics
 
 
@@ -72,6 +72,10 @@ class MovedParameters:
     def put(self, noise: Noise) -> None:
         """Go to the values at the beginning plus a draw of noise."""
         noise.put_(self.params, self.saved)
+
+    def mirror(self) -> None:
+        """Go to the other side of the values at the beginning: from w + d to w - d."""
+        reflect_(self.params, self.saved)
 
     def reset(self) -> None:
         """Go back to the values at the beginning, bit for bit."""

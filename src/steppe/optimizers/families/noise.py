@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import check_choice
+from steppe.errors import check_choice, check_switch
 from steppe.noise import Noise
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.registry.bounds import Ranges, at_least
@@ -33,6 +33,7 @@ class AbstractSmoothing(AbstractOptimizer):
         base: the optimizer that takes the step, or several.
         settings: of the method.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
+        antithetic: whether every second draw is the one before it, negated.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
@@ -48,11 +49,13 @@ class AbstractSmoothing(AbstractOptimizer):
         *,
         settings: Mapping[str, float | Schedule],
         micro_batches: int,
+        antithetic: bool,
         **options: Unpack[RandomOptions],
     ) -> None:
         fixed = {"micro_batches": micro_batches}
         super().__init__(base, settings=settings, fixed=fixed, **options)
-        self.micro_batches = micro_batches
+        check_switch("antithetic", antithetic)
+        self.micro_batches, self.antithetic = micro_batches, antithetic
 
     @abstractmethod
     def noise(self, step: StepContext, params: list[Tensor]) -> Noise:
@@ -64,7 +67,10 @@ class AbstractSmoothing(AbstractOptimizer):
         noise = self.noise(step, params)
         with step.held(params) as here:
             for part in range(self.micro_batches):
-                here.put(noise)
+                if self.antithetic and part % 2:
+                    here.mirror()
+                else:
+                    here.put(noise)
                 yield GradientRequest(
                     part, self.micro_batches, final=self.micro_batches == 1
                 )

@@ -21,6 +21,9 @@ CASES: list[tuple[str, int, int]] = [
     ("gsam", 2, 1),
     ("msam", 1, 1),
     ("lpf_sgd:micro_batches=8", 1, 8),
+    ("lpf_sgd:micro_batches=8,antithetic=true", 1, 8),
+    ("smoothout:micro_batches=8", 1, 8),
+    ("rwp", 1, 2),
     ("entropy_sgd:inner_steps=5", 5, 1),
 ]
 

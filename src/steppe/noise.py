@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -74,10 +75,17 @@ def filter_scales(params: Sequence[Tensor]) -> list[Tensor]:
     return [settled(n) for n in norms]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Noise(ABC):
-    """Independent draws of a random displacement of P parameter tensors."""
+    """Independent draws of a random displacement of P parameter tensors.
 
-    generator: torch.Generator | None  # None for torch's global one
+    Args:
+        params: P tensors, unmoved.
+        generator: where the draws come from; None for torch's global one.
+    """
+
+    params: Sequence[Tensor]
+    generator: torch.Generator | None = None
 
     @abstractmethod
     def fill_(self, part: Tensor) -> Tensor:
@@ -85,7 +93,7 @@ class Noise(ABC):
 
     @abstractmethod
     def scale_(
-        self, drawn: list[Tensor], block: list[Piece], params: Sequence[Tensor]
+        self, drawn: list[Tensor], block: list[Piece], centres: Sequence[Tensor]
     ) -> None:
         """Scale standard draws, one tensor per piece of the P unmoved parameters."""
 
@@ -94,20 +102,12 @@ class Noise(ABC):
         """Whether rows of a parameter may be scaled without the others."""
 
     @torch.no_grad()
-    def draw(self, params: Sequence[Tensor]) -> list[Tensor]:
-        """Draw once.
-
-        Args:
-            params: P unmoved parameters.
-
-        Returns:
-            P tensors shaped like them, on their devices.
-        """
-        noise = [_empty_like(p) for p in params]
-        for block in self._blocks(params):
-            self._draw_(
-                [piece.of(noise[piece.owner]) for piece in block], block, params
-            )
+    def draw(self) -> list[Tensor]:
+        """Draw once: P tensors shaped like the parameters, on their devices."""
+        noise = [_empty_like(p) for p in self.params]
+        for block in self._blocks:
+            into = [piece.of(noise[piece.owner]) for piece in block]
+            self._draw_(into, block, self.params)
         return noise
 
     @torch.no_grad()
@@ -115,10 +115,10 @@ class Noise(ABC):
         """Draw once and set parameters to the sum of centres and noise.
 
         Args:
-            params: P parameters.
-            centres: P tensors like them, or the parameters themselves.
+            params: P tensors like the parameters, or these.
+            centres: P tensors with the values of the unmoved parameters.
         """
-        for block in self._blocks(centres):
+        for block in self._blocks:
             around = [piece.of(centres[piece.owner]) for piece in block]
             drawn = [_empty_like(each) for each in around]
             self._draw_(drawn, block, centres)
@@ -127,7 +127,7 @@ class Noise(ABC):
         forget_derived()
 
     def _draw_(
-        self, into: list[Tensor], block: list[Piece], params: Sequence[Tensor]
+        self, into: list[Tensor], block: list[Piece], centres: Sequence[Tensor]
     ) -> None:
         """Fill tensors in their order.
 
@@ -140,42 +140,42 @@ class Noise(ABC):
             else:
                 there = torch.empty_like(part, device=self.generator.device)
                 part.copy_(self.fill_(there))
-        self.scale_(into, block, params)
+        self.scale_(into, block, centres)
 
-    def _blocks(self, params: Sequence[Tensor]) -> Iterator[list[Piece]]:
-        """Pieces of P tensors, in their order, with about `BLOCK` numbers at a time.
+    @cached_property
+    def _blocks(self) -> list[list[Piece]]:
+        """Pieces of the parameters, in order, with about `BLOCK` numbers at a time.
 
         What is not on a CPU, or is sharded, is not cut and joins the present block:
         there a call costs more than the way through memory.
         """
-        block: list[Piece] = []
+        blocks: list[list[Piece]] = []
         size = 0
-        for index, p in enumerate(params):
+        for owner, p in enumerate(self.params):
             local = p.device.type == "cpu" and not hasattr(p, "to_local")
             cuts = _cuts(p) if local and self.divisible(p) else [None]
             for rows in cuts:
-                piece = Piece(index, rows)
+                piece = Piece(owner, rows)
                 count = piece.of(p).numel() if local else 0
-                if size and size + count > BLOCK:
-                    yield block
-                    block, size = [], 0
-                block.append(piece)
+                if not blocks or (size and size + count > BLOCK):
+                    blocks.append([])
+                    size = 0
+                blocks[-1].append(piece)
                 size += count
-        if block:
-            yield block
+        return blocks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GaussianNoise(Noise):
     """Gaussian noise of one standard deviation for each tensor, filter or entry.
 
     Args:
-        std: P numbers, or tensors that broadcast against the parameters.
+        params: P tensors, unmoved.
         generator: where the draws come from; None for torch's global one.
+        std: P numbers, or tensors that broadcast against the parameters.
     """
 
     std: list[float | Tensor]
-    generator: torch.Generator | None = None
 
     def fill_(self, part: Tensor) -> Tensor:
         """Standard normal numbers."""
@@ -186,27 +186,27 @@ class GaussianNoise(Noise):
         return True
 
     def scale_(
-        self, drawn: list[Tensor], block: list[Piece], params: Sequence[Tensor]
+        self, drawn: list[Tensor], block: list[Piece], centres: Sequence[Tensor]
     ) -> None:
         """Multiply by the deviations."""
-        _multiply_(drawn, self.std, block, params)
+        _multiply_(drawn, self.std, block, self.params)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UniformNoise(Noise):
     """Uniform noise in units of the parameters, or of the lengths of some of them.
 
     Args:
+        params: P tensors, unmoved.
+        generator: where the draws come from; None for torch's global one.
         a: P numbers.
         scale: see `uniform_noise`.
         lengths: of the P parameters or their filters; for "tensor" and "filter".
-        generator: where the draws come from; None for torch's global one.
     """
 
     a: list[float]
     scale: UniformScale
     lengths: list[Tensor]
-    generator: torch.Generator | None = None
 
     def fill_(self, part: Tensor) -> Tensor:
         """Uniform numbers in [-1, 1]."""
@@ -219,11 +219,11 @@ class UniformNoise(Noise):
         )
 
     def scale_(
-        self, drawn: list[Tensor], block: list[Piece], params: Sequence[Tensor]
+        self, drawn: list[Tensor], block: list[Piece], centres: Sequence[Tensor]
     ) -> None:
         """Multiply by the weights or give draws their lengths, then multiply by a."""
         if self.scale == "abs":
-            weights = [piece.of(params[piece.owner]) for piece in block]
+            weights = [piece.of(centres[piece.owner]) for piece in block]
             torch._foreach_mul_(drawn, torch._foreach_abs(weights))
         elif self.scale != "none":
             of_draws = filter_scales(drawn) if self.scale == "filter" else _norms(drawn)
@@ -231,9 +231,9 @@ class UniformNoise(Noise):
             torch._foreach_clamp_min_(
                 of_draws, [torch.finfo(n.dtype).tiny for n in of_draws]
             )
-            wanted = _chosen(self.lengths, block, params)
+            wanted = _chosen(self.lengths, block, self.params)
             torch._foreach_mul_(drawn, list(torch._foreach_div(wanted, of_draws)))
-        _multiply_(drawn, self.a, block, params)
+        _multiply_(drawn, self.a, block, self.params)
 
 
 def filter_noise(
@@ -253,7 +253,7 @@ def filter_noise(
     stds = filter_scales(params)
     if stds:
         torch._foreach_mul_(stds, scales)
-    return GaussianNoise([*stds], generator)
+    return GaussianNoise(params=params, generator=generator, std=[*stds])
 
 
 def gaussian_noise(
@@ -268,7 +268,8 @@ def gaussian_noise(
         std: standard deviation of every entry; one for all or one per tensor.
         generator: where the draws come from; None for torch's global one.
     """
-    return GaussianNoise(_per_tensor(std, len(params)), generator)
+    stds = _per_tensor(std, len(params))
+    return GaussianNoise(params=params, generator=generator, std=stds)
 
 
 @torch.no_grad()
@@ -293,7 +294,10 @@ def uniform_noise(
     """
     lengths = {"tensor": _norms, "filter": filter_scales}
     known = lengths[scale](params) if scale in lengths else []
-    return UniformNoise(_per_tensor(a, len(params)), scale, known, generator)
+    sizes = _per_tensor(a, len(params))
+    return UniformNoise(
+        params=params, generator=generator, a=sizes, scale=scale, lengths=known
+    )
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -29,7 +29,7 @@ def uniform(scale):
 
 def drawn(noise, params, scale, generator):
     """One draw, as new tensors."""
-    return noise(params, scale, generator).draw(params)
+    return noise(params, scale, generator).draw()
 
 
 KINDS = (filter_noise, gaussian_noise, *map(uniform, SCALES))

@@ -150,7 +150,7 @@ class BSAM(AbstractOptimizer):
 
     def _draw(self, step: StepContext, params: list[Tensor]) -> list[Tensor]:
         """Noise with the variance 1 / (N s)."""
-        noise = gaussian_noise(params, self.samples**-0.5, self.generator).draw(params)
+        noise = gaussian_noise(params, self.samples**-0.5, self.generator).draw()
         if noise:
             roots = torch._foreach_sqrt(self._kept_precision(step, params))
             torch._foreach_div_(noise, roots)

@@ -36,6 +36,7 @@ from steppe.stepping.options import RandomOptions
         Limit(settings={"gamma": 0.0, "micro_batches": 4}),
     ),
     example={"gamma": 0.002},
+    later=("antithetic",),
 )
 class LPFSGD(AbstractSmoothing):
     """Step with the gradient of the loss averaged over Gaussian noise on the weights.

@@ -40,6 +40,7 @@ from steppe.stepping.options import RandomOptions
         Limit(settings={"a": 0.0, "scale": "none"}),
     ),
     example={"a": 0.01},
+    later=("antithetic",),
 )
 class SmoothOut(AbstractSmoothing):
     """Step with the gradient of the loss averaged over uniform noise on the weights.

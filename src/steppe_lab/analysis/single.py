@@ -1,4 +1,4 @@
-"""One network at a time: train it into a store, or measure a checkpoint."""
+"""One checkpoint at a time: its measures and its scores."""
 
 from __future__ import annotations
 
@@ -8,37 +8,28 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from torch import nn
 
-from steppe.errors import SettingError, StoreError
+from steppe.errors import SettingError
 from steppe.measures import measure
 from steppe.objective import Objective
 from steppe.results import Estimate, Estimates
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
 from steppe_lab.analysis.own import task_of
-from steppe_lab.analysis.starts import with_start
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.own import PARTS, OwnData
 from steppe_lab.datasets.samples import AbstractSamples
-from steppe_lab.execution.local import run_local
-from steppe_lab.progress import Report
-from steppe_lab.runs import WORK
-from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import objective_on, read_measure
 from steppe_lab.runs.provenance import Origin, origins
-from steppe_lab.runs.settings import TrainSettings
-from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of
-from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
 from steppe_lab.training.callbacks.keeping import FOLDER as KEPT
 from steppe_lab.training.evaluation import estimates, score_batch
-from steppe_lab.training.readiness import check_ready, check_same_data
+from steppe_lab.training.readiness import check_same_data
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.starts import stored_start
 from steppe_lab.training.trained_loss import (
     LossKind,
     TrainedLoss,
@@ -55,50 +46,6 @@ class Noted(Generic[T]):
 
     value: T
     notes: tuple[str, ...] = ()  # sentences without full stops
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A finished training run."""
-
-    run: str  # id in the store
-    checkpoint: Path
-    result: dict[str, Any]
-
-
-def train_one(
-    settings: TrainSettings,
-    store: Store,
-    *,
-    progress: Report | None = None,
-) -> TrainedRun:
-    """Train a network, unless the store has it.
-
-    Raises:
-        SettingError: a setting that has no meaning.
-        CheckpointError: weights to start from that are missing or do not fit.
-        DataError: data that is missing or damaged.
-        StoreError: training failed; the reason is given.
-    """
-    settings = with_start(settings, store)
-    recipe = recipe_of(settings, settings.optimizer, settings.seed, settings.track)
-    run = run_id(config_of(recipe))
-    trained = is_whole(store, run)
-    present = None
-    if not trained:
-        present = check_ready(recipe, stored_start(recipe, store.root))
-    elif recipe.reads_files:
-        present = load_split(recipe)
-    if present is not None and store.is_finished(run):
-        before = [fingerprint_of(store, run)]
-        check_same_data(present.fingerprint, before, data=recipe.data.name)
-    store.add(config_of(recipe))
-    if not trained:
-        store.reopen(run)
-    outcome = run_local(store, [run], WORK, progress=progress, trust=recipe.code)
-    if run in outcome.failed:
-        raise StoreError(f"training failed: {outcome.failed[run].reason}")
-    return TrainedRun(run, store.artefact(run, CHECKPOINT), store.result(run))
 
 
 def measure_one(

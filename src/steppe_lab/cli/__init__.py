@@ -13,7 +13,7 @@ import re
 import sys
 from typing import Any, TextIO
 
-from steppe.errors import install
+from steppe.errors import UsageError, install
 
 HELP, VERSION = ("-h", "--help", "help"), "--version"
 
@@ -38,6 +38,7 @@ VERBS = {verb: about for verbs in GROUPED.values() for verb, about in verbs.item
 EXAMPLE = "steppe compare sgd sam lpf_sgd"
 # module:function, and not name:setting=value.
 CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
+PARALLEL = "train"  # the verb that torchrun starts in several processes
 RESUMING = ("compare", "train")  # verbs that go on where they were stopped
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (
@@ -115,7 +116,13 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
 
         raise unknown_name("verb", verb, (*VERBS, "--help", VERSION))
     from steppe_lab.cli.parsing import parse
+    from steppe_lab.training.launch import launch
 
+    if verb != PARALLEL and launch().count > 1:
+        raise UsageError(
+            f"{launch().count} processes train one network with steppe {PARALLEL}, got "
+            f"steppe {verb}; start it without torchrun."
+        )
     module = verb_module(verb)
     parsed = parse(module.Args, verb, VERBS[verb], rest, results)
     code: int = 0 if parsed is None else module.run(parsed, results)

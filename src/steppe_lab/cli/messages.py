@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from steppe.errors import SteppeError
+from steppe.errors import DataError, SteppeError, StoreError, UsageError
 from steppe_lab.execution.interrupts import Stopped
+from steppe_lab.training.failures import FailedElsewhereError, LostProcessError
+from steppe_lab.training.launch import launch
 
 MISTAKE = 2
 _LONG = re.compile(r"\S{400,}")  # words that nobody reads
@@ -26,6 +28,8 @@ class ParseError(SteppeError):
 def reported(run: Callable[[], int], *, resumes: bool) -> int:
     """Run, and turn mistakes into a sentence on stderr; a bug keeps its traceback.
 
+    Of several processes the first one speaks for all, where it meets the same.
+
     Args:
         run: the work.
         resumes: the same command goes on where this one is stopped.
@@ -33,12 +37,13 @@ def reported(run: Callable[[], int], *, resumes: bool) -> int:
     try:
         return run()
     except SteppeError as error:
-        return say(str(error))
+        return MISTAKE if _is_said_elsewhere(error) else say(str(error))
     except ValidationError as error:
-        return say(sentence(error))
+        return MISTAKE if _is_said_elsewhere(error) else say(sentence(error))
     except KeyboardInterrupt as error:
         kept = "what is finished is kept, and the same command goes on there"
-        say(f"stopped; {kept if resumes else 'the same command begins anew'}.")
+        if not _is_said_elsewhere(error):
+            say(f"stopped; {kept if resumes else 'the same command begins anew'}.")
         # As shells count the end by a signal; Ctrl-C is one of them.
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output has gone
@@ -75,6 +80,17 @@ def sentence(error: ValidationError) -> str:
         return rule
     rule = rule.removeprefix("Input ").removeprefix("should ")
     return f"{name} must {rule}, got {first['input']!r}."
+
+
+def _is_said_elsewhere(error: BaseException) -> bool:
+    """Whether the first of several processes, which is not this one, says it."""
+    try:
+        rank = launch().rank
+    except UsageError:
+        return False
+    if isinstance(error, LostProcessError):  # the first may be the one that is lost
+        return rank > 1 or isinstance(error, FailedElsewhereError)
+    return rank > 0 and not isinstance(error, (DataError, StoreError))
 
 
 def say(text: str) -> int:

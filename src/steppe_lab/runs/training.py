@@ -43,12 +43,18 @@ _STATE = "training.pt"
 
 
 def recipe_of(
-    settings: TrainingSettings, optimizer: str, seed: int, track: str = ""
+    settings: TrainingSettings,
+    optimizer: str,
+    seed: int,
+    track: str = "",
+    processes: int = 1,
 ) -> Recipe:
-    """How one network is trained."""
+    """How one network is trained, by one process or several."""
     shared = set(Recipe.model_fields) & set(TrainingSettings.model_fields) - {"base"}
     pair = read_optimizer(optimizer, settings.base, settings.defaults, track)
-    return Recipe(**settings.model_dump(include=shared), **pair, seed=seed)
+    return Recipe(
+        **settings.model_dump(include=shared), **pair, seed=seed, processes=processes
+    )
 
 
 @run_kind("training", Recipe)

@@ -14,6 +14,14 @@ class TrainingFailedError(SteppeError, ArithmeticError):
     """
 
 
+class LostProcessError(SteppeError):
+    """Another process of a training has ended."""
+
+
+class FailedElsewhereError(LostProcessError):
+    """The first process failed, and says why."""
+
+
 def check_finite(name: str, loss: float, epoch: int) -> None:
     """Refuse a loss of an epoch, counted from 1, that is NaN or infinite.
 

@@ -18,23 +18,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from steppe.errors import SettingError, SteppeError, UsageError
+from steppe.errors import SettingError, UsageError
 from steppe.seeds import seed_named
-from steppe_lab.training.launch import launch
+from steppe_lab.training.failures import FailedElsewhereError, LostProcessError
+from steppe_lab.training.launch import Launch, launch
 from steppe_lab.training.recipe import Recipe
 
 T = TypeVar("T")
 # Longer than the first process needs to score a network while the others wait.
 _PATIENCE = datetime.timedelta(hours=2)
 _LOST = ("gloo", "NCCL", "by peer")  # in complaints about a process that ended
-
-
-class LostProcessError(SteppeError):
-    """Another process of a training has ended."""
-
-
-class FailedElsewhereError(LostProcessError):
-    """The first process failed, and says why."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +126,11 @@ def joined(recipe: Recipe) -> Iterator[Processes]:
             f"this training is one of {recipe.processes} processes, got {place.count}; "
             f"start it with torchrun --nproc-per-node {recipe.processes}."
         )
-    cuda = torch.device(recipe.device).type == "cuda"
-    if cuda:
-        torch.cuda.set_device(place.local_rank)
+    take_gpu(recipe.device, place)
     meeting = dist.is_initialized()
     if not meeting:
         # Numbers of the host go by gloo on a GPU too.
+        cuda = torch.device(recipe.device).type == "cuda"
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, timeout=_PATIENCE)
     try:
@@ -154,6 +146,23 @@ def joined(recipe: Recipe) -> Iterator[Processes]:
     finally:
         if not meeting:
             dist.destroy_process_group()
+
+
+def take_gpu(device: str, place: Launch) -> None:
+    """Let "cuda" be the GPU of this process from here on.
+
+    Raises:
+        SettingError: there are more processes on this machine than GPUs.
+    """
+    if torch.device(device).type != "cuda":
+        return
+    count = torch.cuda.device_count()
+    if place.local_rank >= count:
+        raise SettingError(
+            f"a machine of {count} GPUs takes as many processes, got one of number "
+            f"{place.local_rank}, counted from 0; start fewer."
+        )
+    torch.cuda.set_device(place.local_rank)
 
 
 def check_processes(recipe: Recipe) -> None:

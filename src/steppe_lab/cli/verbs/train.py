@@ -14,6 +14,7 @@ from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console, print_notes
 from steppe_lab.cli.training_log import training_log
 from steppe_lab.runs.settings import TrainSettings
+from steppe_lab.training.launch import launch
 
 PARTS = ("train", "test")  # of the samples
 
@@ -37,13 +38,16 @@ class Args(Arguments, TrainSettings):
 
 def run(args: Args, results: TextIO) -> int:
     """Train, print the scores and where the checkpoint is."""
-    from steppe_lab.analysis.single import train_one
+    from steppe_lab.analysis.trained import train_along, train_one
     from steppe_lab.store.json_files import json_line
     from steppe_lab.tasks import stored_headline
 
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
     settings = TrainSettings(**{name: getattr(args, name) for name in names})
+    if not launch().leads:
+        train_along(settings, open_store(args.out))
+        return 0
     with training_log(settings.held_out) as tell:
         done = train_one(
             settings,

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from steppe.errors import SettingError
-from steppe_lab.datasets import Dataset, Selection, TensorSamples
+from steppe_lab.datasets import Dataset, Selection, TensorSamples, load
 from steppe_lab.datasets.subsets import Subset
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import CompareSettings, TrainingSettings
@@ -249,6 +249,14 @@ def test_a_share_replaces_the_number_that_a_data_set_recommends():
     assert (recipe.train_samples, recipe.train_fraction) == (None, 0.5)
     with pytest.raises(ValidationError, match="both say how many samples"):
         recipe_of(TrainingSettings(train_fraction=0.5, train_samples=9), "sgd", 0)
+
+
+@pytest.mark.parametrize("more", [{}, {"validation_seed": 1}])
+def test_no_more_is_taken_than_a_subset_has_where_nothing_is_said(more):
+    recipe = recipe_of(TrainingSettings(subset="balanced", **more), "sgd", 0)
+    train = recipe.selection.apply(load("digits")).train
+    counts = train.targets.bincount().tolist()
+    assert counts == [100] * 10 if not more else len(set(counts)) == 1
 
 
 def test_every_setting_of_a_subset_makes_another_run_and_the_default_none():

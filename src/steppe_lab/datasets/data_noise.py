@@ -50,11 +50,9 @@ def with_noise(
         )
     largest = samples.standardisation.scale
     noisy = samples.stored.to(torch.float32, copy=True)
-    own = seed_named(f"data noise {seed}")
-    for row, place in zip(noisy, places.tolist(), strict=True):
+    own, amount = seed_named(f"data noise {seed}"), np.float32(std * largest)
+    for pixels, place in zip(noisy.numpy(), places.tolist(), strict=True):
         # Those of torch differ in their last bits from one processor to another.
-        draws = np.random.default_rng((own, place)).standard_normal(
-            row.shape, dtype=np.float32
-        )
-        row += torch.from_numpy(draws) * (std * largest)
+        draws = np.random.default_rng((own, place))
+        pixels += amount * draws.standard_normal(pixels.shape, dtype=np.float32)
     return replace(samples, stored=noisy)

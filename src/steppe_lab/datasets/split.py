@@ -114,7 +114,7 @@ class Selection:
 
     Args:
         train_samples: samples taken from the training pool; None takes as many as
-            the data set recommends, or all.
+            the data set recommends, or all that the other settings leave.
         train_fraction: share of the training pool to take instead, of every class
             unless `subset` says otherwise.
         subset: which samples are taken: random, the first, stratified or balanced, see
@@ -215,7 +215,7 @@ class Selection:
         if self.train_fraction is not None:
             return _share("train_fraction", self.train_fraction, ranking)
         default = DATASETS[name].spec.train_samples if name in DATASETS else None
-        wanted = self.train_samples or default or ranking.most
+        wanted = self.train_samples or min(default or ranking.most, ranking.most)
         if wanted > len(ranking.places):
             apart = "" if self.validation_seed is None else " not set apart"
             raise SettingError(

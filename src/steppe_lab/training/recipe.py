@@ -125,7 +125,8 @@ class Recipe(PlainSettings):
 
     @model_validator(mode="after")
     def _settings_in_range(self) -> Recipe:
-        if self.train_samples is None and self.train_fraction is None:
+        said = (self.train_samples, self.train_fraction, self.subset)
+        if all(each is None for each in said):
             default = DATASETS[self.data.name].spec.train_samples
             object.__setattr__(self, "train_samples", default)
         _ = self.selection  # which checks what its settings must be together

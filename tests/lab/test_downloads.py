@@ -413,6 +413,23 @@ def test_a_download_needs_a_folder(capsys):
     assert "name one with --data-dir DIR" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["download", "--data-dir", "data"], "takes the names of data sets, got none"),
+        (["download", "mnst", "--data-dir", "data"], "did you mean 'mnist'"),
+        (["train", "--download"], "did you mean the verb `steppe download`"),
+    ],
+)
+def test_mistakes_in_the_command_are_one_sentence(
+    words, expected, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert expected in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_published_file_has_a_digest_or_a_reason():
     lacking = {
         entry.name

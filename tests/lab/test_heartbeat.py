@@ -165,7 +165,8 @@ def test_real_heartbeats_are_those_that_numpy_reads(data_dir):
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_a_small_transformer_learns_real_heartbeats(data_dir, tmp_path, capsys):
-    words = ["train", "--data", "heartbeat", "--data-dir", str(data_dir), "--json"]
+    words = ["train", "--data", "heartbeat:max_len=60", "--json"]
+    words += ["--data-dir", str(data_dir)]
     model = "ecg_transformer:d_model=8,ffn_hidden=8"
     words += ["--model", model, "--base", "adam:lr=0.002", "--optimizer", "sgd"]
     assert main([*words, "--epochs", "12", "--out", str(tmp_path)]) == 0

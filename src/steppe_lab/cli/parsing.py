@@ -106,6 +106,8 @@ def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> N
         for name, field in record.model_fields.items()
         if not record.is_placed(name)
     }
+    from steppe_lab.cli import VERBS
+
     lists = f"`steppe {verb} --help` lists the options."
     seen = set()
     for argument, after in pairwise([*arguments, "--end"]):
@@ -116,6 +118,8 @@ def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> N
         if given not in known:
             meant = _meant(given[2:], [name[2:] for name in known])
             hint = f"did you mean --{meant}? " if meant else ""
+            if given[2:] in VERBS:
+                hint = f"did you mean the verb `steppe {given[2:]}`? "
             raise ParseError(f"unknown option {given}: {hint}{lists}")
         if given in seen:
             raise ParseError(f"{given} is given twice; give it once.")

@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe.errors import DataError
+from steppe.errors import DataError, SettingError
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import counted, progress
 from steppe_lab.cli.streams import console
@@ -41,6 +41,11 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.datasets.loading import folder_of_data
     from steppe_lab.store.json_files import json_line
 
+    if not args.data:
+        raise SettingError(
+            "download takes the names of data sets, got none; write it as in `"
+            f"{Args.example}`."
+        )
     folder = args.data_dir or folder_of_data()
     if folder is None:
         raise DataError(

@@ -99,7 +99,11 @@ class Published:
         """One sentence: which file, looked for where, from where, to where."""
         also = "".join(f" or {name}{s}" for s in self.suffixes if s)
         where = ", ".join(map(str, looked))
-        verb = f"run `steppe download {self.name}`, or " if self.downloads else ""
+        verb = (
+            f"run `steppe download {self.name} --data-dir DIR`, or "
+            if self.downloads
+            else ""
+        )
         kind = "folder" if self.of_folders else "file"
         return DataError(
             f"{self.title} needs the {kind} {name}{also}, which is not in {where}; "

@@ -5,6 +5,7 @@ The process that workers are copies of imports it, so that they need not.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from steppe.errors import SettingError
+from steppe_lab.execution.fork_server import DEVICE
 from steppe_lab.progress import Report
 from steppe_lab.runs.abstract import run_kinds
 from steppe_lab.training.checkpoints import reason_of
@@ -23,9 +25,19 @@ torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Do one run of a store; the executors call it in their workers."""
+    take_device(os.environ.get(DEVICE, ""))
     settings = {key: value for key, value in config.items() if key != "kind"}
     kind = run_kinds()[config["kind"]]
     try:
         return kind.work(kind.record.model_validate(settings), folder, report)
     except ValidationError as error:  # such as code of the user that was edited since
         raise SettingError(f"{reason_of(error)}.") from error
+
+
+def take_device(name: str) -> None:
+    """Let "cuda" be one GPU of several in this process; "" leaves the choice to torch.
+
+    Settings of runs name the kind of device alone, so that ids do not depend on it.
+    """
+    if name and torch.device(name).type == "cuda":
+        torch.cuda.set_device(name)

@@ -36,6 +36,11 @@ def threads(config, folder, report):
     return {"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
 
 
+def device(config, folder, report):
+    time.sleep(0.2)
+    return {"device": os.environ.get("STEPPE_DEVICE"), "pid": os.getpid()}
+
+
 def surroundings(config, folder, report):
     """The environment, and what the process has imported and runs."""
     return {

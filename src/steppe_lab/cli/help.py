@@ -48,11 +48,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
     "precision and speed": ("amp", "channels_last", "compile", "perturbations"),
-    "running and output": ("device", "workers", "out", "as_json"),
+    "running and output": ("device", "devices", "workers", "out", "as_json"),
 }
 OTHERS = "more options"
 # Words for values whose type does not say what they are.
 METAVARS: Mapping[str, str] = {
+    "devices": "DEVICE,DEVICE",
     "optimizers": "OPTIMIZER[:SETTINGS]",
     "optimizer": "OPTIMIZER[:SETTINGS]",
     "base": "OPTIMIZER[:SETTINGS]",

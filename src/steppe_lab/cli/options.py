@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -122,6 +123,32 @@ def belongs(args: CheckpointArguments) -> Belongs | None:
 def loss_kind(args: CheckpointArguments) -> LossKind:
     """The loss of a checkpoint of steppe."""
     return "plain" if args.loss == "plain" else "trained"
+
+
+def read_devices(text: str) -> tuple[str, ...]:
+    """Devices of one kind, as they follow --devices.
+
+    Example:
+        >>> read_devices("cuda:0, cuda:1"), read_devices("")
+        (('cuda:0', 'cuda:1'), ())
+
+    Raises:
+        SettingError: none between two commas, or several kinds.
+    """
+    if not text:
+        return ()
+    devices = tuple(name.strip() for name in text.split(","))
+    if not all(devices) or len({kind_of([name]) for name in devices}) > 1:
+        raise SettingError(
+            "--devices takes devices of one kind with commas between them, as "
+            f"cuda:0,cuda:1, got '{text}'; results of other kinds differ."
+        )
+    return devices
+
+
+def kind_of(devices: Sequence[str]) -> str:
+    """The kind of device that the settings of runs name, such as cuda."""
+    return devices[0].partition(":")[0]
 
 
 def open_store(out: Path) -> Store:

@@ -26,6 +26,7 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+DEVICE = "STEPPE_DEVICE"  # of a worker, for the work it does
 # Bytes. The C library gives larger blocks back to the system at once, and tensors of
 # small networks are such blocks: their pages were cleared anew in every pass.
 _KEPT_MEMORY = {
@@ -109,10 +110,16 @@ def forget_start() -> None:
 
 
 @contextlib.contextmanager
-def environment_of_workers(threads: int) -> Iterator[None]:
-    """The environment that worker processes are to be born with."""
+def environment_of_workers(threads: int, device: str = "") -> Iterator[None]:
+    """The environment that worker processes are to be born with.
+
+    Args:
+        threads: of the numerical libraries.
+        device: for the work of the process; "" for the one that its settings name.
+    """
     # Numerical libraries and the C library read these when they load.
     set_here = dict.fromkeys(THREADS, str(threads))
+    set_here |= {DEVICE: device} if device else {}
     unless_set = {**_KEPT_MEMORY, _SAFE_PATH: _OURS}
     set_here |= {k: v for k, v in unless_set.items() if k not in os.environ}
     before = {name: os.environ.get(name) for name in set_here}

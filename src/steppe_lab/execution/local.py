@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
@@ -46,6 +46,7 @@ def run_local(
     max_attempts: int = 2,
     threads: int = 1,
     trust: Collection[str] = (),
+    devices: Sequence[str] = (),
     then: Then | None = None,
 ) -> Outcome:
     """Work on runs until each is finished or has failed.
@@ -65,6 +66,8 @@ def run_local(
         max_attempts: tries in this call of a run whose workers die.
         threads: of the numerical libraries, per worker.
         trust: code of the user, as module:function, that settings may name.
+        devices: one for each worker, by the environment variable STEPPE_DEVICE; () for
+            as many workers as said, without.
         then: called when a run has ended, with its id and whether it is finished;
             returns runs to work on when all others have been started.
 
@@ -78,10 +81,10 @@ def run_local(
     """
     numbers = {"workers": workers, "max_attempts": max_attempts, "threads": threads}
     check_bounds(numbers, dict.fromkeys(numbers, at_least(1)))
-    job = Job(work, threads, frozenset(trust))
+    job = Job(work, threads, frozenset(trust), tuple(devices))
     study = _Study(store, job, max_attempts, progress or silent, then or _nothing)
     study.add(runs)
-    study.go(workers)
+    study.go(min(workers, len(devices)) if devices else workers)
     return Outcome(
         tuple(run for run in study.attempts if run in study.finished),
         {run: study.failed[run] for run in study.attempts if run in study.failed},

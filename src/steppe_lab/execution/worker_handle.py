@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -30,6 +30,7 @@ class Job:
     work: str  # module:function
     threads: int  # of the numerical libraries
     trust: frozenset[str]  # code of the user that settings may name
+    devices: tuple[str, ...] = ()  # one for each worker; () for no choice
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Worker:
 
     process: BaseProcess
     pipe: Connection[Any, Any]
+    device: str = ""  # that it computes on; "" where the settings of runs say
     ready: bool = False
     open: bool = True  # whether the pipe can still bring something
     run: str | None = None
@@ -96,6 +98,20 @@ def start_worker(pool: list[Worker], store: Store, job: Job) -> None:
     _start(pool, store, job, context)
 
 
+def free_device(devices: Sequence[str], taken: Sequence[str]) -> str:
+    """The first device that no worker has; "" where there is no choice.
+
+    Args:
+        devices: one for each worker; a device that is there twice is for two.
+        taken: those of the workers there are.
+    """
+    left = list(devices)
+    for device in taken:
+        if device in left:
+            left.remove(device)
+    return left[0] if left else ""
+
+
 def _start(
     pool: list[Worker],
     store: Store,
@@ -106,13 +122,14 @@ def _start(
     root = store.root.absolute()
     orders = (theirs, root, store.stale_after, job.work, job.trust)
     forked = isinstance(context, ForkServerContext)
+    device = free_device(job.devices, [worker.device for worker in pool])
     try:
-        with environment_of_workers(job.threads), blocked():
+        with environment_of_workers(job.threads, device), blocked():
             process: BaseProcess = context.Process(
                 target=serve, args=(*orders, Surroundings() if forked else None)
             )
             process.start()
-            pool.append(Worker(process, ours))
+            pool.append(Worker(process, ours, device))
     finally:
         # Only the worker may hold this end, or its death would never close the pipe.
         theirs.close()

@@ -75,6 +75,8 @@ def record(device: str) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "device": _device_name(device),
+            # Several GPUs may have one name.
+            "gpu": torch.cuda.current_device() if "cuda" in device else None,
         },
     }
 

@@ -7,7 +7,7 @@ seed, then every network is analysed with the same measures.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -151,11 +151,18 @@ class Study:
         done = len(trained) + sum(map(self.store.is_finished, runs))
         return len(self.trainings) + len(runs) - done
 
-    def run(self, *, workers: int = 2, progress: Report | None = None) -> Comparison:
+    def run(
+        self,
+        *,
+        workers: int = 2,
+        devices: Sequence[str] = (),
+        progress: Report | None = None,
+    ) -> Comparison:
         """Do the runs that are left, and collect all.
 
         Args:
             workers: processes, one thread each; results do not depend on it.
+            devices: one for each worker, of one kind; nor on which.
             progress: called with each event.
 
         Raises:
@@ -199,6 +206,7 @@ class Study:
             self.trainings,
             WORK,
             workers=workers,
+            devices=devices,
             progress=watch,
             trust=self._code,
             then=then,

@@ -10,7 +10,14 @@ import tyro
 from pydantic import Field
 from tyro.conf import Positional
 
-from steppe_lab.cli.options import OUT, cores, open_store, use_data_dir
+from steppe_lab.cli.options import (
+    OUT,
+    cores,
+    kind_of,
+    open_store,
+    read_devices,
+    use_data_dir,
+)
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import at_the_last, progress
 from steppe_lab.cli.streams import console
@@ -38,6 +45,9 @@ class Args(Arguments, CompareSettings):
     """Folder for runs and reports; finished runs in it are not run again."""
     workers: int = Field(default_factory=cores, ge=1, le=1024)
     """Processes, one thread each."""
+    devices: str = ""
+    """Devices of one kind for the workers, one each, as cuda:0,cuda:1; a device named
+    twice is for two workers."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object per network instead of tables."""
 
@@ -45,7 +55,11 @@ class Args(Arguments, CompareSettings):
 def run(args: Args, results: TextIO) -> int:
     """Run the unfinished part of the comparison, print it, write the report."""
     names = CompareSettings.model_fields
-    settings = CompareSettings(**{name: getattr(args, name) for name in names})
+    devices = read_devices(args.devices)
+    given = {name: getattr(args, name) for name in names}
+    if devices:
+        given["device"] = kind_of(devices)
+    settings = CompareSettings(**given)
     if not (args.out / "studies" / f"{settings.name}.json").exists():
         start_server(WORK)  # it imports torch while this process does
     from steppe_lab.analysis.starts import with_start
@@ -54,7 +68,10 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study
     from steppe_lab.studies.sweep import with_validation
+    from steppe_lab.training.recipe import check_device
 
+    for device in devices:
+        check_device(device)
     use_data_dir(args.data_dir)
     store = open_store(args.out)
     with progress() as tell:
@@ -63,6 +80,7 @@ def run(args: Args, results: TextIO) -> int:
             settings = with_validation(settings)
         comparison = Study(settings, store).run(
             workers=args.workers,
+            devices=devices,
             progress=at_the_last(tell, prepare_pictures),
         )
     code = 1 if comparison.failures else 0

@@ -18,7 +18,7 @@ UNLOCKED := ^(torch|torchvision|triton)==|^(nvidia|cuda)-
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check format docs bench lock clean
+.PHONY: demo test test-slow check format docs bench gpu lock clean
 
 demo: $(VENV)/.lab
 	$(BIN)/steppe compare sgd sam lpf_sgd
@@ -45,6 +45,10 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# Tests and benchmarks of a GPU, in 8 minutes; without one it says so.
+gpu: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.gpu
 
 # Newer versions: make lock LOCK_ARGS=--upgrade, or LOCK_ARGS="--upgrade-package numpy".
 lock:

@@ -24,6 +24,11 @@ class Problem:
     x: Tensor
     y: Tensor
 
+    def on(self, device: str) -> Problem:
+        """The same on a device."""
+        model = self.model.to(device)
+        return Problem(self.name, model, self.x.to(device), self.y.to(device))
+
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(self.model(x), y)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 import steppe
 from benchmarks.problems import Problem, problem, sgd
-from benchmarks.timing import Benchmark, ratios
+from benchmarks.timing import Benchmark, clock_of, ratios
 from steppe.optimizers import OPTIMIZERS
 
 BOUNDS = {"small_cnn": 1.05, "resnet18": 1.03, "transformer": 1.03}
@@ -42,9 +43,17 @@ def step_of(
 
 
 def _over_its_gradients(
-    method: str, gradients: int, parts: int, name: str, rounds: int
+    method: str,
+    gradients: int,
+    parts: int,
+    name: str,
+    rounds: int,
+    *,
+    device: str = "cpu",
+    rows: int | None = None,
+    seconds: float = math.inf,
 ) -> dict[str, Any]:
-    of = problem(name)
+    of = problem(name, rows).on(device)
     base = sgd(of)
     opt = OPTIMIZERS.build(method, base)
 
@@ -56,12 +65,20 @@ def _over_its_gradients(
                 (of.loss(x, y) / parts).backward()
         base.step()
 
-    found = ratios(lambda: step_of(opt, of, shares=parts > 1), reference, rounds=rounds)
+    found = ratios(
+        lambda: step_of(opt, of, shares=parts > 1),
+        reference,
+        rounds=rounds,
+        warmup=1 if device == "cpu" else 3,  # kernels are chosen in the first steps
+        seconds=seconds,
+        clock=clock_of(device),
+    )
     return {**of.facts(), "gradients": gradients, "shares": parts, **found}
 
 
-def benchmarks() -> Iterator[Benchmark]:
+def benchmarks(**on: Any) -> Iterator[Benchmark]:
+    """Steps on the CPU, or with the device, rows and seconds that are named."""
     for method, gradients, parts in CASES:
         for name, bound in BOUNDS.items():
-            run = partial(_over_its_gradients, method, gradients, parts, name)
+            run = partial(_over_its_gradients, method, gradients, parts, name, **on)
             yield Benchmark(f"step of {method}", name, bound, run)

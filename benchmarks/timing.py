@@ -64,6 +64,18 @@ def ratios(
     }
 
 
+def clock_of(device: str) -> Callable[[], float]:
+    """CPU time, or on a GPU the time at which it has done all that was asked of it."""
+    if device == "cpu":
+        return time.process_time
+
+    def waiting() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return waiting
+
+
 def _lower_quartile(taken: list[float]) -> float:
     return statistics.quantiles(taken, n=4)[0] if len(taken) > 1 else taken[0]
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import own_files
 from steppe.errors import SettingError, UnknownNameError
+from steppe.losses import L2
 from steppe.seeds import stream
 from steppe_lab import datasets
 from steppe_lab.training.build import build_lr_schedule, build_model, build_optimizer
@@ -17,6 +18,7 @@ from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.over_epochs import read_over_epochs
 from steppe_lab.training.readiness import check_ready, check_settings
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.trained_loss import TrainedLoss
 
 SAMPLES = 60
 GROWING = "batch_size=piecewise(boundaries=(2,3),values=(10,20,7))"  # 6, 6, 3, 9, 9
@@ -126,12 +128,10 @@ def test_weight_decay_and_l2_are_those_of_their_epoch(split, optimizer):
 
 @pytest.mark.parametrize("more", [{}, {"steps": 20}, {"epoch_size": 40}])
 def test_a_stop_changes_no_bit(split, more):
-    texts = (
-        GROWING,
-        "weight_decay=multi_step(milestones=(2,))",
-        "l2=divide_every_k(k=1)",
-    )
-    made = recipe(*texts, optimizer="sam:rho=0.1+ema", l2=0.01, **more)
+    texts = [GROWING, "weight_decay=multi_step(milestones=(2,))"]
+    if "steps" not in more:
+        more, texts = {**more, "l2": 0.01}, [*texts, "l2=divide_every_k(k=1)"]
+    made = recipe(*texts, optimizer="sam:rho=0.1+ema", **more)
     kept: list[bytes] = []
     straight = train(made, split, keep=kept.append, keep_every=0)
     for state in kept:
@@ -152,6 +152,36 @@ def test_scores_of_the_trained_loss_have_the_l2_of_their_epoch(split):
     assert rise == pytest.approx(0.99 * squares, rel=1e-5)
 
 
+def test_measures_of_a_trained_network_are_of_its_last_l2():
+    text = "l2=piecewise(boundaries=(1,4),values=(0.01,1,0.25))"
+    loss = TrainedLoss.of(recipe(text, l2=0.01, epochs=6), "classification")
+    assert loss.penalty == L2(0.25)
+    assert TrainedLoss.of(recipe(l2=0.01), "classification").penalty == L2(0.01)
+
+
+def test_eigenvalues_along_training_are_of_the_l2_of_their_epoch(split):
+    text = "l2=piecewise(boundaries=(1,),values=(1,50))"
+    track = "spectrum:k=1,samples=60"
+    made = recipe(text, l2=1, optimizer="sgd:lr=0", epochs=2, track=track)
+    _, first, second = train(made, split).results["tracked"]
+    rise = second["top_K_e/0"] - first["top_K_e/0"]
+    assert rise == pytest.approx(
+        2 * 49, rel=0.02
+    )  # the Hessian has 2 l2 on its diagonal
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "needs --l2, the value that it starts at, got none"),
+        ({"l2": 0.1, "steps": 3}, "needs a number of epochs, got --steps 3"),
+    ],
+)
+def test_l2_over_epochs_is_known_without_the_samples(more, said):
+    with pytest.raises(ValueError, match=said):
+        recipe("l2=constant", **more)
+
+
 def test_settings_have_one_text_and_one_order():
     one = read_over_epochs(["l2=constant", "batch_size=divide_every_k(k=3)"])
     assert one == ("batch_size=divide_every_k(k=3)", "l2=constant")
@@ -164,6 +194,7 @@ def test_settings_have_one_text_and_one_order():
     [
         (["batch_size"], SettingError, "takes SETTING=SCHEDULE, as batch_size=piece"),
         (["lr=constant"], UnknownNameError, "unknown setting over epochs 'lr': did y"),
+        (["rho=constant"], UnknownNameError, "takes a schedule itself, as sam:rho=lin"),
         (["batchsize=constant"], UnknownNameError, "did you mean 'batch_size'?"),
         (["l2=constnt"], UnknownNameError, "unknown schedule of l2 'constnt': did y"),
         (["l2=plateau"], UnknownNameError, "unknown schedule of l2 'plateau'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -219,7 +220,7 @@ def test_memory_changes_the_work_and_no_number(split, tmp_path):
             made,
         )
         model = build_model(made, split.in_shape, 10)
-        loss = TrainedLoss.of(made, split.task)
+        loss = partial(TrainedLoss.of, made, split.task)
         tracker = TRACKERS.build(made.track, model, split, loss, 0, tmp_path)
         measured = tracker._measurement
         assert measured.matrix(measured.present()).budget == memory * 2**30

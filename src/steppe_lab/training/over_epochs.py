@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, UnknownNameError
 from steppe.registry.bounds import Range
 from steppe.registry.composed import read_part
 from steppe.registry.registry import unknown_name
@@ -51,7 +51,11 @@ def read_over_epochs(texts: Sequence[str]) -> tuple[str, ...]:
                 f"batch_size=piecewise((30,),(64,128)), got '{text}'."
             )
         if name not in RANGES:
-            raise unknown_name("setting over epochs", name, RANGES)
+            error = unknown_name("setting over epochs", name, RANGES)
+            raise UnknownNameError(
+                f"{str(error).rstrip('.')}; a setting of the method takes a schedule "
+                "itself, as sam:rho=linear(0.1,0.02)."
+            )
         if name in read:
             raise SettingError(f"over_epochs gives {name} twice; give it once.")
         read[name] = f"{name}={_read(name, schedule)}"

@@ -171,9 +171,9 @@ class PlainSettings(BaseModel):
     """Epochs from one scoring of all training and test samples to the next; the last
     epoch is always scored."""
     monitor: str = "train_loss"
-    """Number of every epoch that a plateau looks at, as a column of the history:
-    train_loss, running_loss, test_error, which is that of validation samples with
-    --held-out validation."""
+    """Number of every epoch that a plateau and --patience look at, as a column of the
+    history: train_loss, running_loss, test_error, which is that of validation samples
+    with --held-out validation."""
 
     start_from: str = ""
     """Weights to start from instead of those that the seed gives: a checkpoint, RUN@50,
@@ -215,6 +215,22 @@ class PlainSettings(BaseModel):
                 "checkpoint_optimizer needs checkpoints to stand beside, got none; "
                 "give --checkpoint-every too, 0 for those with a name."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _l2_over_epochs(self) -> Self:
+        """Measures of the trained loss need its L2, without the samples."""
+        if any(text.startswith("l2=") for text in self.over_epochs):
+            if not self.l2:
+                raise SettingError(
+                    "l2 over epochs needs --l2, the value that it starts at, got none; "
+                    "give it too."
+                )
+            if self.steps is not None:
+                raise SettingError(
+                    "l2 over epochs needs a number of epochs, got --steps "
+                    f"{self.steps}; give --epochs instead."
+                )
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -43,7 +44,7 @@ BOUNDS: Ranges = {
 def spectrum(
     model: nn.Module,
     split: Split,
-    loss: TrainedLoss,
+    loss: Callable[[], TrainedLoss],
     seed: int,
     folder: Path | None,
     *,
@@ -62,7 +63,7 @@ def spectrum(
     Args:
         model: the network in training.
         split: its samples.
-        loss: that it is trained on.
+        loss: gives the one that it is trained on now.
         seed: of the samples that are drawn.
         folder: where the files are kept; None for none.
         k: number of eigenvalues.
@@ -88,7 +89,7 @@ def spectrum(
         chosen = split.some("train", samples, seed=seed + number)
         near = next(model.parameters()).device.type == "cpu"
         batches = chosen.batches(ROWS_ON_CPU if near else ROWS)
-        return loss.objective(model, batches)
+        return loss().objective(model, batches)
 
     tracker = SpectrumTracker(
         objective,

@@ -13,6 +13,7 @@ from steppe.losses import L2, LabelSmoothing
 from steppe.objective import Objective
 from steppe.parameters import trainable
 from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.training.over_epochs import over_epochs
 
 if TYPE_CHECKING:
     from steppe_lab.training.recipe import Recipe
@@ -36,6 +37,8 @@ class TrainedLoss:
     def of(cls, recipe: Recipe, task: str, kind: LossKind = "trained") -> TrainedLoss:
         """The loss that a recipe trains on, or the plain one of its task.
 
+        L2 that changes over the epochs is that of the last one.
+
         Raises:
             SettingError: label smoothing for a task without classes.
         """
@@ -44,7 +47,8 @@ class TrainedLoss:
             return cls(plain)
         share, form = recipe.label_smoothing, recipe.label_smoothing_form
         smoothing = LabelSmoothing(share, form=form) if share else None
-        penalty = L2(recipe.l2, recipe.l2_on) if recipe.l2 else None
+        coefficient = _last_l2(recipe)
+        penalty = L2(coefficient, recipe.l2_on) if coefficient else None
         return cls(plain.smoothed(smoothing) if smoothing else plain, penalty)
 
     def penalised(self, loss: Tensor, model: nn.Module) -> Tensor:
@@ -68,6 +72,11 @@ class TrainedLoss:
         return Objective(
             model, batches, self.task.objective_loss, mode=mode, penalty=self.penalty
         )
+
+
+def _last_l2(recipe: Recipe) -> float:
+    schedule = over_epochs(recipe, recipe.epochs).get("l2")
+    return recipe.l2 if schedule is None else schedule(recipe.epochs - 1)
 
 
 def trains_on_another(recipe: Recipe) -> bool:

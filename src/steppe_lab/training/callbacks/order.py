@@ -52,7 +52,7 @@ def build_callbacks(
         seed = recipe.data_seed
         place = None if folder is None else folder / TRACK
         tracker = TRACKERS.build(
-            recipe.track, state.model, split, state.loss, seed, place
+            recipe.track, state.model, split, lambda: state.loss, seed, place
         )
         samples = min(recipe.track.settings["samples"], len(split.train))
         callbacks["eigenvalues"] = Eigenvalues(

@@ -24,12 +24,16 @@ class OverEpochs(AbstractCallback):
         schedules: values as functions of the epoch, by setting.
     """
 
-    begin = before_step = after_step = nothing
+    before_step = after_step = nothing
     # All follows from the epoch: a stop leaves nothing to remember.
     state_dict, load_state_dict = no_state, nothing
 
     def __init__(self, schedules: Mapping[str, StepSchedule]) -> None:
         self._schedules = schedules
+
+    def begin(self, state: TrainingState) -> None:
+        """Set the first values, for what is measured before any step."""
+        self.before_epoch(state)
 
     def before_epoch(self, state: TrainingState) -> None:
         """Set weight decay and L2; scores of the loss trained on follow."""

@@ -32,7 +32,7 @@ class OverEpochs(AbstractCallback):
         self._schedules = schedules
 
     def begin(self, state: TrainingState) -> None:
-        """Set the first values, for what is measured before any step."""
+        """Set the first values, for measurements before any step."""
         self.before_epoch(state)
 
     def before_epoch(self, state: TrainingState) -> None:

@@ -175,6 +175,18 @@ def test_patience_counts_epochs_without_progress(values, patience, better, epoch
         assert reason.startswith(f"x has not improved for {patience} epochs, since it")
 
 
+def test_patience_may_look_at_an_accuracy(split):
+    """Of which larger ones are better, as Keras' val_acc."""
+    rules = [
+        {"patience": 2, "monitor": name, "lr_schedule": "constant", "epochs": 20}
+        for name in ("test_error", "test_accuracy")
+    ]
+    error, accuracy = (train(recipe(**rule), split) for rule in rules)
+    assert error.history == accuracy.history
+    assert len(error.history) < 20
+    assert accuracy.stopped.startswith("test_accuracy has not improved for 2 epochs")
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -217,6 +229,7 @@ def test_stopping_and_resuming_changes_neither_weights_nor_the_epoch(split, rule
         ),
         ({"stop_at": "train_accuracy"}, SettingError, "is a column of the history, a"),
         ({"stop_at": "train_loss<x"}, SettingError, "as train_accuracy>=0.99, got"),
+        ({"stop_at": "train_acc>1"}, UnknownNameError, "did you mean 'train_accuracy'"),
         ({"stop_at": "train_eror<=0"}, UnknownNameError, "did you mean 'train_error'"),
         (
             {"stop_at_loss": 0.1, "evaluate_every": 3},
@@ -253,7 +266,7 @@ def test_conditions_are_read_with_any_sign():
         assert read_bound(f" test_error{sign}1e-2 ") == ("test_error", sign, 0.01)
     task = TASKS.build("classification")
     bound = Bound.of(recipe(stop_at="test_accuracy>0.5"), task)
-    assert (bound.column, bound.opposite) == ("test_error", True)
+    assert bound.monitor == Monitor("test_accuracy", "larger", "test_error")
     assert bound.met({"test_error": 0.4}) == 0.6
     assert bound.met({"test_error": 0.5}) is None
     assert bound.met({"test_error": float("nan")}) is None

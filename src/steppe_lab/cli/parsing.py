@@ -62,6 +62,13 @@ _SYNONYMS = {
     **dict.fromkeys(("metrics", "measure"), "measures"),
     **dict.fromkeys(("repeats", "repetitions", "n-seeds"), "seeds"),
     **dict.fromkeys(("bs", "batch"), "batch-size"),
+    **dict.fromkeys(("smoothing",), "label-smoothing"),
+    **dict.fromkeys(("l2-penalty", "l2-loss", "kernel-regularizer"), "l2"),
+    **dict.fromkeys(
+        ("clip", "grad-clip", "gradient-clip", "max-grad-norm"), "clip-norm"
+    ),
+    **dict.fromkeys(("early-stopping", "early-stopping-patience"), "patience"),
+    **dict.fromkeys(("tolerance", "tol", "stop-loss", "target-loss"), "stop-at-loss"),
     **dict.fromkeys(("iterations", "lanczos-steps"), "steps"),
     **dict.fromkeys(("usage", "h"), "help"),
 }

@@ -20,15 +20,17 @@ RUNNING = "running_loss"  # in every row; all other columns are scores
 
 @dataclass(frozen=True)
 class Monitor:
-    """A column of the history that a rule looks at after every epoch.
+    """A number of every epoch that a rule looks at: a column of the history.
 
     Args:
-        column: name of it, such as "test_error".
+        column: name of it, such as "test_error" or its opposite, "test_accuracy".
         better: which of its values are better.
+        opposite_of: the column that it is 1 minus; "" where it is one itself.
     """
 
     column: str
     better: Direction
+    opposite_of: str = ""
 
     @classmethod
     def of(cls, column: str, recipe: Recipe, task: AbstractTask) -> Monitor:
@@ -40,18 +42,24 @@ class Monitor:
         """
         averaged, groups = recipe.average is not None, recipe.selection.train_groups
         columns = monitored_columns(task, averaged=averaged, groups=groups)
-        if column not in columns:
-            raise unknown_name("metric to monitor", column, columns)
+        opposites = opposite_columns(task, columns)
+        if column not in columns and column not in opposites:
+            raise unknown_name("metric to monitor", column, [*columns, *opposites])
         if column != RUNNING and recipe.evaluate_every > 1:
             raise SettingError(
                 f"evaluate_every must be 1 to monitor {column} after every epoch, got "
                 f"{recipe.evaluate_every}; leave it out, or monitor {RUNNING}."
             )
-        return cls(column, columns[column])
+        if column in columns:
+            return cls(column, columns[column])
+        of = opposites[column]
+        turned: Direction = "larger" if columns[of] == "smaller" else "smaller"
+        return cls(column, turned, of)
 
     def value(self, row: Mapping[str, float]) -> float | None:
         """The value of an epoch; None while an average holds nothing to be scored."""
-        return row.get(self.column)
+        value = row.get(self.opposite_of or self.column)
+        return 1 - value if self.opposite_of and value is not None else value
 
     def is_better(self, value: float, best: float) -> bool:
         """Whether a value is better than the best one, or is the first."""
@@ -78,6 +86,22 @@ def monitored_columns(
         for part in parts:
             columns |= {f"{before}{part}_{name}": scores[name] for name in scores}
     return columns
+
+
+def opposite_columns(task: AbstractTask, columns: Iterable[str]) -> dict[str, str]:
+    """Names of 1 minus a share, such as accuracies, and the columns of the shares.
+
+    Args:
+        task: of the training.
+        columns: of its history.
+    """
+    named = [m for m in (task.headline, *task.others) if m.opposite]
+    return {
+        column.removesuffix(metric.name) + metric.opposite: column
+        for column in columns
+        for metric in named
+        if column.endswith(f"_{metric.name}")
+    }
 
 
 def check_monitor(recipe: Recipe, task: AbstractTask) -> None:

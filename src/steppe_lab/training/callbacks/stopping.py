@@ -41,18 +41,14 @@ class Bound:
     """A condition on a number of every epoch, such as train_accuracy>=0.99.
 
     Args:
-        name: of the number.
+        monitor: the number.
         sign: of `SIGNS`.
         value: on its right.
-        column: of the history.
-        opposite: whether the number is 1 minus that column, as an accuracy is.
     """
 
-    name: str
+    monitor: Monitor
     sign: str
     value: float
-    column: str
-    opposite: bool = False
 
     @classmethod
     def of(cls, recipe: Recipe, task: AbstractTask) -> Bound | None:
@@ -71,27 +67,21 @@ class Bound:
             name, sign, value = read_bound(recipe.stop_at)
         else:
             return None
-        column, opposite = name, False
-        for metric in (task.headline, *task.others):
-            if metric.opposite and name.endswith(f"_{metric.opposite}"):
-                column = name.removesuffix(metric.opposite) + metric.name
-                opposite = True
-        if column != PERTURBED:
-            Monitor.of(column, recipe, task)
-        elif recipe.perturbations > 1:
+        if name != PERTURBED:
+            return cls(Monitor.of(name, recipe, task), sign, value)
+        if recipe.perturbations > 1:
             raise SettingError(
                 f"{PERTURBED} is of one perturbation of the batch, got perturbations "
                 f"{recipe.perturbations}; stop on running_loss."
             )
-        return cls(name, sign, value, column, opposite)
+        return cls(Monitor(PERTURBED, "smaller"), sign, value)
 
     def met(self, row: Mapping[str, float]) -> float | None:
         """The number where the condition holds; None where it does not."""
-        value = row.get(self.column)
-        if value is None:
+        value = self.monitor.value(row)
+        if value is None or not SIGNS[self.sign](value, self.value):
             return None
-        value = 1 - value if self.opposite else value
-        return value if SIGNS[self.sign](value, self.value) else None
+        return value
 
 
 def read_bound(text: str) -> tuple[str, str, float]:
@@ -141,7 +131,7 @@ class StopAt(AbstractCallback):
             state.converged_at = state.epoch
             if not self._go_on:
                 state.stopped = (
-                    f"{bound.name} is {value:.4g} in epoch {state.epoch}, "
+                    f"{bound.monitor.column} is {value:.4g} in epoch {state.epoch}, "
                     f"{bound.sign} {bound.value:g}"
                 )
         self._converged = state.converged_at
@@ -246,7 +236,7 @@ def stopping_rules(recipe: Recipe, task: AbstractTask) -> dict[str, AbstractCall
     """
     rules: dict[str, AbstractCallback] = {}
     bound = Bound.of(recipe, task)
-    if bound is not None and bound.column == PERTURBED:
+    if bound is not None and bound.monitor.column == PERTURBED:
         rules["perturbed_loss"] = PerturbedLoss()
     if bound is not None:
         rules["stop_at"] = StopAt(bound, go_on=recipe.go_on)

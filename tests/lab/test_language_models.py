@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import in_process
 import steppe
 from steppe.errors import DataError, SettingError
-from steppe_lab.analysis import single
+from steppe_lab.analysis import single, trained
 from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, Selection, TokenSamples
 from steppe_lab.tasks import TASKS
@@ -74,7 +74,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(single, "run_local", in_process.run_local)
+    monkeypatch.setattr(trained, "run_local", in_process.run_local)
     return tmp_path
 
 

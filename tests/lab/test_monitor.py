@@ -62,7 +62,7 @@ def test_the_direction_is_that_of_the_metric(part):
     ("column", "more", "error", "said"),
     [
         ("test_eror", {}, UnknownNameError, "metric to monitor 'test_eror': did you"),
-        ("average_test_loss", {}, UnknownNameError, "there is running_loss, test_e"),
+        ("average_test_loss", {}, UnknownNameError, "there is running_loss, test_a"),
         ("test_loss", {"evaluate_every": 2}, SettingError, "must be 1 to monitor test"),
     ],
 )

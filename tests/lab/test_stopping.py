@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import in_process
 from steppe.errors import SettingError, UnknownNameError
 from steppe_lab import datasets
-from steppe_lab.analysis import single
+from steppe_lab.analysis import trained
 from steppe_lab.cli import main
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS
@@ -274,7 +274,7 @@ def test_conditions_are_read_with_any_sign():
 
 
 def test_the_command_says_why_and_when(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(single, "run_local", in_process.run_local)
+    monkeypatch.setattr(trained, "run_local", in_process.run_local)
     words = ["train", "--optimizer", "sgd", "--model", "mlp:hidden=16", "--epochs", "9"]
     words += ["--train-samples", "96", "--batch-size", "16", "--out", str(tmp_path)]
     words += ["--stop-at-loss", "2.2"]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import in_process
 from steppe.errors import DataError
-from steppe_lab.analysis import single
+from steppe_lab.analysis import single, trained
 from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, TensorSamples
 from steppe_lab.studies import comparison
@@ -46,7 +46,7 @@ def waves(tmp_path, monkeypatch):
     (tmp_path / "waves.py").write_text(WAVES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for caller in (comparison, single):
+    for caller in (comparison, trained):
         monkeypatch.setattr(caller, "run_local", in_process.run_local)
     return tmp_path
 

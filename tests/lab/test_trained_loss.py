@@ -17,7 +17,7 @@ import steppe
 from steppe.errors import SettingError
 from steppe.losses import L2, LabelSmoothing
 from steppe_lab import datasets
-from steppe_lab.analysis import single
+from steppe_lab.analysis import trained
 from steppe_lab.cli import main
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.build import build_lr_schedule, build_model
@@ -190,25 +190,19 @@ def test_scores_are_plain_unless_those_of_the_loss_trained_on_are_asked_for(spli
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(single, "run_local", in_process.run_local)
+    monkeypatch.setattr(trained, "run_local", in_process.run_local)
 
     def run(*words: str):
         assert main([*words, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    trained = (
-        "train",
-        "--optimizer",
-        "sgd",
-        "--model",
-        "mlp:hidden=4",
-        "--epochs",
-        "1",
-    )
-    out = ("--train-samples", "64", "--out", str(tmp_path))
-    return lambda *words: run(
-        *(trained + out if words[0] == "train" else ()), *words[words[0] == "train" :]
-    )
+    words = "train --optimizer sgd --model mlp:hidden=4 --epochs 1 --train-samples 64"
+    training = [*words.split(), "--out", str(tmp_path)]
+
+    def command_of(verb: str, *more: str):
+        return run(*(training if verb == "train" else [verb]), *more)
+
+    return command_of
 
 
 def test_measures_of_a_checkpoint_are_of_the_loss_trained_on_or_of_the_plain_one(

@@ -14,7 +14,7 @@ from steppe.errors import CheckpointError, StoreError
 from steppe_lab.analysis.starts import with_start
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
-from steppe_lab.reports.comparison.publishing import command_of
+from steppe_lab.reports.comparison.publishing import command_of, publish
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import CompareSettings, TrainSettings
 from steppe_lab.runs.training import recipe_of, train_network
@@ -294,7 +294,10 @@ def test_a_comparison_starts_all_from_the_same_weights(kept, store, monkeypatch)
         line_points=3,
     )
     study = comparison.Study(chosen, store)
-    assert len(study.run().rows) == 2
+    done = study.run()
+    assert len(done.rows) == 2
+    page = publish(done, store.root / "reports").read_text()
+    assert f"The networks were trained with steppe {done.origins[0].steppe}" in page
     expected = weights(kept / "checkpoints" / "epoch-0002.safetensors")
     paths = list(store.root.glob("runs/*/checkpoints/initial.safetensors"))
     assert len(paths) == 2

@@ -21,7 +21,16 @@ from typing import Any
 
 import torch
 
-from benchmarks import against, curvature, main_job, memory, peers, steps, training
+from benchmarks import (
+    against,
+    curvature,
+    main_job,
+    memory,
+    noise,
+    peers,
+    steps,
+    training,
+)
 from benchmarks.problems import LARGE
 from benchmarks.timing import Benchmark, surroundings
 
@@ -29,6 +38,7 @@ PLAIN: dict[str, Callable[[], Iterator[Benchmark]]] = {
     "steps": steps.benchmarks,
     "peers": peers.benchmarks,
     "memory": memory.benchmarks,
+    "noise": noise.benchmarks,
     "training": training.benchmarks,
 }
 

@@ -7,6 +7,9 @@ save in `curvature/per_sample/graph_attributes.py`.
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,6 +27,7 @@ __all__ = [
     "tree_leaves",
     "tree_map",
     "version",
+    "without_compiler",
 ]
 
 
@@ -35,6 +39,26 @@ def transforms_active() -> bool:
 def version(tensor: Tensor) -> int:
     """Number of writes in place to a tensor so far."""
     return tensor._version
+
+
+@contextlib.contextmanager
+def without_compiler() -> Iterator[None]:
+    """Let optimizers be made without the import of torch's compiler.
+
+    Torch imports it, which takes a second or two, to keep one of their methods out of
+    compiled code; so nothing is to be compiled in the block.
+    """
+    method = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    if method is None or "torch._dynamo" in sys.modules:
+        yield
+        return
+    # The place where torch notes the method that it has taken out.
+    note = "__dynamo_disable"
+    setattr(method, note, method)
+    try:
+        yield
+    finally:
+        delattr(method, note)
 
 
 # Writing to a table leaves out `__setattr__` of the module, which a user may have

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -521,3 +523,21 @@ def test_seconds_before_a_stop_are_counted(digits):
     buffer = io.BytesIO()
     torch.save({**state, "seconds": 1000.0}, buffer)
     assert train(made, split, resume=states.sealed(buffer.getvalue())).seconds > 1000
+
+
+ASKED = """
+import sys
+import torch
+from steppe_lab.training.readiness import check_ready
+from steppe_lab.training.recipe import Recipe
+
+check_ready(Recipe(data="digits", model="small_cnn", optimizer="sam", base="sgd"))
+print("torch._dynamo" in sys.modules)
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_checks_do_not_wait_for_the_compiler_and_leave_optimizers_as_they_were():
+    done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr

@@ -9,6 +9,7 @@ from torch import nn
 
 from steppe.errors import DataError, SettingError
 from steppe.registry.registry import is_code, one_line
+from steppe.torch_internals import without_compiler
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.samples import on_device
 from steppe_lab.datasets.split import Split
@@ -49,8 +50,6 @@ def check_settings(
 ) -> None:
     """Make optimizer and average, so that a bad setting shows before any work.
 
-    Not done when a recipe is read: torch takes a second for its first optimizer.
-
     Args:
         recipe: settings of the training.
         samples: that will be trained on; None where that is not known yet.
@@ -67,7 +66,8 @@ def check_settings(
     check_precision(recipe.amp, recipe.device)
     check_processes(recipe)
     build_augmentations(recipe.augment)
-    optimizer = build_optimizer(recipe, model, samples or _MANY)
+    with without_compiler():  # workers compile, this process only asks
+        optimizer = build_optimizer(recipe, model, samples or _MANY)
     if start is not None:
         start.put_into(model, recipe)
         if recipe.with_optimizer:

@@ -374,6 +374,34 @@ def test_single_files_are_fetched_where_they_lack_and_never_written_over(
     assert len(server.ranges) == 1
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_archive_that_was_there_is_unpacked_and_kept(
+    known, published_here, tmp_path
+):
+    digest = f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}" if known else None
+    published_here("cifar10", (Download("http://[::1]:9/c.tar.gz", None, digest),))
+    mine = tmp_path / "cifar10" / "c.tar.gz"
+    mine.parent.mkdir()
+    mine.write_bytes(ARCHIVE)
+    (one,) = download("cifar10", tmp_path, lambda _: silent)
+    assert (one.sha256, one.checked) == (None, known)
+    assert mine.read_bytes() == ARCHIVE
+    assert len(load("cifar10", tmp_path).test) == 2
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_another_file_in_the_place_of_an_archive_is_not_written_over(
+    folder, published_here, tmp_path
+):
+    published_here("cifar10", (Download("http://[::1]:9/c.tar.gz", 9, "md5:0"),))
+    mine = tmp_path / "cifar10" / "c.tar.gz"
+    mine.parent.mkdir()
+    mine.mkdir() if folder else mine.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"c\.tar\.gz is not the file .* move it away"):
+        download("cifar10", tmp_path, lambda _: silent)
+    assert mine.is_dir() if folder else mine.read_bytes() == b"mine"
+
+
 def test_settings_name_the_files_of_a_collection(published_here, tmp_path):
     raw = zipped(
         ("MUTAG/MUTAG_A.txt", "1, 2\n2, 1\n"),

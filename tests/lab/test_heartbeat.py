@@ -10,7 +10,7 @@ import torch
 
 from steppe.errors import DataError, SettingError
 from steppe_lab.cli import main
-from steppe_lab.datasets import load
+from steppe_lab.datasets import Selection, load
 from steppe_lab.datasets.heartbeat import PUBLISHED_NORMAL
 
 LINE = ["0.5"] * 187
@@ -52,28 +52,12 @@ def test_beats_and_classes_are_those_of_the_file(folder, tmp_path):
 LABELS = [0] * 40 + [1] * 10 + [2] * 20 + [3] * 6 + [4] * 14
 
 
-@pytest.mark.parametrize(
-    ("settings", "counts"),
-    [
-        ("subset=balanced", [6, 6, 6, 6, 6]),
-        ("subset=balanced,share=0.5", [3, 3, 3, 3, 3]),
-        ("share=0.5", [20, 5, 10, 3, 7]),
-        ("subset=balanced,share=0.01", [1, 1, 1, 1, 1]),
-    ],
-)
-def test_a_subset_has_its_share_of_each_class_the_same_each_time(
-    settings, counts, tmp_path
-):
+def test_the_balanced_share_of_the_course_project_is_one_of_all_data_sets(tmp_path):
     write(tmp_path, LABELS, LABELS)
-    one, two = (load(f"heartbeat:{settings}", tmp_path) for _ in range(2))
-    assert one.train.targets.bincount().tolist() == counts
-    assert one.test.targets.bincount().tolist() == counts
-    assert torch.equal(places(one.train), places(two.train))
-    assert places(one.train).unique().tolist() == places(one.train).tolist()
-    drawn = [LABELS[place] for place in places(one.train)]
-    assert drawn == one.train.targets.tolist()
-    said = f"{sum(counts)} of 90 training heartbeats are used"
-    assert said in one.notes
+    balanced = Selection(subset="balanced", train_fraction=0.5, test_fraction=1.0)
+    split = balanced.apply(load("heartbeat", tmp_path))
+    assert split.train.targets.bincount().tolist() == [3, 3, 3, 3, 3]
+    assert split.test.targets.bincount().tolist() == [6, 6, 6, 6, 6]
 
 
 def test_the_published_subset_is_that_of_the_project_on_the_official_files(tmp_path):
@@ -87,6 +71,7 @@ def test_the_published_subset_is_that_of_the_project_on_the_official_files(tmp_p
     data = load("heartbeat:subset=published", tmp_path)
     assert places(data.train).tolist() == list(range(59, 705))
     assert places(data.test).tolist() == list(range(539, 705))
+    assert "646 of 705 training heartbeats are used" in data.notes
 
 
 def test_beats_are_cut_at_the_length_that_is_asked(tmp_path):
@@ -95,9 +80,7 @@ def test_beats_are_cut_at_the_length_that_is_asked(tmp_path):
     assert (data.train.inputs.shape, data.test.inputs.shape) == ((2, 50), (5, 50))
 
 
-@pytest.mark.parametrize(
-    "setting", ["share=0", "share=1.5", "max_len=0", "max_len=188"]
-)
+@pytest.mark.parametrize("setting", ["max_len=0", "max_len=188", "subset=balanced"])
 def test_settings_out_of_range_are_refused(setting, tmp_path):
     with pytest.raises(SettingError, match=setting.partition("=")[0]):
         load(f"heartbeat:{setting}", tmp_path)

@@ -15,7 +15,7 @@ from PIL import Image
 from steppe.errors import DataError, SettingError
 from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.datasets import Selection, load
-from steppe_lab.datasets.formats.images import MOST_PIXELS
+from steppe_lab.datasets.formats.images import MOST_PIXELS, Centre, decoded
 from steppe_lab.training.augmenting import AugmentedBatches, read_augmentations
 
 CLASSES = ("n01443537", "n01641577")
@@ -345,6 +345,16 @@ def test_a_bad_image_is_refused_in_one_sentence(case, name, tmp_path):
         tracemalloc.stop()
     assert str(file) in sentence
     assert expected in sentence
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_a_thin_image_that_would_become_huge_is_refused_before_it_does(size, tmp_path):
+    # 15 GB at 256 pixels on its shorter side, from a file of 200 bytes.
+    file = tmp_path / "thin.png"
+    Image.new("L", size).save(file)
+    with pytest.raises(DataError, match=r"thin\.png .* at most 67,108,864 pixels"):
+        decoded([file], [Centre(256, 224)])
+    assert decoded([file], [Centre(16, 8)]).shape == (1, 3, 8, 8)
 
 
 def test_images_of_mixed_sizes_are_refused_where_one_size_is_due(tmp_path):

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from steppe.errors import DataError
 from steppe.registry.bounds import Range, Ranges
-from steppe.seeds import stream
 from steppe_lab.datasets.abstract import (
     DATASETS,
     Dataset,
@@ -43,12 +42,7 @@ OFFICIAL = {"train": 87_554, "test": 21_892}  # beats
 # francpp/sharpness-aware_minimization) reads on from row 71,829 and row 17,956; its
 # reader takes the first line for names.
 PUBLISHED_NORMAL = {"train": 641, "test": 161}
-SUBSET_SEED = 187
-BOUNDS: Ranges = {
-    "share": Range(0.0, 1.0, above=True),
-    "max_len": Range(1, LENGTH, whole=True),
-}
-Subset = Literal["all", "balanced", "published"]
+BOUNDS: Ranges = {"max_len": Range(1, LENGTH, whole=True)}
 
 
 @DATASETS.add(
@@ -61,18 +55,15 @@ Subset = Literal["all", "balanced", "published"]
 def heartbeat(
     *,
     data_dir: Path | None = None,
-    subset: Subset = "all",
-    share: float = 1.0,
+    subset: Literal["all", "published"] = "all",
     max_len: int = LENGTH,
 ) -> Dataset:
     """Heartbeats in five classes, series of 187 samples, from the Kaggle CSV files.
 
     Args:
         data_dir: folder that holds heartbeat, mitbih or the files.
-        subset: all beats; balanced: of each class as many as of the rarest; published:
-            of the normal beats the last 641 for training and 161 for test, as many as
-            of the rarest class, and all others.
-        share: of each class of the subset, above 0 to 1; drawn once for good.
+        subset: all beats; published: of the normal beats the last 641 for training and
+            161 for test, as many as of the rarest class, and all others.
         max_len: samples of a beat, from its start; the others are cut off.
     """
     files = {part: f"mitbih_{part}.csv" for part in OFFICIAL}
@@ -86,10 +77,12 @@ def heartbeat(
         if len(beats) != OFFICIAL[part]:
             normal = (targets == 0).double().mean()
             notes += (f"{normal:.0%} of the {title} heartbeats are normal, not 83%",)
-        chosen = _chosen(targets, subset, share, part)
-        if len(chosen) < len(beats):
-            notes += (f"{len(chosen):,} of {len(beats):,} {title} heartbeats are used",)
-        parts[part] = TensorSamples(beats[chosen, :max_len], targets[chosen])
+        if subset == "published":
+            chosen = _published(targets, PUBLISHED_NORMAL[part])
+            used = f"{len(chosen):,} of {len(beats):,} {title} heartbeats are used"
+            notes += (used,)
+            beats, targets = beats[chosen], targets[chosen]
+        parts[part] = TensorSamples(beats[:, :max_len], targets)
     return Dataset(
         name="heartbeat",
         train=parts["train"],
@@ -99,24 +92,10 @@ def heartbeat(
     )
 
 
-def _chosen(targets: Tensor, subset: Subset, share: float, part: str) -> Tensor:
-    """Positions of the beats of a subset, in the order of the file."""
-    by_class = [
-        (targets == number).nonzero().flatten() for number in torch.unique(targets)
-    ]
-    if subset == "published":
-        by_class = [
-            rows[-PUBLISHED_NORMAL[part] :] if targets[rows[0]] == 0 else rows
-            for rows in by_class
-        ]
-    rarest = min(map(len, by_class))
-    generator = stream(SUBSET_SEED, list(OFFICIAL).index(part))
-    drawn = []
-    for rows in by_class:
-        count = share * (rarest if subset == "balanced" else len(rows))
-        order = torch.randperm(len(rows), generator=generator)
-        drawn.append(rows[order[: max(1, round(count))]])
-    return torch.cat(drawn).sort().values
+def _published(targets: Tensor, normal: int) -> Tensor:
+    """Positions of the last so many normal beats and of all others, ascending."""
+    last = (targets == 0).nonzero().flatten()[-normal:]
+    return torch.cat([last, targets.nonzero().flatten()]).sort().values
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:

@@ -73,14 +73,8 @@ def _file(
     download: Download, published: Published, folder: Path, report: Report
 ) -> Fetched:
     path = folder / download.file
-    if path.exists():
-        if not path.is_file() or not is_published(download, path):
-            raise DataError(
-                f"{path} is not the file that {published.title} was published with; "
-                "move it away, or name another folder with --data-dir DIR."
-            )
-        return Fetched(path, None, download.digest is not None)
-    digest = fetch(download, path, report(download.file))
+    there = _is_there(download, published, path)
+    digest = None if there else fetch(download, path, report(download.file))
     return Fetched(path, digest, download.digest is not None)
 
 
@@ -91,9 +85,22 @@ def _archive(
     if place.exists():
         return Fetched(place, None, False)
     archive = folder / download.file
-    digest = None
-    if not archive.exists() or not is_published(download, archive):
-        digest = fetch(download, archive, report(download.file))
+    if _is_there(download, published, archive):
+        unpack(archive, folder, published.top)  # and kept: somebody else put it there
+        return Fetched(place, None, download.digest is not None)
+    digest = fetch(download, archive, report(download.file))
     unpack(archive, folder, published.top)
     archive.unlink()
     return Fetched(place, digest, download.digest is not None)
+
+
+def _is_there(download: Download, published: Published, path: Path) -> bool:
+    """Whether a published file is there; another one in its place is refused."""
+    if not path.exists():
+        return False
+    if not path.is_file() or not is_published(download, path):
+        raise DataError(
+            f"{path} is not the file that {published.title} was published with; "
+            "move it away, or name another folder with --data-dir DIR."
+        )
+    return True

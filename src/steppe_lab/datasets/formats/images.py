@@ -56,6 +56,12 @@ class Centre:
         """The middle of the image."""
         short, long = sorted(image.size)
         other = int(self.resize * long / short)
+        # A thin image of few pixels can have billions of them when it is resized.
+        if self.resize * other > MOST_PIXELS:
+            raise ValueError(
+                f"at {self.resize} pixels on its shorter side it must have at most "
+                f"{MOST_PIXELS:,} pixels, got {self.resize:,} x {other:,}"
+            )
         tall = image.height >= image.width
         size = (self.resize, other) if tall else (other, self.resize)
         resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)

@@ -10,7 +10,11 @@ from steppe.errors import SettingError, UnknownNameError
 from steppe_lab.datasets import load
 from steppe_lab.tasks import Metric
 from steppe_lab.tasks.classification import Classification
-from steppe_lab.training.callbacks.monitor import Monitor, monitored_columns
+from steppe_lab.training.callbacks.monitor import (
+    GRADIENTS,
+    Monitor,
+    monitored_columns,
+)
 from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.recipe import Recipe
@@ -71,6 +75,24 @@ def test_a_column_that_is_not_there_every_epoch_is_refused(column, more, error, 
         Monitor.of(column, recipe(**more), Classification())
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("clipping", [{"clip_norm": 100.0}, {"clip_value": 100.0}])
+def test_norms_of_gradients_are_there_every_epoch_where_they_are_clipped(clipping):
+    made, task = recipe(**clipping, evaluate_every=2), Classification()
+    split = made.selection.apply(load("digits"))
+    history = train(made, split).history
+    for column in GRADIENTS:
+        monitor = Monitor.of(column, made, task)
+        assert monitor.better == "smaller"
+        assert [monitor.value(row) for row in history] == [
+            row[column] for row in history
+        ]
+
+
+def test_norms_of_gradients_want_clipping():
+    with pytest.raises(SettingError, match="got grad_norm and no clipping; give --cl"):
+        Monitor.of("grad_norm", recipe(), Classification())
 
 
 def test_the_running_loss_is_there_in_epochs_without_scores():

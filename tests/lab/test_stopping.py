@@ -16,7 +16,7 @@ from steppe_lab.cli import main
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.callbacks.monitor import Monitor, notes
-from steppe_lab.training.callbacks.stopping import Bound, Patience, read_bound
+from steppe_lab.training.callbacks.stopping import SIGNS, Bound, Patience, read_bound
 from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_ready
@@ -54,6 +54,20 @@ def same(left, right) -> bool:
 
 def numbers(rows, name):
     return [row[name] for row in rows]
+
+
+def test_a_training_ends_at_a_norm_of_its_gradients(split, plain):
+    noting = train(recipe(clip_norm=1000.0), split)  # clips none of them
+    assert same(noting.model, plain.model)
+    norms = numbers(noting.history, "grad_norm")
+    bound = norms[4]
+    sign = ">=" if bound > norms[0] else "<="
+    first = next(
+        epoch for epoch, norm in enumerate(norms, 1) if SIGNS[sign](norm, bound)
+    )
+    rule = {"stop_at": f"grad_norm{sign}{bound!r}", "evaluate_every": 6}
+    stopped = train(recipe(clip_norm=1000.0, **rule), split)
+    assert 1 < len(stopped.history) == first
 
 
 @pytest.mark.parametrize("column", ["train_loss", "running_loss"])

@@ -15,7 +15,8 @@ from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.recipe import Recipe
 
 Direction = Literal["smaller", "larger"]
-RUNNING = "running_loss"  # in every row; all other columns are scores
+RUNNING = "running_loss"  # in every row
+GRADIENTS: tuple[str, ...] = ("grad_norm", "grad_norm_max")  # where clipping notes them
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,18 @@ class Monitor:
         """
         averaged, groups = recipe.average is not None, recipe.selection.train_groups
         columns = monitored_columns(task, averaged=averaged, groups=groups)
+        if recipe.clip_norm is not None or recipe.clip_value is not None:
+            columns |= dict.fromkeys(GRADIENTS, "smaller")
+        elif column in GRADIENTS:
+            raise SettingError(
+                f"norms of gradients are in the history where they are clipped, got "
+                f"{column} and no clipping; give --clip-norm, a large one to clip none."
+            )
         opposites = opposite_columns(task, columns)
         if column not in columns and column not in opposites:
             raise unknown_name("metric to monitor", column, [*columns, *opposites])
-        if column != RUNNING and recipe.evaluate_every > 1:
+        scored = column not in (RUNNING, *GRADIENTS)  # the others are in every row
+        if scored and recipe.evaluate_every > 1:
             raise SettingError(
                 f"evaluate_every must be 1 to monitor {column} after every epoch, got "
                 f"{recipe.evaluate_every}; leave it out, or monitor {RUNNING}."

@@ -223,6 +223,7 @@ def test_numbers_are_the_targets_of_a_regression(theirs, capsys):
     printed(capsys, "spectrum", "a.pt", *named(data="numbers"), *few)
     page = Path("here/spectrum.html").read_text()
     assert "of the mean squared error over" in page
+    assert " in a.pt</h1>" in page  # pages of several files have headings of their own
     assert "cross-entropy" not in page
 
 
@@ -352,6 +353,31 @@ def test_what_does_not_fit_is_one_sentence(options, sentence, theirs, capsys):
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("measures", [["b.pt", "trace"], ["trace", "b.pt"], ["a.pt@9"]])
+def test_a_second_file_is_no_measure_but_something_to_compare_with(
+    measures, theirs, capsys
+):
+    saved("a.pt")
+    saved("b.pt")
+    second = next(text for text in measures if ".pt" in text)
+    assert main(["measure", "a.pt", *measures, *named()]) == 2
+    said = capsys.readouterr().err
+    assert f"takes one checkpoint, got {second} too; compare two with --against" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_measure_is_one_beside_a_file_of_its_name(theirs, capsys):
+    saved("a.pt")
+    Path("trace").touch()
+    assert printed(capsys, "measure", "a.pt", "trace", *named())["trace"]["value"]
+
+
+def test_a_text_is_refused_with_both_kinds_of_files_that_serve(theirs, capsys):
+    Path("a.pt").write_text("import torch")
+    assert main(["measure", "a.pt", "trace", *named()]) == 2
+    assert "with --model and --data weights that torch.save" in capsys.readouterr().err
 
 
 def test_a_whole_module_is_refused_with_the_line_that_saves_its_weights(theirs, capsys):

@@ -25,7 +25,10 @@ LIBRARY = (
     "model.load_state_dict({weights}), and call "
     "steppe.measure(steppe.Objective(model, (inputs, targets)), ['trace'])"
 )
-TRAIN = "give a model.safetensors that `steppe train` or `steppe compare` wrote"
+TRAIN = (
+    "give a model.safetensors that `steppe train` or `steppe compare` wrote, or with "
+    "--model and --data weights that torch.save wrote"
+)
 
 
 def complaint(path: Path, reason: str) -> str:

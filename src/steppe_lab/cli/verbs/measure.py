@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TextIO
 
@@ -64,6 +64,7 @@ def run(args: Args, results: TextIO) -> int:
     use_data_dir(args.data_dir)
     if args.out is not None:
         check_place(args.out)
+    _check_measures(args.measures)
     if args.against is not None:
         return _compare(args, args.against, results)
     measured = measure_one(
@@ -90,6 +91,24 @@ def run(args: Args, results: TextIO) -> int:
     for name, refusal in lacks.items():
         say(f"{name} was not measured: {refusal}")
     return 1 if lacks else 0
+
+
+def _check_measures(measures: Iterable[str]) -> None:
+    """Refuse a second checkpoint in the place of a measure.
+
+    Raises:
+        SettingError: a name of no measure that is one of a file or folder.
+    """
+    from steppe.errors import SettingError
+    from steppe.measures import MEASURES
+
+    for text in measures:
+        known = text.partition(":")[0] in MEASURES.names()
+        if not known and Path(text.partition("@")[0]).exists():
+            raise SettingError(
+                f"`steppe measure` takes one checkpoint, got {text} too; compare two "
+                f"with --against {text}, or measure each by a command of its own."
+            )
 
 
 def _compare(args: Args, other: Path, results: TextIO) -> int:

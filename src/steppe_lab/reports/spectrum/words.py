@@ -30,9 +30,15 @@ class Sum:
 
 
 def title(result: NetworkSpectrum) -> str:
-    """The heading of a report: the network and its optimizer."""
+    """The heading of a report: the network and its optimizer, or its file.
+
+    Pages of several files of another program would else have one heading.
+    """
     network = result.network
-    return f"Spectrum of {network.recipe.model.name} trained by {network.trained_by}"
+    name = network.recipe.model.name
+    if network.belongs:
+        return f"Spectrum of {name} in {network.path.name}"
+    return f"Spectrum of {name} trained by {network.trained_by}"
 
 
 def matrix_of(result: NetworkSpectrum) -> str:

@@ -10,7 +10,7 @@ import pytest
 from steppe_lab import cli
 from steppe_lab.cli.help import GROUPS, OTHERS, help_page, metavar
 from steppe_lab.cli.parsing import parse
-from steppe_lab.runs.settings import option_of
+from steppe_lab.training.settings import option_of
 
 
 @pytest.fixture(params=cli.VERBS)

@@ -18,7 +18,8 @@ from steppe_lab.datasets.loading import DATA_DIR
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.runs.training import INTERVAL
 from steppe_lab.store.store import Store
-from steppe_lab.studies.comparison import Comparison, Study
+from steppe_lab.studies.comparison import Study
+from steppe_lab.studies.rows import Comparison
 
 STATES = "steppe-runs/runs/*/training.pt"
 

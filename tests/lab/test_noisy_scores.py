@@ -181,6 +181,27 @@ def test_every_verb_says_which_noise_a_checkpoint_was_trained_with(
         assert "30 % of the training labels are noise" in page.read_text()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate"],
+        ["measure", "loss"],
+        ["measure", "loss", "--against", "{run}", "--groups", "2", "--repeats", "2"],
+        ["landscape", "--points", "2", "--samples", "50"],
+        ["spectrum", "--k", "1", "--steps", "3", "--samples", "50"],
+    ],
+)
+def test_programs_are_told_of_the_noise_too(words, run, tmp_path, capsys):
+    verb, *options = (word.format(run=run) for word in words)
+    place = {"evaluate": "a.json", "measure": "a.json", "landscape": "a.png"}
+    options += ["--out", str(tmp_path / place.get(verb, "folder")), "--json"]
+    assert main([verb, str(run), *options]) == 0
+    record = json.loads(capsys.readouterr().out)
+    notes = record["loss"]["notes"] if words == ["measure", "loss"] else record["notes"]
+    assert notes[0].startswith("30 % of the training labels are noise, drawn anew")
+    assert len(notes) == 2
+
+
 def test_a_training_prints_both_errors(tmp_path, capsys):
     options = ["--optimizer", "sgd", "--model", "mlp:hidden=8", "--epochs", "1"]
     assert main(["train", *options, *NOISY, "--out", str(tmp_path)]) == 0

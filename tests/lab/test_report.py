@@ -199,6 +199,46 @@ def test_the_page_names_augmentation_where_there_is_some(pages):
     assert "augmentation" not in " ".join(pages["usual"].words)
 
 
+CHANGED = {
+    "label_smoothing": (0.1, "label smoothing 0.1"),
+    "clip_norm": (2.0, "clip norm 2.0"),
+    "stop_at_loss": (0.01, "stop at loss 0.01"),
+    "go_on": (True, "go on yes"),
+    "start_from": ("sha256:12", "from sha256:12"),
+    "over_epochs": (("l2=constant",), "over epochs l2=constant"),
+    "l2": (0.5, "l2 0.5"),
+}
+
+
+def test_the_page_and_the_rows_name_every_setting_of_training_that_was_changed():
+    """Whatever setting is added: none of them has a list to be entered in."""
+    settings = {name: value for name, (value, _) in CHANGED.items()}
+    one = row("sgd")
+    recipe = one.settings | settings
+    made = comparison(one.model_copy(update={"settings": recipe}), **settings)
+    words = " ".join(page_of(made).words)
+    facts = words[: words.index("Answer")]
+    assert [said for _, said in CHANGED.values() if said not in facts] == []
+    (flat,) = rows(made)
+    assert flat["over_epochs"] == "l2=constant"
+    assert {n: flat[n] for n in settings if n != "over_epochs"} == {
+        name: value for name, value in settings.items() if name != "over_epochs"
+    }
+    assert "clip norm" not in " ".join(page_of(comparison(row("sgd"))).words)
+
+
+def test_the_summary_has_epochs_where_a_rule_ended_a_training():
+    ended = [
+        row(name, seed).model_copy(
+            update={"stopped": "why", "last": row().last | {"epoch": 3.0 + seed}}
+        )
+        for name, seed in (("sgd", 0), ("sgd", 1), ("sam", 0))
+    ]
+    words = " ".join(page_of(comparison(*ended)).words)
+    assert "epochs a rule ended trainings 3 to 4 3 " in words
+    assert "a rule ended" not in " ".join(page_of(comparison(row())).words)
+
+
 def test_failures_are_on_the_page(pages):
     words = " ".join(pages["some failed"].words)
     assert "sam, seed 0: <oom> & more" in words

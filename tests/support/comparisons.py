@@ -1,7 +1,7 @@
 """Comparisons made up number by number, for tests of what reports say of them."""
 
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.studies.rows import Comparison, Row
 
 GRADIENTS = {"sam": 2.0}
 

@@ -234,6 +234,7 @@ def spectrum_record(result: NetworkSpectrum) -> dict[str, Any]:
         "recipe": recipe,
         "belongs": asdict(network.belongs) if network.belongs else None,
         "settings": result.settings.model_dump(mode="json"),
+        "notes": network.notes,
         "details": dict(eigenvalues.details),
         "parameters": eigenvalues.size,
         "loss": estimate_record(result.loss),

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from steppe_lab.runs.settings import option_of
+from steppe_lab.training.settings import option_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

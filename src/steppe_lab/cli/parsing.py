@@ -15,7 +15,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from steppe_lab.cli.messages import ParseError, sentence
-from steppe_lab.runs.settings import option_of
+from steppe_lab.training.settings import option_of
 
 
 class Arguments(BaseModel):

@@ -18,13 +18,6 @@ from steppe.sweeps import log_spaced
 from steppe_lab.training.settings import SEEDS, PlainSettings, parted
 
 MOST_VALUES = 10_000  # of a sweep
-# Options whose names cannot be those of fields: words of Python, and taken ones.
-_OPTIONS = {"as_json": "json", "start_from": "from"}
-
-
-def option_of(name: str) -> str:
-    """The option of the command for a field, without dashes before it."""
-    return _OPTIONS.get(name, name).replace("_", "-")
 
 
 class TrainingSettings(PlainSettings):

@@ -6,11 +6,10 @@ seed, then every network is analysed with the same measures.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
@@ -22,15 +21,15 @@ from steppe_lab.progress import Report, silent
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import Analysis
-from steppe_lab.runs.provenance import Origin, origins
+from steppe_lab.runs.provenance import origins
 from steppe_lab.runs.scoring import Scoring
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.training import HISTORY, fingerprint_of, is_whole, recipe_of
+from steppe_lab.runs.training import fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.progress import Piece, Watch
-from steppe_lab.tasks import Metric, stored_headline
-from steppe_lab.tasks.abstract import ERROR
+from steppe_lab.studies.rows import FACTS, Comparison, result_with, row_of
+from steppe_lab.tasks import stored_headline
 from steppe_lab.training.build import build_model
 from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.epochs import Epochs
@@ -58,50 +57,6 @@ def analysis_of(settings: CompareSettings, training: str, recipe: Recipe) -> Ana
             "line_radius": settings.line_radius,
         }
     )
-
-
-class Row(BaseModel):
-    """One network: how it was trained, how well it does, how flat it is."""
-
-    model_config = ConfigDict(frozen=True)
-
-    optimizer: str
-    seed: int
-    training: str  # id of the run in the store
-    analysis: str
-    settings: dict[str, Any]  # the whole recipe
-    gradients: float  # of the whole batch per step, counted in training
-    last: dict[str, float]  # scores after the last epoch
-    best: dict[str, float]  # at the epoch best on the samples judged on
-    headline: Metric = ERROR  # that networks are judged by
-    wrong: tuple[int, ...] | None = None  # test samples misclassified at the end
-    test_samples: int = 0
-    stopped: str = ""  # the rule that ended the training; "" where none did
-    history: list[dict[str, float]]
-    measures: dict[str, dict[str, Any]]
-    line: dict[str, Any]
-
-
-class Comparison(BaseModel):
-    """All rows of a comparison, and its failures."""
-
-    model_config = ConfigDict(frozen=True)
-
-    settings: CompareSettings
-    rows: tuple[Row, ...]
-    failures: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    parameters: int = 0
-    train_samples: int = 0
-    test_samples: int = 0
-    headline: Metric = ERROR  # that networks are judged by
-    origins: tuple[Origin, ...] = ()  # where its networks were trained
-    tested: dict[str, float] = {}  # of a sweep: test headlines by training run
-
-    def of(self, optimizer: str) -> list[Row]:
-        """Rows of one optimizer, by seed."""
-        rows = (row for row in self.rows if row.optimizer == optimizer)
-        return sorted(rows, key=lambda row: row.seed)
 
 
 class Study:
@@ -243,12 +198,12 @@ class Study:
                 failures.append(f"{optimizer}, seed {seed}, analysis: {why}")
                 continue
             try:
-                rows.append(_row(self.store, optimizer, seed, run, analysis))
+                rows.append(row_of(self.store, optimizer, seed, run, analysis))
             except (ValidationError, AttributeError, KeyError, TypeError) as error:
                 why = "values of another kind"
                 raise self.store.damaged(run, "result.json", why) from error
             result = self.store.result(run)
-            facts = {name: result[name] for name in _FACTS} | {
+            facts = {name: result[name] for name in FACTS} | {
                 "headline": rows[-1].headline
             }
             if self.settings.sweep:
@@ -267,7 +222,7 @@ class Study:
         if not self.store.is_finished(run):
             return {}
         name = stored_headline(self.store.result(training)).name
-        return {training: _result(self.store, run, (name,))[name]}
+        return {training: result_with(self.store, run, (name,))[name]}
 
     def _why_not(self, run: str) -> str:
         failure = self.store.failure(run)
@@ -352,49 +307,3 @@ def _forwards(recipe: Recipe, train: int, test: int) -> float:
     scored = sum(epochs.scored(epoch + 1) for epoch in range(epochs.count))
     rows = epochs.count * epochs.taken
     return 3 * gradients * rows + scored * (train + test)
-
-
-_FACTS = ("notes", "parameters", "train_samples", "test_samples")
-
-
-def _row(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> Row:
-    needed = ("last", "best", "wrong", "test_samples", *_FACTS)
-    result, config = _result(store, run, needed), store.config(run)
-    flatness = _result(store, analysis, ("measures", "line"))
-    method = config["optimizer"]
-    # Results from before gradients were counted have what the method declares.
-    declared = OPTIMIZERS[method["name"]].spec.grad_evals if method else 1.0
-    fix = f"delete the folder {store.folder(run)} and run again"
-    return Row(
-        optimizer=optimizer,
-        seed=seed,
-        training=run,
-        analysis=analysis,
-        settings=config,
-        gradients=result.get("gradients", declared),
-        last=_scores(result["last"]),
-        best=_scores(result["best"]),
-        headline=stored_headline(result),
-        wrong=result["wrong"],
-        test_samples=result["test_samples"],
-        stopped=result.get("stopped", ""),
-        history=[
-            _scores(row)
-            for row in read_record(store.artefact(run, HISTORY), fix)["epochs"]
-        ],
-        measures=flatness["measures"],
-        line=flatness["line"],
-    )
-
-
-def _result(store: Store, run: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    result = store.result(run)
-    for name in needed:
-        if name not in result:
-            raise store.damaged(run, "result.json", f"no {name}")
-    return result
-
-
-def _scores(row: dict[str, float | None]) -> dict[str, float]:
-    """Numbers as they were before JSON, which has no word for infinite losses."""
-    return {name: math.nan if v is None else v for name, v in row.items()}

@@ -32,12 +32,19 @@ NEEDS = {
     "stop_on": ("stop_at_loss",),
     "go_on": ("stop_at_loss", "stop_at"),
 }
+# Options whose names cannot be those of fields: words of Python, and taken ones.
+_OPTIONS = {"as_json": "json", "start_from": "from"}
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")  # not that of 1e+3
 
 
-def option(name: str) -> str:
-    """The option of a setting on the command line."""
-    return "--" + name.replace("_", "-")
+def option_of(name: str) -> str:
+    """The option of the command for a field, without dashes before it.
+
+    Example:
+        >>> option_of("clip_norm"), option_of("start_from")
+        ('clip-norm', 'from')
+    """
+    return _OPTIONS.get(name, name).replace("_", "-")
 
 
 def parted(text: str) -> list[str]:
@@ -250,8 +257,8 @@ class PlainSettings(BaseModel):
         for one, other in EITHER:
             if all(getattr(self, n) != fields[n].default for n in (one, other)):
                 raise SettingError(
-                    f"{option(one)} and {option(other)} exclude each other, got both; "
-                    "leave one of them out."
+                    f"--{option_of(one)} and --{option_of(other)} exclude each other, "
+                    "got both; leave one of them out."
                 )
         for name, needed in NEEDS.items():
             values = [getattr(self, each) for each in needed]
@@ -259,9 +266,10 @@ class PlainSettings(BaseModel):
                 v == fields[n].default for n, v in zip(needed, values, strict=True)
             )
             if absent and getattr(self, name) != fields[name].default:
-                others = " or ".join(map(option, needed))
+                others = " or ".join(f"--{option_of(each)}" for each in needed)
                 raise SettingError(
-                    f"{option(name)} goes with {others}, got it alone; leave it out."
+                    f"--{option_of(name)} goes with {others}, got it alone; leave it "
+                    "out."
                 )
         return self
 

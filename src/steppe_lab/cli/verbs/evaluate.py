@@ -55,10 +55,11 @@ def run(args: Args, results: TextIO) -> int:
         for path in paths
     ]
     rows = [each.value for each in evaluated]
-    records: list[Any] = [*rows]
-    if args.more:
-        named = zip(paths, rows, strict=True)
-        records = [{"checkpoint": str(path), **scores} for path, scores in named]
+    records: list[dict[str, Any]] = [
+        {**({"checkpoint": str(path)} if args.more else {}), **each.value}
+        | {"notes": each.notes}
+        for path, each in zip(paths, evaluated, strict=True)
+    ]
     if args.out is not None:
         write_json(args.out, records if args.more else records[0])
     if args.as_json:

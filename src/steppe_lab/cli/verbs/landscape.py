@@ -69,8 +69,8 @@ def run(args: Args, results: TextIO) -> int:
     surface = walked.value
     files = publish_line(surface, args.out, first, other)
     if args.as_json:
-        record = {**surface.to_dict(), "files": list(map(str, files))}
-        print(json_line(record), file=results)
+        record = {**surface.to_dict(), "notes": walked.notes}
+        print(json_line({**record, "files": list(map(str, files))}), file=results)
         return 0
     page = console(results)
     for sentence in sentences(surface, first, other):

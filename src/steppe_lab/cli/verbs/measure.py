@@ -79,7 +79,10 @@ def run(args: Args, results: TextIO) -> int:
         loss=loss_kind(args),
     )
     estimates = measured.value
-    records = {name: estimate_record(estimate) for name, estimate in estimates.items()}
+    records = {
+        name: {**estimate_record(estimate), "notes": measured.notes}
+        for name, estimate in estimates.items()
+    }
     if args.out is not None:
         write_json(args.out, records)
     lacks = {name: e.refusal for name, e in estimates.items() if e.refusal}
@@ -132,7 +135,7 @@ def _compare(args: Args, other: Path, results: TextIO) -> int:
             progress=counted(tell, "measuring both"),
         )
     comparison = compared.value
-    record = comparison.to_dict()
+    record = {**comparison.to_dict(), "notes": compared.notes}
     if args.out is not None:
         write_json(args.out, record)
     if args.as_json:

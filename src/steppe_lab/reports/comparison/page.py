@@ -19,7 +19,7 @@ from steppe_lab.reports.comparison.sections import (
     run_rows,
     setting_rows,
 )
-from steppe_lab.reports.comparison.sentences import reading
+from steppe_lab.reports.comparison.sentences import ends, reading
 from steppe_lab.reports.comparison.summary import (
     APART,
     LEARNT,
@@ -33,7 +33,8 @@ from steppe_lab.reports.html.attachment import Attachment, attached
 from steppe_lab.reports.html.templating import template
 from steppe_lab.reports.text.numbers import listed
 from steppe_lab.reports.text.provenance import origin_sentences
-from steppe_lab.studies.comparison import Comparison
+from steppe_lab.studies.rows import Comparison
+from steppe_lab.training.settings import PlainSettings, option_of
 
 QUESTION = "Do they find flatter minima here, and does it pay?"
 
@@ -67,6 +68,7 @@ def render(
         summary=_summary_table(summary),
         versus=_versus_table(summary),
         sweep=sweep,
+        epochs=ends(summary),
         pictures=drawn,
         contents=_contents(comparison, summary, drawn=bool(drawn)),
         files=_files(comparison),
@@ -186,7 +188,21 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     length = "epochs" if settings.steps is None else "steps"
     facts.append((length, str(getattr(settings, length))))
     facts.append(("seeds", str(settings.seeds)))
+    said = ("label_noise_kind", "data_noise", "steps")
+    recorded = settings.model_dump(mode="json")
+    for name in PlainSettings.model_fields:
+        always = name in PlainSettings.always_recorded
+        if name in recorded and not always and name not in said:
+            facts.append((option_of(name).replace("-", " "), _words(recorded[name])))
     return facts
+
+
+def _words(value: Any) -> str:
+    """A setting as text, with yes for an option that takes no value."""
+    if value is True:
+        return "yes"
+    several = isinstance(value, list | tuple)
+    return " ".join(value) if several else f"{value}"
 
 
 def _samples(comparison: Comparison) -> int:

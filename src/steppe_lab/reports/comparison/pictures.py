@@ -19,7 +19,7 @@ from steppe_lab.reports.comparison.sweep import SweepReport, sweep_of
 from steppe_lab.reports.comparison.sweep_plot import sweep_plot
 from steppe_lab.reports.html.picture import Picture, pictured
 from steppe_lab.reports.text.numbers import listed, mean_of, number, percent
-from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.training.evaluation import scores_of_trained
 
 

@@ -13,7 +13,7 @@ from steppe_lab.reports.comparison.rows import to_csv
 from steppe_lab.reports.text.provenance import made_with, options_of
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.json_files import digest, write_atomically
-from steppe_lab.studies.comparison import Comparison
+from steppe_lab.studies.rows import Comparison
 
 
 def publish(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from steppe.measures import MEASURES
 from steppe.registry.specs import MeasureSpec
-from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.tasks import Metric
 
 # Keys of the task's headline metric, whatever its name.

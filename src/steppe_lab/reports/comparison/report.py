@@ -13,7 +13,7 @@ from steppe_lab.reports.comparison.rows import rows
 from steppe_lab.reports.comparison.sentences import reading
 from steppe_lab.reports.comparison.summary import Summary, summarise
 from steppe_lab.reports.comparison.sweep import SweepReport, sweep_of
-from steppe_lab.studies.comparison import Comparison
+from steppe_lab.studies.rows import Comparison
 
 
 class ComparisonReport:

@@ -9,7 +9,8 @@ from typing import Any
 
 from steppe.registry.registry import Choice
 from steppe_lab.reports.comparison.quantities import BASE_LOSS
-from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.studies.rows import Comparison, Row
+from steppe_lab.training.settings import PlainSettings
 
 
 def rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
         "data": _text(recipe.get("data")),
         "model": _text(recipe.get("model")),
         **{key: recipe.get(key) for key in _RECIPE},
-        **{key: recipe[key] for key in _CHANGED if key in recipe},
+        **{key: _plain(recipe[key]) for key in _CHANGED if key in recipe},
         **_augmentation(recipe),
         "held_out": held_out,
         "gradients_per_step": row.gradients,
@@ -80,6 +81,7 @@ def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
     return flat | {"training": row.training, "analysis": row.analysis}
 
 
+_ALWAYS = PlainSettings.always_recorded
 _RECIPE = (
     "epochs",
     "batch_size",
@@ -89,23 +91,19 @@ _RECIPE = (
     "label_noise",
     "data_seed",
 )
-_CHANGED = (  # settings that recipes record where they are not the default
-    "train_fraction",
-    "subset",
-    "test_fraction",
-    "label_noise_kind",
-    "data_noise",
-    "validation_seed",
-    *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),
-    *("clip_norm", "clip_value", "stop_at_loss", "stop_on", "stop_at", "go_on"),
-    *("patience", "monitor"),
-)
+# Recorded where they are not the default, so a new one needs no entry here.
+_CHANGED = [n for n in PlainSettings.model_fields if n not in _ALWAYS]
 
 
 def _augmentation(recipe: Mapping[str, Any]) -> dict[str, str]:
     """Augmentations as they are typed; no key where there is none."""
     texts = [str(Choice(**choice)) for choice in recipe.get("augment", ())]
     return {"augment": "+".join(texts)} if texts else {}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it is typed, where it is several texts."""
+    return " ".join(value) if isinstance(value, list | tuple) else value
 
 
 def _cell(value: Any) -> Any:

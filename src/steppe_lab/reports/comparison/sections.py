@@ -19,7 +19,7 @@ from steppe_lab.reports.text.numbers import (
     with_error,
 )
 from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.studies.comparison import Comparison
+from steppe_lab.studies.rows import Comparison
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,6 +169,15 @@ def _compared(change: Change, first: str, *, brief: bool) -> str:
     return f"{mean} {side} {first}'s{_brackets(doubt)}"
 
 
+def ends(summary: Summary) -> list[str]:
+    """Epochs after which networks of each optimizer ended; none if no rule ended any.
+
+    An optimizer of which no network was ended by a rule has a dash.
+    """
+    spans = [contender.epochs for contender in summary.contenders]
+    return ["–" if each is None else span(each) for each in spans] if any(spans) else []
+
+
 def span(ends: tuple[int, int]) -> str:
     """Two whole numbers, or one where they are equal."""
     low, high = ends

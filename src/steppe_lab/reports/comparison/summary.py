@@ -35,7 +35,7 @@ from steppe_lab.statistics.intervals import (
     paired_difference,
     paired_ratio,
 )
-from steppe_lab.studies.comparison import Comparison
+from steppe_lab.studies.rows import Comparison
 
 MATCHED = 1.5  # train losses surely within this factor count as the same,
 APART = 0.05  # if train errors are within this share of each other

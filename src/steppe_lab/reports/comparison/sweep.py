@@ -14,7 +14,7 @@ from steppe_lab.statistics.intervals import (
     mean_interval,
     paired_difference,
 )
-from steppe_lab.studies.comparison import Comparison, Row
+from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.tasks import Metric
 
 

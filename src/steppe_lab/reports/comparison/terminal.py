@@ -8,7 +8,7 @@ from rich.text import Text
 
 from steppe_lab.reports.comparison.answer import allowing
 from steppe_lab.reports.comparison.quantities import HEADLINE, TRAIN_LOSS, Quantity
-from steppe_lab.reports.comparison.sentences import span
+from steppe_lab.reports.comparison.sentences import ends
 from steppe_lab.reports.comparison.summary import Contender, Summary
 from steppe_lab.reports.comparison.sweep import SweepReport
 from steppe_lab.reports.text.numbers import mean_of
@@ -43,19 +43,19 @@ def table(summary: Summary) -> Table:
             "gradients a step",
             *(_gradients(contender) for contender in summary.contenders),
         )
-        if any(contender.epochs for contender in summary.contenders):
-            means.add_row("epochs", *map(_epochs, summary.contenders))
+        if epochs := ends(summary):
+            means.add_row("epochs", *epochs)
         return means
     asked = [q for q in summary.quantities if q.measured or q.key in _ASKED]
     for quantity in asked:
         means.add_column(Text(quantity.title), justify="right")
     means.add_column("gradients a step", justify="right")
-    ended = any(contender.epochs for contender in summary.contenders)
-    if ended:
+    epochs = ends(summary)
+    if epochs:
         means.add_column("epochs", justify="right")
-    for contender in summary.contenders:
+    for place, contender in enumerate(summary.contenders):
         cells = [_cell(summary, contender, quantity) for quantity in asked]
-        last = [_gradients(contender), *([_epochs(contender)] if ended else [])]
+        last = [_gradients(contender), *epochs[place : place + 1]]
         means.add_row(Text(contender.optimizer), *cells, *last)
     return means
 
@@ -81,10 +81,6 @@ def _cell(summary: Summary, contender: Contender, quantity: Quantity) -> Text:
 
 def _gradients(contender: Contender) -> str:
     return "–" if contender.gradients is None else f"{contender.gradients:.3g}"
-
-
-def _epochs(contender: Contender) -> str:
-    return "–" if contender.epochs is None else span(contender.epochs)
 
 
 def _caption(summary: Summary) -> str:

@@ -138,10 +138,10 @@ def layers_picture(result: NetworkSpectrum) -> Picture:
 def _facts(result: NetworkSpectrum) -> list[tuple[str, str]]:
     recipe = result.network.recipe
     terms = result.spectrum.details["terms"]
-    noise = "; ".join(result.network.notes)
+    notes = "; ".join(result.network.notes)
     return [
         ("data", str(recipe.data)),
-        *([("noise", noise)] if noise else []),
+        *([("notes", notes)] if notes else []),
         ("model", str(recipe.model)),
         ("parameters", f"{result.spectrum.size:,}"),
         ("optimizer", result.network.trained_by),

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pydantic import BaseModel
 
 from steppe_lab.runs.provenance import Origin
-from steppe_lab.runs.settings import option_of
+from steppe_lab.training.settings import option_of
 
 PACKAGES = ("steppe", "torch", "numpy", "scipy")
 

@@ -360,3 +360,12 @@ def test_errors_know_of_noise_that_a_batch_shares():
     expected = objective.value().stderr
     assert expected > 0.1
     assert surface.stderr.tolist() == pytest.approx([expected] * 2, rel=1e-6)
+
+
+def test_a_line_prints_how_it_was_made_and_no_weights():
+    model = nn.Linear(3, 2)
+    drawn = Line.random(model, seed=4)
+    assert repr(drawn) == (
+        "Line(subspace='random', norm='filter', ignore='biasbn', seed=4, parameters=8)"
+    )
+    assert len(str(Line.between(model, nn.Linear(3, 2)))) < 80

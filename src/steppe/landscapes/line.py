@@ -20,7 +20,7 @@ from steppe.landscapes.directions import Ignore, Norm, random_direction
 from steppe.parameters import check_model, trainable
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Line:
     """Points `base + coordinate * direction`; the tensors are copies."""
 
@@ -31,6 +31,12 @@ class Line:
     buffers: Mapping[str, Tensor] = field(default_factory=dict)  # at 0, by name
     end_buffers: Mapping[str, Tensor] | None = None  # at 1; None for those at 0
     details: Mapping[str, Any] = field(default_factory=dict)  # how it was made
+
+    def __repr__(self) -> str:
+        """How it was made, and through how many parameters: one line, no weights."""
+        made = "".join(f"{name}={value!r}, " for name, value in self.details.items())
+        count = sum(tensor.numel() for tensor in self.base)
+        return f"Line({made}parameters={count})"
 
     @classmethod
     def random(

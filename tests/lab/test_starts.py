@@ -251,6 +251,17 @@ def test_states_that_do_not_fit_are_refused_before_any_work(
     assert not list(store.root.glob("runs/*"))
 
 
+@pytest.mark.parametrize("verb", [["train"], ["compare", "sgd", "sam", "--seeds", "1"]])
+def test_a_refusal_names_the_file_as_it_was_written(verb, store, tmp_path, capsys):
+    path = tmp_path / "theirs.pt"
+    torch.save(torch.nn.Linear(3, 2).state_dict(), path)
+    more = ["--from", str(path), "--train-samples", "64", "--out", str(store.root)]
+    assert main([*verb, *more]) == 2
+    assert f"the weights in {path} are not those of this model" in (
+        capsys.readouterr().err
+    )
+
+
 def test_files_that_are_no_weights_are_refused(store, tmp_path):
     (tmp_path / "notes.txt").write_text("no weights\n")
     damaged = tmp_path / "cut.training.pt"

@@ -58,7 +58,8 @@ def train_one(
     trained = is_whole(store, run)
     present = None
     if not trained:
-        present = check_ready(recipe, stored_start(recipe, store.root))
+        start = stored_start(recipe, store.root, settings.start_from)
+        present = check_ready(recipe, start)
     elif recipe.reads_files:
         present = load_split(recipe)
     if present is not None and store.is_finished(run):

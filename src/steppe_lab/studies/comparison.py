@@ -65,13 +65,18 @@ class Study:
     Args:
         settings: all of them; every name is checked here, every range by `run`.
         store: where finished runs are kept and looked for.
+        start_named: the file to start from as the user wrote it, for messages, where
+            the settings name it by its contents already.
 
     Raises:
         SettingError: a setting that has no meaning.
         CheckpointError: weights to start from that are missing or none.
     """
 
-    def __init__(self, settings: CompareSettings, store: Store) -> None:
+    def __init__(
+        self, settings: CompareSettings, store: Store, *, start_named: str = ""
+    ) -> None:
+        self._start_named = start_named or settings.start_from
         self.settings = settings = with_start(settings, store)
         self.store = store
         planned = [
@@ -130,7 +135,7 @@ class Study:
         if self.left:
             for each in self._recipes.values():
                 check_settings(each)
-            start = stored_start(recipe, self.store.root)
+            start = stored_start(recipe, self.store.root, self._start_named)
             split = check_ready(recipe, start)
             present = split.fingerprint
             sizes = len(split.train), len(split.test)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +146,13 @@ def name_of(contents: bytes) -> str:
     return SHA256 + hashlib.sha256(contents).hexdigest()
 
 
-def stored_start(recipe: Recipe, store: Path) -> Start | None:
+def stored_start(recipe: Recipe, store: Path, named: str = "") -> Start | None:
     """The weights that a recipe starts from; None for those that its seed gives.
 
     Args:
         recipe: of a training.
         store: folder of the runs.
+        named: the file as the user wrote it, for messages; else that of the store.
 
     Raises:
         StoreError: the store does not have them, or has changed ones.
@@ -168,7 +169,7 @@ def stored_start(recipe: Recipe, store: Path) -> Start | None:
         )
     if name_of(path.read_bytes()) != recipe.start_from:
         raise StoreError(f"{path} is not the file that it was; delete it, and {fix}.")
-    return read_start(path)
+    return replace(read_start(path), path=Path(named or path))
 
 
 def read_start(path: Path) -> Start:

@@ -78,7 +78,7 @@ def run(args: Args, results: TextIO) -> int:
         settings = with_start(settings, store)
         if settings.sweep:
             settings = with_validation(settings)
-        comparison = Study(settings, store).run(
+        comparison = Study(settings, store, start_named=args.start_from).run(
             workers=args.workers,
             devices=devices,
             progress=at_the_last(tell, prepare_pictures),

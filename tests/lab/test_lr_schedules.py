@@ -111,7 +111,7 @@ def test_a_bad_text_is_one_sentence(text, error, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("multi_step(milestones=(3,2))", "milestones must ascend, got (30, 20)"),
+        ("multi_step(milestones=(3,2))", "milestones must ascend, got (3, 2)"),
         ("poly(order=1)", "order must be <= 0, got 1.0"),
         ("linear(end=-0.01)", "the learning rate must be >= 0, got -0.0"),
         ("multi_step(milestones=(2,),factor=-1)", ">= 0, got -0.05 with"),
@@ -123,6 +123,15 @@ def test_a_value_out_of_range_shows_before_any_work(text, said):
     with pytest.raises(SettingError) as caught:
         check_settings(recipe(text), 100)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [{"epochs": 4}, {"epochs": 30, "steps": 40}])
+def test_a_warm_up_that_the_training_cuts_short_is_refused(length):
+    made = recipe("cosine", warmup_epochs=4, batch_size=10, **length)
+    check_settings(made, 100)  # all of the training
+    check_settings(made.model_copy(update={"warmup_epochs": 50}))  # of unknown length
+    with pytest.raises(SettingError, match="the training of 40 steps, got 5 epochs;"):
+        check_settings(made.model_copy(update={"warmup_epochs": 5}), 100)
 
 
 RATES = """

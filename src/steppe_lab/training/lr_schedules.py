@@ -81,10 +81,13 @@ def make_lr_schedule(
         return Warmup(own, warmup) if warmup else own
     if read_plateau(text) is not None:  # drops are on top of it
         text = "constant"
-    entry, arguments = parsed(text)
-    for name in entry.spec.times:
-        if name in arguments:
-            arguments[name] = _times(arguments[name], step_at)
+    entry, written = parsed(text)
+    times = {
+        name: _times(written[name], step_at)
+        for name in entry.spec.times
+        if name in written
+    }
+    arguments = {**written, **times}
     training: Mapping[str, Any] = {
         **dict.fromkeys(FIRST, lr),
         "end": 0.0,
@@ -93,13 +96,16 @@ def make_lr_schedule(
     }
     known = {k: v for k, v in training.items() if k in entry.arguments()}
     try:
+        # With its times as written first: a refusal then names epochs, not steps.
+        cold = {k: 0 if k == "warmup" else v for k, v in known.items()}
+        entry.make(**{**cold, **written})
         schedule = entry.make(**{**known, **arguments})
     except SettingError as error:
         raise SettingError(f"lr_schedule {text}: {error}") from None
     if warmup and "warmup" not in known:
         schedule = Warmup(schedule, warmup)
-    changes = [arguments[name] for name in entry.spec.times if name in arguments]
-    _check_rates(schedule, text, (0, warmup, steps - 1, *_flat(changes)))
+    changes = _flat(list(times.values()))
+    _check_rates(schedule, text, (0, warmup, steps - 1, *changes))
     return schedule  # type: ignore[no-any-return]
 
 

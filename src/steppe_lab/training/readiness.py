@@ -73,6 +73,8 @@ def check_settings(
         if recipe.with_optimizer:
             start.resume(optimizer, model, recipe)
     build_lr_schedule(recipe, samples or _MANY)
+    if samples is not None:
+        _check_warmup(recipe, Epochs.of(recipe, samples))
     check_over_epochs(recipe, Epochs.of(recipe, samples or _MANY).count)
     rule = plateau_of(recipe.lr_schedule)
     if rule is not None and rule.scales:
@@ -171,6 +173,16 @@ def check_same_data(now: str, before: Iterable[str], *, data: str) -> None:
                 f"{then[:8]} then); name another --out, or give the data it was "
                 "trained on."
             )
+
+
+def _check_warmup(recipe: Recipe, epochs: Epochs) -> None:
+    """Refuse a warm-up that would be cut short, and so be steeper than was asked."""
+    if epochs.step_at(recipe.warmup_epochs) > epochs.steps:
+        raise SettingError(
+            f"warmup_epochs must end within the training of {epochs.steps} steps, got "
+            f"{recipe.warmup_epochs:g} epochs; shorten the warm-up, or train for "
+            "longer."
+        )
 
 
 def _check_last_batch(recipe: Recipe, model: nn.Module, samples: int) -> None:

@@ -96,11 +96,34 @@ def test_every_column_has_a_unit_and_the_page_names_them(digits, tmp_path):
     trained(recipe("sgd+ema"), digits, tmp_path)
     task = Classification()
     assert all(unit_of(column, task) for column in table(tmp_path)[0])
+    assert unit_of("of_the_user", task) == ""
     assert unit_of("average_test_error", task) == "share of samples"
     assert unit_of("test_perplexity", NextToken()) != unit_of("test_loss", NextToken())
     page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
-    for column in UNITS.keys() - {"loss_scale"}:
-        assert f"| `{column}` | {UNITS[column]} |" in page
+    for column, unit in UNITS.items():
+        assert f"| `{column}` | {unit} |" in page
+
+
+def test_columns_of_options_have_units_of_their_own_and_no_other_has(digits, tmp_path):
+    plain = set(trained(recipe(), digits, tmp_path / "plain").history[0])
+    options = {
+        "clip_norm": 1.0,
+        "l2": 0.01,
+        "over_epochs": (
+            "batch_size=piecewise(boundaries=(2,),values=(64,32))",
+            "weight_decay=piecewise(boundaries=(2,),values=(0.1,0.2))",
+            "l2=piecewise(boundaries=(2,),values=(0.01,0.02))",
+        ),
+        "stop_at_loss": 1e-6,
+        "stop_on": "running_perturbed_loss",
+        "amp": "fp16",
+    }
+    made = recipe("sam:rho=0.1", **options)
+    (tmp_path / "all").mkdir()
+    columns = set(trained(made, digits, tmp_path / "all").history[0])
+    times = {"seconds", "samples_per_second", "best"}
+    always = {"epoch", "lr", "running_loss"}
+    assert columns - plain == UNITS.keys() - times - always
 
 
 def test_numbers_of_a_callback_of_the_user_come_last():

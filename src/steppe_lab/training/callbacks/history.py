@@ -32,13 +32,19 @@ UNITS: Mapping[str, str] = {
     "samples_per_second": "training samples / s in the steps of the epoch",
     "lr": "learning rate of the last step",
     "running_loss": "that of the loss; mean over the steps, in train mode",
-    "loss_scale": "factor of the losses with --amp fp16",
+    "running_perturbed_loss": "that of the loss; the same at perturbed weights",
+    "grad_norm": "mean of the steps' joint gradient norms, before clipping",
+    "grad_norm_max": "the largest of these norms",
+    "skipped_steps": "steps left out because float16 overflowed",
+    "batch_size": "samples of a batch, where that changes over the epochs",
+    "weight_decay": "that of the epoch, where it changes over the epochs",
+    "l2": "that of the epoch, where it changes over the epochs",
     "best": "1 where the epoch was the best so far, else 0",
 }
 
 
 def unit_of(column: str, task: AbstractTask) -> str:
-    """The unit of a column of the table; "" for one of a callback of the user.
+    """The unit of a column of the table; "" where it is that of a method's setting.
 
     Args:
         column: its name, such as "average_test_error".
@@ -47,9 +53,11 @@ def unit_of(column: str, task: AbstractTask) -> str:
     if column in UNITS:
         return UNITS[column]
     name = column.removeprefix(AVERAGED)
-    metrics = {m.name: m.units for m in (task.headline, *task.others)}
-    ending = next((each for each in metrics if name.endswith(f"_{each}")), "")
-    return metrics.get(ending, UNITS["running_loss"].partition(";")[0])
+    scores = {m.name: m.units for m in (task.headline, *task.others)}
+    scores["loss"] = UNITS["running_loss"].partition(";")[0]
+    named = name.startswith(("train_", "test_"))
+    ending = next((each for each in scores if name.endswith(f"_{each}")), "")
+    return scores[ending] if named and ending else ""
 
 
 class History(AbstractCallback):

@@ -116,9 +116,12 @@ def test_scores_come_after_the_last_epoch_of_a_budget(split):
     "more",
     [
         {"epoch_size": 20, "batch_size": 8, "epochs": 6},
-        {"steps": 11, "epoch_size": 40},
-        {"last_batch": "drop"},
-        {"steps": 13, "last_batch": "drop", "optimizer": "lpf_sgd:micro_batches=2"},
+        pytest.param({"steps": 11, "epoch_size": 40}, marks=pytest.mark.slow),
+        pytest.param({"last_batch": "drop"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"steps": 13, "last_batch": "drop", "optimizer": "lpf_sgd:micro_batches=2"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_stop_changes_no_bit_with_epochs_of_any_size(split, more):

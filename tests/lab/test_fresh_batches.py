@@ -97,7 +97,14 @@ def test_shared_batches_stay_what_they_were(split):
     assert not same(trained.model, train(recipe(), split).model)
 
 
-@pytest.mark.parametrize("more", [{}, {"epoch_size": 40}, {"steps": 8}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"epoch_size": 40},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"steps": 8}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_changes_no_bit(split, more):
     kept: list[bytes] = []
     straight = train(recipe(**more), split, keep=kept.append, keep_every=0)

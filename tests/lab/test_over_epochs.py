@@ -126,7 +126,14 @@ def test_weight_decay_and_l2_are_those_of_their_epoch(split, optimizer):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("more", [{}, {"steps": 20}, {"epoch_size": 40}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"epoch_size": 40},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"steps": 20}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_changes_no_bit(split, more):
     texts = [GROWING, "weight_decay=multi_step(milestones=(2,))"]
     if "steps" not in more:

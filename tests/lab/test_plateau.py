@@ -191,10 +191,15 @@ def states_of(kept: bytes):
 @pytest.mark.parametrize(
     "text",
     [
-        "plateau(factor=0.5,patience=1,cooldown=1)",
-        "plateau(patience=0,scales=rho)",
-        "plateau(factor=0.5,patience=0,reload_best=true)",
-        "plateau(factor=0.5,patience=0,reload_best=true,with_optimizer=true,scales=rho)",
+        "plateau(factor=0.5,patience=1,cooldown=1,reload_best=true,"
+        "with_optimizer=true,scales=rho)",
+        pytest.param(
+            "plateau(factor=0.5,patience=1,cooldown=1)", marks=pytest.mark.slow
+        ),
+        pytest.param("plateau(patience=0,scales=rho)", marks=pytest.mark.slow),
+        pytest.param(
+            "plateau(factor=0.5,patience=0,reload_best=true)", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_stop_changes_no_bit(split, script, text):

@@ -38,6 +38,19 @@ def test_samples_of_a_cpu_are_not_copied():
     assert resident(samples, torch.device("cpu")) is samples
 
 
+def test_nothing_is_divided_by_a_number(monkeypatch):
+    """A GPU would multiply with the reciprocal, and give other bits than the host."""
+    divide, divisors = torch.Tensor.div_, []
+
+    def noted(tensor, divisor, *more):
+        divisors.append(divisor)
+        return divide(tensor, divisor, *more)
+
+    monkeypatch.setattr(torch.Tensor, "div_", noted)
+    images(4).batch(slice(None))
+    assert [type(each) for each in divisors] == [torch.Tensor] * 2
+
+
 @pytest.mark.gpu
 def test_a_batch_of_resident_samples_is_that_of_the_host():
     samples = images(9)
@@ -45,7 +58,7 @@ def test_a_batch_of_resident_samples_is_that_of_the_host():
     rows = torch.tensor([7, 0, 3])
     (inputs, targets), (there, labels) = samples.batch(rows), near.batch(rows)
     assert there.device == labels.device == GPU
-    assert torch.allclose(there.cpu(), inputs)
+    assert torch.equal(there.cpu(), inputs)
     assert torch.equal(labels.cpu(), targets)
 
 

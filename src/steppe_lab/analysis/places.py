@@ -38,7 +38,7 @@ def checkpoint_at(path: Path, store: Path) -> Path:
         return _only(path, sorted(path.rglob(CHECKPOINT)))
     if kind == 0 and _ID.fullmatch(path.name):
         inside = path.parent if len(path.parts) > 1 else store
-        return _of_run(path.name, inside)
+        return _training_of(path.name, inside)
     return path
 
 
@@ -97,11 +97,6 @@ def _only(folder: Path, checkpoints: list[Path]) -> Path:
             f"{named}{more}."
         )
     return checkpoints[0]
-
-
-def _of_run(name: str, folder: Path) -> Path:
-    """The checkpoint of a run, or of the training that an analysis is about."""
-    return _training_of(name, folder)
 
 
 def _id(name: str, folder: Path) -> str:

@@ -92,10 +92,13 @@ class Standardisation:
             return tensor if tensor.dim() == 3 else tensor.view(-1, 1, 1)
 
         mean, std = constant(self.mean), constant(self.std)
+        # A tensor too: by a number a GPU multiplies with the reciprocal, and bits
+        # would depend on where the pixels lie, that is on how much memory was free.
+        scale = constant((self.scale,))
 
         def standardised(pixels: Tensor) -> Tensor:
             inputs = pixels.to(torch.float32, copy=True)
-            return inputs.div_(self.scale).sub_(mean).div_(std)
+            return inputs.div_(scale).sub_(mean).div_(std)
 
         return standardised
 

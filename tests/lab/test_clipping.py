@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
+from steppe import SAM
 from steppe_lab import datasets
 from steppe_lab.training.build import build_lr_schedule, build_model, build_optimizer
 from steppe_lab.training.clipping import Clipping
@@ -94,13 +95,16 @@ def test_it_is_torchs_on_the_final_gradient_bit_for_bit(
         assert first["grad_norm"] > 0.3
 
 
-def test_a_gradient_in_units_of_the_loss_scale_is_unscaled_before_it_is_clipped():
+@pytest.mark.parametrize("method", [False, True])
+def test_a_gradient_in_units_of_the_loss_scale_is_unscaled_before_it_is_clipped(method):
     weight = nn.Parameter(torch.zeros(2))
-    optimizer = torch.optim.SGD([weight], lr=1.0)
+    base = torch.optim.SGD([weight], lr=1.0)
     precision, clip = Precision("fp16", "cpu"), Clipping(norm=2.0)
+    optimizer = SAM(base, rho=0.1, scaler=precision.scaler) if method else base
 
     def closure():
-        optimizer.zero_grad()
+        if not method:
+            optimizer.zero_grad()
         loss = (weight * torch.tensor([3.0, 4.0])).sum()
         precision.backward(loss)
         return loss.detach()

@@ -64,6 +64,13 @@ def test_devices_of_several_kinds_are_refused(text):
         read_devices(text)
 
 
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_a_device_beside_others_is_not_passed_over(device, tmp_path, capsys):
+    arguments = ["--devices", "cuda:0,cuda:1", "--device", device]
+    assert main(["compare", "sgd", "sam", *arguments, "--out", str(tmp_path)]) == 2
+    assert f"and --device {device}; leave --device out." in capsys.readouterr().err
+
+
 def test_a_device_that_is_not_there_is_refused_before_any_work(tmp_path, capsys):
     arguments = ["--devices", "cpu,cpu:x", "--out", str(tmp_path)]
     assert main(["compare", "sgd", "sam", *arguments]) == 2

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from steppe_lab.store.store import Store
     from steppe_lab.training.trained_loss import LossKind
 
+CPU = "cpu"  # the device of settings that name none
 OUT = Path("steppe-runs")
 LOSSES = (None, "trained", "plain")  # of a checkpoint of steppe
 
@@ -125,15 +126,19 @@ def loss_kind(args: CheckpointArguments) -> LossKind:
     return "plain" if args.loss == "plain" else "trained"
 
 
-def read_devices(text: str) -> tuple[str, ...]:
+def read_devices(text: str, device: str = CPU) -> tuple[str, ...]:
     """Devices of one kind, as they follow --devices.
+
+    Args:
+        text: with commas between them; "" for none.
+        device: that --device names beside them.
 
     Example:
         >>> read_devices("cuda:0, cuda:1"), read_devices("")
         (('cuda:0', 'cuda:1'), ())
 
     Raises:
-        SettingError: none between two commas, or several kinds.
+        SettingError: none between two commas, several kinds, or --device of another.
     """
     if not text:
         return ()
@@ -142,6 +147,11 @@ def read_devices(text: str) -> tuple[str, ...]:
         raise SettingError(
             "--devices takes devices of one kind with commas between them, as "
             f"cuda:0,cuda:1, got '{text}'; results of other kinds differ."
+        )
+    if device not in (CPU, kind_of(devices)):
+        raise SettingError(
+            f"--devices says where workers compute, got '{text}' and --device {device}; "
+            "leave --device out."
         )
     return devices
 

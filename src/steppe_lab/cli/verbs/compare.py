@@ -55,7 +55,7 @@ class Args(Arguments, CompareSettings):
 def run(args: Args, results: TextIO) -> int:
     """Run the unfinished part of the comparison, print it, write the report."""
     names = CompareSettings.model_fields
-    devices = read_devices(args.devices)
+    devices = read_devices(args.devices, args.device)
     given = {name: getattr(args, name) for name in names}
     if devices:
         given["device"] = kind_of(devices)

@@ -15,6 +15,7 @@ from steppe_lab.analysis.single import measure_one
 from steppe_lab.reports.comparison.publishing import command_of, publish
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
+from steppe_lab.studies import comparison
 from steppe_lab.studies.comparison import Study, stored_study
 from steppe_lab.training.build import build_model, build_optimizer
 
@@ -327,3 +328,13 @@ def test_results_of_other_data_are_not_mixed(own_code, tmp_path):
     with pytest.raises(DataError, match=other):
         measure_one(path, ["lpf:samples=3"], trust=[data, model])
     assert len(list(store.root.glob("studies/*"))) == 1
+
+
+def test_a_finished_comparison_counts_no_steps_of_its_epochs(tmp_path, monkeypatch):
+    """Where nothing is left, nobody knows the number of samples."""
+    settings = CompareSettings(
+        optimizers=("sgd", "entropy_sgd:fresh_batches=true"), last_batch="drop", seeds=1
+    )
+    monkeypatch.setattr(Study, "left", 0)
+    monkeypatch.setattr(comparison, "run_local", lambda *_, **__: None)
+    assert len(Study(settings, Store(tmp_path)).run().failures) == 2

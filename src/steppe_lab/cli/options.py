@@ -150,8 +150,8 @@ def read_devices(text: str, device: str = CPU) -> tuple[str, ...]:
         )
     if device not in (CPU, kind_of(devices)):
         raise SettingError(
-            f"--devices says where workers compute, got '{text}' and --device {device}; "
-            "leave --device out."
+            f"--devices says where workers compute, got '{text}' and --device "
+            f"{device}; leave --device out."
         )
     return devices
 

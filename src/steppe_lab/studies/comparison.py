@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
-from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import reading, unknown_name
 from steppe_lab.analysis.starts import with_start
 from steppe_lab.datasets.loading import load_split
@@ -27,12 +26,12 @@ from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.runs.training import fingerprint_of, is_whole, recipe_of
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.store import Store, run_id
+from steppe_lab.studies.costs import forwards
 from steppe_lab.studies.progress import Piece, Watch
 from steppe_lab.studies.rows import FACTS, Comparison, result_with, row_of
 from steppe_lab.tasks import stored_headline
 from steppe_lab.training.build import build_model
 from steppe_lab.training.checkpoints import reason_of
-from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.readiness import check_ready, check_same_data, check_settings
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.starts import stored_start
@@ -131,7 +130,7 @@ class Study:
             SettingError: settings that the data or the model refuses, likewise.
         """
         recipe = next(iter(self._recipes.values()))
-        present, sizes = None, (1, 0)
+        present, sizes = None, None
         if self.left:
             for each in self._recipes.values():
                 check_settings(each)
@@ -173,12 +172,15 @@ class Study:
         )
         return self.collect()
 
-    def _watch(self, tell: Report, workers: int, sizes: tuple[int, int]) -> Watch:
+    def _watch(
+        self, tell: Report, workers: int, sizes: tuple[int, int] | None
+    ) -> Watch:
         """All runs with their names and costs."""
         watch = Watch(tell, workers)
         for run, (optimizer, seed) in self.trainings.items():
             name = f"{optimizer}, seed {seed}"
-            cost = _forwards(self._recipes[run], *sizes)
+            # Without work no samples were counted, and no time is estimated.
+            cost = forwards(self._recipes[run], *sizes) if sizes else 1.0
             watch.pieces[run] = Piece(name, "training", cost)
             for kind, config in self._followers(run).items():
                 # Networks of one study are analysed alike.
@@ -302,13 +304,3 @@ def stored_study(
     except (ValidationError, SettingError, UnknownNameError) as error:
         why = reason_of(error)
         raise StoreError(f"{newest} cannot be used ({why}); {fix}.") from error
-
-
-def _forwards(recipe: Recipe, train: int, test: int) -> float:
-    """Samples passed forward in a training; a gradient counts as three passes."""
-    method = recipe.optimizer
-    gradients = OPTIMIZERS[method.name].spec.grad_evals if method else 1.0
-    epochs = Epochs.of(recipe, train)
-    scored = sum(epochs.scored(epoch + 1) for epoch in range(epochs.count))
-    rows = epochs.count * epochs.taken
-    return 3 * gradients * rows + scored * (train + test)

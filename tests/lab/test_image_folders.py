@@ -380,6 +380,9 @@ def test_a_part_without_classes_is_refused(name, tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
     assert "must have a folder of images for each class" in refusal(name, tmp_path)
+    for part in ("train", "val"):
+        picture(0).save(tmp_path / part / "ILSVRC2012_val_00000001.JPEG")
+    assert "got images beside each other (1); move each" in refusal(name, tmp_path)
 
 
 @pytest.mark.parametrize(

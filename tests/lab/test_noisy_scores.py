@@ -7,19 +7,30 @@ import json
 import pytest
 import torch
 
+import in_process
 from steppe.errors import DataError
+from steppe_lab.analysis import trained
 from steppe_lab.analysis.single import evaluate_one, measure_one
 from steppe_lab.cli import main
 from steppe_lab.datasets import Selection, load, load_split
 from steppe_lab.models import MODELS
 from steppe_lab.runs.settings import TrainingSettings
 from steppe_lab.runs.training import recipe_of
+from steppe_lab.studies import comparison
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training.evaluation import estimates, evaluate
 from steppe_lab.training.loop import train
 
 NOISY = ["--label-noise", "0.3", "--label-noise-kind", "uniform", "--data-noise", "0.2"]
 GROUPS = ("clean", "random", "random_true")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_process():
+    with pytest.MonkeyPatch.context() as patch:
+        for caller in (comparison, trained):
+            patch.setattr(caller, "run_local", in_process.run_local)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +190,8 @@ def test_every_verb_says_which_noise_a_checkpoint_was_trained_with(
     assert "Gaussian noise of standard deviation 0.2 on pixels" in printed
     for page in tmp_path.rglob("*.html"):
         assert "30 % of the training labels are noise" in page.read_text()
+        record = json.loads((page.parent / "spectrum.json").read_text())
+        assert len(record["notes"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -188,13 +201,11 @@ def test_every_verb_says_which_noise_a_checkpoint_was_trained_with(
         ["measure", "loss"],
         ["measure", "loss", "--against", "{run}", "--groups", "2", "--repeats", "2"],
         ["landscape", "--points", "2", "--samples", "50"],
-        ["spectrum", "--k", "1", "--steps", "3", "--samples", "50"],
     ],
 )
 def test_programs_are_told_of_the_noise_too(words, run, tmp_path, capsys):
     verb, *options = (word.format(run=run) for word in words)
-    place = {"evaluate": "a.json", "measure": "a.json", "landscape": "a.png"}
-    options += ["--out", str(tmp_path / place.get(verb, "folder")), "--json"]
+    options += ["--out", str(tmp_path / "a.png"), "--json"]
     assert main([verb, str(run), *options]) == 0
     record = json.loads(capsys.readouterr().out)
     notes = record["loss"]["notes"] if words == ["measure", "loss"] else record["notes"]

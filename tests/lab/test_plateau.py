@@ -208,7 +208,7 @@ def test_a_stop_changes_no_bit(split, script, text):
     kept: list[bytes] = []
     straight = train(made, split, keep=kept.append, keep_every=0)
     assert len({row["lr"] for row in straight.history}) > 1
-    for state in kept:
+    for state in kept[::3]:  # one of them is that of a drop
         resumed = train(made, split, resume=state)
         assert resumed.history == straight.history
         pairs = zip(resumed.model.parameters(), straight.model.parameters())

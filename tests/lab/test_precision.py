@@ -64,8 +64,20 @@ def test_it_is_the_loop_of_torch(amp, split):
     assert not same(trained, train(recipe("sgd"), split))
 
 
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-@pytest.mark.parametrize("optimizer", ["sam+ema", "gsam", "lpf_sgd:micro_batches=2"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "amp"),
+    [
+        ("sam+ema", "bf16"),
+        ("gsam", "fp16"),
+        pytest.param("sam+ema", "fp16", marks=SLOW),
+        pytest.param("gsam", "bf16", marks=SLOW),
+        pytest.param("lpf_sgd:micro_batches=2", "bf16", marks=SLOW),
+        ("lpf_sgd:micro_batches=2", "fp16"),
+    ],
+)
 def test_resuming_equals_never_stopping(amp, optimizer, split):
     kept: list[bytes] = []
     made = recipe(optimizer, amp=amp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -312,13 +313,13 @@ def test_a_comparison_says_where_each_optimizer_ended(tmp_path, monkeypatch, cap
     assert main(words) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "epochs" in text
-    assert main([*words, "--json"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (table,) = tmp_path.rglob("compare-*.csv")
     ends = {}
-    for row in rows:
-        ends.setdefault(row["label"], []).append(int(row["epoch"]))
-        assert row["stop_at_loss"] == 2
-        assert row["stopped"] is None or f"epoch {row['epoch']:.0f}," in row["stopped"]
+    for row in csv.DictReader(table.read_text().splitlines()):
+        epoch = int(float(row["epoch"]))
+        ends.setdefault(row["label"], []).append(epoch)
+        assert float(row["stop_at_loss"]) == 2
+        assert not row["stopped"] or f"epoch {epoch}," in row["stopped"]
     assert min(map(min, ends.values())) < 9
     spans = {n: (min(e), max(e)) for n, e in ends.items()}
     said = [

@@ -63,17 +63,19 @@ def test_images_and_filters_lie_with_their_channels_last(split):
 def test_eigenvalues_are_followed_with_channels_last(split):
     track = "spectrum:k=1,samples=20,every=1epoch"
     plain, laid_out = (
-        train(recipe("sgd", channels_last=last, track=track), split).results["tracked"]
+        train(recipe("sgd", channels_last=last, track=track, epochs=1), split).results[
+            "tracked"
+        ]
         for last in (False, True)
     )
-    assert len(plain) == 3
+    assert len(plain) == 2
     name = next(name for name in plain[0] if name.startswith("top_K_e/"))
     for ours, theirs in zip(laid_out, plain, strict=True):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-2)
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("amp", ["off", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_compiled_network_trains_as_another(amp, split):
     kept: list[bytes] = []
     made = recipe("sam+ema", compile=True, amp=amp)
@@ -86,6 +88,7 @@ def test_a_compiled_network_trains_as_another(amp, split):
     assert same(train(made, split, resume=kept[0]), trained)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_a_checkpoint_of_a_compiled_network_is_an_ordinary_one(tmp_path, split):
     made = recipe("sgd", compile=True, channels_last=True)

@@ -136,8 +136,8 @@ def _receive(
     if response.status != http.client.PARTIAL_CONTENT or not start:
         start = 0
     else:
-        given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if given is None or int(given[1]) != start:
+        sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if sent is None or int(sent[1]) != start:
             part.unlink()
             raise _BrokenError("the server sent another range")
     length = response.headers.get("Content-Length", "")

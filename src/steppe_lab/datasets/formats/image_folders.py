@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe_lab.datasets.formats.published import read_start
+from steppe_lab.datasets.formats.published import read_limited
 
 ENDINGS = (".jpeg", ".jpg", ".png")
 WORDS = "words.txt"  # names of classes, in lines of folder, tab, words
@@ -49,6 +49,12 @@ def read_image_folder(folder: Path, part: str, again: str) -> ImageFolder:
     classes: list[str] = []
     place = folder / part
     of_classes = sorted(entry.name for entry in _entries(place) if entry.is_dir())
+    if not of_classes and (beside := len(images_in(place))):
+        # As the official archive of ImageNet's validation images is unpacked.
+        raise DataError(
+            f"{place} must have a folder of images for each class, got images "
+            f"beside each other ({beside:,}); move each into one named after its class."
+        )
     if not of_classes:
         raise DataError(
             f"{place} must have a folder of images for each class, got none; {again}."
@@ -122,7 +128,7 @@ def titles(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
 
 def lines_of(path: Path) -> list[str]:
     """Lines of a text file that can be shown in a terminal."""
-    text = read_start(path, MOST_BYTES, "use the unchanged official file")
+    text = read_limited(path, MOST_BYTES, "use the unchanged official file")
     lines = text.decode(errors="replace").splitlines()
     return ["".join(c for c in row if c == "\t" or c.isprintable()) for row in lines]
 

@@ -14,7 +14,7 @@ import loops
 import steppe
 from integrations.harness import (
     EVERY_EXAMPLE,
-    EVERY_METHOD,
+    METHODS,
     assert_same,
     assert_same_in_two_processes,
     distance,
@@ -36,6 +36,12 @@ from integrations.trainers import (
 from steppe.errors import SettingError, UsageError
 from steppe.integrations.transformers import MicroBatchSteppeTrainer
 
+# A training by the Trainer takes a second: the other methods are slow tests.
+SAM_AND_SLOW_ONES = pytest.mark.parametrize(
+    "make",
+    [m if m is sam else pytest.param(m, marks=pytest.mark.slow) for m in METHODS],
+)
+
 
 @pytest.mark.slow
 @EVERY_EXAMPLE
@@ -47,7 +53,7 @@ def test_a_training_equals_the_plain_loop(make, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Classifier, CountingClassifier])
-@EVERY_METHOD
+@SAM_AND_SLOW_ONES
 def test_accumulated_batches_equal_one_large_batch(make, kind, tmp_path):
     batches = list(loops.batches(4))
     model = kind(loops.make_model())
@@ -66,7 +72,7 @@ def test_shares_of_a_method_need_not_be_micro_batches(kind, tmp_path):
     assert_same(model.net, plain_loop(lpf_sgd, batches, window=3))
 
 
-@EVERY_METHOD
+@SAM_AND_SLOW_ONES
 def test_mixed_precision_equals_the_plain_loop_under_autocast(make, tmp_path):
     batches = [(x.float(), y) for x, y in loops.batches(3)]
     model = Classifier(loops.make_model().float())
@@ -76,7 +82,7 @@ def test_mixed_precision_equals_the_plain_loop_under_autocast(make, tmp_path):
     assert_same(model.net, plain, atol=1e-6)
 
 
-@EVERY_METHOD
+@SAM_AND_SLOW_ONES
 def test_resuming_equals_never_stopping(make, tmp_path):
     batches = list(loops.batches(8))
     more = {"gradient_accumulation_steps": 2, "decay": 0.5}
@@ -246,6 +252,7 @@ class Interruption(TrainerCallback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_can_be_started_again(tmp_path):
     batches = list(loops.batches(2))
     model = Classifier(loops.make_model())
@@ -296,6 +303,7 @@ def make_bert() -> BertForSequenceClassification:
     return BertForSequenceClassification(config).double()
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_page("Hugging Face Trainer")["trainer"].average.steps == 6

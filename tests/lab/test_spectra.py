@@ -188,7 +188,14 @@ def test_a_folder_of_another_checkpoint_is_not_overwritten(steppe, checkpoint):
     assert Path("here/spectrum.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("matrix", ["ggn", "fisher", "empirical_fisher"])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        "ggn",
+        pytest.param("fisher", marks=pytest.mark.slow),
+        pytest.param("empirical_fisher", marks=pytest.mark.slow),
+    ],
+)
 def test_matrices_without_negative_curvature_have_none(steppe, checkpoint, matrix):
     found = found_by(steppe, checkpoint, "--steps", 30, "--matrix", matrix)
     assert min(found["bottom"]["values"]) > -1e-4 * found["top"]["values"][0]

@@ -538,6 +538,7 @@ print("torch._dynamo" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_checks_do_not_wait_for_the_compiler_and_leave_optimizers_as_they_were():
     done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"], done.stderr

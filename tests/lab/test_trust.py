@@ -196,5 +196,5 @@ def test_modules_that_name_code_by_text_are_few():
         "steppe/registry/registry.py",  # asks
         "steppe_lab/cli/__init__.py",  # verbs
         "steppe_lab/execution/worker.py",  # the work, which the caller names
-        "steppe_lab/training/tracking.py",  # TensorBoard
+        "steppe_lab/training/tensorboard.py",  # asks for it by name
     }

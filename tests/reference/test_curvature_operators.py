@@ -197,7 +197,14 @@ def test_a_budget_for_some_batches_keeps_these_and_redoes_the_others(make):
     assert 0 < objective.cost.gradients - before < 1
 
 
-@every_kind
+@pytest.mark.parametrize(
+    "make",
+    [
+        make if kind == "hessian" else pytest.param(make, marks=pytest.mark.slow)
+        for kind, make in KINDS.items()
+    ],
+    ids=KINDS,
+)
 def test_nothing_keeps_an_operator_alive(make):
     objective = make_objective()
     gc.collect()

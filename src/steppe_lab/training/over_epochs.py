@@ -35,7 +35,7 @@ def read_over_epochs(texts: Sequence[str]) -> tuple[str, ...]:
     """The texts of settings over epochs, checked, in the order of their names.
 
     Example:
-        >>> read_over_epochs(["batch_size=multi_step( (3,),factor=2 )"])
+        >>> read_over_epochs(["batch_size=multi_step( milestones=(3,),factor=2 )"])
         ('batch_size=multi_step(milestones=(3), factor=2.0)',)
 
     Raises:

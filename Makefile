@@ -27,7 +27,7 @@ test: $(VENV)/.dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 test-slow: $(VENV)/.dev
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m slow
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "slow and not gpu"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check

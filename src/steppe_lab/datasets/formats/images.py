@@ -10,13 +10,17 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from steppe.errors import DataError
+from steppe.errors import DataError, install
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("JPEG", "PNG")  # some files of ImageNet that are called JPEG are PNG
 MOST_PIXELS = 2**26  # of a file, 200 MB in memory
@@ -64,7 +68,7 @@ class Centre:
             )
         tall = image.height >= image.width
         size = (self.resize, other) if tall else (other, self.resize)
-        resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        resized = image.convert("RGB").resize(size, _pillow().Resampling.BILINEAR)
         left, top = (round((each - self.side) / 2) for each in size)
         return resized.crop((left, top, left + self.side, top + self.side))
 
@@ -85,7 +89,7 @@ class Cut:
         """The box of the image."""
         size = (self.side, self.side)
         return image.convert("RGB").crop(self.box).resize(
-            size, Image.Resampling.BILINEAR
+            size, _pillow().Resampling.BILINEAR
         )  # fmt: skip
 
 
@@ -132,10 +136,25 @@ def _size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def _pillow() -> ModuleType:
+    """Pillow, which no other kind of data needs, imported when an image is read.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise DataError(
+            f"images in files need Pillow, which is not installed; {install('lab')}."
+        ) from None
+    return Image
+
+
 def _opened(path: Path) -> Image.Image:
     """An image of which the header alone has been read."""
     try:
-        image = Image.open(path, formats=FORMATS)
+        image: Image.Image = _pillow().open(path, formats=FORMATS)
     except Exception as error:
         raise _refusal(path, error) from error
     # Before any pixel is decoded: a small file can promise any number of them.
@@ -159,5 +178,5 @@ def _refusal(path: Path, error: Exception) -> DataError:
 def _without_warnings() -> warnings.catch_warnings[None]:
     # Pillow warns of large images, which are refused here.
     return warnings.catch_warnings(
-        action="ignore", category=Image.DecompressionBombWarning
+        action="ignore", category=_pillow().DecompressionBombWarning
     )

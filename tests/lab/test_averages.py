@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from comparisons import comparison, row
+from small_trainings import same_weights
 from steppe.averaging import AVERAGES
 from steppe.errors import SettingError, UnknownNameError
 from steppe.optimizers import OPTIMIZERS
@@ -56,11 +57,6 @@ def digits():
 
 def trained(made: Recipe, digits, **more):
     return train(made, made.selection.apply(digits), **more)
-
-
-def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
-    pairs = zip(left.state_dict().values(), right.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def own(history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -181,7 +177,7 @@ def test_an_average_changes_no_bit_of_the_training(digits, average):
     done = trained(recipe(f"sgd+{average}", model=NORMS), digits)
     assert own(done.history) == plain.history
     assert set(AVERAGE) <= set(done.history[-1])
-    assert not same(done.model, plain.model)
+    assert not same_weights(done.model, plain.model)
 
 
 def first_statistics(model, inputs):
@@ -218,7 +214,7 @@ def test_stopping_and_resuming_with_an_average_changes_no_bit(digits, average):
     assert len(kept) == 2
     for state in kept:
         resumed = trained(made, digits, resume=state)
-        assert same(resumed.model, straight.model)
+        assert same_weights(resumed.model, straight.model)
         assert resumed.history == straight.history
         assert resumed.gradients == straight.gradients == 2.0
 
@@ -272,7 +268,7 @@ def test_code_that_is_an_average_runs_only_where_it_is_trusted(tmp_path, monkeyp
 def test_scoring_less_often_changes_no_bit_of_what_is_trained(digits):
     often = trained(recipe("sgd+ema", epochs=5), digits)
     seldom = trained(recipe("sgd+ema", epochs=5, evaluate_every=2), digits)
-    assert same(often.model, seldom.model)
+    assert same_weights(often.model, seldom.model)
     scored = {r["epoch"] for r in seldom.history if "test_error" in r}
     assert scored == {2, 4, 5}
     for left, right in zip(often.history, seldom.history, strict=True):
@@ -385,6 +381,6 @@ def test_gates_geometries_and_options_are_settings_that_change_the_training(
 ):
     name = text.partition(":")[0]
     plain = trained(recipe(name, model=NORMS, epochs=1), digits)
-    assert not same(
+    assert not same_weights(
         trained(recipe(text, model=NORMS, epochs=1), digits).model, plain.model
     )

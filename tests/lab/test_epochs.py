@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from small_trainings import same_weights
 from steppe.errors import SettingError
 from steppe.seeds import stream
 from steppe_lab import datasets
@@ -38,11 +39,6 @@ def recipe(optimizer: str = "sgd:lr=0.05", **more: object) -> Recipe:
 @pytest.fixture(scope="module")
 def split():
     return recipe().selection.apply(datasets.load("digits"))
-
-
-def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
-    pairs = zip(left.state_dict().values(), right.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def endless(seed: int):
@@ -87,9 +83,9 @@ def test_a_budget_of_steps_ends_the_last_epoch(steps, size):
 def test_a_training_of_some_steps_is_the_start_of_a_longer_one(split):
     whole = train(recipe(epochs=2, lr_schedule="constant"), split)
     begun = train(recipe(steps=10, lr_schedule="constant"), split)
-    assert same(whole.model, begun.model)  # 10 steps are two passes
+    assert same_weights(whole.model, begun.model)  # 10 steps are two passes
     short = train(recipe(steps=7, lr_schedule="constant"), split)
-    assert not same(short.model, begun.model)
+    assert not same_weights(short.model, begun.model)
     assert [row["epoch"] for row in short.history] == [1, 2]
     assert short.history[0] == begun.history[0]
     assert short.gradients == 1.0
@@ -131,7 +127,7 @@ def test_a_stop_changes_no_bit_with_epochs_of_any_size(split, more):
     assert len(kept) == len(straight.history) - 1
     for state in kept:
         resumed = train(made, split, resume=state)
-        assert same(resumed.model, straight.model)
+        assert same_weights(resumed.model, straight.model)
         assert resumed.history == straight.history
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from small_trainings import same_weights
 from steppe.errors import SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.seeds import stream
@@ -39,11 +40,6 @@ def recipe(optimizer: str = FRESH, **more: object) -> Recipe:
 @pytest.fixture(scope="module")
 def split():
     return recipe().selection.apply(datasets.load("digits"))
-
-
-def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
-    pairs = zip(left.state_dict().values(), right.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_steps_take_the_batches_as_they_come_over_the_ends_of_epochs():
@@ -85,7 +81,7 @@ def test_a_training_is_the_loop_of_the_library_that_fetches_in_every_pass(split,
             inputs, targets = split.train.batch(next(fetched))
             F.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-    assert same(trained.model, model)
+    assert same_weights(trained.model, model)
     assert trained.gradients == pytest.approx(3.0, rel=1e-12)
 
 
@@ -94,7 +90,7 @@ def test_shared_batches_stay_what_they_were(split):
     assert "fresh_batches" not in shared.optimizer.settings
     trained = train(shared, split)
     assert trained.gradients == 1.0
-    assert not same(trained.model, train(recipe(), split).model)
+    assert not same_weights(trained.model, train(recipe(), split).model)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,7 @@ def test_a_stop_changes_no_bit(split, more):
     for state in kept:
         resumed = train(recipe(**more), split, resume=state)
         assert resumed.history == straight.history
-        assert same(resumed.model, straight.model)
+        assert same_weights(resumed.model, straight.model)
 
 
 def test_the_smallest_share_of_a_step_counts_for_batch_norm():

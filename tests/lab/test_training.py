@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from small_trainings import same_weights
 from steppe.errors import CheckpointError, DataError, SettingError, UnknownNameError
 from steppe.registry.registry import Choice
 from steppe_lab import datasets
@@ -49,11 +50,6 @@ def recipe(optimizer: str = "sam:rho=0.1", **more: object) -> Recipe:
 @pytest.fixture(scope="module")
 def digits():
     return datasets.load("digits")
-
-
-def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
-    pairs = zip(left.state_dict().values(), right.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_recipe_says_every_setting_and_survives_json():
@@ -120,10 +116,10 @@ def test_training_follows_from_the_recipe_alone(digits):
     first = train(made, split)
     torch.rand(7)
     second = train(made, split)
-    assert same(first.model, second.model)
+    assert same_weights(first.model, second.model)
     assert first.history == second.history
     other = train(recipe("lpf_sgd:micro_batches=2", seed=1), split)
-    assert not same(first.model, other.model)
+    assert not same_weights(first.model, other.model)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "sam", "asam", "lpf_sgd"])
@@ -135,7 +131,7 @@ def test_stopping_after_any_epoch_and_resuming_changes_no_bit(digits, optimizer)
     assert len(kept) == made.epochs - 1
     for state in kept:
         resumed = train(made, split, resume=state)
-        assert same(resumed.model, straight.model)
+        assert same_weights(resumed.model, straight.model)
         assert resumed.history == straight.history
 
 
@@ -153,8 +149,8 @@ def test_code_that_draws_with_numpy_or_python_repeats_itself(digits, monkeypatch
     split = made.selection.apply(digits)
     straight = train(made, split, keep=kept.append, keep_every=0)
     assert len(set(noise)) == len(noise)
-    assert same(train(made, split).model, straight.model)
-    assert same(train(made, split, resume=kept[0]).model, straight.model)
+    assert same_weights(train(made, split).model, straight.model)
+    assert same_weights(train(made, split, resume=kept[0]).model, straight.model)
     once = noise[:]
     train(recipe(epochs=2, seed=1), split)
     assert not set(noise[-2:]) & set(once)
@@ -164,7 +160,9 @@ def test_code_that_draws_with_numpy_or_python_repeats_itself(digits, monkeypatch
 def test_a_damaged_state_costs_time_only(digits, state):
     made = recipe()
     split = made.selection.apply(digits)
-    assert same(train(made, split, resume=state).model, train(made, split).model)
+    assert same_weights(
+        train(made, split, resume=state).model, train(made, split).model
+    )
 
 
 def test_a_state_of_another_recipe_is_not_continued(digits):
@@ -172,7 +170,9 @@ def test_a_state_of_another_recipe_is_not_continued(digits):
     split = made.selection.apply(digits)
     kept: list[bytes] = []
     train(other, split, keep=kept.append, keep_every=0)
-    assert same(train(made, split, resume=kept[0]).model, train(made, split).model)
+    assert same_weights(
+        train(made, split, resume=kept[0]).model, train(made, split).model
+    )
 
 
 def test_training_learns_and_reports(digits):
@@ -241,7 +241,7 @@ def saved(digits, tmp_path):
 def test_a_checkpoint_gives_back_network_and_recipe(saved):
     path, made, model = saved
     loaded = checkpoints.load(path)
-    assert same(loaded.model, model)
+    assert same_weights(loaded.model, model)
     assert loaded.recipe == made
     assert loaded.in_shape == (1, 8, 8)
     assert loaded.outputs == 10
@@ -416,8 +416,8 @@ def test_code_of_the_user_runs_under_fixed_seeds_and_leaves_them_alone(write_cod
     made = recipe(model="random_nets:build")
     states = random.getstate(), _np_state(), torch.get_rng_state()
     first, second = build_model(made, (4,), 2), build_model(made, (4,), 2)
-    assert same(first, second)
-    assert not same(
+    assert same_weights(first, second)
+    assert not same_weights(
         first, build_model(recipe(model="random_nets:build", seed=1), (4,), 2)
     )
     assert random.getstate() == states[0]
@@ -434,7 +434,7 @@ def test_other_code_is_another_recipe_and_refuses_the_old_checkpoint(
     model = build_model(made, (1, 8, 8), 10)
     path.write_bytes(checkpoints.to_bytes(model, made, (1, 8, 8), 10, "f"))
     trusted = ("nets_that_change:build",)
-    assert same(checkpoints.load(path, trust=trusted).model, model)
+    assert same_weights(checkpoints.load(path, trust=trusted).model, model)
     file.write_text(NETS + "# changed\n")
     assert recipe(model="nets_that_change:build") != made
     with pytest.raises(CheckpointError, match=r"source of nets_.* is not what it was"):

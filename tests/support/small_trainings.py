@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from steppe.seeds import stream
 from steppe_lab.datasets import Split, TensorSamples
@@ -44,5 +45,10 @@ def split(samples: int = 40) -> Split:
 
 def same(left: Trained, right: Trained) -> bool:
     """Whether two trainings ended with the same weights, bit for bit."""
-    states = (each.model.state_dict().values() for each in (left, right))
+    return same_weights(left.model, right.model)
+
+
+def same_weights(left: nn.Module, right: nn.Module) -> bool:
+    """Whether two networks have the same parameters and buffers, bit for bit."""
+    states = (each.state_dict().values() for each in (left, right))
     return all(torch.equal(a, b) for a, b in zip(*states, strict=True))

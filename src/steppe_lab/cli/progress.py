@@ -55,7 +55,7 @@ def at_the_last(report: Report, prepare: Callable[[], None]) -> Report:
     """
     begun = prepared = False
 
-    def told(progress: Progress) -> None:
+    def reporting(progress: Progress) -> None:
         nonlocal begun, prepared
         report(progress)
         begun |= progress.state == "running"
@@ -63,7 +63,7 @@ def at_the_last(report: Report, prepare: Callable[[], None]) -> Report:
             prepared = True
             prepare()
 
-    return told
+    return reporting
 
 
 def in_tenths(report: Report) -> Report:

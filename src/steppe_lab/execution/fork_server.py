@@ -68,8 +68,8 @@ def start_server(work: str) -> None:
     """
     if isinstance(process_context(1), ForkServerContext):
         forkserver.set_forkserver_preload([work.partition(":")[0]])
-        # It outlives a signal to all processes of the command: workers that have
-        # ended are told by the server alone.
+        # It outlives a signal to all processes of the command: the server alone
+        # knows which workers have ended.
         with environment_of_workers(1), blocked():
             # Where there can be no socket, as in a folder for temporary files with a
             # long name, workers are started without the server.

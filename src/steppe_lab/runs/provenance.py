@@ -102,8 +102,8 @@ def origins(folders: Iterable[Path]) -> tuple[Origin, ...]:
     Args:
         folders: of the runs.
     """
-    found = [_origin(start) for folder in folders for start in _starts(folder)]
-    return tuple(dict.fromkeys(origin for origin in found if origin is not None))
+    each = (_origin(start) for folder in folders for start in _starts(folder))
+    return tuple(dict.fromkeys(origin for origin in each if origin is not None))
 
 
 def _origin(start: Any) -> Origin | None:

@@ -77,7 +77,7 @@ def _tables(paths: Sequence[Path], rows: Sequence[Mapping[str, float]]) -> Table
     from steppe_lab.reports.text.numbers import with_error
 
     table = Table("± standard error")
-    # Checkpoints of one run are told apart by their names alone.
+    # Checkpoints of one run differ in their names alone.
     alone = len({path.stem for path in paths}) == len(paths)
     for path in paths:
         table.add_column(path.stem if alone else str(Path(*path.parts[-3:])))

@@ -35,7 +35,7 @@ from steppe.linalg.trace import trace as trace
 from steppe.losses import L2 as L2
 from steppe.losses import LabelSmoothing as LabelSmoothing
 from steppe.measures import measure as measure
-from steppe.measures.minimum_sharpness import (
+from steppe.measures.spectral.minimum_sharpness import (
     minimum_sharpness as minimum_sharpness,
 )
 from steppe.objective import Objective as Objective
@@ -56,6 +56,7 @@ from steppe.optimizers.sam import SAM as SAM
 from steppe.optimizers.smoothout import SmoothOut as SmoothOut
 from steppe.optimizers.vasso import VaSSO as VaSSO
 from steppe.optimizers.wsam import WSAM as WSAM
+from steppe.registry.sweeps import sweep as sweep
 from steppe.results import Comparison as Comparison
 from steppe.results import Diagonal as Diagonal
 from steppe.results import Eigenpairs as Eigenpairs
@@ -63,5 +64,4 @@ from steppe.results import Estimate as Estimate
 from steppe.results import Estimates as Estimates
 from steppe.results import Spectrum as Spectrum
 from steppe.results import Surface as Surface
-from steppe.sweeps import sweep as sweep
 from steppe.tracking.tracker import SpectrumTracker as SpectrumTracker

@@ -5,6 +5,7 @@ Shape letters: B batches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -118,3 +119,22 @@ def _read(data: Iterable[Any]) -> list[Any]:
                 "list(itertools.islice(data, 100))."
             )
     return batches
+
+
+def error_of_mean(batches: Sequence[Tensor], dependent: bool) -> float:
+    """Standard error of the mean of loss terms, inf where nothing tells it.
+
+    Args:
+        batches: the terms of each batch, float64.
+        dependent: terms of one batch may share what is random.
+    """
+    losses = torch.cat(list(batches))
+    terms = losses.numel()
+    if terms < 2:
+        return math.inf
+    error: float = float(losses.std()) / terms**0.5
+    if not dependent:
+        return error
+    sums = torch.stack([batch.sum() for batch in batches])
+    counts = [batch.numel() for batch in batches]
+    return max(error, math.sqrt(float(variance_by_batch(sums, counts))))

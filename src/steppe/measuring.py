@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,9 @@ from torch.utils import checkpoint
 
 from steppe.errors import UsageError
 from steppe.parameters import forget_derived, preserved
-from steppe.torch_internals import tree_leaves
+from steppe.torch_internals import tree_leaves, tree_map
+
+Result = TypeVar("Result")
 
 ROUNDINGS = 16  # units of rounding that a model adds up to its outputs
 
@@ -108,21 +110,41 @@ def _finite(numbers: Tensor) -> Tensor:
     return torch.nan_to_num(numbers.double(), nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def outputs_seen(
+    model: nn.Module, compute: Callable[[], Result]
+) -> tuple[Result, list[Any]]:
+    """A result, and the outputs of the model's calls in it, without graphs.
+
+    Args:
+        model: that is called.
+        compute: what calls it.
+    """
+    outputs: list[Any] = []
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(tree_map(_detached, output))
+
+    try:
+        handle = model.register_forward_hook(note)
+    except RuntimeError:  # of TorchScript, which has no hooks
+        return compute(), outputs
+    try:
+        return compute(), outputs
+    finally:
+        handle.remove()
+
+
 def _with_outputs(
     model: nn.Module, losses: Callable[[], Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Losses of a pass, and the floating outputs of the model's calls in it."""
-    outputs: list[Tensor] = []
+    values, calls = outputs_seen(model, losses)
+    tensors = [leaf for leaf in tree_leaves(calls) if isinstance(leaf, Tensor)]
+    return values, [t for t in tensors if t.is_floating_point() and t.numel()]
 
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        leaves = [t.detach() for t in tree_leaves(output) if isinstance(t, Tensor)]
-        outputs.extend(t for t in leaves if t.is_floating_point() and t.numel())
 
-    handle = model.register_forward_hook(note)
-    try:
-        return losses(), outputs
-    finally:
-        handle.remove()
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def forked(model: nn.Module) -> AbstractContextManager[None]:

@@ -9,15 +9,16 @@ Shape letters: N loss terms, B batch, P parameter tensors.
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, TypeVar
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from steppe.batches import batches_of, variance_by_batch
+from steppe.batches import batches_of, error_of_mean
 from steppe.errors import (
     DataError,
     SettingError,
@@ -34,13 +35,22 @@ from steppe.losses import (
     likelihood,
     named_loss,
 )
-from steppe.measuring import differs, forked, measured, unwritten
+from steppe.measuring import differs, forked, measured, outputs_seen, unwritten
 from steppe.parameters import trainable, unfollowed
 from steppe.results import Cost, Estimate
 from steppe.seeds import seed_of
 from steppe.torch_internals import tree_map
 
-Shared = TypeVar("Shared")
+
+class Evaluation(NamedTuple):
+    """One batch with the outputs of the model and its losses; nothing has a graph."""
+
+    batch: Any  # on the device
+    outputs: Any  # of the model's only call; None where the loss calls it otherwise
+    losses: Tensor  # loss terms, shape (terms,)
+
+
+Result = TypeVar("Result")
 
 
 def check_objective(objective: Any, what: str) -> None:
@@ -120,6 +130,7 @@ class Objective:
         self.seed = seed
         self.penalty = penalty
         self.cost = Cost()
+        self.checks = Cost()  # of it, passes that only look at the loss, once
         named = trainable(model)
         self.loss_name, self._loss = named_loss(loss)
         self.likelihood: Likelihood | None = likelihood(loss)  # None: not known
@@ -133,7 +144,6 @@ class Objective:
         self._count: int | None = None
         self._way = 0  # the loss takes no derivatives, by inputs (1), or by parameters
         self._writes_nothing = self._repeats = False  # neither is known yet
-        self._shared: dict[Any, Any] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -177,11 +187,35 @@ class Objective:
 
     def batch_values(self, index: int) -> Tensor:
         """The same without a graph to the parameters; inside `measuring()`."""
+        return self._without_graph(lambda: self.batch_losses(index)).detach()
+
+    def evaluate(self, visit: Callable[[Evaluation], None]) -> None:
+        """Run the model on all batches once, in the order of the data.
+
+        Args:
+            visit: called with the outputs and losses of each batch.
+        """
+        terms = 0
+        with self.measuring(), self._unwritten():
+            for index in range(len(self.batches)):
+                evaluation = self._without_graph(partial(self._evaluation, index))
+                terms += evaluation.losses.numel()
+                visit(evaluation)
+        self.cost += Cost(forwards=1)
+        self._note(terms)
+
+    def _evaluation(self, index: int) -> Evaluation:
+        batch = self.batch(index)
+        losses, calls = outputs_seen(self.model, lambda: self.losses_on(batch))
+        return Evaluation(batch, calls[0] if len(calls) == 1 else None, losses.detach())
+
+    def _without_graph(self, compute: Callable[[], Result]) -> Result:
+        """Compute with as few derivatives as the loss takes itself."""
         ways = (torch.no_grad, self._unfollowed, torch.enable_grad)
         while True:
             try:
                 with ways[self._way]():
-                    return self.batch_losses(index).detach()
+                    return compute()
             except RuntimeError as error:
                 if self._way == 2 or "require grad" not in str(error):
                     raise
@@ -218,6 +252,7 @@ class Objective:
         """Number N of loss terms in the data."""
         if self._count is None:
             self.losses()
+            self.checks += Cost(forwards=1)
         assert self._count is not None
         return self._count
 
@@ -263,14 +298,18 @@ class Objective:
         loss of your own holds fixed.
         """
         before = self.cost
-        batches = [losses.double() for losses in self._losses()]
+        estimate = self.value_of(self._losses())
+        return dataclasses.replace(estimate, cost=self.cost - before)
+
+    def value_of(self, batches: Sequence[Tensor]) -> Estimate:
+        """The same from loss terms that are known, of each batch in shape (terms,)."""
+        batches = [losses.double() for losses in batches]
         penalty = self.penalty_value()
         apart = {"penalty_value": penalty} if self.penalty else {}
         return Estimate(
             value=float(torch.cat(batches).mean()) + penalty,
-            stderr=_error_of_mean(batches, dependent=self.mode == "train"),
+            stderr=error_of_mean(batches, dependent=self.mode == "train"),
             samples=self.count(),
-            cost=self.cost - before,
             details={**self.details, **apart},
             units="loss",
         )
@@ -310,7 +349,9 @@ class Objective:
             random, passes = differs(
                 self.model, lambda: self.batch_values(0), self.dtype
             )
-        self.cost += Cost(forwards=passes / len(self.batches))
+        spent = Cost(forwards=passes / len(self.batches))
+        self.cost += spent
+        self.checks += spent
         if random:
             raise UsageError(
                 "the loss is not deterministic: two passes over the first batch differ;"
@@ -318,25 +359,6 @@ class Objective:
                 "mode='train', where every pass draws the same."
             )
         self._repeats = True
-
-    @contextmanager
-    def sharing(self) -> Iterator[None]:
-        """Let measures that run inside share operators (`share`)."""
-        outer = self._shared
-        self._shared = {} if outer is None else outer
-        try:
-            yield
-        finally:
-            self._shared = outer
-
-    def share(self, build: Callable[[Objective], Shared]) -> Shared:
-        """`build(self)`, called once inside `sharing()` and each time outside it."""
-        if self._shared is None:
-            return build(self)
-        if build not in self._shared:
-            self._shared[build] = build(self)
-        shared: Shared = self._shared[build]
-        return shared
 
     def _note(self, terms: int) -> int:
         """Keep the number N of loss terms, and refuse none at all."""
@@ -364,25 +386,6 @@ class Objective:
         moved = leaf.to(self.device, non_blocking=True)
         # Autograd cannot save a tensor that was made under inference mode.
         return moved.clone() if moved.is_inference() else moved
-
-
-def _error_of_mean(batches: Sequence[Tensor], dependent: bool) -> float:
-    """Standard error of the mean of loss terms, inf where nothing tells it.
-
-    Args:
-        batches: the terms of each batch, float64.
-        dependent: terms of one batch may share what is random.
-    """
-    losses = torch.cat(list(batches))
-    terms = losses.numel()
-    if terms < 2:
-        return math.inf
-    error: float = float(losses.std()) / terms**0.5
-    if not dependent:
-        return error
-    sums = torch.stack([batch.sum() for batch in batches])
-    counts = [batch.numel() for batch in batches]
-    return max(error, math.sqrt(float(variance_by_batch(sums, counts))))
 
 
 def _shape(losses: Any) -> str:

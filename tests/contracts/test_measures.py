@@ -10,7 +10,14 @@ from torch import nn
 
 import problems
 from steppe.errors import DataError, SettingError, UnknownNameError, UsageError
-from steppe.measures import LPF, MEASURES, AbstractMeasure, TopEigenvalue, measure
+from steppe.measures import (
+    LPF,
+    MEASURES,
+    AbstractMeasure,
+    Measurement,
+    TopEigenvalue,
+    measure,
+)
 from steppe.objective import Objective
 from steppe.results import Cost, Estimate
 
@@ -146,8 +153,39 @@ def test_the_estimate_says_what_it_is_a_function_of_and_what_it_cost(entry):
     assert isinstance(found, Estimate)
     assert found.details.items() >= objective.details.items()
     assert found.details.items() >= entry.make().settings().items()
-    assert found.cost == objective.cost
+    assert found.details["seed"] == 0
+    assert found.units == entry.spec.units
+    # Checks of the loss are no part of a measure.
+    assert found.cost == (objective.cost - objective.checks).rounded()
     assert found.cost.forwards + found.cost.gradients > 0
+    assert found.seconds > 0
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_it_declares_what_it_needs(entry):
+    measurement = Measurement(problems.objective(*relu_net()))
+    with measurement.account() as account:
+        entry.make().estimate(measurement)
+    assert {need.kind for need in account.used} == set(entry.spec.needs)
+
+
+INDEPENDENCE = {
+    "relu": relu_net,
+    "tanh": lambda: (problems.mlp(), problems.vectors()),
+    "batch_norm": lambda: problems.networks()["batch_norm"],
+}
+
+
+@pytest.mark.parametrize("kind", INDEPENDENCE)
+def test_it_is_the_same_to_the_last_bit_whichever_others_run(kind):
+    model, data = INDEPENDENCE[kind]()
+    measured = [measure(problems.objective(model, data), NAMES, seed=4)]
+    measured.append(measure(problems.objective(model, data), NAMES[::-1], seed=4))
+    for name in NAMES:
+        if measured[0][name].refusal:
+            continue
+        alone = measure(problems.objective(model, data), [name], seed=4)[name]
+        assert [each[name] for each in measured] == [alone, alone]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
@@ -206,10 +244,16 @@ def test_data_without_loss_terms_is_refused(name):
         measure(objective, [name])
 
 
+class WithoutNeeds(AbstractMeasure):
+    def needs(self):
+        return []
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneDraw(AbstractMeasure):
-    def __call__(self, objective, *, generator=None):
-        return Estimate(value=float(torch.rand((), generator=generator)))
+class OneDraw(WithoutNeeds):
+    def estimate(self, measurement):
+        source = self.stream(measurement)
+        return Estimate(value=float(torch.rand((), generator=source)))
 
 
 class OtherDraw(OneDraw):
@@ -291,15 +335,15 @@ def test_a_refused_measure_leaves_the_others_and_says_why():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Greedy(AbstractMeasure):
-    def __call__(self, objective, *, generator=None):
+class Greedy(WithoutNeeds):
+    def estimate(self, measurement):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_measure_without_memory_is_refused_and_a_bug_is_a_bug():
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Buggy(AbstractMeasure):
-        def __call__(self, objective, *, generator=None):
+    class Buggy(WithoutNeeds):
+        def estimate(self, measurement):
             raise ZeroDivisionError
 
     objective = problems.objective(*relu_net())

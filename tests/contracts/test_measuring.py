@@ -19,8 +19,8 @@ from steppe.landscapes.line import Line
 from steppe.linalg.diagonal import diagonal
 from steppe.linalg.lanczos import eigsh
 from steppe.linalg.trace import trace
-from steppe.measures.lpf import LPF
-from steppe.measures.minimum_sharpness import minimum_sharpness
+from steppe.measures import LPF
+from steppe.measures.spectral.minimum_sharpness import minimum_sharpness
 from steppe.objective import Objective
 from steppe.parameters import flatten, unflatten
 

@@ -222,8 +222,8 @@ def test_it_leaves_no_trace_and_says_what_it_cost():
     )
     for objective, state in zip((a, b), before, strict=True):
         problems.assert_same(problems.state_of(objective.model), state)
-    # Each network: a loss and 4 passes on all data twice, on 2 / 3 of it three times.
-    assert found.cost.forwards == pytest.approx(2 * (2 * 5 + 3 * 5 * 2 / 3), abs=3)
+    # Each network: 4 passes on all data twice, on 2 / 3 of it three times.
+    assert found.cost.forwards == pytest.approx(2 * (2 * 4 + 3 * 4 * 2 / 3), abs=3)
     assert steps[-1] == (5, 5)
     assert steps == sorted(steps)
 
@@ -291,13 +291,17 @@ def test_groups_without_a_loss_term_say_nothing():
     assert found["loss"].over_data.samples == 10
 
 
-class Wavering(AbstractMeasure):
+class OfTheLoss(AbstractMeasure):
+    def needs(self):
+        return []
+
+
+class Wavering(OfTheLoss):
     """The loss, unconverged on parts of the data."""
 
-    def __call__(self, objective, *, generator=None):
-        value = objective.value()
-        whole = value.samples == N
-        return Estimate(value=value.value, converged=whole, cost=value.cost)
+    def estimate(self, measurement):
+        value = measurement.objective.value()
+        return Estimate(value=value.value, converged=value.samples == N)
 
 
 def test_a_difference_whose_parts_did_not_converge_has_not_converged():
@@ -386,10 +390,9 @@ def test_a_comparison_is_a_table_rows_and_json():
     assert "<th>sgd</th>" in found._repr_html_()
 
 
-class Doubled(AbstractMeasure):
-    def __call__(self, objective, *, generator=None):
-        value = objective.value()
-        return Estimate(value=-2 * value.value, cost=value.cost)
+class Doubled(OfTheLoss):
+    def estimate(self, measurement):
+        return Estimate(value=-2 * measurement.objective.value().value)
 
 
 def test_any_measure_is_compared_and_a_negative_one_has_no_ratio():

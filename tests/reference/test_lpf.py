@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import problems
-from steppe.measures import LPF
-from steppe.measures.lpf import smoothed_losses
+from steppe.measures import LPF, Measurement
+from steppe.measures.needs.perturbed import perturbed_losses
 from steppe.objective import Objective
 
 A = problems.symmetric([4.0, 3.0, 1.0, 0.5, -0.2])
@@ -77,9 +77,8 @@ def test_matrices_are_filtered_by_rows():
 
 
 def test_the_error_of_two_draws_is_half_their_distance():
-    settings = SIGMA, 2, "filter"
-    _, (one, two) = smoothed_losses(quadratic(), *settings, problems.generator())
-    found = LPF(sigma=SIGMA, samples=2)(quadratic(), generator=problems.generator())
+    one, two = perturbed_losses(Measurement(quadratic()), 2, SIGMA, "filter")
+    found = LPF(sigma=SIGMA, samples=2)(quadratic())
     assert found.stderr == pytest.approx(float(abs(one - two)) / 2, rel=1e-12)
 
 

@@ -13,7 +13,7 @@ import problems
 from steppe.errors import SettingError, UsageError
 from steppe.linalg.geometric_program import Term, solve
 from steppe.linalg.published_descent import descend
-from steppe.measures.minimum_sharpness import minimum_sharpness
+from steppe.measures.spectral.minimum_sharpness import minimum_sharpness
 
 EXACT = {"rel": 1e-10}
 

@@ -19,7 +19,7 @@ from steppe.linalg.lanczos import eigsh
 from steppe.linalg.operators import Identity, operator
 from steppe.linalg.spectrum import spectrum
 from steppe.linalg.trace import frobenius, trace
-from steppe.measures.minimum_sharpness import minimum_sharpness
+from steppe.measures.spectral.minimum_sharpness import minimum_sharpness
 from steppe.objective import Objective
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}

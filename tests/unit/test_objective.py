@@ -310,18 +310,6 @@ def test_costs_are_counted_in_passes_over_the_data():
     assert (objective.cost.forwards, objective.cost.gradients) == (1, 1)
 
 
-def test_shared_things_are_built_once_inside_and_anew_outside():
-    objective = problems.objective(problems.mlp(), problems.vectors())
-
-    def build(objective):
-        return [objective]
-
-    with objective.sharing():
-        first = objective.share(build)
-        assert objective.share(build) is first
-    assert objective.share(build) is not first
-
-
 def frozen():
     return problems.mlp().requires_grad_(False)
 

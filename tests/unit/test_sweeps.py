@@ -6,7 +6,7 @@ import pytest
 
 import steppe
 from steppe.errors import SettingError
-from steppe.sweeps import log_spaced
+from steppe.registry.sweeps import log_spaced
 
 
 def bowl(rho):

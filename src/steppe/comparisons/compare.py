@@ -203,14 +203,11 @@ def _measured(
     objective: Objective, measures: Measures, seed: int
 ) -> dict[str, Estimate]:
     """Estimates by key; one that is refused says why."""
-    estimates = {}
-    with objective.sharing():
-        for key, built in measures.items():
-            try:
-                (estimates[key],) = measure(objective, [built], seed=seed).values()
-            except (SteppeError, torch.OutOfMemoryError) as error:
-                estimates[key] = refused(built, error)
-    return estimates
+    try:
+        estimates = measure(objective, measures.values(), seed=seed).values()
+    except (SteppeError, torch.OutOfMemoryError) as error:  # of all of them
+        return {key: refused(built, error) for key, built in measures.items()}
+    return dict(zip(measures, estimates, strict=True))
 
 
 def _paired(a: Mapping[str, Estimate], b: Mapping[str, Estimate]) -> dict[str, Pair]:

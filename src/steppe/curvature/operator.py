@@ -273,6 +273,10 @@ class AbstractCurvature(AbstractOperator):
         """The values of the first process, in every process of the group."""
         return self.ranks.agreed(values, self.device)
 
+    def prepare(self) -> None:
+        """Do the work of the first product alone: its checks, and retained graphs."""
+        self._multiply(torch.empty(self._size, 0, dtype=self.dtype, device=self.device))
+
     def close(self) -> None:
         """Let go of the retained graphs; the next product builds them again."""
         self._graphs.clear()

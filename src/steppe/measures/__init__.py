@@ -1,32 +1,35 @@
 """Measures of flatness: frozen settings, called on an objective.
 
-A measure is one module beside this one that adds a class to `MEASURES`; the class is
-then `steppe.measures.<Class>`, and its name works in `measure`.
+A measure is one module in a folder beside this one that adds a class to `MEASURES`; the
+class is then `steppe.measures.<Class>`, and its name works in `measure`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
 from steppe.errors import SettingError, SteppeError, brief, check_integer
-from steppe.linalg.probes import check_generator
 from steppe.measures.abstract import MEASURES as MEASURES
 from steppe.measures.abstract import AbstractMeasure as AbstractMeasure
-from steppe.measures.loss import Loss as Loss
-from steppe.measures.lpf import LPF as LPF
-from steppe.measures.minimum_sharpness import MinimumSharpness as MinimumSharpness
-from steppe.measures.top_eigenvalue import TopEigenvalue as TopEigenvalue
-from steppe.measures.trace import Trace as Trace
+from steppe.measures.abstract import seed_from
+from steppe.measures.measurement import Measurement as Measurement
+from steppe.measures.measurement import Weights
+from steppe.measures.perturbed.lpf import LPF as LPF
+from steppe.measures.planning import serve_together
+from steppe.measures.spectral.minimum_sharpness import (
+    MinimumSharpness as MinimumSharpness,
+)
+from steppe.measures.spectral.top_eigenvalue import TopEigenvalue as TopEigenvalue
+from steppe.measures.spectral.trace import Trace as Trace
+from steppe.measures.values.loss import Loss as Loss
 from steppe.objective import Objective, check_objective
 from steppe.registry.packages import offer
 from steppe.registry.registry import Choice, one_line
 from steppe.results import Estimate, Estimates
-from steppe.seeds import seed_named, stream
 
 OF_THE_USER = (
     "give module:Class of a steppe.measures.AbstractMeasure, or a function that returns"
@@ -42,17 +45,30 @@ def measure(
     *,
     generator: torch.Generator | None = None,
     seed: int = 0,
+    start: Weights | None = None,
+    other: Weights | None = None,
+    known: Mapping[str, Estimate] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    finished: Callable[[str, Estimate], None] | None = None,
 ) -> Estimates:
-    """Measure several quantities of one objective, which share operators.
+    """Measure several quantities of one objective, which share passes and products.
 
-    Every measure has a generator of its own, made from the seed and its name: its
-    result does not depend on which others run.
+    A result is the same, to the last bit, whichever other measures run: all random
+    streams follow from the seed, and what measures share is a function of it alone.
+    The cost of each is that of measuring it alone.
 
     Args:
         objective: the mean loss to measure at its present parameters.
         measures: names ("lpf"), names with settings ("lpf:sigma=0.02"), or measures.
         generator: where the seed is drawn from, once; None to use `seed`.
-        seed: of the generators of all measures.
+        seed: of the random streams of all measures.
+        start: network, or its state_dict, at the start of the training, for measures
+            that need it.
+        other: second network of the same structure, or its state_dict.
+        known: estimates of an earlier call, by key; they are not measured again.
+        progress: called with the number of measures done and of all.
+        finished: called with the key and the estimate of each measure that was
+            measured, so that it can be saved.
 
     Returns:
         An estimate for each, in the order given: a mapping that prints as a table and
@@ -69,23 +85,31 @@ def measure(
     check_objective(objective, "measure()")
     check_integer("seed", seed)
     if generator is not None:
-        check_generator(generator)
-        drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
-        seed = int(drawn)
-    wanted = build_all(measures)
-    estimates: dict[str, Estimate] = {}
-    errors: list[Exception] = []
+        seed = seed_from(generator)
     # All measures are built before the first one runs, so that a typing error in the
     # last of them does not cost the work of the others.
-    with objective.sharing():
-        for key, built in wanted.items():
-            try:
-                estimate = built(objective, generator=_own(built, seed))
-                estimates[key] = dataclasses.replace(estimate, units=_units(built))
-            except (SteppeError, torch.OutOfMemoryError) as error:
-                # What is finished, and what comes after, is worth having without it.
-                errors.append(error)
-                estimates[key] = refused(built, error)
+    wanted = build_all(measures)
+    known = known or {}
+    todo = {key: built for key, built in wanted.items() if key not in known}
+    estimates: dict[str, Estimate] = {}
+    errors: list[Exception] = []
+    measurement = Measurement(objective, seed, start=start, other=other)
+    if todo:
+        serve_together(todo.values(), measurement)
+    for done, (key, built) in enumerate(wanted.items()):
+        if progress is not None:
+            progress(done, len(wanted))
+        if key in known:
+            estimates[key] = known[key]
+            continue
+        try:
+            estimates[key] = built.within(measurement)
+        except (SteppeError, torch.OutOfMemoryError) as error:
+            # What is finished, and what comes after, is worth having without it.
+            errors.append(error)
+            estimates[key] = refused(built, error)
+        if finished is not None:
+            finished(key, estimates[key])
     if errors and len(errors) == len(estimates):
         raise errors[0]
     return Estimates(estimates)
@@ -141,7 +165,7 @@ def refused(measure: AbstractMeasure, error: Exception) -> Estimate:
         stderr=math.nan,
         converged=False,
         details=measure.settings(),
-        units=_units(measure),
+        units=measure.units,
         refusal=str(error) if isinstance(error, SteppeError) else one_line(error),
     )
 
@@ -172,13 +196,3 @@ def _keyed(asked: str | Choice | AbstractMeasure) -> tuple[str, AbstractMeasure]
             f"got {brief(asked)}."
         )
     return str(asked), build(asked)
-
-
-def _units(built: AbstractMeasure) -> str:
-    name = built.choice().name
-    return MEASURES[name].spec.units if name in MEASURES.names() else ""
-
-
-def _own(built: AbstractMeasure, seed: int) -> torch.Generator:
-    # By name, not by position: a measure draws the same numbers whichever others run.
-    return stream(seed_named(f"{seed}:{built.choice().name}"))

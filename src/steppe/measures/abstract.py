@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from steppe.objective import Objective
+from steppe.linalg.probes import check_generator
+from steppe.measures.measurement import Measurement, Need, Weights
+from steppe.objective import Objective, check_objective
 from steppe.registry.bounds import Ranges, check_bounds
 from steppe.registry.registry import Choice, Registry
 from steppe.registry.specs import MeasureSpec
@@ -22,24 +25,74 @@ class AbstractMeasure(abc.ABC):
     """Settings of a measure; calling it on an objective is the measurement.
 
     A measure leaves the model unchanged: parameters, buffers, gradients, modes and
-    random state, also after an exception. Randomness comes from the generator alone.
+    random state, also after an exception. Randomness comes from the streams of the
+    measurement alone.
     """
 
     bounds: ClassVar[Ranges] = {}  # of the settings that are numbers
+    uses_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bounds(self.settings(), self.bounds)
 
     @abc.abstractmethod
+    def needs(self) -> Sequence[Need[Any]]:
+        """Needs that are known in advance, so that one pass can serve several."""
+
+    @abc.abstractmethod
+    def estimate(self, measurement: Measurement) -> Estimate:
+        """Measure within a measurement, whose needs other measures share.
+
+        Args:
+            measurement: with the objective, its needs and random streams.
+
+        Returns:
+            Value and error; `details` are results beside them. Units, cost and the
+            settings are added by `within`.
+        """
+
     def __call__(
-        self, objective: Objective, *, generator: torch.Generator | None = None
+        self,
+        objective: Objective,
+        *,
+        generator: torch.Generator | None = None,
+        start: Weights | None = None,
+        other: Weights | None = None,
     ) -> Estimate:
         """Measure.
 
         Args:
             objective: the mean loss to measure at its present parameters.
-            generator: of the random draws; None for seed 0 on the CPU.
+            generator: where the seed of the random draws comes from; None for seed 0.
+            start: network, or its state_dict, at the start of the training.
+            other: second network of the same structure, or its state_dict.
         """
+        check_objective(objective, type(self).__name__)
+        seed = seed_from(generator)
+        return self.within(Measurement(objective, seed, start=start, other=other))
+
+    def within(self, measurement: Measurement) -> Estimate:
+        """The estimate with its cost, its units and all that it is a function of."""
+        with measurement.account() as account:
+            estimate = self.estimate(measurement)
+        work = measurement.work_of(account)
+        data = measurement.objective.details if self.uses_data else {}
+        return dataclasses.replace(
+            estimate,
+            cost=work.cost,
+            seconds=work.seconds,
+            units=self.units,
+            details={
+                **data,
+                "seed": measurement.seed,
+                **self.settings(),
+                **estimate.details,
+            },
+        )
+
+    def stream(self, measurement: Measurement) -> torch.Generator:
+        """Random stream of this measure alone."""
+        return measurement.stream(self.choice().name)
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
@@ -50,6 +103,17 @@ class AbstractMeasure(abc.ABC):
         names = (entry.name for entry in MEASURES if entry.make is type(self))
         return Choice(next(names, type(self).__name__), self.settings())
 
-    def details(self, objective: Objective, **results: Any) -> dict[str, Any]:
-        """Objective and settings that the estimate depends on, with further results."""
-        return {**objective.details, **self.settings(), **results}
+    @property
+    def units(self) -> str:
+        """Of the value; empty for a measure that is not registered."""
+        name = self.choice().name
+        return MEASURES[name].spec.units if name in MEASURES.names() else ""
+
+
+def seed_from(generator: torch.Generator | None) -> int:
+    """The seed that a generator gives next; 0 for None."""
+    if generator is None:
+        return 0
+    check_generator(generator)
+    drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return int(drawn)

@@ -57,7 +57,10 @@ def discover(package: str) -> None:
 
     path = importlib.import_module(package).__path__
     for module in pkgutil.iter_modules(path):
-        importlib.import_module(f"{package}.{module.name}")
+        name = f"{package}.{module.name}"
+        importlib.import_module(name)
+        if module.ispkg:  # a folder of methods that belong together
+            discover(name)
 
 
 def _imports(package: str) -> dict[str, str]:

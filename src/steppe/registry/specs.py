@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from steppe.cost import NOTHING, Cost
 from steppe.registry.bounds import Ranges
 
 # Metadata of facts that a registry reads from the class attribute of their name.
@@ -66,9 +67,14 @@ class MeasureSpec(Spec):
     """Facts about a measure of flatness."""
 
     units: str = ""
-    sharper_is: Literal["larger", "smaller"] = "larger"
+    sharper_is: Literal["larger", "smaller", "neither"] = "larger"
     invariant_to: tuple[str, ...] = ()  # function-preserving changes that keep it
-    cost: str = ""  # in forward passes, gradients and Hessian products over the data
+    needs: tuple[str, ...] = ()  # kinds of needs that it asks for, in words
+    cost: Cost = NOTHING  # at its default settings
+    # "at most": it ends sooner where its accuracy is met; "about": it depends on the
+    # network
+    cost_is: Literal["exactly", "at most", "about"] = "exactly"
+    cost_note: str = ""  # on what the cost depends
     networks: Literal["any", "homogeneous"] = "any"  # it can measure
     # its setting of the accuracy asked, where that plans the number of draws from the
     # data; without end, it is the least number
@@ -79,3 +85,10 @@ class MeasureSpec(Spec):
         """The measure in words, for tables and sentences: the start of its summary."""
         words = re.split(r"[:;.]", self.summary)[0].strip()
         return words[:1].lower() + words[1:]
+
+    @property
+    def cost_text(self) -> str:
+        """The cost in words."""
+        degree = "" if self.cost_is == "exactly" else f"{self.cost_is} "
+        note = f" ({self.cost_note})" if self.cost_note else ""
+        return f"{degree}{self.cost}{note}"

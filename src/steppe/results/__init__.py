@@ -1,9 +1,10 @@
 """Frozen results: a value with its error, its cost and its settings."""
 
+from steppe.cost import Cost
 from steppe.results.comparison import Comparison, Difference
 from steppe.results.diagonal import Diagonal
 from steppe.results.eigenpairs import Eigenpairs
-from steppe.results.estimate import Cost, Estimate, joint_samples
+from steppe.results.estimate import Estimate, joint_samples
 from steppe.results.estimates import Estimates
 from steppe.results.spectrum import Measure, Spectrum, spread
 from steppe.results.surface import Surface

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from steppe.results.estimate import Cost, Estimate
+from steppe.cost import Cost
+from steppe.results.estimate import Estimate
 from steppe.results.plain import plain
 from steppe.results.tables import AbstractTabulated, Table
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steppe.results.estimate import Cost
+from steppe.cost import Cost
 from steppe.results.plain import plain
 from steppe.results.tables import AbstractTabulated, Table
 

@@ -9,38 +9,11 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, ClassVar, TypeGuard
 
+from steppe.cost import NOTHING, Cost
 from steppe.errors import DataError, UsageError, brief
 from steppe.results.plain import plain
 from steppe.results.student import check_level, student_quantile
 from steppe.results.tables import with_error
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Work done, in passes over the whole data of an objective."""
-
-    forwards: float = 0.0
-    gradients: float = 0.0  # a forward and a backward pass each
-    products: float = 0.0  # Hessian-vector products
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.forwards + other.forwards,
-            self.gradients + other.gradients,
-            self.products + other.products,
-        )
-
-    def __sub__(self, other: Cost) -> Cost:
-        return self + Cost(-other.forwards, -other.gradients, -other.products)
-
-    def scaled(self, factor: float) -> Cost:
-        """The same work on data of another size."""
-        return Cost(*(factor * number for number in dataclasses.astuple(self)))
-
-    def __str__(self) -> str:
-        names = ("forward passes", "gradients", "Hessian products")
-        pairs = zip(dataclasses.astuple(self), names, strict=True)
-        return ", ".join(f"{n:.4g} {name}" for n, name in pairs if n) or "nothing"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -69,10 +42,12 @@ class Estimate:
     stderr: float = 0.0  # of `value`; 0.0 when nothing was sampled, inf after one draw
     samples: int = 0  # independent draws behind it; 0 when nothing was sampled
     converged: bool = True  # False when a budget ended before the asked accuracy
-    cost: Cost = Cost()
+    cost: Cost = NOTHING
     details: Mapping[str, Any] = field(default_factory=dict)  # what it is a function of
     refusal: str = ""  # why it could not be measured; the value is NaN then
     units: str = ""  # of the value; empty where they are not known
+    # Taken by the measurement alone; two that are equal may have taken other times.
+    seconds: float = field(default=0.0, compare=False)
 
     __array_ufunc__: ClassVar[None] = None  # numbers of numpy leave sums to us
 
@@ -133,6 +108,7 @@ class Estimate:
             "units": self.units,
             "converged": self.converged,
             **dataclasses.asdict(self.cost),
+            "seconds": self.seconds,
             "refusal": self.refusal,
         }
 

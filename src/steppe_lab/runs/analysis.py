@@ -15,7 +15,7 @@ from torch import nn
 from steppe.errors import SteppeError, StoreError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
-from steppe.measures import MEASURES, build, measure, refused
+from steppe.measures import MEASURES, build, measure
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code
 from steppe.results import Estimate, Surface
@@ -102,18 +102,38 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
         loss=TrainedLoss.of(recipe, split.task),
     )
     steps = len(analysis.measures) + (analysis.line_points > 0)
-    records: dict[str, Any] = {}
     names = [choice.name for choice in analysis.measures]
     keys = [c.name if names.count(c.name) == 1 else str(c) for c in analysis.measures]
-    with objective.sharing():
-        for done, choice in enumerate(analysis.measures):
-            report(Progress(done, steps, f"measuring {choice.name}"))
-            path = folder / "measures" / f"{done}-{choice.name}.json"
-            # A worker that died has left the records of the measures it finished.
-            if not _is_whole_record(path):
-                estimate = _estimate(objective, choice, analysis.seed)
-                write_record(path, estimate_record(estimate))
-            records[keys[done]] = read_record(path)
+    paths = {
+        str(choice): folder / "measures" / f"{number}-{choice.name}.json"
+        for number, choice in enumerate(analysis.measures)
+    }
+    # A worker that died has left the records of the measures it finished.
+    whole = {key: record for key, path in paths.items() if (record := _whole(path))}
+
+    def tell(done: int, _all: int) -> None:
+        name = analysis.measures[done].name
+        report(Progress(done, steps, f"measuring {name}"))
+
+    def write(key: str, estimate: Estimate) -> None:
+        write_record(paths[key], estimate_record(estimate))
+
+    try:
+        measure(
+            objective,
+            analysis.measures,
+            seed=analysis.seed,
+            known={key: Estimate.from_dict(record) for key, record in whole.items()},
+            progress=tell,
+            finished=write,
+        )
+    except SteppeError:
+        # All were refused; their records say why.
+        if not all(path.exists() for path in paths.values()):
+            raise
+    records = {
+        name: read_record(path) for name, path in zip(keys, paths.values(), strict=True)
+    }
     result: dict[str, Any] = {"measures": records}
     if analysis.line_points:
         report(Progress(steps - 1, steps, "walking a random line"))
@@ -140,23 +160,16 @@ def objective_on(
     return loss.objective(model, batches, mode)
 
 
-def _estimate(objective: Objective, choice: Choice, seed: int) -> Estimate:
-    """A measurement; one that the network does not allow says why."""
-    try:
-        return measure(objective, [choice], seed=seed)[str(choice)]
-    except SteppeError as error:
-        return refused(build(choice), error)
-
-
 def _line(objective: Objective, analysis: Analysis) -> Surface:
     line = Line.random(objective.model, seed=analysis.seed)
     ends = (-analysis.line_radius, analysis.line_radius, analysis.line_points)
     return landscape(objective, line, x=ends)
 
 
-def _is_whole_record(path: Path) -> bool:
+def _whole(path: Path) -> dict[str, Any] | None:
+    """The record of a measure that is finished."""
     try:
-        read_record(path)
+        record: dict[str, Any] = read_record(path)
     except StoreError:
-        return False
-    return True
+        return None
+    return record

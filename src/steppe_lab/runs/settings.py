@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steppe.errors import SettingError
-from steppe.sweeps import log_spaced
+from steppe.registry.sweeps import log_spaced
 from steppe_lab.training.settings import SEEDS, PlainSettings, parted
 
 MOST_VALUES = 10_000  # of a sweep

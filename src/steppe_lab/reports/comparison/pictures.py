@@ -191,7 +191,9 @@ def _bounds(quantity: Quantity) -> tuple[float, float]:
     """Values that a quantity can have, as drawn."""
     if quantity.share:
         return 0.0, 100.0
-    return (0.0 if quantity.units == "loss" else -math.inf), math.inf
+    # Differences of losses, which some measures are, may be negative.
+    loss = quantity.units == "loss" and not quantity.measured
+    return (0.0 if loss else -math.inf), math.inf
 
 
 def _label(quantity: Quantity) -> str:

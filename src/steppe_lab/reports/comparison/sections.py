@@ -151,7 +151,7 @@ def _definition(text: str) -> Definition:
         units=spec.units,
         sharper_is=spec.sharper_is,
         keeps=", ".join(spec.invariant_to).replace("_", " "),
-        cost=spec.cost,
+        cost=spec.cost_text,
         source=cited(spec.source),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steppe.sweeps import Sweep
+from steppe.registry.sweeps import Sweep
 from steppe_lab.reports.comparison.quantities import metric_of
 from steppe_lab.reports.text.numbers import listed, mean_of, one_or_more
 from steppe_lab.statistics.error_rates import error_difference

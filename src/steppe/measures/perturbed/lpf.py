@@ -9,43 +9,20 @@ Shape letters: M random draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import torch
-from torch import Tensor
 
+from steppe.cost import Cost
 from steppe.errors import check_choice
-from steppe.linalg.probes import seeded
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.noise import filter_noise, gaussian_noise
-from steppe.objective import Objective, check_objective
-from steppe.parameters import restored
+from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.outputs import LossTerms
+from steppe.measures.needs.perturbed import Scale, perturbed_losses
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
-from steppe.results import Cost, Estimate
-
-NOISES = {"filter": filter_noise, "raw": gaussian_noise}
-
-
-def smoothed_losses(
-    objective: Objective,
-    sigma: float,
-    samples: int,
-    scale: Literal["filter", "raw"],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Loss at the parameters, shape (), and at M points around them, shape (M,)."""
-    params = objective.params
-    with objective.measuring(), restored(params) as centre, torch.no_grad():
-        base = objective.mean_loss()
-        noise = NOISES[scale](centre, sigma, generator)
-        around = []
-        for _ in range(samples):
-            # From the centre each time: returning by subtraction would add up rounding.
-            noise.put_(params, centre)
-            around.append(objective.mean_loss())
-    objective.cost += Cost(forwards=samples + 1)
-    return base.cpu(), torch.stack(around).cpu()
+from steppe.results import Estimate
 
 
 @MEASURES.add(
@@ -53,7 +30,9 @@ def smoothed_losses(
     source="Bisla et al., 2022, arXiv:2201.08025, Equation 3",
     units="loss",
     invariant_to=("layer_rescaling",),
-    cost="samples + 1 forward passes",
+    needs=("outputs", "perturbed losses"),
+    cost=Cost(forwards=101),
+    cost_note="samples + 1",
 )
 @dataclass(frozen=True, kw_only=True)
 class LPF(AbstractMeasure):
@@ -75,26 +54,24 @@ class LPF(AbstractMeasure):
 
     sigma: float = 0.01
     samples: int = 100
-    scale: Literal["filter", "raw"] = "filter"
+    scale: Scale = "filter"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("scale", self.scale, tuple(NOISES))
+        check_choice("scale", self.scale, get_args(Scale))
 
-    def __call__(
-        self, objective: Objective, *, generator: torch.Generator | None = None
-    ) -> Estimate:
+    def needs(self) -> Sequence[Need[Any]]:
+        """The loss in the middle."""
+        return [LossTerms()]
+
+    def estimate(self, measurement: Measurement) -> Estimate:
         """Draw, evaluate, average; the standard error is over the draws."""
-        check_objective(objective, type(self).__name__)
-        before = objective.cost
-        base, losses = smoothed_losses(
-            objective, self.sigma, self.samples, self.scale, seeded(generator)
-        )
+        base = measurement.objective.value_of(measurement.of(LossTerms()))
+        losses = perturbed_losses(measurement, self.samples, self.sigma, self.scale)
         return Estimate(
             value=float(losses.mean()),
             stderr=float(losses.std()) / self.samples**0.5,
             samples=self.samples,
             converged=bool(torch.isfinite(losses).all()),
-            cost=objective.cost - before,
-            details=self.details(objective, base_loss=float(base)),
+            details={"base_loss": base.value},
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-
+from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective, check_objective
+from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.outputs import LossTerms
 from steppe.results import Estimate
 
 
@@ -15,8 +17,10 @@ from steppe.results import Estimate
     "loss",
     source="Vapnik, 1992, NIPS 4, Principles of Risk Minimization",
     units="loss",
+    sharper_is="neither",
     invariant_to=("layer_rescaling", "unit_permutation"),
-    cost="one forward pass",
+    needs=("outputs",),
+    cost=Cost(forwards=1),
 )
 @dataclass(frozen=True, kw_only=True)
 class Loss(AbstractMeasure):
@@ -25,9 +29,10 @@ class Loss(AbstractMeasure):
     No flatness: the other measures are compared at a matched loss.
     """
 
-    def __call__(
-        self, objective: Objective, *, generator: torch.Generator | None = None
-    ) -> Estimate:
-        """Evaluate; nothing is drawn."""
-        check_objective(objective, type(self).__name__)
-        return objective.value()
+    def needs(self) -> Sequence[Need[Any]]:
+        """The loss terms."""
+        return [LossTerms()]
+
+    def estimate(self, measurement: Measurement) -> Estimate:
+        """Average; nothing is drawn."""
+        return measurement.objective.value_of(measurement.of(LossTerms()))

@@ -7,15 +7,15 @@ Dinh et al., 2017, arXiv:1703.04933, who show that rescaling layers changes it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
-
-from steppe.curvature.hessian import Hessian
+from steppe.cost import Cost
 from steppe.linalg import trace as hutchinson
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective, check_objective
+from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
@@ -26,7 +26,10 @@ MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
     "trace",
     source="Hutchinson, 1990, doi:10.1080/03610919008812866; arXiv:1703.04933",
     units="loss per squared parameter",
-    cost="a gradient per output where exact, else 50 to max_samples + 50 products",
+    needs=("Hessian",),
+    cost=Cost(gradients=1, products=250),
+    cost_is="at most",
+    cost_note="max_samples + 50 products; a gradient for each output where exact",
     planned_by="rtol",
 )
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +49,19 @@ class Trace(AbstractMeasure):
     rtol: float = 0.05
     max_samples: int = 200
 
-    def __call__(
-        self, objective: Objective, *, generator: torch.Generator | None = None
-    ) -> Estimate:
+    def needs(self) -> Sequence[Need[Any]]:
+        """The Hessian."""
+        return [HessianOfLoss()]
+
+    def estimate(self, measurement: Measurement) -> Estimate:
         """Ask the Hessian, or draw random signs until the error is met."""
-        check_objective(objective, type(self).__name__)
-        before = objective.cost
         estimate = hutchinson.trace(
-            objective.share(Hessian),
+            measurement.of(HessianOfLoss()),
             rtol=self.rtol,
             min_samples=MIN_SAMPLES,
             max_samples=self.max_samples,
-            generator=generator,
+            generator=self.stream(measurement),
         )
-        method = estimate.details["method"]
         return dataclasses.replace(
-            estimate,
-            cost=objective.cost - before,
-            details=self.details(objective, method=method),
+            estimate, details={"method": estimate.details["method"]}
         )

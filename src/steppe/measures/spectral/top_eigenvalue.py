@@ -7,15 +7,15 @@ it is the algebraically largest and not the largest in magnitude.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
-
-from steppe.curvature.hessian import Hessian
+from steppe.cost import Cost
 from steppe.linalg.lanczos import eigsh
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.objective import Objective, check_objective
+from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
@@ -25,7 +25,9 @@ from steppe.results import Estimate
     source="LeCun et al., 1993, NIPS 5, Automatic Learning Rate Maximization",
     units="loss per squared parameter",
     invariant_to=("unit_permutation",),
-    cost="one gradient and about 20 Hessian products",
+    needs=("Hessian",),
+    cost=Cost(gradients=1, products=20),
+    cost_is="about",
 )
 @dataclass(frozen=True, kw_only=True)
 class TopEigenvalue(AbstractMeasure):
@@ -41,22 +43,23 @@ class TopEigenvalue(AbstractMeasure):
     tol: float = 1e-3
     max_products: int = 200
 
-    def __call__(
-        self, objective: Objective, *, generator: torch.Generator | None = None
-    ) -> Estimate:
+    def needs(self) -> Sequence[Need[Any]]:
+        """The Hessian."""
+        return [HessianOfLoss()]
+
+    def estimate(self, measurement: Measurement) -> Estimate:
         """Run Lanczos; nothing is sampled, so the doubt is the residual."""
-        check_objective(objective, type(self).__name__)
-        before = objective.cost
         pairs = eigsh(
-            objective.share(Hessian),  # its retained graphs serve other measures too
+            measurement.of(HessianOfLoss()),
             tol=self.tol,
             max_products=self.max_products,
-            generator=generator,
+            generator=self.stream(measurement),
         )
-        results = {"residual": float(pairs.residuals[0]), "products": pairs.products}
         return Estimate(
             value=float(pairs.values[0]),
             converged=pairs.converged,
-            cost=objective.cost - before,
-            details=self.details(objective, **results),
+            details={
+                "residual": float(pairs.residuals[0]),
+                "products": pairs.products,
+            },
         )

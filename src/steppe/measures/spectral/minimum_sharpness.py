@@ -13,15 +13,15 @@ these layers out of the sum, which then has no minimum.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from steppe.cost import Cost
 from steppe.curvature.per_sample.network_graph import FIXED, Structure
 from steppe.curvature.per_sample.rescaling import check_homogeneous, check_rescaling
 from steppe.curvature.per_sample.traces import folded_traces, network_structure
@@ -35,6 +35,7 @@ from steppe.errors import (
 from steppe.linalg.geometric_program import Solution, Term, solve
 from steppe.linalg.published_descent import descend
 from steppe.measures.abstract import MEASURES, AbstractMeasure
+from steppe.measures.measurement import Measurement, Need
 from steppe.objective import Objective, check_objective
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
@@ -48,7 +49,9 @@ BatchNorm = Literal["affine", "ignored"]
     source="Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612",
     units="loss per squared parameter",
     invariant_to=("layer_rescaling", "unit_permutation"),
-    cost="a backward pass for each output of the network, and about two gradients",
+    cost=Cost(gradients=12),
+    cost_is="about",
+    cost_note="a backward pass for each output of the network, here 10, and two more",
     networks="homogeneous",
 )
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +69,17 @@ class MinimumSharpness(AbstractMeasure):
     biases: bool = True
     samples: int = 0
 
-    def __call__(
-        self, objective: Objective, *, generator: torch.Generator | None = None
-    ) -> Estimate:
+    def needs(self) -> Sequence[Need[Any]]:
+        """Nothing that others share."""
+        return []
+
+    def estimate(self, measurement: Measurement) -> Estimate:
         """Find the traces layer by layer, and their exact minimum."""
-        estimate = minimum_sharpness(
-            objective,
+        return minimum_sharpness(
+            measurement.objective,
             biases=self.biases,
             samples=self.samples or None,
-            generator=generator,
-        )
-        return dataclasses.replace(
-            estimate, details={**estimate.details, **self.settings()}
+            generator=self.stream(measurement),
         )
 
 

@@ -1,0 +1,1 @@
+"""Ascent to the largest loss in a ball, over weights or inputs."""

@@ -1,0 +1,41 @@
+"""Work that a measurement takes, in passes over the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work done, in passes over the whole data of an objective."""
+
+    forwards: float = 0.0
+    gradients: float = 0.0  # a forward and a backward pass each
+    products: float = 0.0  # Hessian-vector products
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.forwards + other.forwards,
+            self.gradients + other.gradients,
+            self.products + other.products,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return self + Cost(-other.forwards, -other.gradients, -other.products)
+
+    def scaled(self, factor: float) -> Cost:
+        """The same work on data of another size."""
+        return Cost(*(factor * number for number in dataclasses.astuple(self)))
+
+    def rounded(self) -> Cost:
+        """The same to nine decimals, so that sums do not depend on their order."""
+        return Cost(*(round(number, 9) for number in dataclasses.astuple(self)))
+
+    def __str__(self) -> str:
+        names = ("forward passes", "gradients", "Hessian products")
+        pairs = zip(dataclasses.astuple(self), names, strict=True)
+        return ", ".join(f"{n:.4g} {name}" for n, name in pairs if n) or "nothing"
+
+
+NOTHING = Cost()

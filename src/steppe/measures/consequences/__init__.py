@@ -1,0 +1,1 @@
+"""Losses that rounding or pruning of the weights brings."""

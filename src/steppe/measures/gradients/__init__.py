@@ -1,0 +1,1 @@
+"""Measures of gradients, their noise and the curvature along them."""

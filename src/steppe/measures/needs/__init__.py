@@ -1,0 +1,1 @@
+"""Needs of measures, and how an objective serves them."""

@@ -1,0 +1,1 @@
+"""Measures of the weights alone: norms, margins and bounds made of them."""

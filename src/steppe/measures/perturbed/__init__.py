@@ -1,0 +1,1 @@
+"""Measures of the loss at random points around the parameters."""

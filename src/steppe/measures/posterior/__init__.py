@@ -1,0 +1,1 @@
+"""Measures by sampling around the parameters with stochastic gradients."""

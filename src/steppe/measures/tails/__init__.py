@@ -1,0 +1,1 @@
+"""Measures of the spectra of weight matrices, which need no data."""

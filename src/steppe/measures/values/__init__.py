@@ -1,0 +1,1 @@
+"""Measures of outputs and losses at the parameters themselves."""

@@ -29,7 +29,7 @@ from steppe.results import Estimate
     "lpf",
     source="Bisla et al., 2022, arXiv:2201.08025, Equation 3",
     units="loss",
-    invariant_to=("layer_rescaling",),
+    invariant_to=("layer_rescaling", "last_layer_rescaling", "unit_permutation"),
     needs=("outputs", "perturbed losses"),
     cost=Cost(forwards=101),
     cost_note="samples + 1",

@@ -48,7 +48,7 @@ BatchNorm = Literal["affine", "ignored"]
     "minimum_sharpness",
     source="Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612",
     units="loss per squared parameter",
-    invariant_to=("layer_rescaling", "unit_permutation"),
+    invariant_to=("layer_rescaling", "last_layer_rescaling", "unit_permutation"),
     cost=Cost(gradients=12),
     cost_is="about",
     cost_note="a backward pass for each output of the network, here 10, and two more",

@@ -18,7 +18,13 @@ from steppe.results import Estimate
     source="Vapnik, 1992, NIPS 4, Principles of Risk Minimization",
     units="loss",
     sharper_is="neither",
-    invariant_to=("layer_rescaling", "unit_permutation"),
+    invariant_to=(
+        "layer_rescaling",
+        "unit_rescaling",
+        "last_layer_rescaling",
+        "unit_permutation",
+        "query_key_rescaling",
+    ),
     needs=("outputs",),
     cost=Cost(forwards=1),
 )

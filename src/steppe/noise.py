@@ -166,30 +166,42 @@ class Noise(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianNoise(Noise):
-    """Gaussian noise of one standard deviation for each tensor, filter or entry.
+class ScaledNoise(Noise):
+    """Independent numbers times a scale of each tensor, filter or entry.
 
     Args:
         params: P tensors, unmoved.
         generator: where the draws come from; None for torch's global one.
-        std: P numbers, or tensors that broadcast against the parameters.
+        scales: P numbers, or tensors that broadcast against the parameters.
     """
 
-    std: list[float | Tensor]
-
-    def fill_(self, part: Tensor) -> Tensor:
-        """Standard normal numbers."""
-        return part.normal_(generator=self.generator)
+    scales: list[float | Tensor]
 
     def divisible(self, param: Tensor) -> bool:
-        """Always: every entry has a deviation of its own."""
+        """Always: every entry has a scale of its own."""
         return True
 
     def scale_(
         self, drawn: list[Tensor], block: list[Piece], centres: Sequence[Tensor]
     ) -> None:
-        """Multiply by the deviations."""
-        _multiply_(drawn, self.std, block, self.params)
+        """Multiply by the scales."""
+        _multiply_(drawn, self.scales, block, self.params)
+
+
+class GaussianNoise(ScaledNoise):
+    """Gaussian noise, whose standard deviations are the scales."""
+
+    def fill_(self, part: Tensor) -> Tensor:
+        """Standard normal numbers."""
+        return part.normal_(generator=self.generator)
+
+
+class BoxNoise(ScaledNoise):
+    """Uniform noise in a box, half of whose widths are the scales."""
+
+    def fill_(self, part: Tensor) -> Tensor:
+        """Uniform numbers in [-1, 1]."""
+        return part.uniform_(-1, 1, generator=self.generator)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +265,7 @@ def filter_noise(
     stds = filter_scales(params)
     if stds:
         torch._foreach_mul_(stds, scales)
-    return GaussianNoise(params=params, generator=generator, std=[*stds])
+    return GaussianNoise(params=params, generator=generator, scales=[*stds])
 
 
 def gaussian_noise(
@@ -269,7 +281,7 @@ def gaussian_noise(
         generator: where the draws come from; None for torch's global one.
     """
     stds = _per_tensor(std, len(params))
-    return GaussianNoise(params=params, generator=generator, std=stds)
+    return GaussianNoise(params=params, generator=generator, scales=stds)
 
 
 @torch.no_grad()

@@ -195,13 +195,18 @@ class Objective:
         Args:
             visit: called with the outputs and losses of each batch.
         """
+        with self.measuring():
+            self.run(visit)
+        self.cost += Cost(forwards=1)
+
+    def run(self, visit: Callable[[Evaluation], None]) -> None:
+        """The same inside `measuring()`; whoever calls it counts the cost."""
         terms = 0
-        with self.measuring(), self._unwritten():
+        with self._unwritten():
             for index in range(len(self.batches)):
                 evaluation = self._without_graph(partial(self._evaluation, index))
                 terms += evaluation.losses.numel()
                 visit(evaluation)
-        self.cost += Cost(forwards=1)
         self._note(terms)
 
     def _evaluation(self, index: int) -> Evaluation:

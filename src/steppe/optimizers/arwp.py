@@ -122,7 +122,7 @@ class ARWP(AbstractMixture):
             damping = torch._foreach_add(torch._foreach_mul(fisher, eta), 1.0)
             torch._foreach_sqrt_(damping)
             stds = list(torch._foreach_div(stds, damping))
-        return GaussianNoise(params=params, generator=self.generator, std=[*stds])
+        return GaussianNoise(params=params, generator=self.generator, scales=[*stds])
 
     def learn(self, step: StepContext) -> None:
         """Let F forget a little and add the squares of the present gradient."""

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
-from steppe.errors import SteppeError
+from steppe.errors import SteppeError, UsageError
+from steppe.losses import class_dimension
 from steppe.measures.measurement import JointNeed, Measurement
 from steppe.objective import Evaluation, Objective
 
@@ -76,3 +78,43 @@ class LossTerms(OverOutputs[list[Tensor]]):
     def combined(self, batches: Sequence[Tensor]) -> list[Tensor]:
         """As they are: errors of a mean may depend on the batches."""
         return [*batches]
+
+
+def mistakes(evaluation: Evaluation, objective: Objective) -> Tensor:
+    """Whether the largest class score is that of another class, for each loss term.
+
+    Args:
+        evaluation: of a batch of inputs and targets. Where targets are probabilities,
+            the class is the most probable one.
+        objective: of which it is; targets that its loss ignores are left out.
+
+    Raises:
+        UsageError: outputs that are no scores of at least two classes.
+    """
+    batch, scores = evaluation.batch, evaluation.outputs
+    pair = isinstance(batch, tuple | list) and len(batch) == 2
+    targets = batch[1] if pair else None
+    if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
+        raise UsageError(_NO_CLASSES.format("batches or outputs of another form"))
+    given = f"outputs {tuple(scores.shape)} and targets {tuple(targets.shape)}"
+    known = objective.likelihood
+    if known is not None and known.outputs not in ("logits", "log_probabilities"):
+        raise UsageError(_NO_CLASSES.format(f"those of the loss {objective.loss_name}"))
+    if scores.dim() > 1 and targets.shape == scores.shape:
+        if known is None or not targets.is_floating_point():
+            raise UsageError(_NO_CLASSES.format(given))
+        return (scores.argmax(1) != targets.argmax(1)).flatten()
+    classes = class_dimension(scores.shape, targets.shape)
+    one_each = scores.dim() > 1 and scores.shape[classes] > 1
+    fit = scores.shape[:classes] + scores.shape[classes + 1 :] == targets.shape
+    if not one_each or not fit or targets.dtype != torch.int64:
+        raise UsageError(_NO_CLASSES.format(given))
+    wrong = (scores.argmax(classes) != targets).flatten()
+    ignored = None if known is None else known.ignored
+    return wrong if ignored is None else wrong[targets.flatten() != ignored]
+
+
+_NO_CLASSES = (
+    "an error rate needs scores of at least two classes and one class for each of "
+    "them, got {}; measure a classifier on batches (inputs, targets)."
+)

@@ -1,4 +1,4 @@
-"""The loss at random points around the parameters.
+"""Loss and error rate at random points around the parameters.
 
 Draw number m is the same standard noise for every distance, in every measure and, for
 parameters of the same shapes, in every network: differences between them do not have
@@ -9,31 +9,50 @@ Shape letters: M random draws.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from steppe.errors import SteppeError, UsageError
 from steppe.measures.measurement import JointNeed, Measurement
-from steppe.noise import filter_noise, gaussian_noise
+from steppe.measures.needs.outputs import mistakes
+from steppe.noise import BoxNoise, GaussianNoise, ScaledNoise, filter_scales
+from steppe.objective import Evaluation, Objective
 from steppe.parameters import restored
 from steppe.results import Cost
+from steppe.symmetries.balancing import balancing_scales
 
-Scale = Literal["filter", "raw"]
-NOISES = {"filter": filter_noise, "raw": gaussian_noise}
+Value = TypeVar("Value")
+
+Scale = Literal["raw", "filter", "balanced", "adaptive"]
+Distribution = Literal["gaussian", "uniform"]
+NOISES: dict[str, type[ScaledNoise]] = {"gaussian": GaussianNoise, "uniform": BoxNoise}
+
+
+class PointValues(NamedTuple):
+    """The network at a point."""
+
+    loss: float  # mean, with the penalty
+    error_rate: float  # share of the loss terms whose class is not the best scored one
+    refusal: str = ""  # why there is no error rate; it is NaN then
 
 
 @dataclass(frozen=True)
-class PerturbedLoss(JointNeed[float]):
-    """Mean loss at one random point.
+class RandomPoint(JointNeed[PointValues]):
+    """Loss and error rate at one random point, from one forward pass.
 
     Args:
         draw: number of the draw, from 0.
-        sigma: standard deviation of the noise, in units that the scale says.
+        sigma: size of the noise in units of the scale: the standard deviation of
+            Gaussian noise, half the width of uniform noise.
         scale: "raw" in the units of the parameters, "filter" relative to the norm of
-            each filter.
+            each filter, "balanced" relative to that of each filter with its bias
+            (`balancing_scales`), "adaptive" relative to each weight.
+        noise: "gaussian" or "uniform".
     """
 
     kind: ClassVar[str] = "perturbed losses"
@@ -41,20 +60,22 @@ class PerturbedLoss(JointNeed[float]):
     draw: int
     sigma: float
     scale: Scale = "raw"
+    noise: Distribution = "gaussian"
 
     @classmethod
     def serve_all(cls, needs: Sequence[Any], measurement: Measurement) -> Sequence[Any]:
         """Move to each point and back; one forward pass for each."""
-        losses = around(measurement, needs, measurement.objective.mean_loss)
-        measurement.objective.cost += Cost(forwards=len(needs))
-        return torch.stack(losses).tolist()
+        objective = measurement.objective
+        values = around(measurement, needs, lambda: point_values(objective))
+        objective.cost += Cost(forwards=len(needs))
+        return values
 
 
 def around(
     measurement: Measurement,
-    points: Sequence[PerturbedLoss],
-    evaluate: Callable[[], Tensor],
-) -> list[Tensor]:
+    points: Sequence[RandomPoint],
+    evaluate: Callable[[], Value],
+) -> list[Value]:
     """Evaluate something at random points around the parameters.
 
     Args:
@@ -62,25 +83,105 @@ def around(
         points: where.
         evaluate: called at each point, inside `measuring()`.
     """
-    params = measurement.objective.params
+    objective = measurement.objective
+    params = objective.params
+    scales = {
+        scale: point_scales(objective, scale)
+        for scale in dict.fromkeys(point.scale for point in points)
+    }
     values = []
-    with (
-        measurement.objective.measuring(),
-        restored(params) as centre,
-        torch.no_grad(),
-    ):
+    with objective.measuring(), restored(params) as centre, torch.no_grad():
         for point in points:
             source = measurement.stream("perturbation", point.draw)
-            noise = NOISES[point.scale](centre, point.sigma, source)
+            noise = NOISES[point.noise](
+                params=centre,
+                generator=source,
+                scales=[point.sigma * scale for scale in scales[point.scale]],
+            )
             # From the centre each time: returning by subtraction adds up rounding.
             noise.put_(params, centre)
             values.append(evaluate())
     return values
 
 
+@torch.no_grad()
+def point_scales(objective: Objective, scale: Scale) -> list[Any]:
+    """Numbers or tensors, one for each parameter, that noise of size 1 is scaled by."""
+    match scale:
+        case "raw":
+            return [1.0] * len(objective.params)
+        case "filter":
+            return [*filter_scales(objective.params)]
+        case "balanced":
+            return [*balancing_scales(objective.model, objective.params)]
+        case "adaptive":
+            return [p.abs() for p in objective.params]
+
+
+def point_values(objective: Objective) -> PointValues:
+    """Loss and error rate at the present parameters, inside `measuring()`."""
+    sums: list[Tensor] = []
+    wrong: list[Tensor] = []
+    refusals: list[str] = []
+    terms = 0
+
+    def visit(evaluation: Evaluation) -> None:
+        nonlocal terms
+        sums.append(evaluation.losses.double().sum())
+        terms += evaluation.losses.numel()
+        if refusals:
+            return
+        try:
+            wrong.append(mistakes(evaluation, objective).sum())
+        except SteppeError as error:
+            refusals.append(str(error))
+
+    objective.run(visit)
+    loss = float(torch.stack(sums).sum() / terms + objective.penalty_value())
+    if refusals:
+        return PointValues(loss, math.nan, refusals[0])
+    return PointValues(loss, int(torch.stack(wrong).sum()) / terms)
+
+
+def points_around(
+    measurement: Measurement,
+    draws: int,
+    sigma: float,
+    scale: Scale = "raw",
+    noise: Distribution = "gaussian",
+) -> list[PointValues]:
+    """Values at the first M random points."""
+    return measurement.of_all(
+        [RandomPoint(draw, sigma, scale, noise) for draw in range(draws)]
+    )
+
+
 def perturbed_losses(
-    measurement: Measurement, draws: int, sigma: float, scale: Scale
+    measurement: Measurement,
+    draws: int,
+    sigma: float,
+    scale: Scale = "raw",
+    noise: Distribution = "gaussian",
 ) -> Tensor:
     """Losses at the first M random points, shape (M,), float64, on the host."""
-    points = [PerturbedLoss(draw, sigma, scale) for draw in range(draws)]
-    return torch.tensor(measurement.of_all(points), dtype=torch.float64)
+    points = points_around(measurement, draws, sigma, scale, noise)
+    return torch.tensor([point.loss for point in points], dtype=torch.float64)
+
+
+def perturbed_error_rates(
+    measurement: Measurement,
+    draws: int,
+    sigma: float,
+    scale: Scale = "raw",
+    noise: Distribution = "gaussian",
+) -> Tensor:
+    """Error rates at the first M random points, shape (M,), float64, on the host.
+
+    Raises:
+        UsageError: outputs that are no class scores.
+    """
+    points = points_around(measurement, draws, sigma, scale, noise)
+    for point in points:
+        if point.refusal:
+            raise UsageError(point.refusal)
+    return torch.tensor([point.error_rate for point in points], dtype=torch.float64)

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError, SettingError
-from steppe.losses import FAILURES
-from steppe.measuring import apart
+from steppe.measures.samples import is_row_by_row, on_batches, rows_of, take_rows
 from steppe.objective import Objective
-from steppe.torch_internals import tree_leaves, tree_map
+from steppe.torch_internals import tree_leaves
 
 Unit = Literal["sample", "batch"]
 ONE_DATA = (
@@ -70,9 +69,9 @@ def check_comparable(a: Objective, b: Objective) -> None:
 def unit_of(objectives: Sequence[Objective]) -> Unit:
     """The unit that can be left out of the data of all objectives."""
     batches = objectives[0].batches
-    if any(_rows(batch) is None for batch in batches):
+    if any(rows_of(batch) is None for batch in batches):
         return "batch"
-    return "sample" if all(map(_is_row_by_row, objectives)) else "batch"
+    return "sample" if all(map(is_row_by_row, objectives)) else "batch"
 
 
 def unit_count(objective: Objective, unit: Unit) -> int:
@@ -83,7 +82,7 @@ def unit_count(objective: Objective, unit: Unit) -> int:
     """
     if unit == "batch":
         return len(objective.batches)
-    rows = [_rows(batch) for batch in objective.batches]
+    rows = [rows_of(batch) for batch in objective.batches]
     known = [count for count in rows if count is not None]
     if len(known) < len(rows):
         raise SettingError(
@@ -105,11 +104,11 @@ def part_of(objective: Objective, unit: Unit, kept: Tensor) -> Objective:
         numbers = kept.nonzero()[:, 0].tolist()
         batches = [objective.batches[i] for i in numbers]
     else:
-        sizes = [_rows(batch) or 0 for batch in objective.batches]
+        sizes = [rows_of(batch) or 0 for batch in objective.batches]
         rows = [part.nonzero()[:, 0] for part in torch.split(kept, sizes)]
         numbers = [i for i, some in enumerate(rows) if len(some)]
-        batches = [_take(objective.batches[i], rows[i]) for i in numbers]
-    part = _on(objective, batches)
+        batches = [take_rows(objective.batches[i], rows[i]) for i in numbers]
+    part = on_batches(objective, batches)
     # Batches that stay have the masks that they have among all: others would be noise
     # that the jackknife takes for an influence of those left out.
     part.numbers = [objective.numbers[i] for i in numbers]
@@ -151,47 +150,3 @@ def _same_leaf(one: Any, other: Any) -> bool:
         one, other = one.cpu(), other.cpu()
         return bool(((one == other) | ((one != one) & (other != other))).all())
     return type(one) is type(other) and bool(one == other)
-
-
-def _rows(batch: Any) -> int | None:
-    """Length that all tensors of a batch have along dimension 0; None if none."""
-    leaves = tree_leaves(batch)
-    if not all(isinstance(t, Tensor) and t.dim() and not t.is_sparse for t in leaves):
-        return None
-    lengths = {len(t) for t in leaves}
-    return lengths.pop() if len(lengths) == 1 else None
-
-
-def _take(batch: Any, rows: Tensor) -> Any:
-    return tree_map(lambda t: t[rows.to(t.device)], batch)
-
-
-def _is_row_by_row(objective: Objective) -> bool:
-    """Whether the losses of the longest batch are those of its halves."""
-    batch = max(objective.batches, key=lambda batch: _rows(batch) or 0)
-    half = (_rows(batch) or 0) // 2
-    parts = [_take(batch, torch.arange(half))]
-    parts.append(_take(batch, torch.arange(half, _rows(batch) or 0)))
-    try:
-        together, alone = _losses(objective, [batch]), _losses(objective, parts)
-    except FAILURES:  # a model of batches of one size
-        return False
-    return not apart(together, alone, objective.dtype)
-
-
-def _losses(objective: Objective, batches: list[Any]) -> Tensor:
-    """Loss terms on some batches, in the order of their size."""
-    full = [batch for batch in batches if _rows(batch)]
-    return _on(objective, full).losses().double().sort().values
-
-
-def _on(objective: Objective, batches: list[Any]) -> Objective:
-    model, loss = objective.model, objective.loss
-    return Objective(
-        model,
-        batches,
-        loss,
-        mode=objective.mode,
-        seed=objective.seed,
-        penalty=objective.penalty,
-    )

@@ -33,14 +33,9 @@ class Cost:
         return Cost(*(round(number, 9) for number in dataclasses.astuple(self)))
 
     def __str__(self) -> str:
-        names = ("forward pass", "gradient", "Hessian product")
-        ends = ("es", "s", "s")
-        said = (
-            f"{n:.4g} {name}{'' if n == 1 else end}"
-            for n, name, end in zip(dataclasses.astuple(self), names, ends, strict=True)
-            if n
-        )
-        return ", ".join(said) or "nothing"
+        names = ("forward passes", "gradients", "Hessian products")
+        pairs = zip(dataclasses.astuple(self), names, strict=True)
+        return ", ".join(f"{n:.4g} {name}" for n, name in pairs if n) or "nothing"
 
 
 NOTHING = Cost()

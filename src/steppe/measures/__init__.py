@@ -25,6 +25,13 @@ from steppe.measures.spectral.minimum_sharpness import (
 )
 from steppe.measures.spectral.top_eigenvalue import TopEigenvalue as TopEigenvalue
 from steppe.measures.spectral.trace import Trace as Trace
+from steppe.measures.tails.bulk_excess import BulkExcess as BulkExcess
+from steppe.measures.tails.log_matrix_norm import LogMatrixNorm as LogMatrixNorm
+from steppe.measures.tails.shuffling_distance import (
+    ShufflingDistance as ShufflingDistance,
+)
+from steppe.measures.tails.stable_rank import StableRank as StableRank
+from steppe.measures.tails.tail_exponent import TailExponent as TailExponent
 from steppe.measures.values.loss import Loss as Loss
 from steppe.objective import Objective, check_objective
 from steppe.registry.packages import offer

@@ -5,6 +5,7 @@ Shape letters: B batches.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from steppe.torch_internals import tree_leaves
 ARRAYS = (Tensor, np.ndarray)
 MOST_BATCHES = 20_000  # that a stream without a length may have
 MOST_BYTES = 2**33
+DIGITS = 16  # of a digest that names data
 
 
 def batches_of(data: Any, batch_size: int) -> Sequence[Any]:
@@ -138,3 +140,31 @@ def error_of_mean(batches: Sequence[Tensor], dependent: bool) -> float:
     sums = torch.stack([batch.sum() for batch in batches])
     counts = [batch.numel() for batch in batches]
     return max(error, math.sqrt(float(variance_by_batch(sums, counts))))
+
+
+def moved(leaf: Any, device: torch.device) -> Any:
+    """A tensor of a batch on a device; anything else as it is."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    there = leaf.to(device, non_blocking=True)
+    # Autograd cannot save a tensor that was made under inference mode.
+    return there.clone() if there.is_inference() else there
+
+
+def digest_of(batches: Sequence[Any]) -> str:
+    """The start of the SHA-256 of all values in batches, in their order."""
+    content, known = hashlib.sha256(), True
+    for leaf in tree_leaves(list(batches)):
+        if isinstance(leaf, np.ndarray) and leaf.dtype != object:
+            leaf = torch.from_numpy(leaf)
+        if isinstance(leaf, Tensor) and leaf.layout == torch.strided:
+            content.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode())
+            flat = leaf.detach().cpu().contiguous().flatten()
+            content.update(flat.view(torch.uint8).numpy().data)
+        elif isinstance(leaf, bool | int | float | str | None):
+            content.update(repr(leaf).encode())
+        else:
+            known = False
+            content.update(type(leaf).__name__.encode())
+    start = content.hexdigest()[:DIGITS]
+    return start if known else f"unknown-{start}"

@@ -10,15 +10,15 @@ Shape letters: N loss terms, B batch, P parameter tensors.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from steppe.batches import batches_of, error_of_mean
+from steppe.batches import batches_of, digest_of, error_of_mean, moved
 from steppe.errors import (
     DataError,
     SettingError,
@@ -35,22 +35,24 @@ from steppe.losses import (
     likelihood,
     named_loss,
 )
-from steppe.measuring import differs, forked, measured, outputs_seen, unwritten
-from steppe.parameters import trainable, unfollowed
+from steppe.measuring.batch_norm import Statistics
+from steppe.measuring.evaluation import (
+    Evaluation,
+    WithoutGraph,
+    checked_losses,
+    outputs_seen,
+)
+from steppe.measuring.model_state import (
+    differs,
+    forked,
+    measured,
+    unwritten,
+)
+from steppe.measuring.modes import NORMS, Mode
+from steppe.parameters import trainable
 from steppe.results import Cost, Estimate
 from steppe.seeds import seed_of
 from steppe.torch_internals import tree_map
-
-
-class Evaluation(NamedTuple):
-    """One batch with the outputs of the model and its losses; nothing has a graph."""
-
-    batch: Any  # on the device
-    outputs: Any  # of the model's only call; None where the loss calls it otherwise
-    losses: Tensor  # loss terms, shape (terms,)
-
-
-Result = TypeVar("Result")
 
 
 def check_objective(objective: Any, what: str) -> None:
@@ -85,14 +87,18 @@ class Objective:
             with targets (B, T) are a term for each token. Targets of torch's
             `ignore_index` are no loss terms.
         mode: "eval" measures the network as it predicts (batch norm is then an affine
-            layer); "train" uses batch statistics and dropout, the same masks in every
-            pass.
+            layer of its running statistics); "reestimate" the same with statistics of
+            all of the data at every point that is evaluated, for one more pass at each,
+            constants in derivatives; "train" uses batch statistics and dropout, the
+            same masks in every pass.
         batch_size: rows per batch when tensors or a `Dataset` are given.
         seed: of the random masks in mode "train".
         penalty: of the weights that require a gradient, such as `L2(1e-4)`, which is
             added to the mean over the loss terms and is none of them: values, gradients
             and the matrices of second derivatives have it, Fisher matrices and
             per-sample quantities do not.
+        about: further facts that results are to carry, such as the augmentation of the
+            data: names and plain values.
 
     Raises:
         SettingError: no parameter to differentiate, an unknown loss or mode, or a loss
@@ -116,12 +122,13 @@ class Objective:
         data: Any,
         loss: str | BatchLoss = "cross_entropy",
         *,
-        mode: Literal["eval", "train"] = "eval",
+        mode: Mode = "eval",
         batch_size: int = 256,
         seed: int = 0,
         penalty: L2 | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
-        check_choice("mode", mode, ("eval", "train"))
+        check_choice("mode", mode, get_args(Mode))
         check_count("batch_size", batch_size, 1)
         check_integer("seed", seed)
         self.model = model
@@ -129,6 +136,7 @@ class Objective:
         self.mode = mode
         self.seed = seed
         self.penalty = penalty
+        self.about = dict(about or {})
         self.cost = Cost()
         self.checks = Cost()  # of it, passes that only look at the loss, once
         named = trainable(model)
@@ -142,7 +150,9 @@ class Objective:
         # Of each batch the number that names its random masks, also in a part of them.
         self.numbers: Sequence[int] = range(len(self.batches))
         self._count: int | None = None
-        self._way = 0  # the loss takes no derivatives, by inputs (1), or by parameters
+        self._without_graph = WithoutGraph(model)
+        self._digest: str | None = None
+        self._statistics = Statistics(model)
         self._writes_nothing = self._repeats = False  # neither is known yet
 
     @property
@@ -163,10 +173,24 @@ class Objective:
             "loss": self.loss_name,
             **(averaged if self._per_value else {}),
             "mode": self.mode,
+            **({"batch_norm": NORMS[self.mode]} if self._statistics.layers else {}),
             "terms": self.count(),
+            "data": self.digest,
             "dtype": str(self.dtype).removeprefix("torch."),
             **({"penalty": str(self.penalty)} if self.penalty else {}),
+            **self.about,
         }
+
+    @property
+    def digest(self) -> str:
+        """Names the samples and their order: the start of the SHA-256 of the batches.
+
+        Batches of other things than tensors, arrays and plain values have no digest of
+        their content; theirs begins with "unknown".
+        """
+        if self._digest is None:
+            self._digest = digest_of(self.batches)
+        return self._digest
 
     @property
     def term_details(self) -> dict[str, Any]:
@@ -179,7 +203,21 @@ class Objective:
         """Switch the mode; put everything but the parameters back; see `measured`."""
         variables = dict(zip(self.names, self.params, strict=True))
         with measured(self.model, variables, training=self.mode == "train"):
+            self.renew_statistics()
             yield
+
+    def renew_statistics(self) -> None:
+        """In mode "reestimate", fit running statistics to the weights as they are now.
+
+        Call it inside `measuring()` after weights were moved; `mean_loss` does.
+        """
+        if self.mode == "reestimate" and self._statistics.renew(
+            self.params, self.batches, lambda _, batch: self._run(batch)
+        ):
+            self.cost += Cost(forwards=1)
+
+    def _run(self, batch: Any) -> None:
+        self._without_graph(lambda: self.losses_on(batch))
 
     def batch_losses(self, index: int) -> Tensor:
         """Loss terms of one batch, shape (terms,); call it inside `measuring()`."""
@@ -202,56 +240,29 @@ class Objective:
     def run(self, visit: Callable[[Evaluation], None]) -> None:
         """The same inside `measuring()`; whoever calls it counts the cost."""
         terms = 0
+        self.renew_statistics()
         with self._unwritten():
             for index in range(len(self.batches)):
-                evaluation = self._without_graph(partial(self._evaluation, index))
-                terms += evaluation.losses.numel()
-                visit(evaluation)
+                batch = self.batch(index)
+                losses_of = partial(self.losses_on, batch)
+                losses, calls = self._without_graph(
+                    partial(outputs_seen, self.model, losses_of)
+                )
+                terms += losses.numel()
+                outputs = calls[0] if len(calls) == 1 else None
+                visit(Evaluation(batch, outputs, losses.detach()))
         self._note(terms)
-
-    def _evaluation(self, index: int) -> Evaluation:
-        batch = self.batch(index)
-        losses, calls = outputs_seen(self.model, lambda: self.losses_on(batch))
-        return Evaluation(batch, calls[0] if len(calls) == 1 else None, losses.detach())
-
-    def _without_graph(self, compute: Callable[[], Result]) -> Result:
-        """Compute with as few derivatives as the loss takes itself."""
-        ways = (torch.no_grad, self._unfollowed, torch.enable_grad)
-        while True:
-            try:
-                with ways[self._way]():
-                    return compute()
-            except RuntimeError as error:
-                if self._way == 2 or "require grad" not in str(error):
-                    raise
-                self._way += 1
-
-    def _unfollowed(self) -> AbstractContextManager[None]:
-        return unfollowed(self.model.parameters())
 
     def batch(self, index: int) -> Any:
         """One batch on the device, and random state for its masks in mode "train"."""
-        batch = tree_map(self._to_device, self.batches[index])
+        batch = tree_map(partial(moved, device=self.device), self.batches[index])
         if self.mode == "train":
             torch.manual_seed(seed_of(self.seed, self.numbers[index]))
         return batch
 
     def losses_on(self, batch: Any) -> Tensor:
         """Loss terms of a batch on the device, shape (terms,); inside `measuring()`."""
-        losses = self._loss(self.model, batch)
-        if not isinstance(losses, Tensor) or losses.dim() != 1:
-            raise DataError(
-                "the loss must return one value per sample, shape (B,), got "
-                f"{_shape(losses)}; take the mean or sum over other dimensions in a "
-                "function loss(model, batch), and with reduction='none' none over the "
-                "samples."
-            )
-        if not losses.is_floating_point():
-            raise DataError(
-                "the loss must return floating numbers that depend on the parameters, "
-                f"got {losses.dtype}."
-            )
-        return losses
+        return checked_losses(self._loss(self.model, batch))
 
     def count(self) -> int:
         """Number N of loss terms in the data."""
@@ -277,6 +288,7 @@ class Objective:
 
         The penalty is in it. It has no graph to the parameters.
         """
+        self.renew_statistics()
         with self._unwritten():
             batches = [self.batch_values(i) for i in range(len(self.batches))]
         terms = self._note(sum(losses.numel() for losses in batches))
@@ -384,16 +396,3 @@ class Objective:
         with unwritten(self.model):
             yield
         self._writes_nothing = True
-
-    def _to_device(self, leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        moved = leaf.to(self.device, non_blocking=True)
-        # Autograd cannot save a tensor that was made under inference mode.
-        return moved.clone() if moved.is_inference() else moved
-
-
-def _shape(losses: Any) -> str:
-    if isinstance(losses, Tensor):
-        return str(tuple(losses.shape))
-    return f"an object of type {type(losses).__name__}"

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 import problems
 import steppe
 from steppe import gates, schedules
-from steppe.averaging.batch_norm import reestimate
 from steppe.errors import SteppeError
 from steppe.measures import LPF, TopEigenvalue, Trace
+from steppe.measuring.batch_norm import reestimate
 from steppe.objective import Objective
 
 LONGEST = 400  # letters of a sentence

@@ -10,11 +10,11 @@ from __future__ import annotations
 from steppe.averaging.abstract import AVERAGES as AVERAGES
 from steppe.averaging.abstract import AbstractAverage as AbstractAverage
 from steppe.averaging.abstract import AverageSpec as AverageSpec
-from steppe.averaging.batch_norm import reestimate as reestimate
 from steppe.averaging.ema import EMA as EMA
 from steppe.averaging.lawa import LAWA as LAWA
 from steppe.averaging.swa import SWA as SWA
 from steppe.averaging.swad import SWAD as SWAD
+from steppe.measuring.batch_norm import reestimate as reestimate
 from steppe.registry.packages import offer
 
 offer(__name__, AVERAGES)

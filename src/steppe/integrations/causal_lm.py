@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from steppe.errors import DataError, SettingError, brief, check_count
 from steppe.losses import IGNORED
+from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 
 TOKENIZE = "tokenizer(texts, return_tensors='pt', padding=True)"
@@ -57,7 +58,7 @@ def causal_lm_objective(
     model: nn.Module,
     data: Any,
     *,
-    mode: Literal["eval", "train"] = "eval",
+    mode: Mode = "eval",
     batch_size: int = 8,
     seed: int = 0,
 ) -> Objective:

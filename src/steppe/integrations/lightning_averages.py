@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from steppe.averaging.abstract import AbstractAverage
-from steppe.averaging.batch_norm import Forward, layers_that_train, reestimate
 from steppe.errors import SettingError, UsageError, check_callable
+from steppe.measuring.batch_norm import Forward, layers_that_train, reestimate
 
 LIGHTNING = ("lightning", "pytorch_lightning")
 

@@ -12,6 +12,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,6 +84,8 @@ def landscape(
             f"{brief(subspace)}."
         )
     coordinates = _coordinates(x)
+    if objective.mode == "reestimate":
+        batch_norm = partial(_renew_statistics, objective)
     mode = mode_of(batch_norm, moving=subspace.end_buffers is not None)
     wanted = dict(zip(subspace.names, subspace.base, strict=True))
     present = dict(zip(objective.names, objective.params, strict=True))
@@ -99,6 +102,10 @@ def landscape(
         samples=terms,
         details=_details(objective, subspace, coordinates, mode),
     )
+
+
+def _renew_statistics(objective: Objective, _model: nn.Module) -> None:
+    objective.renew_statistics()
 
 
 def _means(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steppe.errors import DataError, UsageError
 from steppe.losses import FAILURES
-from steppe.measuring import apart
+from steppe.measuring.model_state import apart
 from steppe.objective import Objective
 from steppe.torch_internals import tree_leaves, tree_map
 
@@ -46,6 +46,7 @@ def on_batches(objective: Objective, batches: list[Any]) -> Objective:
         mode=objective.mode,
         seed=objective.seed,
         penalty=objective.penalty,
+        about=objective.about,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.losses import BatchLoss
+from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.torch_internals import tree_leaves
 from steppe_lab.analysis.own import objective_of
@@ -52,9 +53,7 @@ class Foreign:
     data: Split | OwnData
     loss: str | BatchLoss | None
 
-    def objective(
-        self, part: Part, samples: int, mode: Literal["eval", "train"] = "eval"
-    ) -> Objective:
+    def objective(self, part: Part, samples: int, mode: Mode = "eval") -> Objective:
         """Mean loss on at most so many samples of a part.
 
         Raises:

@@ -6,7 +6,7 @@ Shape letters: B batch, T tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from steppe.errors import DataError, SteppeError
 from steppe.integrations.causal_lm import causal_lm_objective
 from steppe.losses import LOSSES, BatchLoss
+from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import one_line
 from steppe_lab.tasks import TASKS, AbstractTask
@@ -51,7 +52,7 @@ def objective_of(
     batches: Sequence[Any],
     loss: str | BatchLoss | None,
     *,
-    mode: Literal["eval", "train"] = "eval",
+    mode: Mode = "eval",
 ) -> Objective:
     """Mean loss on batches of the user, tried on the first of them.
 
@@ -87,7 +88,7 @@ def _objective(
     model: nn.Module,
     alone: Sequence[Any],
     loss: str | BatchLoss | None,
-    mode: Literal["eval", "train"],
+    mode: Mode,
 ) -> Objective:
     first = alone[0]
     if isinstance(loss, OwnLoss) and loss.takes_model:

@@ -14,6 +14,7 @@ from torch import nn
 
 from steppe.errors import SettingError
 from steppe.measures import measure
+from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.results import Estimate, Estimates
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
@@ -269,7 +270,7 @@ def read_network(
     *,
     part: Literal["train", "test"],
     samples: int,
-    mode: Literal["eval", "train"] = "eval",
+    mode: Mode = "eval",
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
@@ -317,7 +318,7 @@ def _read_foreign(
     belongs: Belongs,
     part: Literal["train", "test"],
     samples: int,
-    mode: Literal["eval", "train"],
+    mode: Mode,
     device: str | None,
 ) -> Network:
     foreign = open_foreign(path, belongs, device)

@@ -16,6 +16,7 @@ from steppe.errors import SteppeError, StoreError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
 from steppe.measures import MEASURES, build, measure
+from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code
 from steppe.results import Estimate, Surface
@@ -148,7 +149,7 @@ def objective_on(
     part: Literal["train", "test"] = "train",
     samples: int,
     seed: int,
-    mode: Literal["eval", "train"] = "eval",
+    mode: Mode = "eval",
     loss: TrainedLoss | None = None,
 ) -> Objective:
     """Mean loss on some samples of one part of a split, drawn by a seed.
@@ -157,7 +158,9 @@ def objective_on(
     """
     loss = loss or TrainedLoss(TASKS.build(split.task))
     batches = split.some(part, samples, seed=seed).batches(ROWS)
-    return loss.objective(model, batches, mode)
+    objective = loss.objective(model, batches, mode)
+    objective.about |= {"part": part, "augmentation": "none"}
+    return objective
 
 
 def _line(objective: Objective, analysis: Analysis) -> Surface:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steppe.errors import SettingError
+from steppe.measuring.modes import Mode
 from steppe.registry.sweeps import log_spaced
 from steppe_lab.training.settings import SEEDS, PlainSettings, parted
 
@@ -85,7 +86,7 @@ class SpectrumSettings(BaseModel):
     """Samples that the loss is averaged over, at most."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
-    mode: Literal["eval", "train"] = "eval"
+    mode: Mode = "eval"
     """The network as it predicts, or as it trains: with statistics of the batch."""
     sigma: str = "quadrature"
     """Width of the Gaussians in the density: quadrature for what the steps resolve,

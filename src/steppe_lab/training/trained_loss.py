@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.losses import L2, LabelSmoothing
+from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.parameters import trainable
 from steppe_lab.tasks import TASKS, AbstractTask
@@ -66,7 +67,7 @@ class TrainedLoss:
         self,
         model: nn.Module,
         batches: Sequence[Any],
-        mode: Literal["eval", "train"] = "eval",
+        mode: Mode = "eval",
     ) -> Objective:
         """This loss as a function of the parameters, on batches."""
         return Objective(

@@ -16,7 +16,8 @@ from torch import Tensor
 from steppe.errors import SteppeError, UsageError
 from steppe.losses import class_dimension
 from steppe.measures.measurement import JointNeed, Measurement
-from steppe.objective import Evaluation, Objective
+from steppe.measuring.evaluation import Evaluation
+from steppe.objective import Objective
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from steppe.errors import SteppeError, UsageError
 from steppe.measures.measurement import JointNeed, Measurement
 from steppe.measures.needs.outputs import mistakes
+from steppe.measuring.evaluation import Evaluation
 from steppe.noise import BoxNoise, GaussianNoise, ScaledNoise, filter_scales
-from steppe.objective import Evaluation, Objective
+from steppe.objective import Objective
 from steppe.parameters import restored
 from steppe.results import Cost
 from steppe.symmetries.balancing import balancing_scales

@@ -11,7 +11,7 @@ depend on how the data is cut, except through layers of batch statistics further
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,6 +83,50 @@ def reestimate(
     for collector in reached:
         collector.write()
     return len(reached)
+
+
+class Statistics:
+    """Running statistics of a model that follow its weights.
+
+    Args:
+        model: whose layers they are.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.layers: list[Any] = [m for m in model.modules() if has_statistics(m)]
+        self._weights: list[Tensor] = []
+        self._values: list[tuple[Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def renew(
+        self, weights: Sequence[Tensor], batches: Iterable[Any], forward: Forward
+    ) -> bool:
+        """Fit the statistics to the weights; those of the last weights are remembered.
+
+        Args:
+            weights: all that may have been moved.
+            batches: of all data; see `reestimate`.
+            forward: runs the model on a batch.
+
+        Returns:
+            Whether it took a pass over the batches.
+        """
+        if not self.layers:
+            return False
+        known = len(self._weights) == len(weights)
+        if known and all(map(torch.equal, weights, self._weights)):
+            for layer, (mean, var) in zip(self.layers, self._values, strict=True):
+                layer.running_mean.copy_(mean)
+                layer.running_var.copy_(var)
+            return False
+        reestimate(self._model, batches, forward=forward)
+        self._weights = [p.detach().clone() for p in weights]
+        self._values = [
+            (layer.running_mean.clone(), layer.running_var.clone())
+            for layer in self.layers
+        ]
+        return True
 
 
 class _Collector:
@@ -161,14 +205,19 @@ def layers_that_train(model: nn.Module) -> list[Any]:
         if not model.training:
             model.train()
         # A frozen layer may be of a kind that has no momentum at all.
-        trained = [m for m, _ in modes if m.training and _has_statistics(m)]
+        trained = [m for m, _ in modes if m.training and has_statistics(m)]
         return [layer for layer in trained if layer.momentum != 0]
     finally:
         for module, mode in modes:
             module.training = mode
 
 
-def _has_statistics(module: Any) -> bool:
+def has_statistics(module: Any) -> bool:
+    """Whether a layer evaluates with running statistics.
+
+    Raises:
+        SettingError: it has statistics and no momentum.
+    """
     names = ("running_mean", "running_var")
     complete = all(isinstance(getattr(module, name, None), Tensor) for name in names)
     if complete and not hasattr(module, "momentum"):

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from steppe.errors import UsageError
+from steppe.measuring.evaluation import outputs_seen
 from steppe.parameters import forget_derived, preserved
-from steppe.torch_internals import tree_leaves, tree_map
-
-Result = TypeVar("Result")
+from steppe.torch_internals import tree_leaves
 
 ROUNDINGS = 16  # units of rounding that a model adds up to its outputs
 
@@ -110,30 +109,6 @@ def _finite(numbers: Tensor) -> Tensor:
     return torch.nan_to_num(numbers.double(), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def outputs_seen(
-    model: nn.Module, compute: Callable[[], Result]
-) -> tuple[Result, list[Any]]:
-    """A result, and the outputs of the model's calls in it, without graphs.
-
-    Args:
-        model: that is called.
-        compute: what calls it.
-    """
-    outputs: list[Any] = []
-
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs.append(tree_map(_detached, output))
-
-    try:
-        handle = model.register_forward_hook(note)
-    except RuntimeError:  # of TorchScript, which has no hooks
-        return compute(), outputs
-    try:
-        return compute(), outputs
-    finally:
-        handle.remove()
-
-
 def _with_outputs(
     model: nn.Module, losses: Callable[[], Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
@@ -141,10 +116,6 @@ def _with_outputs(
     values, calls = outputs_seen(model, losses)
     tensors = [leaf for leaf in tree_leaves(calls) if isinstance(leaf, Tensor)]
     return values, [t for t in tensors if t.is_floating_point() and t.numel()]
-
-
-def _detached(leaf: Any) -> Any:
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def forked(model: nn.Module) -> AbstractContextManager[None]:

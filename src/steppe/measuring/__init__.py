@@ -1,0 +1,1 @@
+"""A model while it is measured: its mode, its statistics, and its exact return."""

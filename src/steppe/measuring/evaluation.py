@@ -1,0 +1,109 @@
+"""Batches as the model and the loss see them: outputs, losses, how much is derived.
+
+Shape letters: B rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from steppe.errors import DataError
+from steppe.parameters import unfollowed
+from steppe.torch_internals import tree_map
+
+Result = TypeVar("Result")
+
+
+class Evaluation(NamedTuple):
+    """One batch with the outputs of the model and its losses; nothing has a graph."""
+
+    batch: Any  # on the device
+    outputs: Any  # of the model's only call; None where the loss calls it otherwise
+    losses: Tensor  # loss terms, shape (terms,)
+
+
+class WithoutGraph:
+    """Computes with as few derivatives as a loss takes itself.
+
+    Args:
+        model: that the loss calls.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._way = 0  # the loss takes no derivatives, by inputs (1), or by parameters
+
+    def __call__(self, compute: Callable[[], Result]) -> Result:
+        """The result of a function, with a graph only where the loss builds one."""
+        ways = (
+            torch.no_grad,
+            lambda: unfollowed(self._model.parameters()),
+            torch.enable_grad,
+        )
+        while True:
+            try:
+                with ways[self._way]():
+                    return compute()
+            except RuntimeError as error:
+                if self._way == 2 or "require grad" not in str(error):
+                    raise
+                self._way += 1
+
+
+def checked_losses(losses: Any) -> Tensor:
+    """Loss terms of a batch, shape (terms,).
+
+    Raises:
+        DataError: a loss that returns something else.
+    """
+    if not isinstance(losses, Tensor) or losses.dim() != 1:
+        raise DataError(
+            "the loss must return one value per sample, shape (B,), got "
+            f"{_shape(losses)}; take the mean or sum over other dimensions in a "
+            "function loss(model, batch), and with reduction='none' none over the "
+            "samples."
+        )
+    if not losses.is_floating_point():
+        raise DataError(
+            "the loss must return floating numbers that depend on the parameters, "
+            f"got {losses.dtype}."
+        )
+    return losses
+
+
+def outputs_seen(
+    model: nn.Module, compute: Callable[[], Result]
+) -> tuple[Result, list[Any]]:
+    """A result, and the outputs of the model's calls in it, without graphs.
+
+    Args:
+        model: that is called.
+        compute: what calls it.
+    """
+    outputs: list[Any] = []
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(tree_map(_detached, output))
+
+    try:
+        handle = model.register_forward_hook(note)
+    except RuntimeError:  # of TorchScript, which has no hooks
+        return compute(), outputs
+    try:
+        return compute(), outputs
+    finally:
+        handle.remove()
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+
+def _shape(losses: Any) -> str:
+    if isinstance(losses, Tensor):
+        return str(tuple(losses.shape))
+    return f"an object of type {type(losses).__name__}"

@@ -181,10 +181,10 @@ def room(path: Path) -> str:
 )
 def test_only_the_rooms_made_for_it_import_a_tool(name):
     rooms = {
-        "matplotlib": {"plots", "reports"},
+        "matplotlib": {"plots", "pages", "reports"},
         "rich": {"cli", "reports"},
         "tyro": {"cli"},
-        "jinja2": {"reports"},
+        "jinja2": {"pages"},
         "sklearn": {"datasets"},
         "PIL": {"datasets"},
     }

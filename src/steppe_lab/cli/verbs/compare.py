@@ -62,9 +62,9 @@ def run(args: Args, results: TextIO) -> int:
     settings = CompareSettings(**given)
     if not (args.out / "studies" / f"{settings.name}.json").exists():
         start_server(WORK)  # it imports torch while this process does
+    from steppe.pages.picture import prepare_pictures
     from steppe_lab.analysis.starts import with_start
     from steppe_lab.reports.comparison.report import ComparisonReport
-    from steppe_lab.reports.html.picture import prepare_pictures
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.comparison import Study
     from steppe_lab.studies.sweep import with_validation

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from steppe.pages.attachment import Attachment, attached
+from steppe.pages.templating import template
 from steppe_lab.datasets.label_noise import WORDS
 from steppe_lab.reports.comparison.answer import allowing, answer_sentences
 from steppe_lab.reports.comparison.findings import Verdicts, answer_of
@@ -29,8 +31,6 @@ from steppe_lab.reports.comparison.summary import (
     summarise,
 )
 from steppe_lab.reports.comparison.sweep import sweep_of
-from steppe_lab.reports.html.attachment import Attachment, attached
-from steppe_lab.reports.html.templating import template
 from steppe_lab.reports.text.numbers import listed
 from steppe_lab.reports.text.provenance import origin_sentences
 from steppe_lab.studies.rows import Comparison
@@ -56,7 +56,7 @@ def render(
     """
     summary, sweep = summarise(comparison), sweep_of(comparison)
     drawn = pictures(comparison, summary)
-    page = template("compare.html.j2")
+    page = template("compare.html.j2", "steppe_lab.reports.comparison")
     return page.render(
         verb="compare",
         title=_title(comparison),

@@ -11,13 +11,13 @@ from statistics import fmean
 import torch
 
 from steppe import plots
+from steppe.pages.picture import Picture, pictured
 from steppe.results import Surface
 from steppe_lab.reports.comparison.around_minima import above_minimum, parting_radius
 from steppe_lab.reports.comparison.quantities import HEADLINE, Quantity, metric_of
 from steppe_lab.reports.comparison.summary import Cell, Summary
 from steppe_lab.reports.comparison.sweep import SweepReport, sweep_of
 from steppe_lab.reports.comparison.sweep_plot import sweep_plot
-from steppe_lab.reports.html.picture import Picture, pictured
 from steppe_lab.reports.text.numbers import listed, mean_of, number, percent
 from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.training.evaluation import scores_of_trained

@@ -8,9 +8,9 @@ from typing import Any
 
 from steppe.errors import SteppeError
 from steppe.measures import MEASURES
+from steppe.pages.sources import Passage, cited
 from steppe_lab.reports.comparison.quantities import Quantity, Value, read, spec_of
 from steppe_lab.reports.comparison.summary import Change, Contender, Summary
-from steppe_lab.reports.html.sources import Passage, cited
 from steppe_lab.reports.text.numbers import (
     mean_of,
     number,

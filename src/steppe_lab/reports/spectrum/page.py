@@ -7,11 +7,11 @@ from datetime import date
 from functools import partial
 
 from steppe import plots
+from steppe.pages.attachment import attached
+from steppe.pages.picture import Picture, pictured
+from steppe.pages.sources import cited
+from steppe.pages.templating import template
 from steppe_lab.analysis.spectrum import NetworkSpectrum, spectrum_record
-from steppe_lab.reports.html.attachment import attached
-from steppe_lab.reports.html.picture import Picture, pictured
-from steppe_lab.reports.html.sources import cited
-from steppe_lab.reports.html.templating import template
 from steppe_lab.reports.spectrum.words import (
     answer,
     by_layer,
@@ -57,7 +57,7 @@ def render(
         written: its date; None for today.
     """
     record = json_line(spectrum_record(result))
-    return template("spectrum.html.j2").render(
+    return template("spectrum.html.j2", "steppe_lab.reports.spectrum").render(
         verb="spectrum",
         title=title(result),
         facts=_facts(result),

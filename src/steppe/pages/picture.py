@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from steppe import plots
+from steppe.pages.attachment import data_uri
 from steppe.plots.canvas import canvas
-from steppe_lab.reports.html.attachment import data_uri
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

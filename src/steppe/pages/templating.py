@@ -8,22 +8,39 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from steppe.errors import SettingError, install
+
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
     from markupsafe import Markup
 
+HOME = "steppe.pages"
 
-def template(name: str) -> Template:
-    """A template of the folder beside this file."""
-    return _templates().get_template(name)
+
+def template(name: str, package: str = HOME) -> Template:
+    """A template of a package, which may extend and import those of this one.
+
+    Args:
+        name: of the file.
+        package: whose folder `templates` it is in.
+
+    Raises:
+        SettingError: jinja2 is not installed.
+    """
+    return _templates(package).get_template(name)
 
 
 @cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _templates(package: str) -> Environment:
+    try:
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise SettingError(
+            f"pages are written with jinja2, which is not installed; {install('viz')}."
+        ) from error
 
     environment = Environment(
-        loader=PackageLoader("steppe_lab.reports.html"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(HOME)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

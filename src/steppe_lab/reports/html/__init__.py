@@ -1,1 +1,0 @@
-"""HTML shared by all pages: templates, styles, embedded pictures."""

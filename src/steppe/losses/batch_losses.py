@@ -329,9 +329,9 @@ def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:
     if targets.dtype.is_floating_point:  # class probabilities
         return losses.flatten()
     counted = targets != ignored
-    # A compiler needs to know shapes; it may have the zeros of ignored targets, as
-    # what is compiled is summed over the terms.
-    if torch.compiler.is_compiling():
+    # Compilers and transforms need to know shapes; they may have the zeros of ignored
+    # targets, as what they work on is summed over the terms.
+    if torch.compiler.is_compiling() or transforms_active():
         return losses.flatten()
     return losses.flatten() if counted.all() else losses[counted]
 

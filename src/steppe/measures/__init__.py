@@ -16,6 +16,21 @@ from steppe.errors import SettingError, SteppeError, brief, check_integer
 from steppe.measures.abstract import MEASURES as MEASURES
 from steppe.measures.abstract import AbstractMeasure as AbstractMeasure
 from steppe.measures.abstract import seed_from
+from steppe.measures.gradients.batch_sharpness import BatchSharpness as BatchSharpness
+from steppe.measures.gradients.critical_sharpness import (
+    CriticalSharpness as CriticalSharpness,
+)
+from steppe.measures.gradients.directional_sharpness import (
+    DirectionalSharpness as DirectionalSharpness,
+)
+from steppe.measures.gradients.empirical_fisher_trace import (
+    EmpiricalFisherTrace as EmpiricalFisherTrace,
+)
+from steppe.measures.gradients.fisher_trace import FisherTrace as FisherTrace
+from steppe.measures.gradients.gradient_noise import GradientNoise as GradientNoise
+from steppe.measures.gradients.gradient_norm import GradientNorm as GradientNorm
+from steppe.measures.gradients.gsnr import GSNR as GSNR
+from steppe.measures.gradients.noise_scale import NoiseScale as NoiseScale
 from steppe.measures.measurement import Measurement as Measurement
 from steppe.measures.measurement import Weights
 from steppe.measures.perturbed.lpf import LPF as LPF

@@ -70,6 +70,16 @@ class Functional(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         return self._run(batch)
 
+    def call(self, values: Values, batch: Any) -> Tensor:
+        """The run on a batch at some values of the variables."""
+        tables = [(values[name], table) for name, table in self._tables]
+        parameters = {place: values[name] for place, name in self._places.items()}
+        with Corrections(), constant_padding(tables):
+            outputs: Tensor = functional_call(
+                self, parameters, (batch,), tie_weights=False
+            )
+        return outputs
+
     def values(self) -> Values:
         """The present values of the variables."""
         return {f"model.{name}": p.detach() for name, p in self._variables.items()}
@@ -102,22 +112,13 @@ class Functional(nn.Module):
         parts = [value.reshape(len(value), p.numel()) for value, p in pairs]
         return torch.cat(parts, dim=1)[:columns]
 
-    def _call(self, values: Values, batch: Any) -> Tensor:
-        tables = [(values[name], table) for name, table in self._tables]
-        parameters = {place: values[name] for place, name in self._places.items()}
-        with Corrections(), constant_padding(tables):
-            outputs: Tensor = functional_call(
-                self, parameters, (batch,), tie_weights=False
-            )
-        return outputs
-
     def _hvp(self, values: Values, tangents: Values, batch: Any) -> Values:
         """Products of the second derivatives of the sum with K vectors."""
         # Forward over reverse: tangents pass through the gradient, in place of a second
         # backward pass.
 
         def slope(at: Values) -> Values:
-            gradient: Values = grad(lambda x: self._call(x, batch).sum())(at)
+            gradient: Values = grad(lambda x: self.call(x, batch).sum())(at)
             return gradient
 
         products: Values = _each(lambda t: jvp(slope, (values,), (t,))[1], tangents)
@@ -127,7 +128,7 @@ class Functional(nn.Module):
         """Jacobian-vector products with K vectors, shape (K, *outputs)."""
 
         def run(at: Values) -> Tensor:
-            return self._call(at, batch)
+            return self.call(at, batch)
 
         derivatives: Tensor = _each(lambda t: jvp(run, (values,), (t,))[1], tangents)
         return derivatives
@@ -135,7 +136,7 @@ class Functional(nn.Module):
     def _vjp(self, values: Values, weights: Tensor, batch: Any) -> Values:
         """Vector-Jacobian products with K weights of the outputs, (K, *outputs)."""
         pull: Callable[[Tensor], tuple[Values]]
-        pull = vjp(lambda x: self._call(x, batch), values)[1]
+        pull = vjp(lambda x: self.call(x, batch), values)[1]
         gradients: Values = _each(lambda w: pull(w)[0], weights)
         return gradients
 

@@ -34,6 +34,7 @@ from steppe.linalg.trace import frobenius as frobenius
 from steppe.linalg.trace import trace as trace
 from steppe.losses import L2 as L2
 from steppe.losses import LabelSmoothing as LabelSmoothing
+from steppe.losses import LogitNormalised as LogitNormalised
 from steppe.measures import measure as measure
 from steppe.measures.spectral.minimum_sharpness import (
     minimum_sharpness as minimum_sharpness,

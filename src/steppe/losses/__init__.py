@@ -13,6 +13,7 @@ from steppe.losses.batch_losses import (
     named_loss,
 )
 from steppe.losses.label_smoothing import IGNORED, LabelSmoothing, SmoothingForm
+from steppe.losses.logit_normalised import LogitNormalised
 from steppe.losses.penalties import L2
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "BatchLoss",
     "LabelSmoothing",
     "Likelihood",
+    "LogitNormalised",
     "SmoothingForm",
     "answer_weights",
     "class_dimension",

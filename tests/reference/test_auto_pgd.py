@@ -69,7 +69,7 @@ FLAT = torch.zeros_like(A)
 
 @pytest.mark.parametrize("scale", [None, SCALE])
 @pytest.mark.parametrize("norm", ["2", "inf"])
-def test_a_line_is_climbed_in_one_step(norm, scale):
+def test_a_line_takes_one_step(norm, scale):
     found, d = ascent(FLAT, SLOPE, scale, norm=norm, steps=1)
     c = torch.ones_like(SLOPE) if scale is None else scale
     dual = (c * SLOPE).norm(p=1 if norm == "inf" else 2)
@@ -111,7 +111,7 @@ def test_the_largest_entry_norm_ends_in_a_corner():
     torch.testing.assert_close(d.abs(), RHO * SCALE)
 
 
-def test_tensors_with_balls_of_their_own_are_climbed_in_each():
+def test_tensors_with_balls_of_their_own_move_in_each():
     found, d = ascent(FLAT, SLOPE, share="tensor", steps=1)
     expected = RHO * sum(part.norm() for part in parts(SLOPE))
     assert float(found.losses) == pytest.approx(float(expected), rel=1e-12)

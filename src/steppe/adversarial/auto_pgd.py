@@ -92,11 +92,11 @@ def auto_pgd(
     settings = {"steps": steps, "restarts": restarts, "momentum": momentum}
     check_bounds(settings, BOUNDS)
     search = _Search(evaluate, ball, steps, momentum, generator)
-    best = search.climb(ball.centre())
+    best = search.ascend(ball.centre())
     start, history = best.start, best.history
     losses, units = best.losses, best.units
     for _ in range(restarts):
-        other = search.climb(ball.random(generator))
+        other = search.ascend(ball.random(generator))
         higher = other.losses > losses
         losses = torch.where(higher, other.losses, losses)
         units = _chosen(higher, other.units, units)
@@ -120,7 +120,7 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass
-class _Climb:
+class _Top:
     losses: Tensor
     units: list[Tensor]
     start: Tensor
@@ -136,7 +136,7 @@ class _Search:
     generator: torch.Generator | None
     calls: int = 0
 
-    def climb(self, start: list[Tensor]) -> _Climb:
+    def ascend(self, start: list[Tensor]) -> _Top:
         """Ascend from a point in units of the scale."""
         here, before = start, start
         losses, grads = self._at(here)
@@ -167,7 +167,7 @@ class _Search:
                 losses = torch.where(halve, top, losses)
                 here = _chosen(halve, top_units, here)
                 grads = _chosen(halve, top_grads, grads)
-        return _Climb(top, top_units, history[0], history)
+        return _Top(top, top_units, history[0], history)
 
     def _next(
         self,

@@ -154,7 +154,7 @@ class Ball:
         ]
 
     def _norms(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """L2 norms that the entries share, for each tensor: they broadcast against it."""
+        """L2 norms of entries that share one, which broadcast against each tensor."""
         if self.share == "tensor":
             return [joint_norm([t]).to(t) for t in tensors]
         if self.share == "all":

@@ -1,5 +1,7 @@
 """Rises along the gradients of groups, from gradients taken by torch alone."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -66,6 +68,26 @@ def test_two_first_order_measures_share_the_gradients():
     objective = problems.objective(problems.mlp(nn.ReLU), problems.vectors())
     measure(objective, ["sam_sharpness", "asam_sharpness"])
     assert (objective.cost - objective.checks).gradients == 1
+
+
+def test_statistics_of_batch_norm_follow_the_weights():
+    model, data = problems.networks()["batch_norm"]
+    objective = Objective(model, data, mode="reestimate", batch_size=3)
+    gradient, rho = objective.gradient(), 0.5
+    length = torch.cat([g.flatten() for g in gradient]).norm()
+    moved = copy.deepcopy(model)
+    with torch.no_grad():
+        for p, g in zip(moved.parameters(), gradient, strict=True):
+            p.add_(rho * g / length)
+    above = Objective(moved, data, mode="reestimate").value().value
+    result = SurrogateGap(rho=rho)(objective)
+    assert result.value == pytest.approx(above - objective.value().value, rel=1e-9)
+    assert result.details["groups"] == "samples"
+    # One pass for the statistics at the moved weights; those before are remembered, or
+    # those of the groups are one more.
+    assert 2 <= result.cost.forwards <= 4
+    stale = SurrogateGap(rho=rho)(Objective(model, data)).value
+    assert abs(stale - result.value) > 1e-3
 
 
 def test_tokens_weigh_alike():

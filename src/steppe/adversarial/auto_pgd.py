@@ -135,6 +135,7 @@ class _Search:
     momentum: float
     generator: torch.Generator | None
     calls: int = 0
+    drawn: list[Tensor] | None = None  # the way where there is no gradient
 
     def ascend(self, start: list[Tensor]) -> _Top:
         """Ascend from a point in units of the scale."""
@@ -178,7 +179,7 @@ class _Search:
         first: bool,
     ) -> list[Tensor]:
         """The next point, from the present and the last one."""
-        way = self.ball.direction(grads, self.generator)
+        way = self.ball.direction(grads, self._drawn)
         ahead = self.ball.project(
             [u + along_rows(step, u).to(u) * d for u, d in zip(here, way, strict=True)]
         )
@@ -198,6 +199,12 @@ class _Search:
         losses, grads = self.evaluate(self.ball.displacements(units))
         self._check(losses)
         return losses, self.ball.displacements(grads)
+
+    def _drawn(self) -> list[Tensor]:
+        # Once: a row would see by another one's draws when that has no gradient.
+        if self.drawn is None:
+            self.drawn = self.ball.drawn(self.generator)
+        return self.drawn
 
     def _check(self, losses: Tensor) -> None:
         rows = {len(t) for t in self.ball.like if t.dim()}

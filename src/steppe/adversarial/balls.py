@@ -9,7 +9,7 @@ Shape letters: P tensors, B rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -102,24 +102,23 @@ class Ball:
         ]
 
     def direction(
-        self, gradients: Sequence[Tensor], generator: torch.Generator | None
+        self, gradients: Sequence[Tensor], otherwise: Callable[[], list[Tensor]]
     ) -> list[Tensor]:
         """The steepest way up of norm 1, in units of the scale.
 
-        It is random where all entries that share a norm have no gradient, as at a
-        minimum. Entries of a gradient that are not finite count as 0.
+        Entries of a gradient that are not finite count as 0.
 
         Args:
             gradients: P tensors, in units of the scale.
-            generator: of random directions.
+            otherwise: P tensors in the place of the gradients where all entries that
+                share a norm have none, as at a minimum.
         """
         finite = [torch.nan_to_num(g, 0.0, 0.0, 0.0) for g in gradients]
         norms = self._norms(finite)
         if any(bool((n == 0).any()) for n in norms):
-            drawn = self._drawn(generator)
             finite = [
                 torch.where(n == 0, z, g)
-                for n, z, g in zip(norms, drawn, finite, strict=True)
+                for n, z, g in zip(norms, otherwise(), finite, strict=True)
             ]
             norms = self._norms(finite)
         if self.norm == "inf":
@@ -129,12 +128,22 @@ class Ball:
             torch.where(n == 0, 0.0, g / n) for g, n in zip(finite, norms, strict=True)
         ]
 
+    def drawn(self, generator: torch.Generator | None) -> list[Tensor]:
+        """A random direction, the same for all rows: they do not see each other."""
+        like = [t[:1] if self.share == "row" else t for t in self.like]
+        noise = gaussian_noise(like, 1.0, generator).draw()
+        noise = [z.expand_as(t) for z, t in zip(noise, self.like, strict=True)]
+        # Where nothing moves, nothing is to count in the norm.
+        return self._still(noise)
+
     def random(self, generator: torch.Generator | None) -> list[Tensor]:
         """A random point: uniform for "inf", of uniform direction and norm for "2"."""
         if self.norm == "inf":
-            noise = uniform_noise(self.like, self.radius, "none", generator)
-            return self.project(noise.draw())
-        way = self.direction(self._drawn(generator), generator)
+            return self.project(
+                uniform_noise(self.like, self.radius, "none", generator).draw()
+            )
+        noise = self._still(gaussian_noise(self.like, 1.0, generator).draw())
+        way = self.direction(noise, lambda: noise)
         norms = self._norms(way)
         owners = norms if self.share == "tensor" else norms[:1]
         zeros = [torch.zeros_like(n) for n in owners]
@@ -144,13 +153,12 @@ class Ball:
         lengths = [self.radius * share for share in drawn]
         return self.project([r * u for r, u in zip(lengths, way, strict=True)])
 
-    def _drawn(self, generator: torch.Generator | None) -> list[Tensor]:
-        drawn = gaussian_noise(self.like, 1.0, generator).draw()
-        # Where nothing moves, nothing is to count in the norm.
+    def _still(self, noise: list[Tensor]) -> list[Tensor]:
+        """Noise without the entries that nothing moves."""
         if self.scale is None:
-            return drawn
+            return noise
         return [
-            torch.where(c == 0, 0.0, z) for c, z in zip(self.scale, drawn, strict=True)
+            torch.where(c == 0, 0.0, z) for c, z in zip(self.scale, noise, strict=True)
         ]
 
     def _norms(self, tensors: Sequence[Tensor]) -> list[Tensor]:

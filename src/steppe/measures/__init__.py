@@ -49,7 +49,11 @@ from steppe.measures.tails.stable_rank import StableRank as StableRank
 from steppe.measures.tails.tail_exponent import TailExponent as TailExponent
 from steppe.measures.values.loss import Loss as Loss
 from steppe.measures.worst_case.asam_sharpness import ASAMSharpness as ASAMSharpness
+from steppe.measures.worst_case.average_sharpness import (
+    AverageSharpness as AverageSharpness,
+)
 from steppe.measures.worst_case.box_sharpness import BoxSharpness as BoxSharpness
+from steppe.measures.worst_case.robust_flatness import RobustFlatness as RobustFlatness
 from steppe.measures.worst_case.sam_sharpness import SAMSharpness as SAMSharpness
 from steppe.measures.worst_case.surrogate_gap import SurrogateGap as SurrogateGap
 from steppe.measures.worst_case.worst_sharpness import WorstSharpness as WorstSharpness

@@ -9,7 +9,8 @@ Shape letters: P parameter tensors, G groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,6 +24,7 @@ from steppe.losses import IGNORED, LogitNormalised
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.samples import is_row_by_row, regrouped, row_count
 from steppe.objective import Objective
+from steppe.parameters import restored
 from steppe.results import Cost
 from steppe.vectors import joint_norm
 
@@ -91,8 +93,8 @@ class GradientNorms(Need[list[tuple[float, float, int]]]):
         """Differentiate each group once."""
         groups = measurement.of(Groups(self.samples)).objective
         norms = []
-        with groups.measuring():
-            sizes = [p.detach().abs() for p in groups.params]
+        with moving(groups, measurement.objective) as centre:
+            sizes = [c.abs() for c in centre]
             for index in range(len(groups.batches)):
                 loss = loss_of_group(groups, index)
                 if loss.terms:
@@ -106,6 +108,21 @@ class GradientNorms(Need[list[tuple[float, float, int]]]):
         return norms
 
 
+@contextmanager
+def moving(groups: Objective, objective: Objective) -> Iterator[list[Tensor]]:
+    """Measure groups at other weights, which come back; gives a copy of the weights.
+
+    Args:
+        groups: whose network moves.
+        objective: that they were made of, whose cost has passes for statistics.
+    """
+    before = groups.cost
+    with groups.measuring(), restored(groups.params) as centre:
+        yield centre
+    if groups is not objective:
+        objective.cost += groups.cost - before
+
+
 def loss_of_group(groups: Objective, index: int) -> GroupLoss:
     """The loss of one batch and its gradient; inside `measuring()`.
 
@@ -113,6 +130,7 @@ def loss_of_group(groups: Objective, index: int) -> GroupLoss:
         groups: whose batches are the groups.
         index: of the batch.
     """
+    groups.renew_statistics()  # the weights may have moved
     with torch.enable_grad():
         losses = groups.batch_losses(index)
         terms = losses.numel()
@@ -188,6 +206,7 @@ def with_normalised_logits(objective: Objective) -> Objective:
         mode=objective.mode,
         seed=objective.seed,
         penalty=objective.penalty,
+        about=objective.about,
     )
     other.numbers = objective.numbers
     return other

@@ -13,8 +13,13 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import Groups, loss_of_group, mean_over_groups
-from steppe.parameters import displace_, overwrite_, restored
+from steppe.measures.needs.groups import (
+    Groups,
+    loss_of_group,
+    mean_over_groups,
+    moving,
+)
+from steppe.parameters import displace_, overwrite_
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 from steppe.vectors import joint_norm, scaled_
@@ -57,7 +62,7 @@ class SurrogateGap(AbstractMeasure):
         grouped = measurement.of(Groups(self.group_size))
         groups = grouped.objective
         gaps, terms = [], []
-        with groups.measuring(), restored(groups.params) as centre:
+        with moving(groups, measurement.objective) as centre:
             for index in range(len(groups.batches)):
                 loss = loss_of_group(groups, index)
                 if not loss.terms:
@@ -65,6 +70,7 @@ class SurrogateGap(AbstractMeasure):
                 radii = [self.rho] * len(centre)
                 step = scaled_(loss.gradient, radii, joint_norm(loss.gradient))
                 displace_(groups.params, step)
+                groups.renew_statistics()
                 above = groups.batch_values(index).double().sum() / loss.terms
                 gaps.append(float(above + groups.penalty_value() - loss.value))
                 terms.append(loss.terms)

@@ -20,8 +20,13 @@ from steppe.cost import Cost
 from steppe.errors import check_choice, check_switch
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import Groups, loss_of_group, mean_over_groups
-from steppe.parameters import overwrite_, restored
+from steppe.measures.needs.groups import (
+    Groups,
+    loss_of_group,
+    mean_over_groups,
+    moving,
+)
+from steppe.parameters import overwrite_
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
@@ -104,7 +109,7 @@ class WorstSharpness(AbstractMeasure):
         grouped = measurement.of(Groups(self.group_size, self.logit_normalised))
         groups = grouped.objective
         ascents: list[tuple[Ascent, int]] = []
-        with groups.measuring(), restored(groups.params) as centre:
+        with moving(groups, measurement.objective) as centre:
             ball = Ball(
                 like=centre,
                 radius=self.rho,

@@ -73,15 +73,31 @@ def settings(registry: Registry[Any], entry: Entry[Any]) -> list[tuple[str, str,
     else:
         return []
     common = OptimizerOptions.__annotations__ if registry.kind == "optimizer" else ()
-    return [_row(p) for name, p in found.items() if name not in common]
+    return [row_of_setting(p) for name, p in found.items() if name not in common]
 
 
 def optimizer_options(entry: Entry[Any]) -> list[tuple[str, str, str]]:
     """The same for the settings that every optimizer has."""
     found = entry.settings()
     return [
-        _row(found[name]) for name in OptimizerOptions.__annotations__ if name in found
+        row_of_setting(found[name])
+        for name in OptimizerOptions.__annotations__
+        if name in found
     ]
+
+
+def limits_of(bound: Range | tuple[float, float] | None) -> str:
+    """The range of a setting in signs; empty for one that is no number."""
+    if bound is None:
+        return ""
+    limits = bound if isinstance(bound, Range) else Range(*bound)
+    kind = ", whole" if limits.whole else ""
+    if limits.low == -math.inf and limits.high == math.inf:
+        return f"finite{kind}"
+    if limits.high == math.inf:
+        return f"{'>' if limits.above else '>='} {limits.low:g}{kind}"
+    first, last = "(" if limits.above else "[", ")" if limits.below else "]"
+    return f"in {first}{limits.low:g}, {limits.high:g}{last}{kind}"
 
 
 def call(name: str, example: Mapping[str, Any], first: str) -> str:
@@ -150,11 +166,7 @@ def _tenths(number: float) -> str:
 
 
 def _range(name: str, bound: Range | tuple[float, float]) -> str:
-    limits = bound if isinstance(bound, Range) else Range(*bound)
-    kind = ", whole" if limits.whole else ""
-    if limits.high == math.inf:
-        return f"{name} {'>' if limits.above else '>='} {limits.low:g}{kind}"
-    return f"{name} in [{limits.low:g}, {limits.high:g}]{kind}"
+    return f"{name} {limits_of(bound)}"
 
 
 def _limit(limit: Any) -> str:
@@ -168,7 +180,8 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return f"`{pairs}`" if pairs else "default settings"
 
 
-def _row(parameter: inspect.Parameter) -> tuple[str, str, str]:
+def row_of_setting(parameter: inspect.Parameter) -> tuple[str, str, str]:
+    """Name, default, and the texts that a setting takes."""
     return parameter.name, _default(parameter), _may_be(parameter.annotation)
 
 

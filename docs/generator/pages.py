@@ -23,10 +23,12 @@ from docs.generator.facts import (
     signature,
 )
 from docs.generator.markdown import Text, cell, linked, text_of
+from docs.generator.measures import INDEX, measure_pages, page_of
 from steppe.averaging import AVERAGES
 from steppe.bases import BASES
 from steppe.gates import GATES
 from steppe.geometry import GEOMETRIES
+from steppe.measures import MEASURES
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.composed import OF_THE_RUN
 from steppe.registry.registry import Entry, Registry
@@ -106,6 +108,7 @@ def pages() -> dict[str, str]:
         for method in group
         if method.page
     }
+    found |= measure_pages(jinja, _links("../../"))
     found[OPTIONS] = jinja.get_template("options.md.j2").render(
         texts=[text_of(each, _links("")) for each in (OptimizerOptions, RandomOptions)],
         settings=optimizer_options(OPTIMIZERS["sam"]),
@@ -177,6 +180,10 @@ def _links(up: str) -> dict[str, str]:
     for kind in KINDS:
         found[kind.home] = f"{up}README.md#{kind.folder}"
         found |= dict(_names(kind, up))
+    found["steppe.measures"] = up + INDEX
+    for entry in MEASURES:
+        page, name = up + page_of(entry), entry.offered.__name__
+        found |= {f"steppe.measures.{name}": page, name: page}
     del found["steppe"]
     return found
 

@@ -33,9 +33,14 @@ class Cost:
         return Cost(*(round(number, 9) for number in dataclasses.astuple(self)))
 
     def __str__(self) -> str:
-        names = ("forward passes", "gradients", "Hessian products")
-        pairs = zip(dataclasses.astuple(self), names, strict=True)
-        return ", ".join(f"{n:.4g} {name}" for n, name in pairs if n) or "nothing"
+        names = ("forward pass", "gradient", "Hessian product")
+        ends = ("es", "s", "s")
+        said = (
+            f"{n:.4g} {name}{'' if n == 1 else end}"
+            for n, name, end in zip(dataclasses.astuple(self), names, ends, strict=True)
+            if n
+        )
+        return ", ".join(said) or "nothing"
 
 
 NOTHING = Cost()

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from steppe.measures import MEASURES
+from steppe.measures.families import family_of
 from steppe.optimizers import OPTIMIZERS
 from steppe_lab.cli import VERBS, verb_module
 from steppe_lab.cli.parsing import check_options
@@ -177,6 +179,16 @@ def test_the_page_of_an_optimizer_explains_every_setting(entry):
     explained = set(re.findall(r"^- \*\*(\w+)\*\*: ", text, re.M))
     assert set(inspect.signature(entry.make).parameters) <= explained
     assert f"| Gradients per step | {entry.spec.grad_evals:g}, " in text
+
+
+@pytest.mark.parametrize("entry", list(MEASURES), ids=lambda entry: entry.name)
+def test_the_page_of_a_measure_explains_every_setting(entry):
+    page = ROOT / f"docs/methods/measures/{family_of(entry)}/{entry.name}.md"
+    text = page.read_text()
+    explained = set(re.findall(r"^- \*\*(\w+)\*\*: ", text, re.M))
+    assert set(entry.settings()) <= explained
+    assert f"| Cost at the defaults | {entry.spec.cost_text} |" in text
+    assert f"| Direction | {entry.spec.direction_text} |" in text
 
 
 def test_the_costs_on_the_page_of_choice_are_what_make_docs_writes(generator):

@@ -325,6 +325,13 @@ def test_list_shows_every_registered_name_with_its_settings(steppe):
     code, out, _ = steppe("list", "optimizers")
     assert code == 0
     assert "lpf_sgd" in out
+    lpf = found["measure"]["lpf"]
+    assert (lpf["family"], lpf["cost"]["forwards"]) == ("perturbed", 101)
+    assert "layer_rescaling" in lpf["invariant_to"]
+    code, out, _ = steppe("list", "measures")
+    assert code == 0
+    assert "cost: 101 forward passes (samples + 1)" in out
+    assert "larger is sharper" in out
     code, out, _ = steppe("list", "parts")
     assert code == 0
     assert "cosine_increase" in out

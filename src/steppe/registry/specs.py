@@ -11,6 +11,17 @@ from typing import Any, Literal
 from steppe.cost import NOTHING, Cost
 from steppe.registry.bounds import Ranges
 
+# Changes of a network that measures may be invariant to, in words. The last one changes
+# the outputs and keeps their order, the others keep the function.
+INVARIANCES: Mapping[str, str] = {
+    "layer_rescaling": "factors of whole layers with product one",
+    "unit_rescaling": "factors of hidden units, taken back by the next layer",
+    "last_layer_rescaling": "a factor between the last two layers",
+    "unit_permutation": "another order of hidden units",
+    "query_key_rescaling": "a factor of queries, taken back in the keys",
+    "logit_scale": "a factor of all outputs",
+}
+
 # Metadata of facts that a registry reads from the class attribute of their name.
 OF_THE_CLASS: Mapping[str, bool] = {"of_the_class": True}
 
@@ -92,3 +103,16 @@ class MeasureSpec(Spec):
         degree = "" if self.cost_is == "exactly" else f"{self.cost_is} "
         note = f" ({self.cost_note})" if self.cost_note else ""
         return f"{degree}{self.cost}{note}"
+
+    @property
+    def direction_text(self) -> str:
+        """The direction of sharper minima, in words."""
+        if self.sharper_is == "neither":
+            return "neither direction is sharper"
+        return f"{self.sharper_is} is sharper"
+
+    @property
+    def invariance_text(self) -> str:
+        """Changes of the network that keep the value, in words."""
+        known = (INVARIANCES.get(each, each) for each in self.invariant_to)
+        return "; ".join(known) or "none of those that are tested"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TextIO, get_args
 
 import tyro
+from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe.registry.registry import NOT_GIVEN, Registry
+from steppe.registry.registry import NOT_GIVEN, Entry, Registry
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
 
@@ -66,7 +68,8 @@ def run(args: Args, results: TextIO) -> int:
     if args.as_json:
         listed = {
             registry.kind: {
-                entry.name: _record(entry, registry.kind in parts) for entry in registry
+                entry.name: _record(entry, registry.kind in parts) | _facts(entry)
+                for entry in registry
             }
             for registries in wanted.values()
             for registry in registries
@@ -76,7 +79,8 @@ def run(args: Args, results: TextIO) -> int:
     page = console(results)
     for registries in wanted.values():
         for registry in registries:
-            page.print(_table(registry, registry.kind in parts))
+            for table in _tables(registry, registry.kind in parts):
+                page.print(table)
     return 0
 
 
@@ -92,6 +96,54 @@ def _record(entry: Any, part: bool) -> dict[str, Any]:
             for name, p in settings.items()
         },
     }
+
+
+def _facts(entry: Any) -> dict[str, Any]:
+    """Facts that only measures have."""
+    from steppe.measures.families import family_of
+    from steppe.registry.specs import MeasureSpec
+
+    spec = entry.spec
+    if not isinstance(spec, MeasureSpec):
+        return {}
+    names = ("units", "sharper_is", "invariant_to", "needs", "networks", "cost_is")
+    return {
+        "family": family_of(entry),
+        **{name: getattr(spec, name) for name in names},
+        "cost": dataclasses.asdict(spec.cost),
+        "cost_text": spec.cost_text,
+    }
+
+
+def _tables(registry: Any, part: bool) -> list[Table]:
+    from steppe.measures.families import families
+
+    if registry.kind == "measure":
+        return [_family(*each) for each in families().items()]
+    return [_table(registry, part)]
+
+
+def _family(family: str, entries: Sequence[Entry[Any]]) -> Table:
+    """A row for each measure of a family: its settings, and its facts below."""
+    table = Table("measure, settings and defaults", "what it is", title=family)
+    for entry in entries:
+        pairs = [_pair(name, p.default) for name, p in entry.settings().items()]
+        spec = entry.spec
+        facts = {
+            "units": spec.units or "none",
+            "direction": spec.direction_text,
+            "not changed by": spec.invariance_text,
+            "needs": ", ".join(spec.needs) or "the objective alone",
+            "cost": spec.cost_text,
+            "source": spec.source,
+        }
+        said = "\n".join(f"{name}: {text}" for name, text in facts.items())
+        table.add_row(
+            "\n".join([entry.name, *(f"  {pair}" for pair in pairs)]),
+            escape(f"{spec.summary}\n{said}"),
+            end_section=True,
+        )
+    return table
 
 
 def _table(registry: Any, part: bool) -> Table:

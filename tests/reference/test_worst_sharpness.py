@@ -154,6 +154,28 @@ def test_the_ball_of_normalised_logits_is_not_adaptive_by_itself():
     assert values[1] < 0.9 * values[0]
 
 
+def rescaled(model):
+    """The same function: a ReLU unit is homogeneous."""
+    factors = torch.tensor([3.0, 0.2, 1.0, 5.0, 0.5, 2.0]).double()
+    with torch.no_grad():
+        model[0].weight.mul_(factors[:, None])
+        model[0].bias.mul_(factors)
+        model[2].weight.div_(factors)
+    return model
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.parametrize(("p", "rho"), [("2", 0.5), ("inf", 0.002)])
+def test_the_adaptive_ball_alone_follows_a_rescaling_of_units(p, rho, adaptive):
+    sharpness = WorstSharpness(p=p, rho=rho, adaptive=adaptive, group_size=3)
+    before, after = (
+        sharpness(problems.objective(model, problems.vectors())).value
+        for model in (problems.mlp(nn.ReLU), rescaled(problems.mlp(nn.ReLU)))
+    )
+    assert (after == pytest.approx(before, rel=1e-9)) == adaptive
+    assert adaptive or abs(after - before) > 0.05 * before
+
+
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(reduction="none"), "mse"])
 def test_normalised_logits_need_a_plain_cross_entropy(loss):
     x, y = problems.vectors()

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from steppe.batches import variance_by_batch
 from steppe.errors import DataError, UsageError
-from steppe.losses import IGNORED, LogitNormalised
 from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.normalised_logits import with_normalised_logits
 from steppe.measures.samples import is_row_by_row, regrouped, row_count
 from steppe.objective import Objective
 from steppe.parameters import restored
@@ -180,36 +179,6 @@ def mean_over_groups(
     if len(terms) < 2:
         return mean, math.inf
     return mean, math.sqrt(float(variance_by_batch(sums, terms)))
-
-
-def with_normalised_logits(objective: Objective) -> Objective:
-    """The objective under the cross-entropy of normalised logits.
-
-    Raises:
-        UsageError: its loss is no plain cross-entropy of logits.
-    """
-    loss: Any = objective.loss
-    if isinstance(loss, LogitNormalised):
-        return objective
-    plain = isinstance(loss, nn.CrossEntropyLoss) and not loss.label_smoothing
-    if not (plain or loss is F.cross_entropy or loss == "cross_entropy"):
-        raise UsageError(
-            "logit_normalised=True needs the cross-entropy of logits, got the loss "
-            f"'{objective.loss_name}'; give the objective loss='cross_entropy', or "
-            "leave logit_normalised out."
-        )
-    ignored = loss.ignore_index if plain else IGNORED
-    other = Objective(
-        objective.model,
-        list(objective.batches),
-        LogitNormalised(ignored),
-        mode=objective.mode,
-        seed=objective.seed,
-        penalty=objective.penalty,
-        about=objective.about,
-    )
-    other.numbers = objective.numbers
-    return other
 
 
 def _by_rows(objective: Objective, samples: int) -> Objective | None:

@@ -17,7 +17,7 @@ from steppe.cost import Cost
 from steppe.errors import check_choice, check_switch
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import with_normalised_logits
+from steppe.measures.needs.normalised_logits import with_normalised_logits
 from steppe.measures.needs.outputs import LossTerms
 from steppe.measures.needs.perturbed import Distribution, perturbed_losses
 from steppe.registry.bounds import POSITIVE, Ranges, at_least

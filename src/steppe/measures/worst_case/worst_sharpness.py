@@ -53,10 +53,11 @@ class WorstSharpness(AbstractMeasure):
     For each group B of samples it is max L_B(w + delta) - L_B(w) over
     ||delta / c||_p <= rho, with c = |w| (adaptive) or 1; the value is the mean over
     groups, which weigh as their samples, and the error is over groups. The maximum is
-    that of Auto-PGD, a lower bound of the true one. The invariances are those of the
-    adaptive ball; with normalised logits, a factor of the outputs changes nothing
-    either. The authors find no sign that holds for all tasks: sharper networks may
-    generalise better.
+    that of Auto-PGD, a lower bound of the true one; its first direction is random where
+    the gradient is zero. In the adaptive ball weights of 0 do not move, such as biases
+    at the start of a training. The invariances are those of the adaptive ball; with
+    normalised logits, a factor of the outputs changes nothing either. The authors find
+    no sign that holds for all tasks: sharper networks may generalise better.
 
     Their protocol measures 1024 samples of the training set without augmentation, with
     rho of 0.25 to 2 for p="2", 0.0005 to 0.004 for p="inf" and 0.001 to 0.008 for

@@ -1,6 +1,6 @@
 """Average-case sharpness: the mean rise of the loss under noise on the weights.
 
-Source: Andriushchenko et al., 2023, arXiv:2302.07011, Equation 1.
+Source: Andriushchenko et al., 2023, arXiv:2302.07011, section 3.
 
 Shape letters: M random draws.
 """
@@ -26,7 +26,7 @@ from steppe.results import Estimate
 
 @MEASURES.add(
     "average_sharpness",
-    source="Andriushchenko et al., 2023, arXiv:2302.07011, Equation 1",
+    source="Andriushchenko et al., 2023, arXiv:2302.07011, section 3",
     units="loss",
     invariant_to=(
         "layer_rescaling",

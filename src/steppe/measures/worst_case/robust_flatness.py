@@ -1,7 +1,6 @@
 """Flatness of the adversarial loss, on average and at worst.
 
-Source: Stutz, Hein and Schiele, 2021, arXiv:2104.04448, section 4, and the examples of
-their code.
+Source: Stutz, Hein and Schiele, 2021, arXiv:2104.04448, and the examples of their code.
 
 Shape letters: P parameter tensors, B rows of a batch, M random draws.
 """
@@ -35,7 +34,7 @@ XI: dict[str, float] = {"average": 0.5, "worst": 0.003}  # of the authors' examp
 
 @MEASURES.add(
     "robust_flatness",
-    source="Stutz et al., 2021, arXiv:2104.04448, section 4",
+    source="Stutz et al., 2021, arXiv:2104.04448",
     units="loss",
     invariant_to=("layer_rescaling", "last_layer_rescaling", "unit_permutation"),
     cost=Cost(gradients=231),

@@ -1,6 +1,6 @@
 """Surrogate gap of GSAM: the rise of the loss along the gradient.
 
-Source: Zhuang et al., 2022, arXiv:2203.08065, Equation 4.
+Source: Zhuang et al., 2022, arXiv:2203.08065, section 3.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from steppe.vectors import joint_norm, scaled_
 
 @MEASURES.add(
     "surrogate_gap",
-    source="Zhuang et al., 2022, arXiv:2203.08065, Equation 4",
+    source="Zhuang et al., 2022, arXiv:2203.08065, section 3",
     units="loss",
     invariant_to=("unit_permutation",),
     needs=("groups of samples",),
@@ -38,9 +38,10 @@ class SurrogateGap(AbstractMeasure):
     """Surrogate gap of GSAM: the rise of the loss after a step along its gradient.
 
     For a group of samples with the gradient g it is h = L(w + rho g / ||g||) - L(w),
-    about rho^2 / 2 times the largest eigenvalue of the Hessian near a minimum (the
-    paper's Lemma 3.1). The value is the mean over groups, which weigh as their samples;
-    the error is over groups. It may be negative; a group without a gradient has 0.
+    for which the paper has rho^2 / 2 times the largest eigenvalue of the Hessian near a
+    minimum. It is less where the gradient is no eigenvector of that. The value is the
+    mean over groups, which weigh as their samples; the error is over groups. It may be
+    negative; a group without a gradient has 0.
 
     Args:
         rho: length of the step, in units of the weights.

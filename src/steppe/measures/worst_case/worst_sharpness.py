@@ -1,6 +1,6 @@
 """Worst-case m-sharpness: the largest rise of the loss of a group in a ball.
 
-Source: Andriushchenko et al., 2023, arXiv:2302.07011, Equation 2, with the adaptive
+Source: Andriushchenko et al., 2023, arXiv:2302.07011, section 3, with the adaptive
 ball of Kwon et al., 2021, arXiv:2102.11600, and Auto-PGD of Croce and Hein, 2020,
 arXiv:2003.01690.
 """
@@ -33,7 +33,7 @@ from steppe.results import Estimate
 
 @MEASURES.add(
     "worst_sharpness",
-    source="Andriushchenko et al., 2023, arXiv:2302.07011, Equation 2",
+    source="Andriushchenko et al., 2023, arXiv:2302.07011, section 3",
     units="loss",
     invariant_to=(
         "layer_rescaling",

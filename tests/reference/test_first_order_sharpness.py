@@ -64,6 +64,16 @@ def test_at_a_point_without_a_gradient_nothing_rises():
         assert value.value == 0
 
 
+def test_a_gradient_that_is_not_finite_is_no_estimate():
+    model = problems.mlp()
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+    objective = problems.objective(model, problems.vectors())
+    names = ["sam_sharpness", "asam_sharpness", "surrogate_gap", "worst_sharpness"]
+    for result in measure(objective, names).values():
+        assert not result.converged
+
+
 def test_two_first_order_measures_share_the_gradients():
     objective = problems.objective(problems.mlp(nn.ReLU), problems.vectors())
     measure(objective, ["sam_sharpness", "asam_sharpness"])

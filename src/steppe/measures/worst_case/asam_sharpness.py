@@ -5,6 +5,7 @@ Source: Kwon et al., 2021, arXiv:2102.11600, Equation 7.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -64,5 +65,6 @@ class ASAMSharpness(AbstractMeasure):
             value=value,
             stderr=stderr,
             samples=len(norms),
+            converged=math.isfinite(value),
             details=measurement.of(Groups(self.group_size)).details,
         )

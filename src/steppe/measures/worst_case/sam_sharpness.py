@@ -5,6 +5,7 @@ Source: Foret et al., 2021, arXiv:2010.01412, Equation 2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -57,5 +58,6 @@ class SAMSharpness(AbstractMeasure):
             value=value,
             stderr=stderr,
             samples=len(norms),
+            converged=math.isfinite(value),
             details=measurement.of(Groups(self.group_size)).details,
         )

@@ -153,6 +153,17 @@ def test_batch_statistics_make_loss_terms_of_their_batch_the_samples():
     check(measure(problems.objective(model, (x, y), mode="train"), NAMES), G)
 
 
+def test_statistics_that_are_estimated_anew_are_constants_of_all_rows():
+    model, data = problems.networks()["batch_norm"]
+    objective = problems.objective(model, data, mode="reestimate")
+    with objective.measuring():
+        fitted = copy.deepcopy(model)
+    assert not torch.allclose(fitted[1].running_mean, model[1].running_mean)
+    found = measure(objective, NAMES)
+    check(found, row_by_row(fitted, data))
+    assert found["gradient_noise"].details["samples_are"] == "rows"
+
+
 class Tokens(nn.Module):
     """Scores of classes for every token of a text."""
 

@@ -34,7 +34,7 @@ MOST_FACTORS = 100  # of 2, from the first learning rate
     units="loss per squared parameter",
     invariant_to=("unit_permutation",),
     needs=("gradient", "losses along the gradient"),
-    cost=Cost(forwards=8, gradients=1),
+    cost=Cost(forwards=10, gradients=1),
     cost_is="about",
     cost_note="doublings, then bisections to the tolerance",
 )

@@ -88,7 +88,7 @@ class RowGradients:
         rows = rows_of(batch) or 0
         # Rows of unequal numbers of terms have no common shape for a transform.
         even = rows > 0 and len(losses) > 0 and len(losses) % rows == 0
-        known = losses.view(rows, -1).sum(1) if even else None
+        known = losses.reshape(rows, -1).sum(1) if even else None
         yield from self._by_rows(batch, rows, None, known)
 
     def of_outputs(self, index: int, weights: Tensor) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import problems
-from steppe.curvature.per_sample.network_graph import FIXED, structure
+from steppe.graphs.network_graph import FIXED, structure
 
 SOURCE = problems.generator()
 ONE, TWO = (nn.Parameter(torch.randn(4, 4, generator=SOURCE)) for _ in "ab")

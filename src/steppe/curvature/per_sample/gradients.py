@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steppe.curvature.per_sample.graph_attributes import looked_up, padding_row
-from steppe.curvature.per_sample.network_graph import Use
+from steppe.graphs.graph_attributes import looked_up, padding_row
+from steppe.graphs.network_graph import Use
 
 AT_ONCE = 2**22  # numbers in a temporary tensor, unless one sample needs more
 KEPT = 2**26  # numbers of the inputs kept between columns, for one batch

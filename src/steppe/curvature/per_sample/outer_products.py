@@ -25,11 +25,11 @@ from steppe.curvature.per_sample.gradients import (
     Layout,
     total,
 )
-from steppe.curvature.per_sample.graph_attributes import (
+from steppe.graphs.graph_attributes import (
     convolution_settings,
     output_shape,
 )
-from steppe.curvature.per_sample.network_graph import Use
+from steppe.graphs.network_graph import Use
 
 
 class AbstractOuter(AbstractGradients):

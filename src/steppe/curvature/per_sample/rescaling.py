@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steppe.curvature.per_sample.graph_attributes import norm_weight
-from steppe.curvature.per_sample.network_graph import FIXED, Structure, Use, structure
 from steppe.curvature.per_sample.rules import shift
 from steppe.curvature.products.context import twice_differentiable
 from steppe.curvature.products.outputs import split_at_outputs
 from steppe.errors import UsageError
+from steppe.graphs.graph_attributes import norm_weight
+from steppe.graphs.network_graph import FIXED, Structure, Use, structure
 from steppe.objective import Objective
 from steppe.results import Cost
 

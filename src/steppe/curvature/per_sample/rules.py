@@ -23,7 +23,13 @@ from steppe.curvature.per_sample.gradients import (
     Reduced,
     layouts,
 )
-from steppe.curvature.per_sample.graph_attributes import (
+from steppe.curvature.per_sample.outer_products import (
+    Convolution,
+    Linear,
+    TransposedConvolution,
+)
+from steppe.errors import UsageError
+from steppe.graphs.graph_attributes import (
     bias_factor,
     convolution_settings,
     first_matrix,
@@ -35,13 +41,7 @@ from steppe.curvature.per_sample.graph_attributes import (
     sample_statistics,
     scales_by_frequency,
 )
-from steppe.curvature.per_sample.network_graph import Use, operation
-from steppe.curvature.per_sample.outer_products import (
-    Convolution,
-    Linear,
-    TransposedConvolution,
-)
-from steppe.errors import UsageError
+from steppe.graphs.network_graph import Use, operation
 
 Shape = tuple[int, ...]
 ALTERNATIVE = "leave it out with params=, or use trace(GGN(objective))"

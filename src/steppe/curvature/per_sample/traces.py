@@ -30,12 +30,6 @@ from steppe.curvature.per_sample.gradients import (
     norms_of,
     squares_of,
 )
-from steppe.curvature.per_sample.network_graph import (
-    Structure,
-    Use,
-    operation,
-    structure,
-)
 from steppe.curvature.per_sample.rules import (
     find_layouts,
     folded,
@@ -51,6 +45,12 @@ from steppe.curvature.products.loss_curvature import (
 )
 from steppe.curvature.products.outputs import Outputs, split_at_outputs
 from steppe.errors import DataError, UsageError, check_count
+from steppe.graphs.network_graph import (
+    Structure,
+    Use,
+    operation,
+    structure,
+)
 from steppe.linalg.probes import seeded
 from steppe.objective import Objective, check_objective
 from steppe.parameters import flatten, matching

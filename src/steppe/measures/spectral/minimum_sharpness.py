@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.curvature.per_sample.network_graph import FIXED, Structure
 from steppe.curvature.per_sample.rescaling import check_homogeneous, check_rescaling
 from steppe.curvature.per_sample.traces import folded_traces, network_structure
 from steppe.errors import (
@@ -32,6 +31,7 @@ from steppe.errors import (
     check_count,
     check_positive,
 )
+from steppe.graphs.network_graph import FIXED, Structure
 from steppe.linalg.geometric_program import Solution, Term, solve
 from steppe.linalg.published_descent import descend
 from steppe.measures.abstract import MEASURES, AbstractMeasure

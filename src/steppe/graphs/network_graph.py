@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from steppe.curvature.per_sample.graph_attributes import (
+from steppe.graphs.graph_attributes import (
     bounded_by_nonzero,
     convolution_has_bias,
     normalizes_by_batch,
@@ -43,13 +43,9 @@ HOMOGENEOUS = RESHAPES | {
     *("AdaptiveAvgPool3D", "FractionalMaxPool2D", "MaxUnpool2D", "MaxUnpool3D"),
     *("ConstantPadNd", "ReflectionPad1D", "ReflectionPad2D", "ReflectionPad3D"),
     *("ReplicationPad1D", "ReplicationPad2D", "ReplicationPad3D", "MaskedFill"),
-    *(
-        "UpsampleNearest1D",
-        "UpsampleNearest2D",
-        "UpsampleNearest3D",
-        "UpsampleLinear1D",
-    ),
-    *("UpsampleBilinear2D", "UpsampleTrilinear3D", "UpsampleBicubic2D"),
+    *("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D"),
+    *("UpsampleLinear1D", "UpsampleBilinear2D", "UpsampleTrilinear3D"),
+    *("UpsampleBicubic2D",),
     *("PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Im2Col", "Col2Im"),
     *("NativeDropout",),
 }
@@ -79,6 +75,7 @@ class Link:
     source: int  # stream; that of the constants for a bias
     target: int  # stream
     bias: bool = False
+    operation: Node | None = field(default=None, compare=False)  # that it enters
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,9 @@ class Structure:
         uses: every place where a parameter enters.
         not_piecewise_linear: operations that are not piecewise linear.
         not_homogeneous: those that are, but not positively homogeneous.
-        links: what every parameter multiplies, in streams; of homogeneous networks.
+        links: what every parameter multiplies, in streams. Other operations than
+            homogeneous ones join their streams, too: these have no scale in common,
+            but the order of their units.
         streams: how many there are, with that of the inputs and outputs.
     """
 
@@ -187,6 +186,7 @@ class _Reader:
                 number[self._stream(source)],
                 number[self._stream(target)],
                 name in self.biases,
+                target,
             )
             for name, source, target in self.links
         )
@@ -387,6 +387,9 @@ class _Reader:
         for slot, each in enumerate(inputs):
             if isinstance(each, _Parameter):
                 self._use(node, each, kind if each.direct else "other", slot)
+                self.links.append((each.name, node, node))
+            elif each is not None:
+                self.join(node, each)
 
 
 def _against_zero(node: Any, name: str) -> bool:

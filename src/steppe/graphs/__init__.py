@@ -1,0 +1,1 @@
+"""The autograd graph of a network, read."""

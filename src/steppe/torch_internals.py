@@ -2,7 +2,7 @@
 
 Torch may change them without notice, so each of them is used in one file alone. Those
 of the autograd engine are in `curvature/double_backward/engine.py`, those that nodes
-save in `curvature/per_sample/graph_attributes.py`.
+save in `graphs/graph_attributes.py`.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ class ConvolutionSettings:
     dilation: tuple[int, ...]
     groups: int
     transposed: bool
+    output_padding: tuple[int, ...] = ()  # of a transposed one
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def convolution_settings(node: Node) -> ConvolutionSettings:
         dilation=tuple(_saved(node, "dilation")),
         groups=int(_saved(node, "groups")),
         transposed=bool(_saved(node, "transposed")),
+        output_padding=tuple(_saved(node, "output_padding")),
     )
 
 
@@ -126,6 +128,12 @@ def running_statistics(node: Node) -> RunningStatistics:
     eps = _saved(node, "epsilon") if eps is None else eps
     variance: Tensor = _saved(node, "running_var")
     return RunningStatistics(_saved(node, "running_mean"), (variance + eps).rsqrt())
+
+
+def running_mean(node: Node) -> Tensor:
+    """Running mean of a batch norm, the buffer itself."""
+    tensor: Tensor = _saved(node, "running_mean")
+    return tensor
 
 
 def norm_weight(node: Node) -> Tensor:

@@ -45,9 +45,8 @@ HOMOGENEOUS = RESHAPES | {
     *("ReplicationPad1D", "ReplicationPad2D", "ReplicationPad3D", "MaskedFill"),
     *("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D"),
     *("UpsampleLinear1D", "UpsampleBilinear2D", "UpsampleTrilinear3D"),
-    *("UpsampleBicubic2D",),
     *("PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Im2Col", "Col2Im"),
-    *("NativeDropout",),
+    *("UpsampleBicubic2D", "NativeDropout"),
 }
 JOINS = {"Cat", "Stack", "Where", "Maximum", "Minimum", "Fmax", "Fmin"}
 SUMS = {"Add", "Sub", "Rsub"}
@@ -123,7 +122,7 @@ def structure(z: Tensor, parameters: Mapping[nn.Parameter, str]) -> Structure:
     if z.grad_fn is None:
         return Structure((), (), (), (), 1)
     reader = _Reader({id(p): name for p, name in parameters.items()})
-    for node in _nodes(z.grad_fn):
+    for node in nodes_of(z.grad_fn):
         if not reader.is_leaf(node):
             reader.read(node)
     reader.join(z.grad_fn, None)
@@ -138,7 +137,8 @@ def operation(node: Node) -> str:
     return re.sub(r"Backward\d+$", "", node.name().rpartition("::")[2])
 
 
-def _nodes(root: Node) -> Iterator[Node]:
+def nodes_of(root: Node) -> Iterator[Node]:
+    """All nodes of a graph, each once."""
     todo, seen = [root], {root}
     while todo:  # not recursive: graphs of deep networks exceed Python's stack
         node = todo.pop()

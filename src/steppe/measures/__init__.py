@@ -33,6 +33,20 @@ from steppe.measures.gradients.gsnr import GSNR as GSNR
 from steppe.measures.gradients.noise_scale import NoiseScale as NoiseScale
 from steppe.measures.measurement import Measurement as Measurement
 from steppe.measures.measurement import Weights
+from steppe.measures.norms.distance_from_start import (
+    DistanceFromStart as DistanceFromStart,
+)
+from steppe.measures.norms.frobenius_over_spectral import (
+    FrobeniusOverSpectral as FrobeniusOverSpectral,
+)
+from steppe.measures.norms.inverse_margin import InverseMargin as InverseMargin
+from steppe.measures.norms.norm_product import NormProduct as NormProduct
+from steppe.measures.norms.parameter_count import ParameterCount as ParameterCount
+from steppe.measures.norms.parameter_norm import ParameterNorm as ParameterNorm
+from steppe.measures.norms.path_norm import PathNorm as PathNorm
+from steppe.measures.norms.spectral_complexity import (
+    SpectralComplexity as SpectralComplexity,
+)
 from steppe.measures.perturbed.lpf import LPF as LPF
 from steppe.measures.planning import serve_together
 from steppe.measures.spectral.minimum_sharpness import (

@@ -6,6 +6,7 @@ Shape letters: B loss terms of a batch.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from steppe.errors import SteppeError, UsageError
+from steppe.errors import DataError, SteppeError, UsageError
 from steppe.losses import class_dimension
 from steppe.measures.measurement import JointNeed, Measurement
 from steppe.measuring.evaluation import Evaluation
@@ -92,6 +93,36 @@ def mistakes(evaluation: Evaluation, objective: Objective) -> Tensor:
     Raises:
         UsageError: outputs that are no scores of at least two classes.
     """
+    scores, classes = class_scores(evaluation, objective)
+    return scores.argmax(1) != classes
+
+
+def margins(evaluation: Evaluation, objective: Objective) -> Tensor:
+    """Score of the class less the largest one of the others, for each loss term.
+
+    Args:
+        evaluation: see `mistakes`.
+        objective: see `mistakes`.
+
+    Raises:
+        UsageError: outputs that are no scores of at least two classes.
+    """
+    scores, classes = class_scores(evaluation, objective)
+    own = scores.gather(1, classes[:, None])[:, 0]
+    others = scores.scatter(1, classes[:, None], -torch.inf)
+    return own - others.amax(1)
+
+
+def class_scores(evaluation: Evaluation, objective: Objective) -> tuple[Tensor, Tensor]:
+    """Scores of all classes and the class, for each loss term: (terms, C) and (terms,).
+
+    Args:
+        evaluation: see `mistakes`.
+        objective: see `mistakes`.
+
+    Raises:
+        UsageError: outputs that are no scores of at least two classes.
+    """
     batch, scores = evaluation.batch, evaluation.outputs
     pair = isinstance(batch, tuple | list) and len(batch) == 2
     targets = batch[1] if pair else None
@@ -104,18 +135,53 @@ def mistakes(evaluation: Evaluation, objective: Objective) -> Tensor:
     if scores.dim() > 1 and targets.shape == scores.shape:
         if known is None or not targets.is_floating_point():
             raise UsageError(_NO_CLASSES.format(given))
-        return (scores.argmax(1) != targets.argmax(1)).flatten()
+        return _rows(scores, 1), targets.argmax(1).flatten()
     classes = class_dimension(scores.shape, targets.shape)
     one_each = scores.dim() > 1 and scores.shape[classes] > 1
     fit = scores.shape[:classes] + scores.shape[classes + 1 :] == targets.shape
     if not one_each or not fit or targets.dtype != torch.int64:
         raise UsageError(_NO_CLASSES.format(given))
-    wrong = (scores.argmax(classes) != targets).flatten()
-    ignored = None if known is None else known.ignored
-    return wrong if ignored is None else wrong[targets.flatten() != ignored]
+    rows, labels = _rows(scores, classes), targets.flatten()
+    if known is None or known.ignored is None:
+        return rows, labels
+    kept = labels != known.ignored
+    return rows[kept], labels[kept]
+
+
+def _rows(scores: Tensor, classes: int) -> Tensor:
+    """Scores with classes along a dimension as one row for each loss term."""
+    return scores.movedim(classes, -1).flatten(0, -2)
+
+
+@dataclass(frozen=True)
+class Margins(OverOutputs[Tensor]):
+    """Margins of all loss terms, shape (terms,), float64, on the host, ascending."""
+
+    def of_batch(self, evaluation: Evaluation, objective: Objective) -> Tensor:
+        """Those of the batch."""
+        return margins(evaluation, objective)
+
+    def combined(self, batches: Sequence[Tensor]) -> Tensor:
+        """Sorted, so that their order does not matter."""
+        return torch.cat([*batches]).double().cpu().sort().values
+
+
+def tenth_percentile(sorted_margins: Tensor) -> float:
+    """The margin that a tenth of the loss terms are not above, as published.
+
+    Raises:
+        DataError: it is 0 or not finite, so that no measure divides by it.
+    """
+    margin = float(sorted_margins[max(len(sorted_margins) // 10, 1) - 1])
+    if margin == 0 or not math.isfinite(margin):
+        raise DataError(
+            "the 10th percentile of the margins must be finite and not 0, got "
+            f"{margin:g}; measure without margin, or a network with other outputs."
+        )
+    return margin
 
 
 _NO_CLASSES = (
-    "an error rate needs scores of at least two classes and one class for each of "
-    "them, got {}; measure a classifier on batches (inputs, targets)."
+    "an error rate or a margin needs scores of at least two classes and one class for "
+    "each of them, got {}; measure a classifier on batches (inputs, targets)."
 )

@@ -31,6 +31,22 @@ class StartWeights(Need[list[Tensor]]):
 
 
 @dataclass(frozen=True)
+class StartTensors(Need[dict[str, Tensor]]):
+    """Parameters and buffers at the start of the training, by name, as it was given."""
+
+    kind: ClassVar[str] = "start"
+
+    def serve(self, measurement: Measurement) -> dict[str, Tensor]:
+        """Look that the parameters are there, and give all that fits the network."""
+        measurement.of(StartWeights())
+        model = measurement.objective.model
+        own = dict(model.named_parameters()) | dict(model.named_buffers())
+        state = tensors_of("start", measurement.start)
+        check_shapes("start", {name: own[name] for name in own if name in state}, state)
+        return {n: state[n].detach().to(own[n].device) for n in own if n in state}
+
+
+@dataclass(frozen=True)
 class OtherNetwork(Need[dict[str, Tensor]]):
     """Parameters and buffers of a second network of the same structure, by name."""
 

@@ -5,7 +5,7 @@ Shape letters: P parameter tensors, D parameters in all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -90,6 +90,36 @@ def matching(
             f"they are {', '.join(names)}."
         )
     return fitting
+
+
+def tensors_of(what: str, weights: Any) -> Mapping[str, Tensor]:
+    """Tensors by name.
+
+    Args:
+        what: name of the argument, for the message.
+        weights: a network or a state_dict.
+    """
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    if not isinstance(state, Mapping) or not all(
+        isinstance(t, Tensor) for t in state.values()
+    ):
+        raise SettingError(
+            f"{what} must be a network or its state_dict, got {brief(weights)}."
+        )
+    return state
+
+
+def check_shapes(
+    what: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> None:
+    """Refuse tensors that are missing or of another shape."""
+    for name, tensor in own.items():
+        shape = tuple(state[name].shape) if name in state else "none"
+        if shape != tuple(tensor.shape):
+            raise SettingError(
+                f"{what} must have the tensors of the measured network, but {name} is "
+                f"of shape {tuple(tensor.shape)} there and {shape} in {what}."
+            )
 
 
 def norm_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -211,6 +241,16 @@ def reflect_(params: Sequence[Tensor], centres: Sequence[Tensor]) -> None:
     forget_derived()
 
 
+@torch.no_grad()
+def load_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers the values of a state; others stay as they are."""
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, tensor in own.items():
+        if name in state:
+            tensor.copy_(state[name])
+    forget_derived()
+
+
 @contextmanager
 def restored(params: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Give copies of parameters; put the values back bit for bit at the end."""
@@ -227,6 +267,21 @@ def interpolated(start: Tensor, end: Tensor, weight: float) -> Tensor:
     They may be infinite, as in masks of attention, where a mean of two is NaN.
     """
     return torch.where(start == end, start, torch.lerp(start, end, weight))
+
+
+def between(start: Tensor, end: Tensor, coordinate: float) -> Tensor:
+    """A buffer on the way from one end (0) to the other (1), exact at both.
+
+    Counts and flags are those of the start before the end is reached. Beyond an end,
+    buffers stay what they are there: a variance would become negative.
+    """
+    if coordinate <= 0:
+        return start
+    if coordinate >= 1:
+        return end
+    if not start.is_floating_point():  # a count has no value in between
+        return start
+    return interpolated(start, end, coordinate)
 
 
 class BufferSnapshot:

@@ -155,10 +155,12 @@ def referred(objective, names, **settings):
 
 def references(objective):
     start, other = (copy.deepcopy(objective.model) for _ in "ab")
-    for model, seed in ((start, 8), (other, 9)):
+    # The second network is one with a barrier of the loss before it.
+    for model, seed, far in ((start, 8, 1.0), (other, 36, 0.3)):
         with torch.no_grad():
             for p in model.parameters():
-                p.add_(torch.randn(p.shape, generator=problems.generator(seed)).to(p))
+                noise = torch.randn(p.shape, generator=problems.generator(seed))
+                p.add_(far * noise.to(p))
     return {"start": start, "other": other}
 
 
@@ -176,8 +178,11 @@ def test_it_is_invariant_to_what_it_declares_and_to_nothing_else(name, kind):
         pytest.skip(before.refusal)
     near = abs(after.value - before.value)
     same = after.value == pytest.approx(before.value, rel=1e-6)
-    if kind == "unit_permutation":  # draws are dealt to other units
-        same = same or near < 4 * math.hypot(before.stderr, after.stderr)
+    close = near < 4 * math.hypot(before.stderr, after.stderr)
+    if kind == "unit_permutation" and not same and close:
+        # Draws are dealt to other units; errors over samples are no excuse.
+        other_draws = problems.objective(model, data), name, {**given, "seed": 1}
+        same = measured_or_refused(*other_draws).value != before.value
     declared = kind in MEASURES[name].spec.invariant_to
     assert same == declared
 

@@ -136,6 +136,11 @@ def running_mean(node: Node) -> Tensor:
     return tensor
 
 
+def statistics_of_layer(node: Node) -> tuple[Tensor, Tensor]:
+    """Running mean and variance of a batch norm: the memory of the layer's buffers."""
+    return _saved(node, "running_mean"), _saved(node, "running_var")
+
+
 def norm_weight(node: Node) -> Tensor:
     """Weight of a batch norm."""
     tensor: Tensor = _saved(node, "weight")

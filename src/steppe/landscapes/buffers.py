@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
-from steppe.parameters import interpolated
 
 BatchNorm = Literal["interpolate", "freeze"] | Callable[[nn.Module], object]
 
@@ -27,21 +26,6 @@ def buffers_of(model: nn.Module) -> dict[str, Tensor]:
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     """Shapes by name."""
     return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def between(start: Tensor, end: Tensor, coordinate: float) -> Tensor:
-    """A buffer on the way from one end (0) to the other (1), exact at both.
-
-    Counts and flags are those of the start before the end is reached. Beyond an end,
-    buffers stay what they are there: a variance would become negative.
-    """
-    if coordinate <= 0:
-        return start
-    if coordinate >= 1:
-        return end
-    if not start.is_floating_point():  # a count has no value in between
-        return start
-    return interpolated(start, end, coordinate)
 
 
 def mode_of(batch_norm: BatchNorm, *, moving: bool) -> str:

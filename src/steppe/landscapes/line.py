@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
-from steppe.landscapes.buffers import between, buffers_of, check_same, shapes
+from steppe.landscapes.buffers import buffers_of, check_same, shapes
 from steppe.landscapes.directions import Ignore, Norm, random_direction
-from steppe.parameters import check_model, trainable
+from steppe.parameters import between, check_model, trainable
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from steppe.errors import SettingError, UsageError, brief
+from steppe.errors import UsageError
 from steppe.measures.measurement import Measurement, Need, Weights
 from steppe.objective import Objective
+from steppe.parameters import check_shapes, tensors_of
+from steppe.seeds import seed_named
+from steppe.symmetries.weight_matching import weight_matching
 
 
 @dataclass(frozen=True)
@@ -65,34 +67,17 @@ class OtherNetwork(Need[dict[str, Tensor]]):
         return {name: state[name].detach() for name in own}
 
 
-def tensors_of(what: str, weights: Any) -> Mapping[str, Tensor]:
-    """Tensors by name.
+@dataclass(frozen=True)
+class MatchedNetwork(Need[dict[str, Tensor]]):
+    """The second network with its units in the order of those of the measured one."""
 
-    Args:
-        what: name of the argument, for the message.
-        weights: a network or a state_dict.
-    """
-    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    if not isinstance(state, Mapping) or not all(
-        isinstance(t, Tensor) for t in state.values()
-    ):
-        raise SettingError(
-            f"{what} must be a network or its state_dict, got {brief(weights)}."
-        )
-    return state
+    kind: ClassVar[str] = "weight matching"
 
-
-def check_shapes(
-    what: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> None:
-    """Refuse tensors that are missing or of another shape."""
-    for name, tensor in own.items():
-        shape = tuple(state[name].shape) if name in state else "none"
-        if shape != tuple(tensor.shape):
-            raise SettingError(
-                f"{what} must have the tensors of the measured network, but {name} is "
-                f"of shape {tuple(tensor.shape)} there and {shape} in {what}."
-            )
+    def serve(self, measurement: Measurement) -> dict[str, Tensor]:
+        """Match the units by their weights."""
+        other = measurement.of(OtherNetwork())
+        seed = seed_named(f"{measurement.seed}:{self.kind}")
+        return weight_matching(measurement.objective, other, seed=seed)
 
 
 def _parameters(objective: Objective, weights: Weights) -> list[Tensor]:

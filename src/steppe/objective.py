@@ -40,7 +40,7 @@ from steppe.measuring.evaluation import (
     Evaluation,
     WithoutGraph,
     checked_losses,
-    outputs_seen,
+    evaluated,
 )
 from steppe.measuring.model_state import (
     differs,
@@ -245,12 +245,11 @@ class Objective:
             for index in range(len(self.batches)):
                 batch = self.batch(index)
                 losses_of = partial(self.losses_on, batch)
-                losses, calls = self._without_graph(
-                    partial(outputs_seen, self.model, losses_of)
+                evaluation = self._without_graph(
+                    partial(evaluated, self.model, batch, losses_of)
                 )
-                terms += losses.numel()
-                outputs = calls[0] if len(calls) == 1 else None
-                visit(Evaluation(batch, outputs, losses.detach()))
+                terms += evaluation.losses.numel()
+                visit(evaluation)
         self._note(terms)
 
     def batch(self, index: int) -> Any:

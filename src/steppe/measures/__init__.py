@@ -52,6 +52,9 @@ from steppe.measures.planning import serve_together
 from steppe.measures.spectral.minimum_sharpness import (
     MinimumSharpness as MinimumSharpness,
 )
+from steppe.measures.spectral.relative_flatness import (
+    RelativeFlatness as RelativeFlatness,
+)
 from steppe.measures.spectral.top_eigenvalue import TopEigenvalue as TopEigenvalue
 from steppe.measures.spectral.trace import Trace as Trace
 from steppe.measures.tails.bulk_excess import BulkExcess as BulkExcess

@@ -24,6 +24,7 @@ class Evaluation(NamedTuple):
     batch: Any  # on the device
     outputs: Any  # of the model's only call; None where the loss calls it otherwise
     losses: Tensor  # loss terms, shape (terms,)
+    features: Tensor | None = None  # inputs of the head where it gives the outputs
 
 
 class WithoutGraph:
@@ -97,6 +98,43 @@ def outputs_seen(
         return compute(), outputs
     finally:
         handle.remove()
+
+
+def head_of(model: nn.Module) -> tuple[str, nn.Linear] | None:
+    """The last linear layer, with its name; None where there is none."""
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    return layers[-1] if layers else None
+
+
+def evaluated(
+    model: nn.Module, batch: Any, losses_of: Callable[[], Tensor]
+) -> Evaluation:
+    """Outputs and losses of a batch, and the inputs of the last linear layer.
+
+    Args:
+        model: that the loss calls.
+        batch: on the device.
+        losses_of: computes the loss terms.
+    """
+    seen: list[tuple[Any, Tensor]] = []
+
+    def note(_module: nn.Module, inputs: Any, output: Any) -> None:
+        # A copy: the model may write to it, and outputs are then another function.
+        seen.append((inputs[0].detach() if inputs else None, output.detach().clone()))
+
+    head = head_of(model)
+    handle = None if head is None else head[1].register_forward_hook(note)
+    try:
+        losses, calls = outputs_seen(model, losses_of)
+    finally:
+        if handle is not None:
+            handle.remove()
+    outputs = calls[0] if len(calls) == 1 else None
+    features = None
+    if len(seen) == 1 and isinstance(outputs, Tensor):
+        inputs, output = seen[0]
+        features = inputs if torch.equal(output, outputs) else None
+    return Evaluation(batch, outputs, losses.detach(), features)
 
 
 def _detached(leaf: Any) -> Any:

@@ -52,6 +52,9 @@ from steppe.measures.planning import serve_together
 from steppe.measures.spectral.minimum_sharpness import (
     MinimumSharpness as MinimumSharpness,
 )
+from steppe.measures.spectral.normalized_sharpness import (
+    NormalizedSharpness as NormalizedSharpness,
+)
 from steppe.measures.spectral.relative_flatness import (
     RelativeFlatness as RelativeFlatness,
 )

@@ -45,12 +45,7 @@ from steppe.curvature.products.loss_curvature import (
 )
 from steppe.curvature.products.outputs import Outputs, split_at_outputs
 from steppe.errors import DataError, UsageError, check_count
-from steppe.graphs.network_graph import (
-    Structure,
-    Use,
-    operation,
-    structure,
-)
+from steppe.graphs.network_graph import Structure, Use, operation, structure
 from steppe.linalg.probes import seeded
 from steppe.objective import Objective, check_objective
 from steppe.parameters import flatten, matching
@@ -121,18 +116,25 @@ def layer_traces(
 
 def folded_traces(
     objective: Objective,
-    samples: int | None = None,
+    samples: int,
     generator: torch.Generator | None = None,
 ) -> tuple[dict[str, Tensor], Structure]:
     """Traces by the effective weights of evaluated batch norms, and the structure.
 
     Other parameters have their own trace. Each is of the shape (M,) with one for each
-    draw, or of the shape (1,) where nothing is sampled.
+    draw.
     """
     sweep = _Sweep(objective, objective.names, samples, generator, fold=True)
     draws = sweep.traces()
     # No batch was read where no parameter has an influence.
     return draws, sweep.network or network_structure(objective)[0]
+
+
+def folded_diagonals(objective: Objective) -> tuple[dict[str, Tensor], Structure]:
+    """Diagonals by the effective weights of batch norms, shaped as the parameters."""
+    sweep = _Sweep(objective, objective.names, fold=True)
+    squares = sweep.diagonals()
+    return squares, sweep.network or network_structure(objective)[0]
 
 
 def exact_diagonal(

@@ -36,6 +36,7 @@ from steppe.linalg.geometric_program import Solution, Term, solve
 from steppe.linalg.published_descent import descend
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.diagonals import FoldedDiagonal
 from steppe.objective import Objective, check_objective
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
@@ -49,6 +50,7 @@ BatchNorm = Literal["affine", "ignored"]
     source="Ibayashi, Hamaguchi and Imaizumi, 2021, arXiv:2106.12612",
     units="loss per squared parameter",
     invariant_to=("layer_rescaling", "last_layer_rescaling", "unit_permutation"),
+    needs=("diagonal",),
     cost=Cost(gradients=12),
     cost_is="about",
     cost_note="a backward pass for each output of the network, here 10, and two more",
@@ -70,13 +72,13 @@ class MinimumSharpness(AbstractMeasure):
     samples: int = 0
 
     def needs(self) -> Sequence[Need[Any]]:
-        """Nothing that others share."""
-        return []
+        """The diagonal of the Hessian; traces that are drawn are of this measure."""
+        return [] if self.samples else [FoldedDiagonal()]
 
     def estimate(self, measurement: Measurement) -> Estimate:
-        """Find the traces layer by layer, and their exact minimum."""
-        return minimum_sharpness(
-            measurement.objective,
+        """Add up the traces layer by layer, and find their exact minimum."""
+        return _minimum(
+            measurement,
             biases=self.biases,
             samples=self.samples or None,
             generator=self.stream(measurement),
@@ -132,12 +134,42 @@ def minimum_sharpness(
     check_objective(objective, "minimum_sharpness")
     if samples is not None:
         check_count("samples", samples, 1)
+    return _minimum(
+        Measurement(objective),
+        solver=solver,
+        biases=biases,
+        batch_norm=batch_norm,
+        lr=lr,
+        epochs=epochs,
+        samples=samples,
+        generator=generator,
+    )
+
+
+def _minimum(
+    measurement: Measurement,
+    *,
+    solver: Solver = "newton",
+    biases: bool = True,
+    batch_norm: BatchNorm = "affine",
+    lr: float = 0.1,
+    epochs: int = 10_000,
+    samples: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    objective = measurement.objective
     before = objective.cost
     objective.check_repeatable()
     # Before the traces, which take a backward pass for each output.
     check_homogeneous(network_structure(objective)[0])
     check_rescaling(objective)
-    draws, network = folded_traces(objective, samples, generator)
+    if samples is None:
+        diagonal = measurement.of(FoldedDiagonal())
+        network = diagonal.network
+        sums = {name: t.sum().cpu() for name, t in diagonal.by_tensor.items()}
+        draws = {name: trace.view(1) for name, trace in sums.items()}
+    else:
+        draws, network = folded_traces(objective, samples, generator)
     terms = _terms(network, draws, biases, batch_norm)
     if solver == "newton":
         solution = solve(terms, network.streams)

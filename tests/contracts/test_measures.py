@@ -25,6 +25,8 @@ ENTRIES = list(MEASURES)
 NAMES = MEASURES.names()
 # Settings at which a measure has a value on the small networks of this file.
 EXAMPLES = {"tail_exponent": {"min_eigenvalues": 2}}
+# They take samples apart, which statistics of a batch tie together.
+OF_ROWS = {"minimum_sharpness", "normalized_sharpness"}
 DATA_FREE = {entry.name for entry in ENTRIES if not entry.make.uses_data}
 
 
@@ -72,8 +74,8 @@ def network(name, mode="eval"):
     if MEASURES[name].spec.networks == "homogeneous":
         kept = [nn.ReLU() if isinstance(m, nn.Tanh) else m for m in model]
         model = nn.Sequential(*kept)
-        if mode == "train":  # batch norm divides by what it measures
-            del model[1]
+    if mode == "train" and name in OF_ROWS:
+        del model[1]
     return model, data
 
 
@@ -82,9 +84,11 @@ def unit_rescaling(model):
     model = copy.deepcopy(model)
     factors = torch.tensor([3.0, 0.2, 1.0, 5.0, 0.5, 2.0]).double()
     with torch.no_grad():
-        model[0].weight.mul_(factors[:, None])
-        model[0].bias.mul_(factors)
-        model[2].weight.div_(factors)
+        for layer, after in ((model[0], model[2]), (model[2], model[4])):
+            own = factors[: len(layer.bias)]
+            layer.weight.mul_(own[:, None])
+            layer.bias.mul_(own)
+            after.weight.div_(own)
     return model
 
 

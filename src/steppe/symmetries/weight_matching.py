@@ -38,7 +38,7 @@ def weight_matching(
     objective: Objective,
     other: nn.Module | Mapping[str, Tensor],
     *,
-    starts: int = 5,
+    starts: int = 3,
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """The second network with its hidden units in the order of those of the first.

@@ -136,9 +136,10 @@ def running_mean(node: Node) -> Tensor:
     return tensor
 
 
-def statistics_of_layer(node: Node) -> tuple[Tensor, Tensor]:
-    """Running mean and variance of a batch norm: the memory of the layer's buffers."""
-    return _saved(node, "running_mean"), _saved(node, "running_var")
+def running_variance(node: Node) -> Tensor:
+    """Running variance of a batch norm, the buffer itself."""
+    tensor: Tensor = _saved(node, "running_var")
+    return tensor
 
 
 def norm_weight(node: Node) -> Tensor:

@@ -47,6 +47,7 @@ from steppe.measures.norms.path_norm import PathNorm as PathNorm
 from steppe.measures.norms.spectral_complexity import (
     SpectralComplexity as SpectralComplexity,
 )
+from steppe.measures.pairs.barrier import Barrier as Barrier
 from steppe.measures.perturbed.lpf import LPF as LPF
 from steppe.measures.planning import serve_together
 from steppe.measures.spectral.minimum_sharpness import (

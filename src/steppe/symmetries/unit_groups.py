@@ -15,7 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import UsageError
-from steppe.graphs.graph_attributes import convolution_settings, statistics_of_layer
+from steppe.graphs.graph_attributes import (
+    convolution_settings,
+    running_mean,
+    running_variance,
+)
 from steppe.graphs.network_graph import FIXED, Link, Structure, Use, structure
 from steppe.objective import Objective
 
@@ -175,7 +179,8 @@ def _places(
         streams.join(link.source, link.target)
     places = [((name, dim), link.target) for dim in long]
     if use.kind == "batch_norm":
-        memory = [t.data_ptr() for t in statistics_of_layer(use.operation)]
+        statistics = running_mean(use.operation), running_variance(use.operation)
+        memory = [t.data_ptr() for t in statistics]
         places += [((buffers[m], 0), link.target) for m in memory if m in buffers]
     return places
 

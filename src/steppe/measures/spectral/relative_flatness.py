@@ -140,10 +140,13 @@ class RelativeFlatness(AbstractMeasure):
         if self.layer is None:
             head = head_of(objective.model)
             name = f"{head[0]}.weight".removeprefix(".") if head else ""
-            if name not in objective.names:
+            every = objective.model.named_parameters(remove_duplicate=False)
+            places = [n for n, p in every if head and p is head[1].weight]
+            if name not in objective.names or len(places) > 1:
                 raise UsageError(
                     "relative flatness needs a last linear layer with a weight of its "
-                    "own that requires a gradient; name a layer with layer=."
+                    "own that requires a gradient, which this network has not; name a "
+                    "layer with layer=."
                 )
             return name
         for name in (self.layer, f"{self.layer}.weight"):

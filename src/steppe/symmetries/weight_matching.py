@@ -123,15 +123,15 @@ class _Search:
         """
         source = stream(seed, start)
         sizes = [group.size for group in self.groups]
-        found = [
+        orders = [
             torch.randperm(size, generator=source) if start else torch.arange(size)
             for size in sizes
         ]
         for _ in range(SWEEPS):
             turns = torch.randperm(len(sizes), generator=source).tolist()
-            if True not in [self._improve(found, turn) for turn in turns]:
+            if True not in [self._improve(orders, turn) for turn in turns]:
                 break
-        return found
+        return orders
 
     def similarity(self, orders: list[Tensor], turn: int | None = None) -> float:
         """Inner product of the weights: of all, or of those with units of a group."""

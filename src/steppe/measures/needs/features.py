@@ -71,7 +71,7 @@ def _of_classes(z: Tensor, W: Tensor | None) -> Tensor:
 
 
 def _weights(targets: Tensor, z: Tensor, ignored: int | None) -> Tensor:
-    """Weight of each row: 0 where ignored; what soft targets sum up to."""
+    """Weight of each row: 0 where ignored, the sum of soft targets."""
     if targets.is_floating_point():
         return targets.sum(-1).to(z)
     if class_dimension(z.shape, targets.shape) != z.dim() - 1:

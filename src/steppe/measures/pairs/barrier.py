@@ -70,14 +70,16 @@ class Barrier(AbstractMeasure):
     def estimate(self, measurement: Measurement) -> Estimate:
         """Evaluate all points; nothing is drawn."""
         path = self._path()
-        found = measurement.of_all(path)
+        points = measurement.of_all(path)
         coordinates = torch.tensor([p.coordinate for p in path], dtype=torch.float64)
-        losses = torch.tensor([each.mean for each in found], dtype=torch.float64)
+        losses = torch.tensor([each.mean for each in points], dtype=torch.float64)
         # In this form equal losses give 0 without rounding.
         rises = losses - losses[0] - coordinates * (losses[-1] - losses[0])
         top = int(rises.argmax())
         at = path[top].coordinate
-        ends = zip(found[top].batches, found[0].batches, found[-1].batches, strict=True)
+        ends = zip(
+            points[top].batches, points[0].batches, points[-1].batches, strict=True
+        )
         apart = [here - a - at * (b - a) for here, a, b in ends]
         objective = measurement.objective
         return Estimate(

@@ -106,7 +106,7 @@ class RelativeFlatness(AbstractMeasure):
         return HeadCurvature(weighted=self.variant != "fam")
 
     def _factor(self, W: Tensor) -> float:
-        """By what the variant multiplies the sum."""
+        """Factor of the variant."""
         if self.variant == "published":
             return 1 / W.shape[1]
         return float(W.norm()) if self.variant == "fam" else 1.0

@@ -16,6 +16,11 @@ from steppe.errors import SettingError, SteppeError, brief, check_integer
 from steppe.measures.abstract import MEASURES as MEASURES
 from steppe.measures.abstract import AbstractMeasure as AbstractMeasure
 from steppe.measures.abstract import seed_from
+from steppe.measures.consequences.bfloat16_rounding import (
+    Bfloat16Rounding as Bfloat16Rounding,
+)
+from steppe.measures.consequences.pruning import Pruning as Pruning
+from steppe.measures.consequences.rounding import Rounding as Rounding
 from steppe.measures.gradients.batch_sharpness import BatchSharpness as BatchSharpness
 from steppe.measures.gradients.critical_sharpness import (
     CriticalSharpness as CriticalSharpness,
@@ -50,6 +55,7 @@ from steppe.measures.norms.spectral_complexity import (
 from steppe.measures.pairs.barrier import Barrier as Barrier
 from steppe.measures.perturbed.lpf import LPF as LPF
 from steppe.measures.planning import serve_together
+from steppe.measures.posterior.llc import LLC as LLC
 from steppe.measures.spectral.minimum_sharpness import (
     MinimumSharpness as MinimumSharpness,
 )

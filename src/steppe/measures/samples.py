@@ -97,18 +97,37 @@ def regrouped(objective: Objective, groups: Sequence[Tensor]) -> Objective:
     row_count(objective)
     sizes = torch.tensor([rows_of(batch) or 0 for batch in objective.batches])
     ends = sizes.cumsum(0)
-    batches = [_gathered(objective, g, ends - sizes, ends) for g in groups]
+    batches = [gathered(objective.batches, g, ends) for g in groups]
     return on_batches(objective, batches)
 
 
-def _gathered(objective: Objective, group: Tensor, starts: Tensor, ends: Tensor) -> Any:
-    """Rows of several batches, in the order of their numbers in the group."""
+def joinable(batches: Sequence[Any]) -> bool:
+    """Whether rows of all batches can stand in one: they have one shape and dtype."""
+    forms = [
+        [(t.dtype, t.shape[1:]) for t in tree_leaves(batch)]
+        for batch in batches
+        if rows_of(batch) is not None
+    ]
+    return len(forms) == len(batches) and all(form == forms[0] for form in forms)
+
+
+def gathered(batches: Sequence[Any], group: Tensor, ends: Tensor) -> Any:
+    """Rows of several batches, in the order of their numbers in the group.
+
+    Args:
+        batches: of the data.
+        group: numbers of rows, counted over all batches in their order.
+        ends: of each batch among these numbers.
+
+    Raises:
+        DataError: rows of different batches differ in their shapes or structure.
+    """
     owners = torch.searchsorted(ends, group, right=True)
     parts, places = [], []
     for owner in sorted(set(owners.tolist())):
         (inside,) = torch.where(owners == owner)
-        rows = group[inside] - starts[owner]
-        parts.append(take_rows(objective.batches[owner], rows))
+        rows = group[inside] - (ends[owner - 1] if owner else 0)
+        parts.append(take_rows(batches[owner], rows))
         places.append(inside)
     order = torch.cat(places).argsort()
     try:

@@ -221,7 +221,9 @@ def _with_draws(built: AbstractMeasure, pair: Pair) -> AbstractMeasure:
     """
     name = built.choice().name
     plan = MEASURES[name].spec.planned_by if name in MEASURES.names() else None
-    if plan is None or not any(estimate.samples for estimate in pair):
+    if plan is None or not built.settings()[plan]:  # 0: a number that was given
+        return built
+    if not any(estimate.samples for estimate in pair):
         return built
     return dataclasses.replace(built, **{plan: ROUGH})
 

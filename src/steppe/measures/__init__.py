@@ -53,7 +53,16 @@ from steppe.measures.norms.spectral_complexity import (
     SpectralComplexity as SpectralComplexity,
 )
 from steppe.measures.pairs.barrier import Barrier as Barrier
+from steppe.measures.perturbed.epsilon_sharpness import (
+    EpsilonSharpness as EpsilonSharpness,
+)
+from steppe.measures.perturbed.local_entropy import LocalEntropy as LocalEntropy
+from steppe.measures.perturbed.local_entropy_gradient import (
+    LocalEntropyGradient as LocalEntropyGradient,
+)
 from steppe.measures.perturbed.lpf import LPF as LPF
+from steppe.measures.perturbed.pac_bayes import PACBayes as PACBayes
+from steppe.measures.perturbed.pac_bayes_bound import PACBayesBound as PACBayesBound
 from steppe.measures.planning import serve_together
 from steppe.measures.posterior.llc import LLC as LLC
 from steppe.measures.spectral.minimum_sharpness import (

@@ -1,19 +1,21 @@
 """Low-pass filtered loss (LPF): the mean loss under Gaussian noise on the weights.
 
 Source: Bisla et al., 2022, arXiv:2201.08025, Equation 3. By default the noise is
-relative to the norm of each filter, which stands for the balancing of the network that
-the published code does first; "raw" is its plain isotropic noise.
+relative to the norm of each filter; "balanced" is the noise of the published code,
+which balances the network first and then adds isotropic noise.
 
 Shape letters: M random draws.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 import torch
+from torch import Tensor
 
 from steppe.cost import Cost
 from steppe.errors import check_choice
@@ -24,6 +26,8 @@ from steppe.measures.needs.perturbed import Scale, perturbed_losses
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
+LEAST = 20  # draws, before their spread is trusted to end them
+
 
 @MEASURES.add(
     "lpf",
@@ -32,7 +36,9 @@ from steppe.results import Estimate
     invariant_to=("layer_rescaling", "last_layer_rescaling", "unit_permutation"),
     needs=("outputs", "perturbed losses"),
     cost=Cost(forwards=101),
-    cost_note="samples + 1",
+    cost_note="samples + 1; fewer where rtol is met",
+    later=("rtol",),
+    planned_by="rtol",
 )
 @dataclass(frozen=True, kw_only=True)
 class LPF(AbstractMeasure):
@@ -43,18 +49,26 @@ class LPF(AbstractMeasure):
     of the batch at each draw.
 
     Args:
-        sigma: standard deviation of the noise, as a share of the norm of the filter
-            (scale "filter") or in the units of the parameters (scale "raw").
+        sigma: standard deviation of the noise, in units of the scale.
         samples: number of draws M, at least 2.
-        scale: "filter" follows a rescaling of layers that keeps the function; "raw"
-            does not.
+        scale: "filter" is relative to the norm of each filter and follows a rescaling
+            of layers that keeps the function; "balanced" is relative to that of each
+            filter with its bias, the noise of the published code; "raw" is in the units
+            of the parameters, "adaptive" relative to each weight.
+        rtol: asked standard error as a share of the excess of the value over the loss
+            itself; draws end where it is met, from the 20th on. 0 for all of them.
     """
 
-    bounds: ClassVar[Ranges] = {"sigma": POSITIVE, "samples": at_least(2)}
+    bounds: ClassVar[Ranges] = {
+        "sigma": POSITIVE,
+        "samples": at_least(2),
+        "rtol": (0.0, math.inf),
+    }
 
     sigma: float = 0.01
     samples: int = 100
     scale: Scale = "filter"
+    rtol: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,12 +80,29 @@ class LPF(AbstractMeasure):
 
     def estimate(self, measurement: Measurement) -> Estimate:
         """Draw, evaluate, average; the standard error is over the draws."""
-        base = measurement.objective.value_of(measurement.of(LossTerms()))
-        losses = perturbed_losses(measurement, self.samples, self.sigma, self.scale)
+        base = measurement.objective.value_of(measurement.of(LossTerms())).value
+        losses = self._losses(measurement, base)
+        met = not self.rtol or self._is_met(losses, base)
         return Estimate(
             value=float(losses.mean()),
-            stderr=float(losses.std()) / self.samples**0.5,
-            samples=self.samples,
-            converged=bool(torch.isfinite(losses).all()),
-            details={"base_loss": base.value},
+            stderr=float(losses.std()) / len(losses) ** 0.5,
+            samples=len(losses),
+            converged=bool(torch.isfinite(losses).all()) and met,
+            details={"base_loss": base},
         )
+
+    def _losses(self, measurement: Measurement, base: float) -> Tensor:
+        """At the first points: all of them, or as few as the tolerance takes."""
+        if not self.rtol:
+            return perturbed_losses(measurement, self.samples, self.sigma, self.scale)
+        count = min(LEAST, self.samples)
+        while True:
+            losses = perturbed_losses(measurement, count, self.sigma, self.scale)
+            if count == self.samples or self._is_met(losses, base):
+                return losses
+            count += 1
+
+    def _is_met(self, losses: Tensor, base: float) -> bool:
+        """Whether the standard error is within the tolerance."""
+        error = float(losses.std()) / math.sqrt(len(losses))
+        return error <= self.rtol * abs(float(losses.mean()) - base)

@@ -17,15 +17,48 @@ Shape letters: D parameters in all, m steps so far, p pending vectors, K columns
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
+from steppe.linalg.basis import Basis
 from steppe.linalg.probes import gaussian
 from steppe.linalg.protocols import LinearOperator, agreed, dimension, lengths, product
 from steppe.linalg.symmetry import check_symmetry
 
-CAPACITY = 32  # vectors the basis has room for at first; it doubles when full
-CHUNK = 2**20  # entries of the basis vectors that a change of basis takes at a time
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """An operator as m Krylov steps know it: H V = V T + P R; float64, on the host."""
+
+    inner: Tensor  # T (m, m)
+    coupling: Tensor  # R (p, m)
+    epsilon: float  # rounding error of the basis: its precision times the size of H
+    rounding: float  # of a product: the operator's precision times its size
+    exhausted: bool  # whether the basis spans the whole space
+
+    @property
+    def steps(self) -> int:
+        """Number m of vectors that were multiplied."""
+        return len(self.inner)
+
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz values (m,) ascending, coefficients (m, m), residuals (m,), float64.
+
+        The residuals include the rounding error of the products.
+        """
+        values, coefficients = torch.linalg.eigh(self.inner)
+        residuals = torch.linalg.vector_norm(self.coupling @ coefficients, dim=0)
+        return values, coefficients, residuals + self.rounding
+
+    def residual(self, coefficients: Tensor) -> Tensor:
+        """Residual H y - y T y of a combination y, among the waiting vectors: (p,)."""
+        return self.coupling @ coefficients
+
+    def square(self) -> float:
+        """Sum of the squares of the products of H with the basis."""
+        return float(self.inner.square().sum() + self.coupling.square().sum())
 
 
 class Krylov:
@@ -53,12 +86,11 @@ class Krylov:
         self.size = dimension(H)
         # Half precision is too coarse to hold an orthogonal basis.
         wide = torch.float64 if H.dtype == torch.float64 else torch.float32
-        self._most = self.size if most is None else min(self.size, most)
-        room = min(self._most, CAPACITY)
-        self._rows = torch.empty((room, self.size), dtype=wide, device=H.device)
-        self._filled = 0  # rows in use: first V, then P
+        rows = self.size if most is None else min(self.size, most)
+        self.basis = Basis(self.size, wide, H.device, rows)  # first V, then P
         self.products = 0
-        self._reach = 0.0  # largest length of a product so far: the scale of H
+        # Largest length of a product after each step: the scale of H.
+        self._reach = [0.0]
         self._projected = torch.zeros((0, 0), dtype=torch.float64)  # T
         self._pending = torch.zeros((0, 0), dtype=torch.float64)  # R
         self.extend(start)
@@ -82,14 +114,34 @@ class Krylov:
     @property
     def epsilon(self) -> float:
         """Rounding error of the basis: its precision times the size of H."""
-        precision: float = torch.finfo(self._rows.dtype).eps
-        return precision * self._reach
+        precision: float = torch.finfo(self.basis.dtype).eps
+        return precision * self._reach[-1]
 
     @property
     def rounding(self) -> float:
         """Rounding error of a product: the operator's precision times its size."""
         precision: float = torch.finfo(self._H.dtype).eps
-        return precision * self._reach
+        return precision * self._reach[-1]
+
+    def projection(self, steps: int | None = None) -> Projection:
+        """The projection onto the vectors that were multiplied.
+
+        Args:
+            steps: number m of vectors, of a run in which one vector waited at a time:
+                then the first m are the run that ended there, to the last bit; None
+                for all.
+        """
+        m = self.steps if steps is None else steps
+        known = self._projected[m : m + 1, :m] if m < self.steps else self._pending
+        # A restart or a new start makes numbers of its own of all steps before.
+        reach = self._reach[-1] if steps is None else self._reach[m]
+        return Projection(
+            inner=self._projected[:m, :m].clone(),
+            coupling=known.clone(),
+            epsilon=torch.finfo(self.basis.dtype).eps * reach,
+            rounding=torch.finfo(self._H.dtype).eps * reach,
+            exhausted=m >= self.size,
+        )
 
     def random(self) -> Tensor:
         """A vector drawn at random, shape (D,)."""
@@ -101,13 +153,13 @@ class Krylov:
         Args:
             vector: shape (D,), of any length but 0.
         """
-        if self._filled >= self.size:
+        if len(self.basis) >= self.size:
             return False
-        vector = vector.to(self._rows.dtype)
+        vector = vector.to(self.basis.dtype)
         rest, after, _ = self._against_all(vector)
         if not after > 1e-5 * float(lengths(vector)):
             return False
-        self._append(rest, after)
+        self.basis.append(rest / after)
         row = torch.zeros((1, self.steps), dtype=torch.float64)
         self._pending = torch.cat([self._pending, row])
         return True
@@ -122,67 +174,51 @@ class Krylov:
         if toward is not None and self.waiting > 1:
             self._turn(toward)
         m, p = self.steps, self.waiting
-        current = self._rows[m]
+        current = self.basis.row(m)
         image = product(self._H, current.to(self._H.dtype)).to(current.dtype)
         self.products += 1
         # H is symmetric: the coefficients of the image along V are those that earlier
         # images had along this vector, and only those along P have to be computed.
         known = self._pending[0]
-        along = agreed(self._H, self._rows[m : m + p] @ image).double().cpu()
+        along = agreed(self._H, self.basis.rows(m, m + p) @ image).double().cpu()
         rest = image - self._combined(torch.cat([known, along]))
         # The rest is orthogonal to the basis in exact arithmetic, if the operator is
         # symmetric: a component that is left along the basis shows that it is not.
         rest, beta, left = self._against_all(rest)
-        self._reach = max(self._reach, float(known.norm() + along.norm()) + beta)
-        check_symmetry(self._H, left, self._reach)
-        self._project(known, along)
+        reach = max(self._reach[-1], float(known.norm() + along.norm()) + beta)
+        check_symmetry(self._H, left, reach)
         # A shorter rest is rounding: the space is invariant, and a vector made from it
         # would be noise that passes for a direction of H.
-        if beta > 10 * self.epsilon and self._filled < self.size:
-            self._append(rest, beta)
+        shortest = 10 * torch.finfo(self.basis.dtype).eps * reach
+        grows = beta > shortest and len(self.basis) < self.size
+        # Memory first: where there is none, the space stays as it was.
+        if grows:
+            self.basis.append(rest / beta)
+        self._reach.append(reach)
+        self._project(known, along)
+        if grows:
             row = torch.zeros((1, m + 1), dtype=torch.float64)
             row[0, m] = beta
             self._pending = torch.cat([self._pending, row])
         self._refill()
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ritz values (m,) ascending, coefficients (m, m), residuals (m,), float64.
-
-        The residuals include the rounding error of the products.
-        """
-        values, coefficients = torch.linalg.eigh(self._projected)
-        residuals = torch.linalg.vector_norm(self._pending @ coefficients, dim=0)
-        return values, coefficients, residuals + self.rounding
-
-    def residual(self, coefficients: Tensor) -> Tensor:
-        """Residual H y - y T y of a combination y, among the waiting vectors: (p,)."""
-        return self._pending @ coefficients
+        """Ritz pairs of all steps, as `Projection.ritz` gives them."""
+        return self.projection().ritz()
 
     def vectors(self, coefficients: Tensor) -> Tensor:
         """Combinations of the basis, coefficients (m, K) to vectors (D, K)."""
-        basis = self.basis()
-        wanted = coefficients.to(device=basis.device, dtype=basis.dtype)
-        return torch.matmul(basis.mT, wanted)
+        return self.basis.combined(coefficients)
 
-    def basis(self) -> Tensor:
-        """The vectors that were multiplied, shape (m, D): a view."""
-        return self._rows[: self.steps]
+    def overlaps(self, other: Krylov, steps: int) -> Tensor:
+        """Inner products with the basis of another space, (m, m), float64, on the host.
 
-    def images(self) -> Tensor:
-        """Products of H with the basis, shape (m, D): a combination of its vectors."""
-        mixed = torch.cat([self._projected, self._pending])  # (m + p, m)
-        rows = self._rows[: self._filled]
-        products: Tensor = mixed.T.to(rows.device, rows.dtype) @ rows
-        return products
-
-    @property
-    def projected(self) -> Tensor:
-        """T, shape (m, m), float64, on the host."""
-        return self._projected
-
-    def square(self) -> float:
-        """Sum of the squares of the products of H with the basis."""
-        return float(self._projected.square().sum() + self._pending.square().sum())
+        Args:
+            other: space of the same operator.
+            steps: m, of both.
+        """
+        basis = self.basis.overlaps(steps, other.basis, steps)
+        return agreed(self._H, basis).double().cpu()
 
     def restart(self, values: Tensor, coefficients: Tensor) -> None:
         """Keep only some Ritz pairs, and all that waits.
@@ -192,12 +228,10 @@ class Krylov:
             coefficients: of their vectors, shape (m, K).
         """
         m, count = self.steps, len(values)
-        mix = coefficients.T.to(self._rows.device, self._rows.dtype)
-        for begin in range(0, self.size, CHUNK):
-            chunk = self._rows[: self._filled, begin : begin + CHUNK]
-            chunk[:count] = mix @ chunk[:m]
-            chunk[count : count + self.waiting] = chunk[m:].clone()
-        self._filled = count + self.waiting
+        mix = torch.zeros((count + self.waiting, m + self.waiting), dtype=torch.float64)
+        mix[:count, :m] = coefficients.T
+        mix[count:, m:] = torch.eye(self.waiting)
+        self.basis.change(0, mix)
         self._projected = torch.diag(values)
         self._pending = self._pending @ coefficients
 
@@ -220,8 +254,7 @@ class Krylov:
         turn = torch.eye(len(wish), dtype=torch.float64) - 2 * torch.outer(
             normal, normal
         )
-        waiting = self._rows[self.steps : self._filled]
-        waiting.copy_(turn.to(waiting.device, waiting.dtype) @ waiting)
+        self.basis.change(self.steps, turn)
         self._pending = turn @ self._pending
 
     def _refill(self) -> None:
@@ -229,25 +262,15 @@ class Krylov:
         while not self.waiting and not self.exhausted:
             self.extend(self.random())
 
-    def _append(self, vector: Tensor, length: float) -> None:
-        if self._filled == len(self._rows):
-            room = min(self._most, 2 * len(self._rows))
-            wider = self._rows.new_empty((room, self.size))
-            wider[: self._filled] = self._rows
-            self._rows = wider
-        self._rows[self._filled] = vector / length
-        self._filled += 1
-
     def _combined(self, coefficients: Tensor) -> Tensor:
         """Sum of basis vectors, of which most have the coefficient 0 as a rule."""
-        places = coefficients.nonzero()[:, 0]
-        if not len(places):
-            return torch.zeros_like(self._rows[0])
-        rows = self._rows[: len(coefficients)]
-        if 2 * len(places) < len(coefficients):
-            rows, coefficients = rows[places.to(rows.device)], coefficients[places]
-        combined: Tensor = coefficients.to(rows.device, rows.dtype) @ rows
-        return combined
+        places = coefficients.nonzero()[:, 0].tolist()
+        if 2 * len(places) >= len(coefficients):
+            return self.basis.combined(coefficients)
+        total = torch.zeros_like(self.basis.row(0))
+        for place in places:
+            total.add_(self.basis.row(place), alpha=float(coefficients[place]))
+        return total
 
     def _against_all(self, vector: Tensor) -> tuple[Tensor, float, float]:
         """Component orthogonal to the basis, its norm, and the norm of the other one.
@@ -255,12 +278,11 @@ class Krylov:
         A pass that takes out much leaves rounding errors of that size behind, and is
         repeated; one that finds little has done its work.
         """
-        basis = self._rows[: self._filled]
-        inside = basis @ vector
-        rest = vector - inside @ basis
+        inside = self.basis.along(vector)
+        rest = vector - self.basis.combined(inside)
         norms = torch.stack([lengths(vector), lengths(rest), lengths(inside)])
         before, after, within = agreed(self._H, norms).tolist()
         if after < 0.7 * before:
-            rest -= (basis @ rest) @ basis
+            rest -= self.basis.combined(self.basis.along(rest))
             after = float(agreed(self._H, lengths(rest)))
         return rest, after, within

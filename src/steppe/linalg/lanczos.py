@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_integer, check_positive
-from steppe.linalg.krylov import Krylov
+from steppe.linalg.krylov import Krylov, Projection
 from steppe.linalg.probes import gaussian, seeded
 from steppe.linalg.protocols import (
     LinearOperator,
@@ -107,7 +107,7 @@ def eigsh(
     least = max(BLOCK_STEPS, 2 * k + 4) if several else max(20, 2 * k + 10)
     with uncast(H):
         krylov = Krylov(H, first, generator, max_basis)
-        target = _Target(k, which, tol, budget, max_basis or size + 1, least)
+        target = Target(k, which, tol, budget, max_basis or size + 1, least)
         pairs = _search_with_copies(krylov, target)
         order = pairs.values.argsort(descending=True)
         vectors = krylov.vectors(pairs.coefficients[:, order])
@@ -155,19 +155,21 @@ def checked_start(H: LinearOperator, start: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """Pairs that are wanted, and bounds of the search."""
 
     k: int
     which: Which
     tol: float
     budget: int  # of products
-    basis: int  # of vectors in memory
-    least: int  # products before the first test: a lucky start may hide an eigenvalue
+    basis: int = 2**62  # of vectors in memory
+    least: int = 20  # products before the first test: a lucky start hides eigenvalues
+    # Values below this share of the largest magnitude are compared with that instead.
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
-class _RitzPairs:
+class RitzPairs:
     """Wanted Ritz pairs, the verdict on them, and the residual to go on with."""
 
     values: Tensor  # (K,) float64, on the host
@@ -186,7 +188,7 @@ def _mixed(block: Tensor, noise: Tensor) -> Tensor:
     return mixed
 
 
-def _search_with_copies(krylov: Krylov, target: _Target) -> _RitzPairs:
+def _search_with_copies(krylov: Krylov, target: Target) -> RitzPairs:
     """Search for the pairs, then for copies of their values from other starts."""
     pairs = _search(krylov, target)
     # A Krylov space holds one vector of each eigenspace, that of its start. A second
@@ -205,7 +207,7 @@ def _search_with_copies(krylov: Krylov, target: _Target) -> _RitzPairs:
     return pairs
 
 
-def _search(krylov: Krylov, target: _Target, random_steps: int = 0) -> _RitzPairs:
+def _search(krylov: Krylov, target: Target, random_steps: int = 0) -> RitzPairs:
     """Expand the space until the pairs converge, it is full or the budget is spent.
 
     The first `random_steps` products follow the vector that was added last: the wanted
@@ -217,18 +219,40 @@ def _search(krylov: Krylov, target: _Target, random_steps: int = 0) -> _RitzPair
         krylov.step(_expansion(krylov, pairs, newest=krylov.products < free))
         m = krylov.steps
         ended = krylov.exhausted or krylov.products >= target.budget
-        # The test costs m^3 on the host, so it comes less often as m grows.
-        due = krylov.products >= max(target.least, free) and m % max(1, m // 20) == 0
+        due = krylov.products >= max(target.least, free) and _tested(m)
         # With several waiting vectors each step needs the residual of the one before.
         if m < target.k or not (ended or due or krylov.waiting > 1):
             continue
-        pairs = _test_convergence(krylov, target)
+        pairs = selected(krylov.projection(), target)
         if ended or (due and (pairs.converged or pairs.final)):
             return pairs
 
 
+def shortest(space: Callable[[int], Projection], target: Target) -> RitzPairs:
+    """Pairs of the shortest run from one start that has them to the tolerance.
+
+    Args:
+        space: a number of steps to the space after them.
+        target: wanted pairs, and the budget.
+    """
+    for m in range(1, target.budget + 1):
+        known = space(m)
+        ended = known.exhausted or m == target.budget
+        if not ended and (m < target.least or not _tested(m)):
+            continue
+        pairs = selected(known, target)
+        if ended or pairs.converged or pairs.final:
+            break
+    return pairs
+
+
+def _tested(steps: int) -> bool:
+    """Whether to test: it costs m^3 on the host, so it comes less often as m grows."""
+    return steps % max(1, steps // 20) == 0
+
+
 def _expansion(
-    krylov: Krylov, pairs: _RitzPairs | None, *, newest: bool
+    krylov: Krylov, pairs: RitzPairs | None, *, newest: bool
 ) -> Tensor | None:
     """Direction among the waiting vectors to multiply next; None for the oldest."""
     if newest:
@@ -239,10 +263,12 @@ def _expansion(
     return pairs.expansion if bool(pairs.expansion.any()) else None
 
 
-def _test_convergence(krylov: Krylov, target: _Target) -> _RitzPairs:
+def selected(space: Projection, target: Target) -> RitzPairs:
     """Select the wanted Ritz pairs, and compare their residuals with the tolerance."""
-    values, coefficients, residuals = krylov.ritz()
-    allowed = (target.tol * values.abs()).clamp(min=10 * krylov.epsilon)
+    values, coefficients, residuals = space.ritz()
+    sizes = values.abs()
+    allowed = target.tol * sizes.clamp(min=target.floor * float(sizes.max()))
+    allowed = allowed.clamp(min=10 * space.epsilon)
     wanted: list[int] = []
     candidates: list[int] = []  # next in order: may still overtake a wanted pair
     for preference, count in ends(target.which, target.k):
@@ -262,18 +288,18 @@ def _test_convergence(krylov: Krylov, target: _Target) -> _RitzPairs:
     worst = max(candidates, key=excess.__getitem__, default=first)
     if excess[first] > 1:  # the wanted pairs come before those that threaten them
         worst = first
-    rounded = bool((residuals[wanted] <= 2 * krylov.rounding).all())
-    return _RitzPairs(
+    rounded = bool((residuals[wanted] <= 2 * space.rounding).all())
+    return RitzPairs(
         values[wanted],
         coefficients[:, wanted],
         residuals[wanted],
         converged=not bool((excess[wanted + candidates] > 1).any()),
-        final=rounded and krylov.rounding > krylov.epsilon,
-        expansion=krylov.residual(coefficients[:, worst]),
+        final=rounded and space.rounding > space.epsilon,
+        expansion=space.residual(coefficients[:, worst]),
     )
 
 
-def _restart_when_full(krylov: Krylov, target: _Target) -> None:
+def _restart_when_full(krylov: Krylov, target: Target) -> None:
     """Thick restart with the best Ritz pairs, where the next vector has no room."""
     if krylov.steps + krylov.waiting < target.basis:
         return

@@ -205,6 +205,53 @@ class Combination(AbstractOperator):
         return total
 
 
+class Rescaled(AbstractOperator):
+    """An operator in other coordinates: S H S with a diagonal matrix S.
+
+    Args:
+        inner: H.
+        scales: diagonal of S, shape (D,), of the dtype and on the device of H.
+    """
+
+    def __init__(self, inner: LinearOperator, scales: Tensor) -> None:
+        self.inner = inner
+        self.scales = scales
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(D, D)."""
+        size = dimension(self.inner)
+        return size, size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its vectors and products."""
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of its vectors and products."""
+        return self.inner.device
+
+    @property
+    def asymmetry(self) -> float:
+        """How far products may be from symmetric by rounding: as those of H."""
+        return asymmetry(self.inner)
+
+    def symmetric_in_float64(self) -> bool | None:
+        """Whether H is symmetric but for rounding; None where that is not known."""
+        return symmetric(self.inner)
+
+    def agreed(self, values: Tensor) -> Tensor:
+        """The same values in every process that works on H."""
+        return agreed(self.inner, values)
+
+    def _multiply(self, block: Tensor) -> Tensor:
+        scales = self.scales.unsqueeze(1)
+        rescaled: Tensor = scales * (self.inner @ (scales * block))
+        return rescaled
+
+
 class _Sized(AbstractOperator):
     """An operator of a stated shape, dtype and device."""
 

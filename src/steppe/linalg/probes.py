@@ -31,6 +31,12 @@ def check_generator(generator: Any) -> None:
         )
 
 
+def drawn_seed(generator: torch.Generator) -> int:
+    """A seed that a generator gives next."""
+    drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return int(drawn)
+
+
 def gaussian(H: LinearOperator, generator: torch.Generator) -> Tensor:
     """One standard normal vector for H, shape (D,)."""
     size, device = (dimension(H),), generator.device
@@ -45,3 +51,9 @@ def rademacher(H: LinearOperator, columns: int, generator: torch.Generator) -> T
     size, device = (columns, dimension(H)), generator.device
     bits = torch.randint(0, 2, size, generator=generator, device=device)
     return bits.mul_(2).sub_(1).to(device=H.device, dtype=H.dtype).T
+
+
+def uniform(H: LinearOperator, generator: torch.Generator) -> Tensor:
+    """One vector of numbers that are uniform in [-1, 1] for H, shape (D,)."""
+    drawn = torch.rand((dimension(H),), generator=generator, device=generator.device)
+    return drawn.mul_(2).sub_(1).to(device=H.device, dtype=H.dtype)

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steppe.linalg.krylov import Krylov
-from steppe.linalg.protocols import LinearOperator, agreed
-from steppe.results import Estimate, Measure, spread
+from steppe.linalg.krylov import Projection
+from steppe.results import Estimate, Measure, Quadrature, spread
 
 ISOLATED = 0.01  # residual as a share of the gap: the pair blends no neighbours
 NONZERO = 1e-3  # residual as a share of the value: zeros are many, and stay in
@@ -39,11 +38,11 @@ class Run:
     single: Tensor  # (m,) bool: converged, isolated, not zero
 
     @classmethod
-    def of(cls, krylov: Krylov) -> Run:
+    def of(cls, space: Projection) -> Run:
         """Read off a Krylov space."""
-        values, coefficients, residuals = krylov.ritz()
-        before = max(1, 3 * krylov.steps // 4)
-        earlier, mix = torch.linalg.eigh(krylov.projected[:before, :before])
+        values, coefficients, residuals = space.ritz()
+        before = max(1, 3 * space.steps // 4)
+        earlier, mix = torch.linalg.eigh(space.inner[:before, :before])
         return cls(
             nodes=values,
             weights=coefficients[0].square(),
@@ -53,22 +52,52 @@ class Run:
         )
 
 
+def quadrature(
+    spaces: Sequence[Projection], overlaps: Sequence[Tensor], size: int, trace: Estimate
+) -> Quadrature:
+    """Quadrature by Krylov spaces of several starts.
+
+    Args:
+        spaces: of M starts, with the same number of steps.
+        overlaps: inner products of the basis of the first with that of each other one.
+        size: D.
+        trace: of the operator, exact, or with an error.
+    """
+    runs = [Run.of(space) for space in spaces]
+    if spaces[0].exhausted:  # these are all eigenvalues, whatever the start
+        single = torch.ones(len(runs), size, dtype=torch.bool)
+        weights = torch.full(single.shape, 1 / size, dtype=torch.float64)
+    else:
+        wanted = runs[0].single.nonzero()[:, 0]
+        others = zip(spaces[1:], overlaps, strict=True)
+        places = [recognised(spaces[0], *other, wanted) for other in others]
+        single = singles(runs, [wanted, *places], size)
+        weights = shares(runs, single, size, trace)
+    return Quadrature(
+        nodes=torch.stack([run.nodes for run in runs]),
+        weights=weights,
+        single=single,
+        starts=measures(runs),
+        size=size,
+        trace=trace,
+    )
+
+
 def recognised(
-    H: LinearOperator, first: Krylov, other: Krylov, wanted: Tensor
+    first: Projection, other: Projection, overlaps: Tensor, wanted: Tensor
 ) -> Tensor:
     """Places of Ritz pairs in another space, by their vectors: (c,), -1 for none.
 
     Two starts see one vector of a single eigenvalue, but two of a multiple one.
 
     Args:
-        H: the operator, whose processes agree.
         first: the space of the pairs.
         other: the space to look in.
+        overlaps: inner products of their bases, (m, m).
         wanted: which pairs of `first`, (c,).
     """
     here, there = first.ritz()[1][:, wanted], other.ritz()[1]
-    basis = first.basis() @ other.basis().mT
-    cosines = here.T @ agreed(H, basis).double().cpu() @ there  # (c, m)
+    cosines = here.T @ overlaps @ there  # (c, m)
     best = cosines.abs().max(1)
     return torch.where(1 - best.values.square() <= ALIKE, best.indices, -1)
 

@@ -12,7 +12,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from steppe.results import Estimate
@@ -50,25 +49,20 @@ class Sample:
         )
 
 
-def draw(
-    inside: Tensor, pilot: Tensor, take: Callable[[int], Tensor], rtol: float, most: int
-) -> Sample:
+def draw(take: Callable[[int], Sample], rtol: float, least: int, most: int) -> Sample:
     """Draw until the standard error of the total is within the tolerance.
 
     Args:
-        inside: known parts, shape (L,).
-        pilot: first draws, shape (L, M).
-        take: a number of draws to their parts, shape (L, draws).
+        take: a number M to the sample of the first M draws.
         rtol: asked standard error as a share of the magnitude of the total.
+        least: draws of the pilot.
         most: draws at most.
     """
-    sample = Sample(inside, pilot)
+    sample = take(least)
     # The spread of the pilot is itself an estimate: a plan that was too short is
     # followed by another one, made from all draws so far.
     while (count := sample.drawn.shape[1]) < min(sample.wanted(rtol), most):
-        missing = math.ceil(min(sample.wanted(rtol), most)) - count
-        fresh = take(missing)
-        sample = Sample(inside, torch.cat([sample.drawn, fresh], dim=1))
+        sample = take(max(count + 1, math.ceil(min(sample.wanted(rtol), most))))
     return sample
 
 
@@ -80,6 +74,7 @@ def judged(estimate: Estimate, rtol: float) -> Estimate:
 
 def rooted(square: Estimate) -> Estimate:
     """The square root of a sum of squares, its error to first order."""
-    root = math.sqrt(square.value)
+    # A sum that is zero may come out below it, by rounding.
+    root = math.sqrt(max(0.0, square.value))
     stderr = square.stderr / (2 * root) if root else 0.0
     return dataclasses.replace(square, value=root, stderr=stderr)

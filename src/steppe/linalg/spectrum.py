@@ -10,6 +10,7 @@ Shape letters: D parameters in all, K eigenpairs, M probes, m Krylov steps.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +29,8 @@ from steppe.linalg.protocols import (
     uncast,
     widened,
 )
-from steppe.linalg.quadrature import Run, measures, recognised, shares, singles
-from steppe.linalg.sampling import Sample, rooted
+from steppe.linalg.quadrature import quadrature
+from steppe.linalg.sampling import rooted
 from steppe.results import Eigenpairs, Estimate, Spectrum
 
 
@@ -94,28 +95,16 @@ def spectrum(
         krylov = _walk(H, steps, generator)
         pairs = [_pairs(krylov, end, k, tol, details) for end in (1, -1)]
         trace, frobenius, spent = _sums(H, krylov, draws, generator)
-        runs = [Run.of(krylov)]
-        wanted = runs[0].single.nonzero()[:, 0]
-        places = [wanted]
+        spaces, overlaps = [krylov.projection()], []
         for _ in range(probes - 1):
             other = _walk(H, steps, generator)
-            runs.append(Run.of(other))
-            places.append(recognised(H, krylov, other, wanted))
-    if krylov.exhausted:  # these are all eigenvalues, whatever the start
-        single = torch.ones(probes, steps, dtype=torch.bool)
-        weights = torch.full(single.shape, 1 / size, dtype=torch.float64)
-    else:
-        single = singles(runs, places, size)
-        weights = shares(runs, single, size, trace)
+            spaces.append(other.projection())
+            overlaps.append(krylov.overlaps(other, steps))
+    seen = quadrature(spaces, overlaps, size, trace)
     return Spectrum(
-        nodes=torch.stack([run.nodes for run in runs]),
-        weights=weights,
-        single=single,
-        starts=measures(runs),
-        size=size,
+        **{f.name: getattr(seen, f.name) for f in dataclasses.fields(seen)},
         top=pairs[0],
         bottom=pairs[1],
-        trace=trace,
         frobenius=frobenius,
         products=steps * probes + spent,
         details=details,
@@ -156,11 +145,9 @@ def _sums(
         norm = math.sqrt(float(values.square().sum()))
         return Estimate(value=float(values.sum())), Estimate(value=norm), 0
     source = Draws(H, generator, [slice(None)], krylov)
-    traces, squares = source.more(draws)
     exact = H.exact_trace() if isinstance(H, SupportsExactTrace) else None
-    trace = exact or Sample(source.inside, traces).total()
-    square = torch.tensor([source.inside_square], dtype=torch.float64)
-    return trace, rooted(Sample(square, squares[None]).total()), draws
+    trace = exact or source.traces(draws, deflated=True).total()
+    return trace, rooted(source.squares(draws).total()), draws
 
 
 def _check(size: int, steps: int, probes: int, draws: int, k: int, tol: float) -> None:

@@ -14,10 +14,9 @@ import dataclasses
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from steppe.errors import SettingError, check_count, check_positive
-from steppe.linalg.deflation import STEPS, Draws, named_parts, space
+from steppe.linalg.deflation import STEPS, AbstractDraws, Draws, named_parts
 from steppe.linalg.probes import seeded
 from steppe.linalg.protocols import (
     LinearOperator,
@@ -86,24 +85,19 @@ def trace(
     H, generator = widened(H), seeded(generator)
     names = named_parts(H)
     parts = list(names.values()) or [slice(None)]
-    deflated = method == "deflated"
-    draws = Draws(H, generator, parts, space(H, generator) if deflated else None)
-    # The pilot says whether a Krylov space pays: where few draws are enough, its
-    # products would cost more than they save.
-    spent, pilot = 0, draws.more(min_samples)[0]
-    if method == "auto" and Sample(draws.inside, pilot).wanted(rtol) > WORTH * STEPS:
-        spent = draws.products
-        draws = Draws(H, generator, parts, space(H, generator))
-        pilot = draws.more(min_samples)[0]
-    sample = draw(draws.inside, pilot, lambda n: draws.more(n)[0], rtol, max_samples)
+    draws = Draws(H, generator, parts)
+    deflated = None if method == "auto" else method == "deflated"
+    sample, deflated = sampled_trace(
+        draws, rtol, min_samples, max_samples, deflated=deflated
+    )
     tensors = {name: sample.part(index) for index, name in enumerate(names)}
     return dataclasses.replace(
         judged(sample.total(), rtol),
-        cost=Cost(products=spent + draws.products),
+        cost=Cost(products=draws.products),
         details={
             **details_of(H),
             "rtol": rtol,
-            "method": "deflated" if draws.deflated else "hutchinson",
+            "method": "deflated" if deflated else "hutchinson",
             **({"by_tensor": tensors} if tensors else {}),
         },
     )
@@ -142,19 +136,46 @@ def frobenius(
     _check(rtol, "auto", min_samples, max_samples)
     dimension(H)
     H, generator = widened(H), seeded(generator)
-    draws = Draws(H, generator, [slice(None)], space(H, generator))
-    inside = torch.tensor([draws.inside_square], dtype=torch.float64)
-
-    def squares(count: int) -> Tensor:
-        return draws.more(count)[1][None]
-
-    # A square has twice the relative error of its root.
-    sample = draw(inside, squares(min_samples), squares, 2 * rtol, max_samples)
+    draws = Draws(H, generator, [slice(None)])
+    sample = sampled_square(draws, rtol, min_samples, max_samples)
     return dataclasses.replace(
         judged(rooted(sample.total()), rtol),
         cost=Cost(products=draws.products),
         details={**details_of(H), "rtol": rtol},
     )
+
+
+def sampled_trace(
+    draws: AbstractDraws,
+    rtol: float,
+    least: int,
+    most: int,
+    *,
+    deflated: bool | None = None,
+) -> tuple[Sample, bool]:
+    """Draws of the trace, and whether they are corrected by a Krylov space.
+
+    Args:
+        draws: of the operator.
+        rtol: asked standard error as a share of the magnitude of the trace.
+        least: draws of the pilot.
+        most: draws at most.
+        deflated: correct them; None for where that saves products.
+    """
+    if deflated is None:
+        # The pilot says whether a Krylov space pays: where few draws are enough, its
+        # products would cost more than they save.
+        wanted = draws.traces(least, deflated=False).wanted(rtol)
+        deflated = wanted > WORTH * STEPS
+    correct = deflated
+    sample = draw(lambda n: draws.traces(n, deflated=correct), rtol, least, most)
+    return sample, deflated
+
+
+def sampled_square(draws: AbstractDraws, rtol: float, least: int, most: int) -> Sample:
+    """Draws of the sum of squares, for a relative standard error of its root."""
+    # A square has twice the relative error of its root.
+    return draw(draws.squares, 2 * rtol, least, most)
 
 
 def _check(rtol: float, method: str, min_samples: int, max_samples: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from steppe.linalg.probes import check_generator
+from steppe.linalg.probes import check_generator, drawn_seed
 from steppe.measures.measurement import Measurement, Need, Weights
 from steppe.objective import Objective, check_objective
 from steppe.registry.bounds import Ranges, check_bounds
@@ -115,5 +115,4 @@ def seed_from(generator: torch.Generator | None) -> int:
     if generator is None:
         return 0
     check_generator(generator)
-    drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
-    return int(drawn)
+    return drawn_seed(generator)

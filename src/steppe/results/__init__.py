@@ -6,7 +6,8 @@ from steppe.results.diagonal import Diagonal
 from steppe.results.eigenpairs import Eigenpairs
 from steppe.results.estimate import Estimate, joint_samples
 from steppe.results.estimates import Estimates
-from steppe.results.spectrum import Measure, Spectrum, spread
+from steppe.results.quadrature import Measure, Quadrature, spread
+from steppe.results.spectrum import Spectrum
 from steppe.results.surface import Surface
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Measure",
+    "Quadrature",
     "Spectrum",
     "Surface",
     "joint_samples",

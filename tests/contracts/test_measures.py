@@ -1,5 +1,6 @@
 """What every measure promises, read from the registry."""
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -28,6 +29,8 @@ NAMES = MEASURES.names()
 EXAMPLES = {
     "llc": {"chains": 2, "draws": 12, "burn_in": 3},
     "tail_exponent": {"min_eigenvalues": 2},
+    "ritz_sum": {"steps": 30},
+    "effective_dimension": {"steps": 30},
 }
 # They take samples apart, which statistics of a batch tie together.
 OF_ROWS = {"minimum_sharpness", "normalized_sharpness"}
@@ -297,11 +300,21 @@ def test_the_estimate_says_what_it_is_a_function_of_and_what_it_cost(entry):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
 def test_it_declares_what_it_needs(entry):
-    objective = problems.objective(*relu_net())
-    measurement = Measurement(objective, **references(objective))
-    with measurement.account() as account:
-        example(entry.name).estimate(measurement)
-    assert {need.kind for need in account.used} == set(entry.spec.needs)
+    used = set()
+    # Needs may depend on whether the network is piecewise linear, and on its size.
+    for model in (problems.mlp(nn.ReLU), problems.mlp(), large_net()):
+        objective = problems.objective(model, problems.vectors())
+        measurement = Measurement(objective, **references(objective))
+        with contextlib.suppress(UsageError), measurement.account() as account:
+            example(entry.name).estimate(measurement)
+        used |= {need.kind for need in account.used}
+    assert used == set(entry.spec.needs)
+
+
+def large_net():
+    """More parameters than the spectral measures make products."""
+    layers = (nn.Linear(problems.INPUTS, 40), nn.Tanh(), nn.Linear(40, 3))
+    return problems.drawn(nn.Sequential(*layers))
 
 
 INDEPENDENCE = {

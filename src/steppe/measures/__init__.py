@@ -65,6 +65,14 @@ from steppe.measures.perturbed.pac_bayes import PACBayes as PACBayes
 from steppe.measures.perturbed.pac_bayes_bound import PACBayesBound as PACBayesBound
 from steppe.measures.planning import serve_together
 from steppe.measures.posterior.llc import LLC as LLC
+from steppe.measures.spectral.bottom_eigenvalue import (
+    BottomEigenvalue as BottomEigenvalue,
+)
+from steppe.measures.spectral.effective_dimension import (
+    EffectiveDimension as EffectiveDimension,
+)
+from steppe.measures.spectral.fisher_rao import FisherRao as FisherRao
+from steppe.measures.spectral.frobenius import Frobenius as Frobenius
 from steppe.measures.spectral.minimum_sharpness import (
     MinimumSharpness as MinimumSharpness,
 )
@@ -74,6 +82,7 @@ from steppe.measures.spectral.normalized_sharpness import (
 from steppe.measures.spectral.relative_flatness import (
     RelativeFlatness as RelativeFlatness,
 )
+from steppe.measures.spectral.ritz_sum import RitzSum as RitzSum
 from steppe.measures.spectral.top_eigenvalue import TopEigenvalue as TopEigenvalue
 from steppe.measures.spectral.trace import Trace as Trace
 from steppe.measures.tails.bulk_excess import BulkExcess as BulkExcess
@@ -84,6 +93,7 @@ from steppe.measures.tails.shuffling_distance import (
 from steppe.measures.tails.stable_rank import StableRank as StableRank
 from steppe.measures.tails.tail_exponent import TailExponent as TailExponent
 from steppe.measures.values.loss import Loss as Loss
+from steppe.measures.values.shannon_entropy import ShannonEntropy as ShannonEntropy
 from steppe.measures.worst_case.asam_sharpness import ASAMSharpness as ASAMSharpness
 from steppe.measures.worst_case.average_sharpness import (
     AverageSharpness as AverageSharpness,

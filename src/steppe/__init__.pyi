@@ -16,6 +16,7 @@ from steppe.averaging.lawa import LAWA as LAWA
 from steppe.averaging.swa import SWA as SWA
 from steppe.averaging.swad import SWAD as SWAD
 from steppe.comparisons.compare import compare as compare
+from steppe.comparisons.compare import compare_all as compare_all
 from steppe.curvature.fisher import EmpiricalFisher as EmpiricalFisher
 from steppe.curvature.fisher import Fisher as Fisher
 from steppe.curvature.ggn import GGN as GGN
@@ -59,6 +60,7 @@ from steppe.optimizers.vasso import VaSSO as VaSSO
 from steppe.optimizers.wsam import WSAM as WSAM
 from steppe.registry.sweeps import sweep as sweep
 from steppe.results import Comparison as Comparison
+from steppe.results import Comparisons as Comparisons
 from steppe.results import Diagonal as Diagonal
 from steppe.results import Eigenpairs as Eigenpairs
 from steppe.results import Estimate as Estimate

@@ -1,34 +1,33 @@
-"""Paired comparison of two objectives in any measures.
+"""Paired comparison of objectives in any measures.
 
-Both are measured on the same samples with the same random draws. Errors over samples
+All are measured on the same samples with the same random draws. Errors over samples
 are those of the jackknife, which leaves out a group of samples at a time and measures
-both again; errors over draws are those of repeats with other draws.
+all again; errors over draws are those of repeats with other draws.
 
-Shape letters: G groups, R repeats.
+Shape letters: G groups, R repeats, K networks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from steppe.comparisons.jackknife import groups_of, jackknife
+from steppe.comparisons.differences import difference, no_difference
+from steppe.comparisons.jackknife import groups_of
+from steppe.comparisons.runs import Known, Measures, Progress, Row, Rows, Runs
 from steppe.comparisons.units import (
     Unit,
     check_comparable,
-    part_of,
     unit_count,
     unit_of,
 )
 from steppe.errors import (
     DataError,
     SettingError,
-    SteppeError,
     check_choice,
     check_count,
     check_integer,
@@ -37,20 +36,13 @@ from steppe.measures import (
     MEASURES,
     AbstractMeasure,
     build_all,
-    listed,
-    measure,
-    refused,
 )
+from steppe.measures.measurement import Weights
 from steppe.objective import Objective, check_objective
 from steppe.registry.registry import Choice
-from steppe.results import Comparison, Cost, Difference, Estimate, joint_samples
+from steppe.results import Comparison, Comparisons
 from steppe.results.student import check_level
 from steppe.seeds import seed_of
-
-Progress = Callable[[int, int], None]
-Measures = Mapping[str, AbstractMeasure]
-Pair = tuple[Estimate, Estimate]
-Pairs = dict[str, list[Pair]]
 
 DEFAULT = ("loss", "top_eigenvalue", "trace", "lpf")
 ROUGH = 1e9  # relative error that the least number of draws has
@@ -68,6 +60,8 @@ def compare(
     level: float = 0.95,
     names: tuple[str, str] = ("a", "b"),
     seed: int = 0,
+    starts: Sequence[Weights | None] = (None, None),
+    other: Weights | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare two networks on the same data, with intervals of the differences.
@@ -98,6 +92,9 @@ def compare(
         level: coverage of the intervals, between 0 and 1.
         names: of the two networks in tables.
         seed: of the draws and of the groups.
+        starts: weights at the start of the training of each network, for measures that
+            need them.
+        other: a further network of the same structure, for measures of pairs.
         progress: called with the number of measurements done and of all.
 
     Returns:
@@ -111,110 +108,141 @@ def compare(
         DataError: other samples, or in another order or other batches, or a single one.
         SteppeError: the first refusal, where nothing could be measured.
     """
-    check_objective(a, "compare()")
-    check_objective(b, "compare()")
+    (comparison,) = compare_all(
+        (a, b),
+        measures,
+        groups=groups,
+        repeats=repeats,
+        unit=unit,
+        level=level,
+        names=names,
+        seed=seed,
+        starts=starts,
+        other=other,
+        progress=progress,
+    ).values()
+    return comparison
+
+
+def compare_all(
+    objectives: Sequence[Objective],
+    measures: Iterable[str | Choice | AbstractMeasure] = DEFAULT,
+    *,
+    names: Sequence[str],
+    groups: int = 20,
+    repeats: int = 8,
+    unit: Unit | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    starts: Sequence[Weights | None] | None = None,
+    other: Weights | None = None,
+    known: Sequence[Known] | None = None,
+    progress: Progress | None = None,
+) -> Comparisons:
+    """Compare the first of several networks with each of the others.
+
+    Every comparison is that of `compare`, with the same bits; the first network is
+    measured once, so that all cost K (G + R) measurements.
+
+    Args:
+        objectives: mean losses of K >= 2 networks on the same batches.
+        measures: names, names with settings, or measures; see `measure`.
+        names: of the networks in tables; those of all but the first must differ.
+        groups: see `compare`.
+        repeats: see `compare`.
+        unit: see `compare`.
+        level: coverage of the intervals, between 0 and 1.
+        seed: of the draws and of the groups.
+        starts: weights at the start of the training of each network.
+        other: a further network of the same structure, for measures of pairs.
+        known: for each network the measurements that an earlier call finished; each
+            one gets those of this call as they finish.
+        progress: called with the number of measurements done and of all.
+
+    Returns:
+        Comparisons, a mapping by the names of all networks but the first.
+
+    Raises:
+        SteppeError: as `compare`.
+    """
+    for each in objectives:
+        check_objective(each, "compare()")
     check_count("groups", groups, 2)
     check_count("repeats", repeats, 2)
     check_level(level)
     check_integer("seed", seed)
-    if len(names) != 2 or not all(isinstance(name, str) for name in names):
-        raise SettingError(f"names must be those of two networks, got {names!r}.")
+    count = len(objectives)
+    check_count("the number of networks", count, 2)
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        raise SettingError(f"names must be those of {_networks(count)}, got {names!r}.")
+    if len(set(names[1:])) < count - 1:
+        raise SettingError(
+            f"names of all networks but the first must differ, got {names!r}."
+        )
+    if starts is not None and len(starts) != count:
+        raise SettingError(
+            f"starts must be those of {_networks(count)}, got {len(starts)}."
+        )
     if unit is not None:
         check_choice("unit", unit, ("sample", "batch"))
-    asked = listed(measures)
-    wanted = build_all(asked)
-    check_comparable(a, b)
-    before = a.cost + b.cost
-    first = _paired(measure(a, asked, seed=seed), measure(b, asked, seed=seed))
+    wanted = build_all(measures)
+    for each in objectives[1:]:
+        check_comparable(objectives[0], each)
+    runs = Runs(objectives, starts, other, known, progress, groups + repeats)
+    first = runs.first(wanted, seed)
     live = {
-        key: _with_draws(wanted[key], pair)
-        for key, pair in first.items()
-        if not any(estimate.refusal for estimate in pair)
+        key: _with_draws(wanted[key], row)
+        for key, row in first.items()
+        if not row[0].refusal and not all(e.refusal for e in row[1:])
     }
-    unit = unit or unit_of((a, b))
-    units = unit_count(a, unit)
+    unit = unit or unit_of(objectives)
+    units = unit_count(objectives[0], unit)
     if units < 2:
         raise DataError(
             f"the data must have at least 2 units to leave one out, got 1 {unit}; give "
             "more data or smaller batches."
         )
     groups = min(groups, units)
-    runs = _Runs(a, b, progress, groups + repeats)
+    runs.total = groups + repeats
     # The first repeat is the measurement there is.
     seeds = [seed, *(seed_of(seed, number) for number in range(1, repeats))]
     same = {key: first[key] for key in live if live[key] is wanted[key]}
     drawn = _repeated(runs, live, same, seeds)
     deal = groups_of(units, groups, torch.Generator().manual_seed(seed))
     without, left_out = _left_out(runs, live, unit, deal, seed)
-    return Comparison(
-        by_name={
-            key: _difference(drawn[key], without[key], left_out, level)
-            if key in live
-            else _no_difference(pair, level)
-            for key, pair in first.items()
-        },
-        names=names,
-        units=units,
-        unit=unit,
-        groups=len(left_out),
-        cost=a.cost + b.cost - before + runs.cost,
-        details={**a.details, "seed": seed, "repeats": repeats},
-    )
+
+    def of(number: int) -> Comparison:
+        """The comparison of the first network with another."""
+        differences = {}
+        for key, row in first.items():
+            pair = (row[0], row[number])
+            if any(estimate.refusal for estimate in pair):
+                differences[key] = no_difference(pair, level)
+                continue
+            differences[key] = difference(
+                [(row[0], row[number]) for row in drawn[key]],
+                [(row[0], row[number]) for row in without[key]],
+                left_out,
+                level,
+            )
+        return Comparison(
+            by_name=differences,
+            names=(names[0], names[number]),
+            units=units,
+            unit=unit,
+            groups=len(left_out),
+            cost=runs.costs[0] + runs.costs[number],
+            details={**objectives[0].details, "seed": seed, "repeats": repeats},
+        )
+
+    return Comparisons({names[number]: of(number) for number in range(1, count)})
 
 
-class _Runs:
-    """Measurements of both objectives, counted, and the cost of those on parts."""
-
-    def __init__(
-        self, a: Objective, b: Objective, progress: Progress | None, total: int
-    ) -> None:
-        self.both = (a, b)
-        self.cost = Cost()
-        self.done, self.total = 0, total
-        self._progress = progress
-
-    def on_all(self, measures: Measures, seed: int) -> dict[str, Pair]:
-        """Estimates of both on all of the data."""
-        a, b = (_measured(objective, measures, seed) for objective in self.both)
-        self.tick(self.done + 1)
-        return _paired(a, b)
-
-    def on_part(
-        self, measures: Measures, seed: int, unit: Unit, kept: Tensor
-    ) -> tuple[dict[str, Pair], float]:
-        """Estimates of both on a part of the data, and its share of the loss terms."""
-        estimates = []
-        for whole in self.both:
-            part = part_of(whole, unit, kept)
-            estimates.append(_measured(part, measures, seed))
-            share = part.count() / whole.count()
-            self.cost += part.cost.scaled(share)
-        self.tick(self.done + 1)
-        return _paired(*estimates), share
-
-    def tick(self, done: int) -> None:
-        """Report the number of pairs done."""
-        self.done = done
-        if self._progress is not None:
-            self._progress(done, self.total)
+def _networks(count: int) -> str:
+    return "two networks" if count == 2 else f"{count} networks"
 
 
-def _measured(
-    objective: Objective, measures: Measures, seed: int
-) -> dict[str, Estimate]:
-    """Estimates by key; one that is refused says why."""
-    try:
-        estimates = measure(objective, measures.values(), seed=seed).values()
-    except (SteppeError, torch.OutOfMemoryError) as error:  # of all of them
-        return {key: refused(built, error) for key, built in measures.items()}
-    return dict(zip(measures, estimates, strict=True))
-
-
-def _paired(a: Mapping[str, Estimate], b: Mapping[str, Estimate]) -> dict[str, Pair]:
-    return {key: (a[key], b[key]) for key in a}
-
-
-def _with_draws(built: AbstractMeasure, pair: Pair) -> AbstractMeasure:
+def _with_draws(built: AbstractMeasure, row: Row) -> AbstractMeasure:
     """The measure with a number of draws that does not depend on the data.
 
     Parts of the data would else have other numbers of them, and differ by that.
@@ -223,152 +251,52 @@ def _with_draws(built: AbstractMeasure, pair: Pair) -> AbstractMeasure:
     plan = MEASURES[name].spec.planned_by if name in MEASURES.names() else None
     if plan is None or not built.settings()[plan]:  # 0: a number that was given
         return built
-    if not any(estimate.samples for estimate in pair):
+    if not any(estimate.samples for estimate in row):
         return built
     return dataclasses.replace(built, **{plan: ROUGH})
 
 
 def _repeated(
-    runs: _Runs, live: Measures, first: Mapping[str, Pair], seeds: Sequence[int]
-) -> Pairs:
-    """Pairs of each measure by other draws, as far as it has any."""
-    drawn: Pairs = {key: [] for key in live}
+    runs: Runs, live: Measures, first: Mapping[str, Row], seeds: Sequence[int]
+) -> Rows:
+    """Rows of each measure by other draws, as far as it has any."""
+    drawn: Rows = {key: [] for key in live}
     for number, seed in enumerate(seeds):
         known = first if number == 0 else {}
-        drawing = {key for key, pairs in drawn.items() if _draws(pairs)}
+        drawing = {key for key, rows in drawn.items() if _draws(rows)}
         todo = {key: live[key] for key in drawing if key not in known}
-        pairs = {**known, **(runs.on_all(todo, seed) if todo else {})}
-        for key, pair in pairs.items():
-            drawn[key].append(pair)
+        rows = {**known, **(runs.on_all(todo, seed) if todo else {})}
+        for key, row in rows.items():
+            drawn[key].append(row)
     runs.tick(len(seeds))
     return drawn
 
 
-def _draws(pairs: Sequence[Pair]) -> bool:
+def _draws(rows: Sequence[Row]) -> bool:
     """Whether further repeats may differ from those there are."""
-    if not pairs:
+    if not rows:
         return True
-    if not any(estimate.samples for estimate in pairs[0]):
+    if not any(estimate.samples for estimate in rows[0]):
         return False
     # The loss has samples, but they are those of the data.
-    return len(pairs) < 2 or not all(
+    return len(rows) < 2 or not all(
         math.isclose(one.value, other.value, rel_tol=SAME)
-        for one, other in zip(*pairs[:2], strict=True)
+        for one, other in zip(*rows[:2], strict=True)
+        if not one.refusal
     )
 
 
 def _left_out(
-    runs: _Runs, live: Measures, unit: Unit, deal: Tensor, seed: int
-) -> tuple[Pairs, Tensor]:
-    """Pairs without each group, and the share of the loss terms of each, (G,)."""
-    without: Pairs = {key: [] for key in live}
+    runs: Runs, live: Measures, unit: Unit, deal: Tensor, seed: int
+) -> tuple[Rows, Tensor]:
+    """Rows without each group, and the share of the loss terms of each, (G,)."""
+    without: Rows = {key: [] for key in live}
     shares = []
     for group in range(int(deal.max()) + 1):
-        pairs, share = runs.on_part(live, seed, unit, deal != group)
+        rows, share = runs.on_part(live, seed, unit, deal, group)
         if share == 1:  # targets that are ignored alone: nothing was left out
             continue
         shares.append(1 - share)
-        for key, pair in pairs.items():
-            without[key].append(pair)
+        for key, row in rows.items():
+            without[key].append(row)
     return without, torch.tensor(shares, dtype=torch.float64)
-
-
-def _difference(
-    drawn: Sequence[Pair], without: Sequence[Pair], left_out: Tensor, level: float
-) -> Difference:
-    pairs = [*drawn, *without]
-    refusals = [e.refusal for pair in pairs for e in pair if e.refusal]
-    if not all(math.isfinite(e.value) for pair in pairs for e in pair):
-        refusals.append("a value is not finite")
-    a, b = (_mean(side) for side in zip(*drawn, strict=True))
-    if refusals:
-        return _no_difference((a, b), level, refusals[0])
-    positive = all(e.value > 0 for pair in pairs for e in pair)
-    errors = _errors(drawn, without, left_out, _minus)
-    total = dataclasses.replace(
-        errors.total,
-        # Of the parts too, which the error rests on.
-        converged=all(e.converged for pair in pairs for e in pair),
-        units=a.units if a.units == b.units else "",
-    )
-    ratios = _errors(drawn, without, left_out, _log_ratio) if positive else None
-    return Difference(
-        a=a,
-        b=b,
-        over_data=errors.over_data,
-        over_draws=errors.over_draws,
-        total=total,
-        bias=errors.bias,
-        log_ratio=ratios and ratios.total,
-        level=level,
-    )
-
-
-def _minus(pair: Pair) -> float:
-    return pair[0].value - pair[1].value
-
-
-def _log_ratio(pair: Pair) -> float:
-    return math.log(pair[0].value) - math.log(pair[1].value)
-
-
-class _Errors(NamedTuple):
-    over_data: Estimate
-    over_draws: Estimate
-    total: Estimate
-    bias: float
-
-
-def _errors(
-    drawn: Sequence[Pair],
-    without: Sequence[Pair],
-    left_out: Tensor,
-    quantity: Callable[[Pair], float],
-) -> _Errors:
-    """A quantity of pairs with its errors over data, draws and both."""
-    repeats = torch.tensor([quantity(pair) for pair in drawn], dtype=torch.float64)
-    parts = torch.tensor([quantity(pair) for pair in without], dtype=torch.float64)
-    value, count = float(repeats.mean()), len(repeats)
-    spread = float(repeats.std()) / count**0.5 if count > 1 else 0.0
-    # Parts have the draws of the first repeat, so these cancel.
-    bias, error = jackknife(float(repeats[0]), parts, left_out)
-    data = Estimate(value=value, stderr=error, samples=len(parts))
-    draws = Estimate(value=value, stderr=spread, samples=count if spread else 0)
-    total = Estimate(
-        value=value,
-        stderr=math.hypot(error, spread),
-        samples=joint_samples((data, draws)),
-    )
-    return _Errors(data, draws, total, bias)
-
-
-def _mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean over repeats; the one estimate where they do not differ."""
-    first = estimates[0]
-    if all(estimate.value == first.value for estimate in estimates):
-        return first
-    count = len(estimates)
-    return dataclasses.replace(
-        first,
-        value=sum(e.value for e in estimates) / count,
-        stderr=math.hypot(*(e.stderr for e in estimates)) / count,
-        samples=joint_samples(tuple(estimates)),
-        converged=all(e.converged for e in estimates),
-        cost=sum((e.cost for e in estimates), Cost()),
-    )
-
-
-def _no_difference(pair: Pair, level: float, refusal: str = "") -> Difference:
-    missing = Estimate(value=math.nan, stderr=math.nan, converged=False)
-    reasons = [estimate.refusal for estimate in pair if estimate.refusal]
-    return Difference(
-        a=pair[0],
-        b=pair[1],
-        over_data=missing,
-        over_draws=missing,
-        total=missing,
-        bias=math.nan,
-        log_ratio=None,
-        level=level,
-        refusal=refusal or reasons[0],
-    )

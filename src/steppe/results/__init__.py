@@ -2,6 +2,7 @@
 
 from steppe.cost import Cost
 from steppe.results.comparison import Comparison, Difference
+from steppe.results.comparisons import Comparisons
 from steppe.results.diagonal import Diagonal
 from steppe.results.eigenpairs import Eigenpairs
 from steppe.results.estimate import Estimate, joint_samples
@@ -12,6 +13,7 @@ from steppe.results.surface import Surface
 
 __all__ = [
     "Comparison",
+    "Comparisons",
     "Cost",
     "Diagonal",
     "Difference",

@@ -114,7 +114,8 @@ class Comparison(AbstractTabulated, Mapping[str, Difference]):
     units: int  # samples, or batches, that groups are made of
     unit: str  # "sample" or "batch"
     groups: int  # of the data, left out one at a time
-    cost: Cost = field(default_factory=Cost)  # of both networks together
+    # Of both networks together, without that of measurements which were known.
+    cost: Cost = field(default_factory=Cost)
     details: Mapping[str, Any] = field(default_factory=dict)  # what it is a function of
 
     def __getitem__(self, name: str) -> Difference:
@@ -145,9 +146,14 @@ class Comparison(AbstractTabulated, Mapping[str, Difference]):
             for name, one in self.items()
             if not one.refusal
         ]
+        return Table(columns, cells, [*map(self._note, self), self.work])
+
+    @property
+    def work(self) -> str:
+        """Sentence on the data and the cost."""
         kind = {"sample": "samples", "batch": "batches"}[self.unit]
-        work = f"{self.units} {kind} in {self.groups} groups; {self.cost} of all data."
-        return Table(columns, cells, [*map(self._note, self), work])
+        spent = f"{self.cost} of all data" if self.cost != Cost() else "measured before"
+        return f"{self.units} {kind} in {self.groups} groups; {spent}."
 
     def _note(self, name: str) -> str:
         (first, second), one = self.names, self[name]

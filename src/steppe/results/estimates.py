@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from steppe.results.estimate import Estimate
-from steppe.results.tables import AbstractTabulated, Table
+from steppe.results.tables import AbstractTabulated, Table, aligned, joined, with_error
+
+SCREEN = 100  # letters of a line: names of measures, values and units beside another
+DOUBT = " (?)"
+DOUBTED = "(?) its budget ended before the accuracy that its settings ask for."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,12 +46,37 @@ class Estimates(AbstractTabulated, Mapping[str, Estimate]):
         """One row for each estimate, all with the same columns."""
         return [{"measure": name, **estimate.row()} for name, estimate in self.items()]
 
+    def refusals(self) -> list[str]:
+        """A sentence for each reason, with all measures that it refused."""
+        reasons: dict[str, list[str]] = {}
+        for name, estimate in self.items():
+            if estimate.refusal:
+                reasons.setdefault(estimate.refusal, []).append(name)
+        return [f"{_were(names)} not measured: {r}" for r, names in reasons.items()]
+
     def table(self) -> Table:
-        """One row for each estimate, and a sentence for each refusal."""
+        """One row for each estimate, and below a sentence for each refusal."""
         measured = [(name, e) for name, e in self.items() if not e.refusal]
-        refused = [(name, e.refusal) for name, e in self.items() if e.refusal]
+        values = aligned([with_error(e.value, e.stderr) for _, e in measured])
+        doubts = {True: "", False: DOUBT}
+        unmet = [DOUBTED] if any(not e.converged for _, e in measured) else []
         return Table(
             ("measure", "value", "samples", "units"),
-            [(n, str(e), str(e.samples or "none"), e.units) for n, e in measured],
-            [f"{name} was not measured: {refusal}" for name, refusal in refused],
+            [
+                (name, value + doubts[e.converged], str(e.samples or "none"), e.units)
+                for value, (name, e) in zip(values, measured, strict=True)
+            ],
+            [*unmet, *map(_shortened, self.refusals())],
+            most=len(self),
+            width=SCREEN,
         )
+
+
+def _were(names: list[str]) -> str:
+    return f"{joined(names)} {'was' if len(names) == 1 else 'were'}"
+
+
+def _shortened(sentence: str) -> str:
+    """The reason without the fix, where the whole would be longer than a line."""
+    reason, semicolon, _ = sentence.partition(";")
+    return f"{reason}." if semicolon and len(sentence) > SCREEN else sentence

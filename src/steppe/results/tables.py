@@ -54,12 +54,14 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    most: int = ROWS  # rows as text; the middle of more is left out
+    width: int = WIDTH  # of the notes
 
     def __str__(self) -> str:
         shown = [[_short(cell) for cell in row] for row in self.rows]
-        left_out = len(shown) - ROWS
+        left_out = len(shown) - self.most
         if left_out > 0:
-            half = ROWS // 2
+            half = self.most // 2
             middle = [f"... {left_out} more", *[""] * (len(self.columns) - 1)]
             shown = [*shown[:half], middle, *shown[-half:]]
         lines = [list(self.columns), *shown]
@@ -68,7 +70,7 @@ class Table:
             "  ".join(cell.ljust(n) for cell, n in zip(line, widths, strict=True))
             for line in lines
         ]
-        notes = [textwrap.fill(note, WIDTH) for note in self.notes]
+        notes = [textwrap.fill(note, self.width) for note in self.notes]
         return "\n".join([*(line.rstrip() for line in aligned), *notes])
 
     def html(self) -> str:
@@ -94,6 +96,37 @@ class AbstractTabulated(abc.ABC):
 
     def _repr_html_(self) -> str:
         return self.table().html()
+
+
+def aligned(texts: Sequence[str]) -> list[str]:
+    r"""Texts of numbers with their decimal points, and their errors, in one column.
+
+    Example:
+        >>> print(*aligned(["0.25 ± 0.03", "1000", "-3.5e+07 ± 1e+06"]), sep="\n")
+           0.25    ± 0.03
+        1000
+          -3.5e+07 ± 1e+06
+    """
+    parts = []
+    for text in texts:
+        number, space, error = text.partition(" ")
+        whole, point, decimals = number.partition(".")
+        parts.append((whole, point + decimals, space + error))
+    left = max((len(whole) for whole, _, _ in parts), default=0)
+    right = max((len(decimals) for _, decimals, _ in parts), default=0)
+    lines = (f"{w:>{left}}{decimals:<{right}}{e}" for w, decimals, e in parts)
+    return [line.rstrip() for line in lines]
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names with commas and a last "and".
+
+    Example:
+        >>> joined(["a"]), joined(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _places(error: float) -> int:

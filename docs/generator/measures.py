@@ -22,7 +22,7 @@ INDEX = f"{FOLDER}/README.md"
 LETTERS = re.compile(r"(\n\n|^)Shape letters:.*?(?=\n\n|$)", re.S)  # for its code
 # Options of a call for needs that an objective alone does not serve.
 ARGUMENTS = {"start": "start=start", "other network": "other=other"}
-OPTIONS = {"start": "--start START", "other network": "--other OTHER"}
+OPTIONS = {"other network": "--other OTHER"}  # a run of steppe knows its start
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,12 @@ def _measured(entry: Entry[MeasureSpec], links: Mapping[str, str]) -> Measured:
         text=text_of(made, links),
         notes=LETTERS.sub("", text_of(sys.modules[made.__module__], links).body),
         python=_call(made, spec),
-        command=" ".join(["steppe measure steppe-runs/runs/ID", entry.name]),
+        command=" ".join(
+            [
+                f"steppe measure steppe-runs/runs/ID {entry.name}",
+                *(OPTIONS[need] for need in spec.needs if need in OPTIONS),
+            ]
+        ),
         facts=_facts(spec),
         settings=[
             (*row_of_setting(p), limits_of(spec.bounds.get(name)))

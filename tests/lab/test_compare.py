@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steppe.errors import DataError, SettingError, StoreError, UnknownNameError
-from steppe_lab.analysis.single import measure_one
+from steppe_lab.analysis.measured import Measuring, measured
 from steppe_lab.reports.comparison.publishing import command_of, publish
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
@@ -125,7 +125,8 @@ def test_a_checkpoint_of_a_comparison_can_be_measured_again(finished):
     store, _, comparison, _ = finished
     row = comparison.rows[0]
     path = store.artefact(row.training, "model.safetensors")
-    found = measure_one(path, ["top_eigenvalue"]).value["top_eigenvalue"]
+    asked = Measuring({"net": path}, ["top_eigenvalue"])
+    found = measured(asked).estimates["net"]["top_eigenvalue"]
     # Sums in float32 depend on the number of threads, which is 1 in a worker.
     expected = row.measures["top_eigenvalue"]["value"]
     assert found.value == pytest.approx(expected, rel=1e-5)
@@ -317,7 +318,8 @@ def test_results_of_other_data_are_not_mixed(own_code, tmp_path):
     assert not comparison.failures
     assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
     path = store.artefact(comparison.rows[0].training, "model.safetensors")
-    measure_one(path, ["lpf:samples=3"], trust=[data, model])
+    asked = Measuring({"net": path}, ["lpf:samples=3"], trust=[data, model])
+    measured(asked)
     file.write_text("1")
     other = r"is not the data that was trained on \(SHA-256 \w{8} now, \w{8} then\)"
     more = settings.model_copy(update={"optimizers": ("sgd", "sam", "asam")})
@@ -326,7 +328,7 @@ def test_results_of_other_data_are_not_mixed(own_code, tmp_path):
         with pytest.raises(DataError, match=other):
             Study(again, store).run(workers=1)
     with pytest.raises(DataError, match=other):
-        measure_one(path, ["lpf:samples=3"], trust=[data, model])
+        measured(asked)
     assert len(list(store.root.glob("studies/*"))) == 1
 
 

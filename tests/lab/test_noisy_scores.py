@@ -10,7 +10,8 @@ import torch
 import in_process
 from steppe.errors import DataError
 from steppe_lab.analysis import trained
-from steppe_lab.analysis.single import evaluate_one, measure_one
+from steppe_lab.analysis.measured import Measuring, measured
+from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.datasets import Selection, load, load_split
 from steppe_lab.models import MODELS
@@ -163,10 +164,12 @@ def test_scores_of_a_checkpoint_are_those_of_its_training(run):
 
 def test_measures_are_of_the_noisy_samples_trained_on(run):
     path = next(run.rglob("model.safetensors"))
-    measured = measure_one(path, ["loss"])
+    found = measured(Measuring({"net": path}, ["loss"]))
     last = result(run)["last"]
-    assert measured.value["loss"].value == pytest.approx(last["train_loss"], rel=1e-5)
-    assert measured.notes == evaluate_one(path).notes
+    assert found.estimates["net"]["loss"].value == pytest.approx(
+        last["train_loss"], rel=1e-5
+    )
+    assert found.notes == evaluate_one(path).notes
 
 
 @pytest.mark.parametrize(
@@ -199,13 +202,14 @@ def test_every_verb_says_which_noise_a_checkpoint_was_trained_with(
     [
         ["evaluate"],
         ["measure", "loss"],
-        ["measure", "loss", "--against", "{run}", "--groups", "2", "--repeats", "2"],
+        ["measure", "loss", "--and", "{run}", "--groups", "2", "--repeats", "2"],
         ["landscape", "--points", "2", "--samples", "50"],
     ],
 )
-def test_programs_are_told_of_the_noise_too(words, run, tmp_path, capsys):
+def test_programs_are_told_of_the_noise_too(words, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     verb, *options = (word.format(run=run) for word in words)
-    options += ["--out", str(tmp_path / "a.png"), "--json"]
+    options += ["--json"]
     assert main([verb, str(run), *options]) == 0
     record = json.loads(capsys.readouterr().out)
     notes = record["loss"]["notes"] if words == ["measure", "loss"] else record["notes"]

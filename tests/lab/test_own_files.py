@@ -364,7 +364,10 @@ def test_a_second_file_is_no_measure_but_something_to_compare_with(
     second = next(text for text in measures if ".pt" in text)
     assert main(["measure", "a.pt", *measures, *named()]) == 2
     said = capsys.readouterr().err
-    assert f"takes one checkpoint, got {second} too; compare two with --against" in said
+    assert (
+        f"come after one checkpoint, got {second} too; compare several with --and"
+        in said
+    )
     assert len(said.splitlines()) == 1
 
 

@@ -101,10 +101,10 @@ def test_a_dollar_in_the_name_of_a_file_is_no_formula(pair, capsys):
 def test_two_files_are_compared_as_in_the_library(pair, capsys):
     expected = steppe.compare(*pair, ["loss", "trace"], groups=5, repeats=2)
     few = ["--groups", "5", "--repeats", "2"]
-    words = ["measure", "a.pt", "loss", "trace", "--against", "b.pt", *few]
+    words = ["measure", "a.pt", "loss", "trace", "--and", "b.pt", *few]
     record = printed(capsys, *words)
     for name, difference in expected.items():
-        row = record["measures"][name]
+        row = record["comparisons"]["b.pt"]["measures"][name]
         assert row["difference"] == pytest.approx(difference.total.value, rel=1e-5)
         assert [row["low"], row["high"]] == pytest.approx(difference.interval, rel=1e-4)
     assert main([*words, *OWN]) == 0
@@ -128,8 +128,8 @@ def test_two_files_are_compared_as_in_the_library(pair, capsys):
             ["landscape", "a.pt", "--out", "line.csv"],
             "--out must be a picture that ends in .png, got line.csv",
         ),
-        (["measure", "a.pt", "loss", "--against", "a.pt"], ""),
-        (["measure", "a.pt", "loss", "--against", "c.pt"], "the weights in c.pt"),
+        (["measure", "a.pt", "loss", "--and", "a.pt"], ""),
+        (["measure", "a.pt", "loss", "--and", "c.pt"], "the weights in c.pt"),
     ],
 )
 def test_pairs_that_do_not_fit_are_one_sentence(pair, capsys, words, sentence):

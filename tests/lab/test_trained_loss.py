@@ -190,6 +190,7 @@ def test_scores_are_plain_unless_those_of_the_loss_trained_on_are_asked_for(spli
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trained, "run_local", in_process.run_local)
 
     def run(*words: str):
@@ -247,7 +248,7 @@ def test_a_checkpoint_with_l2_alone_is_scored_with_and_without_it(command):
 def test_checkpoints_of_unlike_losses_are_compared_in_the_plain_one(command, capsys):
     one = command("train", "--l2", "0.05")["checkpoint"]
     other = command("train", "--seed", "1")["checkpoint"]
-    words = ["measure", one, "loss", "--against", other, "--groups", "3"]
+    words = ["measure", one, "loss", "--and", other, "--groups", "3"]
     assert main(words) == 2
     assert "give --loss plain." in capsys.readouterr().err
     assert main(["landscape", one, other]) == 2

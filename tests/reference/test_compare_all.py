@@ -78,8 +78,7 @@ def test_one_that_was_interrupted_goes_on_with_what_was_finished(networks):
         numbers(each) for each in whole.values()
     ]
     third = all_of(networks, known=known)
-    assert third["c"].cost == steppe.results.Cost()
-    assert "measured before" in third["c"].work
+    assert third["c"].cost.gradients == third["c"].cost.products == 0
 
 
 class Distance(AbstractMeasure):
@@ -95,7 +94,9 @@ class Distance(AbstractMeasure):
 
         start = measurement.of(StartWeights())
         params = measurement.objective.params
-        squares = [float((p - s).square().sum()) for p, s in zip(params, start)]
+        squares = [
+            float((p - s).detach().square().sum()) for p, s in zip(params, start)
+        ]
         return steppe.Estimate(value=sum(squares) ** 0.5)
 
 

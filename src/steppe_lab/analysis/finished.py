@@ -37,12 +37,12 @@ class Finished(MutableMapping[Asked, Estimate]):
         network: Network,
         folder: Path,
         beside: Mapping[str, str],
-        failed: Callable[[str], None],
+        failed: Callable[[str], object],
     ) -> None:
         self.path = folder / FOLDER / f"{identity(network)}.jsonl"
         self.before = 0  # estimates that were asked for and known
         self._beside = beside
-        self._failed: Callable[[str], None] | None = failed
+        self._failed: Callable[[str], object] | None = failed
         self._estimates: dict[str, Estimate] = {}
         try:
             for record in journal.records(self.path):
@@ -109,11 +109,11 @@ def beside(measures: Collection[str], references: Mapping[str, str]) -> dict[str
         measures: texts.
         references: digest of the start and of the other network, by kind of need.
     """
-    found: dict[str, str] = {}
+    all_beside: dict[str, str] = {}
     for text in measures:
         choice = MEASURES.parse(text)
         entry = MEASURES[choice.name]
         needed = [f"{n} {references[n]}" for n in entry.spec.needs if n in references]
         built = MEASURES.build(choice).choice().name
-        found[built] = "\n".join([choice.name, entry.source_digest(), *needed])
-    return found
+        all_beside[built] = "\n".join([choice.name, entry.source_digest(), *needed])
+    return all_beside

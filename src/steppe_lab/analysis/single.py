@@ -1,11 +1,11 @@
-"""One checkpoint at a time: its measures and its scores."""
+"""One checkpoint: its network on samples of its data, and its scores."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -13,17 +13,16 @@ from typing import Generic, Literal, TypeVar
 from torch import nn
 
 from steppe.errors import SettingError
-from steppe.measures import measure
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
-from steppe.results import Estimate, Estimates
+from steppe.results import Estimate
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
 from steppe_lab.analysis.own import task_of
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.own import PARTS, OwnData
 from steppe_lab.datasets.samples import AbstractSamples
-from steppe_lab.runs.analysis import objective_on, read_measure
+from steppe_lab.runs.analysis import objective_on
 from steppe_lab.runs.provenance import Origin, origins
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
@@ -47,54 +46,6 @@ class Noted(Generic[T]):
 
     value: T
     notes: tuple[str, ...] = ()  # sentences without full stops
-
-
-def measure_one(
-    checkpoint: Path,
-    measures: Sequence[str],
-    *,
-    part: Literal["train", "test"] = "train",
-    samples: int = 2000,
-    seed: int = 0,
-    device: str | None = None,
-    trust: Collection[str] = (),
-    belongs: Belongs | None = None,
-    loss: LossKind = "trained",
-) -> Noted[Estimates]:
-    """Measure a checkpoint on the data its recipe names.
-
-    Args:
-        checkpoint: the file.
-        measures: texts such as "lpf:sigma=0.02".
-        part: whose samples are measured on.
-        samples: at most so many, drawn by the seed of the data.
-        seed: of the measures' draws.
-        device: None for the one trained on.
-        trust: code of the user, as module:function, that the checkpoint may name.
-        belongs: of a file of another program; None for one that steppe wrote.
-        loss: that of a checkpoint of steppe: the one trained on, or the plain one.
-
-    Returns:
-        Estimates by the text of the measure, in the order given.
-
-    Raises:
-        CheckpointError: a file that is missing, damaged or not steppe's.
-        SettingError: a setting that has no meaning.
-        DataError: data that is missing, damaged or not what was trained on.
-    """
-    for text in measures:
-        read_measure(text)
-    network = read_network(
-        checkpoint,
-        part=part,
-        samples=samples,
-        device=device,
-        trust=trust,
-        belongs=belongs,
-        loss=loss,
-    )
-    estimates = measure(network.objective, measures, seed=seed)
-    return Noted(estimates, network.notes)
 
 
 def evaluate_one(
@@ -243,6 +194,7 @@ class Network:
     objective: Objective
     belongs: Belongs | None = None  # of weights that another program saved
     plain: bool = False  # the loss is not the one trained on
+    saved: checkpoints.Checkpoint | None = None  # of one that steppe wrote
 
     @property
     def trained_by(self) -> str:
@@ -252,8 +204,13 @@ class Network:
     @property
     def origins(self) -> tuple[Origin, ...]:
         """Where it was trained, as far as the folder of its run says."""
+        return origins([self.run])
+
+    @property
+    def run(self) -> Path:
+        """The folder of its run, if it has one."""
         inside = self.path.parent.name == KEPT
-        return origins([self.path.parent.parent if inside else self.path.parent])
+        return self.path.parent.parent if inside else self.path.parent
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -310,7 +267,15 @@ def read_network(
     if plain:  # another number than that of the file alone
         content += b"\nplain"
     digest = hashlib.sha256(content).hexdigest()
-    return Network(checkpoint, digest, recipe, loaded.outputs, objective, plain=plain)
+    return Network(
+        checkpoint,
+        digest,
+        recipe,
+        loaded.outputs,
+        objective,
+        plain=plain,
+        saved=loaded,
+    )
 
 
 def _read_foreign(
@@ -330,3 +295,17 @@ def _read_foreign(
     digest = hashlib.sha256(content).hexdigest()
     outputs = foreign.outputs(objective)
     return Network(path, digest, foreign.recipe, outputs, objective, belongs)
+
+
+def check_one_loss(a: Network, b: Network) -> None:
+    """Refuse networks that are about to be compared in unlike losses.
+
+    Raises:
+        SettingError: names both.
+    """
+    first, second = (described(each.objective) for each in (a, b))
+    if first != second:
+        raise SettingError(
+            f"two checkpoints are compared in one loss, got {first} of {a.path} and "
+            f"{second} of {b.path}; give --loss plain."
+        )

@@ -24,7 +24,7 @@ GROUPED = {
     },
     "look at a checkpoint": {
         "evaluate": "score checkpoints on training, validation and test samples",
-        "measure": "measure the flatness of a checkpoint",
+        "measure": "measure the flatness of checkpoints",
         "spectrum": "find the spectrum of a checkpoint and draw it",
         "landscape": "draw the loss on a line around a checkpoint or to another one",
     },
@@ -39,7 +39,7 @@ EXAMPLE = "steppe compare sgd sam lpf_sgd"
 # module:function, and not name:setting=value.
 CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 PARALLEL = "train"  # the verb that torchrun starts in several processes
-RESUMING = ("compare", "train")  # verbs that go on where they were stopped
+RESUMING = ("compare", "measure", "train")  # verbs that go on where they were stopped
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (
     "jinja2",

@@ -44,11 +44,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),
         *("probes", "draws", "matrix", "sigma", "alpha", "line_points", "line_radius"),
         *("points", "start", "stop", "norm", "ignore", "batch_norm"),
-        *("against", "groups", "repeats"),
+        *("further", "groups", "repeats", "other"),
     ),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
     "precision and speed": ("amp", "channels_last", "compile", "perturbations"),
-    "running and output": ("device", "devices", "workers", "out", "as_json"),
+    "running and output": ("device", "devices", "workers", "out", "keep", "as_json"),
 }
 OTHERS = "more options"
 # Words for values whose type does not say what they are.
@@ -73,7 +73,7 @@ METAVARS: Mapping[str, str] = {
     "trust": "MODULE:FUNCTION",
     "loss": "LOSS",
     "weights": "ENTRY",
-    "against": "CHECKPOINT",
+    "further": "CHECKPOINT",
     "other": "SECOND",
     "data_dir": "DIR",
     "sigma": "WIDTH",

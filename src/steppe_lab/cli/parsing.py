@@ -60,6 +60,7 @@ _SYNONYMS = {
     **dict.fromkeys(("noise", "corruption"), "label-noise"),
     **dict.fromkeys(("augmentation", "data-augmentation", "transform"), "augment"),
     **dict.fromkeys(("metrics", "measure"), "measures"),
+    **dict.fromkeys(("against", "versus", "compare-with"), "and"),
     **dict.fromkeys(("repeats", "repetitions", "n-seeds"), "seeds"),
     **dict.fromkeys(("bs", "batch"), "batch-size"),
     **dict.fromkeys(("smoothing",), "label-smoothing"),

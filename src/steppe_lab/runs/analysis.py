@@ -16,6 +16,7 @@ from steppe.errors import SteppeError, StoreError
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
 from steppe.measures import MEASURES, build, measure
+from steppe.measures.needs.references import StartWeights
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code
@@ -24,10 +25,11 @@ from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.split import Split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import run_kind
-from steppe_lab.runs.training import trained_network
+from steppe_lab.runs.training import initial_network, trained_network
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.records import estimate_record
 from steppe_lab.tasks import TASKS
+from steppe_lab.training.checkpoints import Checkpoint
 from steppe_lab.training.readiness import check_same_data
 from steppe_lab.training.recipe import code_of
 from steppe_lab.training.settings import SEEDS
@@ -124,6 +126,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
             objective,
             analysis.measures,
             seed=analysis.seed,
+            start=_start(checkpoint, folder.parent / analysis.training, analysis),
             known={key: Estimate.from_dict(record) for key, record in whole.items()},
             progress=tell,
             finished=write,
@@ -161,6 +164,21 @@ def objective_on(
     objective = loss.objective(model, batches, mode)
     objective.about |= {"part": part, "augmentation": "none"}
     return objective
+
+
+def _start(
+    checkpoint: Checkpoint, folder: Path, analysis: Analysis
+) -> nn.Module | None:
+    """The network before its training, if a measure may need it."""
+    if not any(needs(choice.name, StartWeights.kind) for choice in analysis.measures):
+        return None
+    initial = initial_network(checkpoint, folder)
+    return initial and initial[0]
+
+
+def needs(measure: str, kind: str) -> bool:
+    """Whether a measure needs something; code of the user does not say."""
+    return is_code(measure) or kind in MEASURES[measure].spec.needs
 
 
 def _line(objective: Objective, analysis: Analysis) -> Surface:

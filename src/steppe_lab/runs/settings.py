@@ -187,7 +187,8 @@ class CompareSettings(TrainingSettings):
     the best is chosen on validation samples. A name alone: the optimizers differ in
     it."""
     measures: tuple[str, ...] = ("top_eigenvalue", "trace:rtol=0.1", "lpf:sigma=0.05")
-    """Measures of flatness, such as lpf:sigma=0.02."""
+    """Measures of flatness, such as lpf:sigma=0.02, and groups of them, such as all or
+    spectral; see `steppe list measures`."""
     measure_samples: int = Field(default=1000, ge=1)
     """Training samples that are measured on, at most."""
     line_points: int = Field(default=25, ge=3, le=10_001)

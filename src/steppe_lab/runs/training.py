@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from steppe import plots
 from steppe.errors import CheckpointError, StoreError
 from steppe_lab.datasets.loading import load_split
@@ -24,13 +26,14 @@ from steppe_lab.store.json_files import (
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.training import checkpoints
-from steppe_lab.training.callbacks import monitor
+from steppe_lab.training.build import build_model
+from steppe_lab.training.callbacks import keeping, monitor
 from steppe_lab.training.callbacks.order import TRACK
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
 from steppe_lab.training.loop import KEEP_EVERY, train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.starts import stored_start
+from steppe_lab.training.starts import path_in, read_start, stored_start
 from steppe_lab.training.state import opened
 from steppe_lab.training.tracking import interval
 from steppe_lab.training.trained_loss import note_on_loss
@@ -147,6 +150,41 @@ def trained_network(
     if run_id(config_of(checkpoint.recipe)) != training:
         raise StoreError(f"{path} holds the network of another run; {fix}.")
     return checkpoint
+
+
+def initial_network(
+    checkpoint: checkpoints.Checkpoint, folder: Path
+) -> tuple[nn.Module, str] | None:
+    """The network as it was before the first step of its training.
+
+    It is the checkpoint that the run kept, or else made again: from the seed of the
+    recipe, and the weights in the store that the training started from.
+
+    Args:
+        checkpoint: of the network, whose recipe may name trusted code.
+        folder: of the run.
+
+    Returns:
+        The network, and the name of its file, or of the recipe; None where the weights
+        that the training started from are gone.
+
+    Raises:
+        StoreError: those weights are not the file that they were.
+        CheckpointError: a file that is damaged, or of another network.
+    """
+    recipe = checkpoint.recipe
+    model = build_model(recipe, checkpoint.in_shape, checkpoint.outputs)
+    kept = folder / keeping.FOLDER / f"{keeping.INITIAL}{keeping.ENDING}"
+    if exists(kept):
+        read_start(kept).put_into(model, recipe)
+        return model, str(kept)
+    store = folder.parent.parent
+    if recipe.start_from and not exists(path_in(store, recipe.start_from)):
+        return None
+    start = stored_start(recipe, store)
+    if start is not None:
+        start.put_into(model, recipe)
+    return model, "made again from the recipe"
 
 
 def _saved_state(state: Path, report: Report) -> bytes | None:

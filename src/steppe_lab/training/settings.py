@@ -33,7 +33,7 @@ NEEDS = {
     "go_on": ("stop_at_loss", "stop_at"),
 }
 # Options whose names cannot be those of fields: words of Python, and taken ones.
-_OPTIONS = {"as_json": "json", "start_from": "from"}
+_OPTIONS = {"as_json": "json", "start_from": "from", "further": "and"}
 _PLUS = re.compile(r"\+(?=[A-Za-z_])")  # not that of 1e+3
 
 

@@ -10,6 +10,7 @@ import tyro
 from pydantic import Field
 from tyro.conf import Positional
 
+from steppe_lab.cli.messages import say
 from steppe_lab.cli.options import (
     OUT,
     cores,
@@ -23,6 +24,7 @@ from steppe_lab.cli.progress import at_the_last, progress
 from steppe_lab.cli.streams import console
 from steppe_lab.execution.fork_server import start_server
 from steppe_lab.runs import WORK
+from steppe_lab.runs.measure_groups import ungrouped
 from steppe_lab.runs.settings import CompareSettings
 
 
@@ -57,6 +59,11 @@ def run(args: Args, results: TextIO) -> int:
     names = CompareSettings.model_fields
     devices = read_devices(args.devices, args.device)
     given = {name: getattr(args, name) for name in names}
+    # The recipe of each network gives its start; there is no second network.
+    asked = ungrouped(args.measures, ["start"])
+    given["measures"] = asked.measures
+    for sentence in asked.left_out:
+        say(sentence.partition(" (--")[0] + ", which a comparison does not give.")
     if devices:
         given["device"] = kind_of(devices)
     settings = CompareSettings(**given)

@@ -1,16 +1,17 @@
-"""`steppe measure`: the flatness of a checkpoint."""
+"""`steppe measure`: the flatness of checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TextIO
+from typing import Annotated, ClassVar, Literal, TextIO
 
 import tyro
 from pydantic import Field
-from rich.table import Table
 from tyro.conf import Positional
 
+from steppe.measuring.modes import Mode
 from steppe_lab.cli.messages import say
 from steppe_lab.cli.options import (
     OUT,
@@ -21,148 +22,131 @@ from steppe_lab.cli.options import (
     trusted,
     use_data_dir,
 )
-from steppe_lab.cli.progress import counted, progress
+from steppe_lab.cli.progress import in_tenths, progress
 from steppe_lab.cli.streams import console, print_notes
-
-if TYPE_CHECKING:
-    from steppe.results import Estimate
 
 
 class Args(CheckpointArguments):
     """Arguments of `steppe measure`."""
 
-    example: ClassVar = "steppe measure steppe-runs/runs/ID trace lpf:sigma=0.02 --json"
+    example: ClassVar = (
+        "steppe measure RUN@best spectral lpf:sigma=0.02 --and OTHER@best"
+    )
 
     measures: Positional[tuple[str, ...]] = ("top_eigenvalue", "trace", "lpf")
-    """Measures, such as lpf:sigma=0.02; see `steppe list`."""
+    """Measures, such as lpf:sigma=0.02, and groups of them: all, or a family such as
+    spectral; see `steppe list measures`."""
+    further: Annotated[tuple[Path, ...], tyro.conf.arg(name="and")] = ()
+    """Further checkpoints of the same network: every measure of each, and of their
+    differences to the first, with intervals over samples and draws."""
+    start: Path | None = None
+    """Weights at the start of the training, for measures that need them; the default is
+    the initial checkpoint of the run, or the initial weights of its recipe."""
+    other: Path | None = None
+    """A second network, for measures of pairs: that of every checkpoint."""
     samples: int = Field(default=2000, ge=1)
     """Samples to measure on, at most."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
+    mode: Mode = "eval"
+    """The network as it predicts; the same with statistics of batch norm that are
+    estimated again at every point; or as it trains, with those of each batch."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the random draws."""
-    against: Path | None = None
-    """A second checkpoint of the same network: every measure of both and of their
-    difference, with intervals over samples and draws."""
     groups: int = Field(default=20, ge=2)
-    """Groups of the samples, each left out once, with --against."""
+    """Groups of the samples, each left out once, with --and."""
     repeats: int = Field(default=8, ge=2)
-    """Repeats with other random draws, with --against."""
+    """Repeats with other random draws, with --and."""
     out: Path | None = None
-    """Write the results as JSON to this file too."""
+    """Write the results to this file too: all of them as .json, or a row for each
+    checkpoint and measure as .csv or .parquet."""
+    keep: Path = OUT
+    """Folder where each finished measurement is kept, so that the same command goes on
+    where it was stopped."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of a table."""
 
 
 def run(args: Args, results: TextIO) -> int:
     """Measure and print; refused measures are named, and exit with 1."""
+    from steppe_lab.analysis.measured import Measuring, compared, measured
     from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.analysis.single import measure_one
-    from steppe_lab.store.json_files import json_line, write_json
-    from steppe_lab.store.records import estimate_record
+    from steppe_lab.reports.measures.files import check_file, record, write_measures
+    from steppe_lab.runs.measure_groups import ungrouped
+    from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
     if args.out is not None:
         check_place(args.out)
+        check_file(args.out)
     _check_measures(args.measures)
-    if args.against is not None:
-        return _compare(args, args.against, results)
-    measured = measure_one(
-        checkpoint_at(args.checkpoint, OUT),
-        args.measures,
-        part=args.part,
-        samples=args.samples,
-        seed=args.seed,
-        device=args.device,
-        trust=trusted(args.trust),
-        belongs=belongs(args),
-        loss=loss_kind(args),
-    )
-    estimates = measured.value
-    records = {
-        name: {**estimate_record(estimate), "notes": measured.notes}
-        for name, estimate in estimates.items()
-    }
+    # The start of a run is known, that of another program's file is not.
+    given = {"start": args.start or args.model is None, "other network": args.other}
+    names = ungrouped(args.measures, [need for need, by in given.items() if by])
+    for sentence in names.left_out:
+        say(sentence)
+    paths: dict[str, Path] = {}
+    for path in (args.checkpoint, *args.further):
+        twice = f" ({len(paths) + 1})" if str(path) in paths else ""
+        paths[f"{path}{twice}"] = checkpoint_at(path, OUT)
+    with progress() as tell:
+        asked = Measuring(
+            paths,
+            names.measures,
+            part=args.part,
+            samples=args.samples,
+            mode=args.mode,
+            seed=args.seed,
+            device=args.device,
+            trust=trusted(args.trust),
+            belongs=belongs(args),
+            loss=loss_kind(args),
+            start=args.start and checkpoint_at(args.start, OUT),
+            other=args.other and checkpoint_at(args.other, OUT),
+            keep=args.keep,
+            failed=say,
+            report=in_tenths(tell),
+        )
+        if args.further:
+            done = compared(asked, groups=args.groups, repeats=args.repeats)
+        else:
+            done = measured(asked)
     if args.out is not None:
-        write_json(args.out, records)
-    lacks = {name: e.refusal for name, e in estimates.items() if e.refusal}
+        write_measures(args.out, done)
+    (first, *_) = done.estimates.values()
+    shown = done.comparisons or first
     if args.as_json:
-        print(json_line(records), file=results)
+        print(json_line(record(done)), file=results)
     else:
-        _show(args, estimates, results)
-        print_notes(console(results), measured.notes)
-    for name, refusal in lacks.items():
-        say(f"{name} was not measured: {refusal}")
-    return 1 if lacks else 0
+        page = console(results)
+        # Refusals go to the other stream, as whole sentences.
+        table = shown.table()
+        if done.comparisons is None:
+            count = len(table.notes) - len(first.refusals())
+            table = dataclasses.replace(table, notes=table.notes[:count])
+        page.print(str(table), markup=False, soft_wrap=True)
+        terms = next(e.details["terms"] for e in first.values() if not e.refusal)
+        page.print(f"Over {terms} loss terms of {args.part} samples.", markup=False)
+        print_notes(page, done.notes)
+    for sentence in (*done.before, *shown.refusals()):
+        say(sentence)
+    return 1 if shown.refusals() else 0
 
 
 def _check_measures(measures: Iterable[str]) -> None:
-    """Refuse a second checkpoint in the place of a measure.
+    """Refuse a further checkpoint in the place of a measure.
 
     Raises:
         SettingError: a name of no measure that is one of a file or folder.
     """
     from steppe.errors import SettingError
     from steppe.measures import MEASURES
+    from steppe_lab.runs.measure_groups import is_group
 
     for text in measures:
-        known = text.partition(":")[0] in MEASURES.names()
+        known = is_group(text) or text.partition(":")[0] in MEASURES.names()
         if not known and Path(text.partition("@")[0]).exists():
             raise SettingError(
-                f"`steppe measure` takes one checkpoint, got {text} too; compare two "
-                f"with --against {text}, or measure each by a command of its own."
+                f"measures come after one checkpoint, got {text} too; compare several "
+                f"with --and {text}, or measure each by a command of its own."
             )
-
-
-def _compare(args: Args, other: Path, results: TextIO) -> int:
-    from steppe_lab.analysis.pairs import compare_two
-    from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.store.json_files import json_line, write_json
-
-    with progress() as tell:
-        compared = compare_two(
-            (checkpoint_at(args.checkpoint, OUT), checkpoint_at(other, OUT)),
-            args.measures,
-            part=args.part,
-            samples=args.samples,
-            groups=args.groups,
-            repeats=args.repeats,
-            seed=args.seed,
-            device=args.device,
-            trust=trusted(args.trust),
-            belongs=belongs(args),
-            loss=loss_kind(args),
-            progress=counted(tell, "measuring both"),
-        )
-    comparison = compared.value
-    record = {**comparison.to_dict(), "notes": compared.notes}
-    if args.out is not None:
-        write_json(args.out, record)
-    if args.as_json:
-        print(json_line(record), file=results)
-    else:
-        page = console(results)
-        page.print(str(comparison), markup=False, soft_wrap=True)
-        print_notes(page, compared.notes)
-    lacks = {name: one.refusal for name, one in comparison.items() if one.refusal}
-    for name, refusal in lacks.items():
-        say(f"{name} was not compared: {refusal}")
-    return 1 if lacks else 0
-
-
-def _show(args: Args, estimates: Mapping[str, Estimate], results: TextIO) -> None:
-    from steppe.measures import MEASURES
-
-    table = Table("measure", "value", "standard error", "unit", "samples")
-    given = {name: e for name, e in estimates.items() if not e.refusal}
-    for name, estimate in given.items():
-        value = f"{estimate.value:.5g}" + ("" if estimate.converged else " (?)")
-        error = f"{estimate.stderr:.2g}" if estimate.samples else "none drawn"
-        unit = MEASURES[MEASURES.parse(name).name].spec.units
-        table.add_row(name, value, error, unit, str(estimate.samples))
-    page = console(results)
-    page.print(table)
-    terms = next(iter(given.values())).details["terms"]
-    page.print(f"Over {terms} loss terms of {args.part} samples.", markup=False)
-    if not all(estimate.converged for estimate in given.values()):
-        page.print("(?) did not reach its accuracy; raise its budget.", markup=False)

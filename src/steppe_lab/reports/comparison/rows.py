@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
 
 from steppe.registry.registry import Choice
 from steppe_lab.reports.comparison.quantities import BASE_LOSS
+from steppe_lab.reports.text.csv_text import csv_text
 from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.training.settings import PlainSettings
 
@@ -35,14 +34,7 @@ def to_csv(comparison: Comparison) -> str:
 
     A text that a spreadsheet would compute gets an apostrophe before it.
     """
-    table = rows(comparison)
-    if not table:
-        return ""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(map(_cell, table[0]))
-    writer.writerows(map(_cell, row.values()) for row in table)
-    return buffer.getvalue()
+    return csv_text(rows(comparison))
 
 
 def _flat(comparison: Comparison, row: Row) -> dict[str, Any]:
@@ -104,14 +96,6 @@ def _augmentation(recipe: Mapping[str, Any]) -> dict[str, str]:
 def _plain(value: Any) -> Any:
     """A setting as it is typed, where it is several texts."""
     return " ".join(value) if isinstance(value, list | tuple) else value
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\r", " ")  # would end a line in some readers
-    # A spreadsheet takes a text that begins so for a formula, and computes it.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def _text(choice: Mapping[str, Any] | None) -> str | None:

@@ -1,0 +1,1 @@
+"""Measures of checkpoints as rows, files and text."""

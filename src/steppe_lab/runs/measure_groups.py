@@ -1,0 +1,95 @@
+"""Names that stand for several measures; known without torch, for `--help`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import steppe
+from steppe.errors import SettingError
+
+ALL = "all"
+# Needs that an objective alone does not serve, and the words for what lacks.
+REFERENCES: Mapping[str, str] = {
+    "start": "the weights at the start of the training",
+    "other network": "a second network",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Measures by name, and those that a group leaves out."""
+
+    measures: tuple[str, ...]
+    left_out: tuple[str, ...] = ()  # a sentence for each need that is not served
+
+
+def families() -> set[str]:
+    """The folders of measures."""
+    folder = Path(steppe.__file__).parent / "measures"
+    inside = {path.parent.name for path in folder.glob("*/[a-z]*.py")}
+    return inside - {"needs"}
+
+
+def is_group(text: str) -> bool:
+    """Whether a name stands for several measures.
+
+    Example:
+        >>> is_group("all"), is_group("spectral"), is_group("trace")
+        (True, True, False)
+    """
+    return text == ALL or text in families()
+
+
+def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
+    """Measures in place of groups; one that is named itself too keeps its settings.
+
+    Args:
+        texts: names of measures, with settings or without, and of groups.
+        given: needs among `REFERENCES` that can be served. A group leaves out measures
+            of other needs; one that is named itself stays, and is refused.
+
+    Raises:
+        SettingError: a group of which nothing is left.
+    """
+    texts = tuple(texts)
+    if not any(map(is_group, texts)):
+        return Asked(texts)
+    from steppe.measures.families import families as members
+
+    named = {text.partition(":")[0] for text in texts if not is_group(text)}
+    wanted: dict[str, None] = {}
+    lacking: dict[str, dict[str, None]] = {}
+    for text in texts:
+        if not is_group(text):
+            wanted[text] = None
+            continue
+        inside = [each for of in members().values() for each in of]
+        left = 0
+        for entry in inside if text == ALL else members()[text]:
+            lacks = [
+                need
+                for need in entry.spec.needs
+                if need in REFERENCES and need not in given
+            ]
+            for need in lacks:
+                lacking.setdefault(need, {})[entry.name] = None
+            left += not lacks
+            if not lacks and entry.name not in named:
+                wanted[entry.name] = None
+        if not left:
+            needed = " or ".join(REFERENCES[need] for need in lacking)
+            raise SettingError(
+                f"all measures of {text} need {needed}; give {_options(lacking)}."
+            )
+    sentences = [
+        f"{', '.join(names)} left out: without {REFERENCES[need]} ({_options([need])})"
+        for need, names in lacking.items()
+    ]
+    return Asked(tuple(wanted), tuple(sentences))
+
+
+def _options(needs: Iterable[str]) -> str:
+    options = {"start": "--start FILE", "other network": "--other CHECKPOINT"}
+    return " and ".join(options[need] for need in needs)

@@ -27,6 +27,9 @@ NAMES = MEASURES.names()
 # Settings at which a measure has a value on the small networks of this file, in a short
 # time.
 EXAMPLES = {
+    # A smaller change, which noise makes for every seed here.
+    "pac_bayes_complexity": {"change": 0.05},
+    "pac_bayes_flatness": {"change": 0.05},
     "llc": {"chains": 2, "draws": 12, "burn_in": 3},
     "tail_exponent": {"min_eigenvalues": 2},
     "ritz_sum": {"steps": 30},

@@ -64,7 +64,8 @@ def crossing(
     seen: dict[float, float] = {}
     below, above = 0.0, math.inf
     x, best, halvings = min(max(start, low), high), math.nan, 0
-    while len(seen) < max_evaluations:
+    # A place that comes back would come back for ever: the function is not monotone.
+    while len(seen) < max_evaluations and x not in seen:
         seen[x] = value = function(x)
         if value < level:
             below = max(below, x)

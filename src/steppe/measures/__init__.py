@@ -46,6 +46,12 @@ from steppe.measures.norms.frobenius_over_spectral import (
 )
 from steppe.measures.norms.inverse_margin import InverseMargin as InverseMargin
 from steppe.measures.norms.norm_product import NormProduct as NormProduct
+from steppe.measures.norms.pac_bayes_complexity import (
+    PACBayesComplexity as PACBayesComplexity,
+)
+from steppe.measures.norms.pac_bayes_flatness import (
+    PACBayesFlatness as PACBayesFlatness,
+)
 from steppe.measures.norms.parameter_count import ParameterCount as ParameterCount
 from steppe.measures.norms.parameter_norm import ParameterNorm as ParameterNorm
 from steppe.measures.norms.path_norm import PathNorm as PathNorm

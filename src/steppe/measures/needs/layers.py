@@ -156,8 +156,10 @@ def published_adjustment(value: float, terms: int, log: bool = False) -> dict[st
         log: the value is a logarithm, for (value - log m) / 2 in place of
             sqrt(value / m).
     """
-    adjusted = (value - math.log(terms)) / 2 if log else math.sqrt(value / terms)
-    return {"adjusted": adjusted}
+    if log:
+        return {"adjusted": (value - math.log(terms)) / 2}
+    # A PAC-Bayes term is negative where the noise is larger than all weights.
+    return {"adjusted": math.sqrt(value / terms) if value >= 0 else math.nan}
 
 
 def _check_start(

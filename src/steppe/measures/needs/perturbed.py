@@ -54,6 +54,8 @@ class RandomPoint(JointNeed[PointValues]):
             each filter, "balanced" relative to that of each filter with its bias
             (`balancing_scales`), "adaptive" relative to each weight.
         noise: "gaussian" or "uniform".
+        floor: size that a scaled one is joined by in squares, in the units of the
+            parameters, so that weights of zero are moved, too.
     """
 
     kind: ClassVar[str] = "perturbed losses"
@@ -62,6 +64,16 @@ class RandomPoint(JointNeed[PointValues]):
     sigma: float
     scale: Scale = "raw"
     noise: Distribution = "gaussian"
+    floor: float = 0.0
+
+    def sizes(self, scales: Sequence[Any]) -> list[Any]:
+        """Size of the noise for each parameter, a number or a tensor.
+
+        Args:
+            scales: of the parameters.
+        """
+        sizes = [self.sigma * scale for scale in scales]
+        return [(s**2 + self.floor**2) ** 0.5 for s in sizes] if self.floor else sizes
 
     @classmethod
     def serve_all(cls, needs: Sequence[Any], measurement: Measurement) -> Sequence[Any]:
@@ -97,7 +109,7 @@ def around(
             noise = NOISES[point.noise](
                 params=centre,
                 generator=source,
-                scales=[point.sigma * scale for scale in scales[point.scale]],
+                scales=point.sizes(scales[point.scale]),
             )
             # From the centre each time: returning by subtraction adds up rounding.
             noise.put_(params, centre)

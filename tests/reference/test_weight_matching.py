@@ -184,6 +184,17 @@ def test_networks_without_hidden_units_or_of_another_shape_are_refused():
         weight_matching(objective, problems.mlp(), seed=0.5)
 
 
+def test_frozen_layers_move_along():
+    model, objective, _ = net("mlp")
+    other = net("mlp", seed=9)[0]
+    expected = weight_matching(objective, other)
+    model[2].weight.requires_grad_(False)
+    found = weight_matching(problems.objective(model, problems.vectors()), other)
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+    assert not model[2].weight.requires_grad
+
+
 def test_tied_weights_have_one_order():
     class Tied(nn.Module):
         def __init__(self):

@@ -51,9 +51,17 @@ def unit_groups(objective: Objective) -> list[UnitGroup]:
     Raises:
         UsageError: the model does not give one tensor with a graph in one call.
     """
-    z = _outputs(objective)
-    network = structure(z, dict(zip(objective.params, objective.names, strict=True)))
-    return _groups(network, objective.model)
+    named = dict(objective.model.named_parameters())
+    frozen = [p for p in named.values() if not p.requires_grad]
+    # A frozen layer moves along, too, so that the graph has to show it.
+    for p in frozen:
+        p.requires_grad_(p.is_floating_point())
+    try:
+        network = structure(_outputs(objective), {p: n for n, p in named.items()})
+        return _groups(network, objective.model)
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
 
 
 def permuted(

@@ -71,6 +71,15 @@ def test_a_device_beside_others_is_not_passed_over(device, tmp_path, capsys):
     assert f"and --device {device}; leave --device out." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_beside_devices_are_not_passed_over(workers, tmp_path, capsys):
+    arguments = ["--devices", "cpu,cpu", "--workers", str(workers)]
+    assert main(["compare", "sgd", "sam", *arguments, "--out", str(tmp_path)]) == 2
+    assert f"and --workers {workers}; leave --workers out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert read_devices("cpu,cpu", workers=2) == ("cpu", "cpu")
+
+
 def test_a_device_that_is_not_there_is_refused_before_any_work(tmp_path, capsys):
     arguments = ["--devices", "cpu,cpu:x", "--out", str(tmp_path)]
     assert main(["compare", "sgd", "sam", *arguments]) == 2

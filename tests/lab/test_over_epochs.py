@@ -11,7 +11,13 @@ from steppe.errors import SettingError, UnknownNameError
 from steppe.losses import L2
 from steppe.seeds import stream
 from steppe_lab import datasets
+from steppe_lab.analysis.single import evaluate_one, read_network
+from steppe_lab.runs.abstract import config_of
+from steppe_lab.runs.analysis import Analysis, analyse
+from steppe_lab.runs.training import train_network
+from steppe_lab.store.store import Store
 from steppe_lab.training.build import build_lr_schedule, build_model, build_optimizer
+from steppe_lab.training.checkpoints import read_weights
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
@@ -163,7 +169,54 @@ def test_measures_of_a_trained_network_are_of_its_last_l2():
     text = "l2=piecewise(boundaries=(1,4),values=(0.01,1,0.25))"
     loss = TrainedLoss.of(recipe(text, l2=0.01, epochs=6), "classification")
     assert loss.penalty == L2(0.25)
+    shorter = TrainedLoss.of(
+        recipe(text, l2=0.01, epochs=6), "classification", epochs=4
+    )
+    assert shorter.penalty == L2(1.0)
     assert TrainedLoss.of(recipe(l2=0.01), "classification").penalty == L2(0.01)
+
+
+def test_measures_of_a_checkpoint_are_of_the_l2_of_its_epoch(tmp_path):
+    text = "l2=piecewise(boundaries=(1,2),values=(0.25,0.5,1))"
+    made = recipe(text, l2=0.25, epochs=9, stop_at_loss=99, checkpoint_every=1)
+    later = made.model_copy(update={"stop_at_loss": None, "epochs": 3})
+    penalties = {}
+    for each in (made, later):
+        store = Store(tmp_path)
+        folder = store.folder(store.add(config_of(each)))
+        result = train_network(each, folder, lambda progress: None)
+        store.finish(folder.name, result)
+        for path in sorted(folder.rglob("*.safetensors")):
+            penalty = read_network(path, part="train", samples=9).objective.penalty
+            penalties[each.epochs, path.stem] = penalty.coefficient
+            if path.stem == "model":
+                assert str(penalty) in result["notes"][0]
+                squares = evaluate_one(path).value["l2_penalty"] / penalty.coefficient
+                kernels = [
+                    tensor for tensor in read_weights(path).values() if tensor.dim() > 1
+                ]
+                expected = sum(float(k.square().sum()) for k in kernels)
+                assert squares == pytest.approx(expected, rel=1e-5)
+                analysis = Analysis(
+                    training=folder.name, measures=("loss",), line_points=0, samples=9
+                )
+                place = store.folder(store.add(config_of(analysis)))
+                record = analyse(analysis, place, lambda progress: None)
+                assert record["measures"]["loss"]["details"]["penalty"] == str(penalty)
+    assert penalties == {
+        (9, "initial"): 0.25,
+        (9, "epoch-0001"): 0.25,
+        (9, "converged"): 0.25,
+        (9, "best-on-test"): 0.25,
+        (9, "model"): 0.25,  # stopped after one epoch
+        (3, "initial"): 0.25,
+        (3, "epoch-0001"): 0.25,
+        (3, "epoch-0002"): 0.5,
+        (3, "half"): 0.5,
+        (3, "best-on-test"): penalties[3, "best-on-test"],
+        (3, "epoch-0003"): 1.0,
+        (3, "model"): 1.0,
+    }
 
 
 def test_eigenvalues_along_training_are_of_the_l2_of_their_epoch(split):

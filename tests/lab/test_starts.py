@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import shlex
 
 import pytest
@@ -18,12 +21,16 @@ from steppe_lab.reports.comparison.publishing import command_of, publish
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import CompareSettings, TrainSettings
 from steppe_lab.runs.training import recipe_of, train_network
+from steppe_lab.store.json_files import write_atomically
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies import comparison
 from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model, build_optimizer
 from steppe_lab.training.epochs import Epochs
-from steppe_lab.training.starts import read_start, stored_start
+from steppe_lab.training.loop import train
+from steppe_lab.training.settings import SHA256
+from steppe_lab.training.starts import name_of, path_in, read_start, stored_start
+from steppe_lab.training.state import opened, sealed
 
 SMALL = {"model": "small_cnn:width=2", "train_samples": 64, "lr_schedule": "constant"}
 
@@ -151,20 +158,82 @@ def test_the_id_follows_from_the_contents_alone(kept, store, tmp_path):
     assert len(ids | others) == 3
 
 
+def changed(contents: bytes, change) -> bytes:
+    """The state of a training after a change, saved anew."""
+    state = torch.load(io.BytesIO(opened(contents)), weights_only=True)
+    change(state)
+    file = io.BytesIO()
+    torch.save(state, file)
+    return sealed(file.getvalue())
+
+
+def test_the_id_after_a_state_follows_from_all_that_is_gone_on_from(kept):
+    contents = (kept / "checkpoints" / "epoch-0001.training.pt").read_bytes()
+    name = name_of(contents)
+
+    def later(state):
+        state["seconds"] += 100
+        state["model"] = dict(reversed(list(state["model"].items())))
+
+    again = changed(contents, later)
+    assert again != contents
+    assert name_of(again) == name
+
+    def moved(state):
+        next(iter(state["optimizer"]["state"].values()))["momentum_buffer"][0] += 1e-3
+
+    def weighed(state):
+        next(iter(state["model"].values()))[0] += 1e-3
+
+    def of_adam(state):
+        recipe = json.loads(state["recipe"])
+        recipe["base"]["name"] = "adam"
+        state["recipe"] = json.dumps(recipe)
+
+    others = {name_of(changed(contents, each)) for each in (moved, weighed, of_adam)}
+    assert len(others | {name}) == 4
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "vasso"])
+def test_the_id_after_a_resumed_training_is_that_after_a_straight_one(
+    optimizer, store, tmp_path
+):
+    keeping = {"checkpoint_every": 0, "checkpoint_optimizer": True}
+    made = recipe(store, optimizer=optimizer, **keeping)
+    split, kept = load_split(made), []
+    names = []
+    for resume in (None, 0):
+        folder = tmp_path / str(resume)
+        state = None if resume is None else kept[resume]
+        train(made, split, folder=folder, keep=kept.append, keep_every=0, resume=state)
+        start = str(folder / "checkpoints" / "last.training.pt")
+        again = recipe(store, optimizer=optimizer, start_from=start)
+        names.append(again.start_from)
+    assert names[0] == names[1]
+
+
+def test_a_stored_state_that_is_named_by_its_bytes_is_gone_on_with(kept, store):
+    contents = (kept / "checkpoints" / "last.training.pt").read_bytes()
+    name = SHA256 + hashlib.sha256(contents).hexdigest()
+    write_atomically(path_in(store.root, name), contents)
+    made = recipe(store, start_from=name, with_optimizer=True)
+    assert stored_start(made, store.root).optimizer["state"]
+
+
 def test_a_file_that_changed_in_the_store_is_refused(kept, store):
     made = recipe(store, start_from=f"{kept}@1")
     (path,) = (store.root / "starts").iterdir()
-    path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(StoreError, match="is not the file that it was; delete it"):
-        stored_start(made, store.root)
+    other = (kept / "checkpoints" / "epoch-0002.training.pt").read_bytes()
+    for contents in (path.read_bytes() + b" ", other, other[:-1]):
+        path.write_bytes(contents)
+        with pytest.raises(StoreError, match="is not the file that it was; delete it"):
+            stored_start(made, store.root)
     path.unlink()
     with pytest.raises(StoreError, match=r"sha256:\w{8} to start from are not in"):
         stored_start(made, store.root)
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(kept, store, monkeypatch):
-    from steppe_lab.training.loop import train
-
     made = recipe(
         store, start_from=f"{kept}@1", with_optimizer=True, optimizer="sgd+ema"
     )

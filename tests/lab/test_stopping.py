@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -190,6 +191,43 @@ def test_patience_counts_epochs_without_progress(values, patience, better, epoch
         assert reason.startswith(f"x has not improved for {patience} epochs, since it")
 
 
+@pytest.mark.parametrize("better", ["smaller", "larger"])
+@pytest.mark.parametrize("min_delta", [0.0, 0.125, 0.5])
+def test_min_delta_is_the_absolute_threshold_of_torch(min_delta, better):
+    sign = 1 if better == "smaller" else -1
+    steps = torch.randint(-4, 3, (60,), generator=torch.Generator().manual_seed(1))
+    values = [sign * v for v in (steps.cumsum(0) / 8).tolist()]  # exact in binary
+    weight = torch.nn.Parameter(torch.zeros(1))
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        torch.optim.SGD([weight], lr=1.0),
+        mode="min" if better == "smaller" else "max",
+        patience=2,  # drops one epoch later than a patience of 2 stops
+        threshold=min_delta,
+        threshold_mode="abs",
+    )
+    rule, state = Patience(Monitor("x", better), 3, min_delta), State()
+    for value in values:
+        state.epoch += 1
+        theirs.step(value)
+        rule.after_epoch(state, {"x": value})
+        assert bool(state.stopped) == (theirs.optimizer.param_groups[0]["lr"] < 1)
+        if state.stopped:
+            break
+    said = f" by more than {min_delta:g}" if min_delta else ""
+    assert state.stopped.startswith(f"x has not improved{said} for 3 epochs, since")
+
+
+def test_min_delta_ends_a_training_and_is_in_no_old_record(split, plain):
+    losses = numbers(plain.history, "train_loss")
+    drops = [before - after for before, after in pairwise(losses)]
+    rule = {"patience": 1, "min_delta": drops[3] * 1.001, "monitor": "train_loss"}
+    slow = next(n for n, drop in enumerate(drops, 2) if drop <= rule["min_delta"])
+    done = train(recipe(**rule), split)
+    assert done.history == plain.history[:slow]
+    assert "min_delta" not in recipe(patience=1).model_dump()
+    assert recipe(**rule).model_dump()["min_delta"] == rule["min_delta"]
+
+
 def test_patience_may_look_at_an_accuracy(split):
     """Of which larger ones are better, as Keras' val_acc."""
     rules = [
@@ -236,6 +274,7 @@ def test_stopping_and_resuming_changes_neither_weights_nor_the_epoch(split, rule
             "--stop-at-loss and --stop-at exclude each other, got both",
         ),
         ({"stop_at_loss": -1.0}, ValidationError, "greater than or equal to 0"),
+        ({"min_delta": 0.1}, ValidationError, "--min-delta goes with --patience, got"),
         ({"patience": 0}, ValidationError, "greater than or equal to 1"),
         (
             {"stop_on": "loss", "stop_at_loss": 1.0},

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steppe import LPFSGD
+from steppe import LPFSGD, SmoothOut
 from steppe.errors import SettingError, UsageError
 
 W = torch.tensor([[3.0, 4.0], [0.6, -0.8]], dtype=torch.float64)  # row norms 5 and 1
@@ -167,6 +167,9 @@ def test_misuse_is_one_clear_sentence():
         LPFSGD(base, micro_batches=0)
     with pytest.raises(SettingError, match="antithetic must be True or False, got 1"):
         LPFSGD(base, antithetic=1)
+    for method in (LPFSGD, SmoothOut):  # which have no pair to draw
+        with pytest.raises(SettingError, match="micro_batches to 2 or more, or leave"):
+            method(base, antithetic=True)
     opt = LPFSGD(base, micro_batches=2)
     with pytest.raises(UsageError, match="inside a passes"):
         opt.take(W)

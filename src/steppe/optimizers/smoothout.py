@@ -64,7 +64,8 @@ class SmoothOut(AbstractSmoothing):
         antithetic: draw n, -n, n', -n' and so on, which halves the numbers to be drawn
             and takes noise out of the mean gradient: what is linear in n cancels as far
             as the two shares of the batch agree. Each draw has its distribution still,
-            but the two of a pair depend on each other; False, as the authors do it.
+            but the two of a pair depend on each other. It needs two micro-batches or
+            more; False, as the authors do it.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`; running statistics are those
             of all passes unless set otherwise. The authors leave normalisation layers

@@ -80,7 +80,7 @@ def evaluate_one(
     loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
     parts = _parts(loaded.recipe, split)
     scores = _on_parts(loaded.model, split, parts)
-    scores = _with_trained_loss(scores, loaded.model, loaded.recipe, split, parts)
+    scores = _with_trained_loss(scores, loaded, split, parts)
     return Noted(scores, loaded.recipe.selection.noise_notes)
 
 
@@ -110,8 +110,7 @@ def _on_parts(
 
 def _with_trained_loss(
     scores: dict[str, float],
-    model: nn.Module,
-    recipe: Recipe,
+    loaded: checkpoints.Checkpoint,
     split: Split,
     parts: Mapping[str, AbstractSamples],
 ) -> dict[str, float]:
@@ -119,9 +118,10 @@ def _with_trained_loss(
 
     A penalty alone takes no further pass over the samples.
     """
+    model, recipe = loaded.model, loaded.recipe
     if not trains_on_another(recipe):
         return scores
-    loss = TrainedLoss.of(recipe, split.task)
+    loss = TrainedLoss.of(recipe, split.task, epochs=loaded.epoch)
     penalty = loss.penalty_of(model)
     row = {**scores, "l2_penalty": penalty}
     for part, samples in parts.items():
@@ -260,7 +260,7 @@ def read_network(
         samples=samples,
         seed=recipe.data_seed,
         mode=mode,
-        loss=TrainedLoss.of(recipe, split.task, loss),
+        loss=TrainedLoss.of(recipe, split.task, loss, epochs=loaded.epoch),
     )
     content = checkpoint.read_bytes()
     plain = loss == "plain" and trains_on_another(recipe)

@@ -38,7 +38,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "loss, clipping and stopping": (
         *("label_smoothing", "label_smoothing_form", "l2", "l2_on", "scored_loss"),
         *("clip_norm", "clip_value", "stop_at_loss", "stop_on", "stop_at", "go_on"),
-        *("patience",),
+        *("patience", "min_delta"),
     ),
     "measuring": (
         *("measures", "measure_samples", "samples", "part", "mode", "k", "steps"),

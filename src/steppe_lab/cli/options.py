@@ -126,19 +126,23 @@ def loss_kind(args: CheckpointArguments) -> LossKind:
     return "plain" if args.loss == "plain" else "trained"
 
 
-def read_devices(text: str, device: str = CPU) -> tuple[str, ...]:
+def read_devices(
+    text: str, device: str = CPU, workers: int | None = None
+) -> tuple[str, ...]:
     """Devices of one kind, as they follow --devices.
 
     Args:
         text: with commas between them; "" for none.
         device: that --device names beside them.
+        workers: that --workers asks for; None where it is left out.
 
     Example:
         >>> read_devices("cuda:0, cuda:1"), read_devices("")
         (('cuda:0', 'cuda:1'), ())
 
     Raises:
-        SettingError: none between two commas, several kinds, or --device of another.
+        SettingError: none between two commas, several kinds, --device of another, or
+            another number of workers.
     """
     if not text:
         return ()
@@ -152,6 +156,11 @@ def read_devices(text: str, device: str = CPU) -> tuple[str, ...]:
         raise SettingError(
             f"--devices says where workers compute, got '{text}' and --device "
             f"{device}; leave --device out."
+        )
+    if workers not in (None, len(devices)):
+        raise SettingError(
+            f"--devices names a device for each worker, got '{text}' and --workers "
+            f"{workers}; leave --workers out, and name a device twice for two workers."
         )
     return devices
 

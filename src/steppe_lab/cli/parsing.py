@@ -69,6 +69,7 @@ _SYNONYMS = {
         ("clip", "grad-clip", "gradient-clip", "max-grad-norm"), "clip-norm"
     ),
     **dict.fromkeys(("early-stopping", "early-stopping-patience"), "patience"),
+    **dict.fromkeys(("early-stopping-threshold", "threshold"), "min-delta"),
     **dict.fromkeys(("tolerance", "tol", "stop-loss", "target-loss"), "stop-at-loss"),
     **dict.fromkeys(("iterations", "lanczos-steps"), "steps"),
     **dict.fromkeys(("usage", "h"), "help"),

@@ -102,7 +102,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
         split,
         samples=analysis.samples,
         seed=recipe.data_seed,
-        loss=TrainedLoss.of(recipe, split.task),
+        loss=TrainedLoss.of(recipe, split.task, epochs=checkpoint.epoch),
     )
     steps = len(analysis.measures) + (analysis.line_points > 0)
     names = [choice.name for choice in analysis.measures]

@@ -78,8 +78,14 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     )
     tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
     write_json(folder / "timing.json", {"seconds": trained.seconds})
+    epochs = len(trained.history)
     contents = checkpoints.to_bytes(
-        trained.model, recipe, split.in_shape, split.outputs, split.fingerprint
+        trained.model,
+        recipe,
+        split.in_shape,
+        split.outputs,
+        split.fingerprint,
+        epochs if trained.stopped else None,
     )
     write_atomically(folder / CHECKPOINT, contents)
     write_record(folder / HISTORY, {"epochs": trained.history})
@@ -98,7 +104,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         "test_samples": len(split.test),
         "notes": [
             *split.notes,
-            *note_on_loss(recipe, split.task),
+            *note_on_loss(recipe, split.task, epochs),
             *monitor.notes(recipe),
         ],
         "data": split.fingerprint,

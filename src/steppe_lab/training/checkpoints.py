@@ -35,6 +35,7 @@ from steppe.errors import (
 )
 from steppe.registry.registry import reading
 from steppe_lab.training.build import build_model
+from steppe_lab.training.digests import bytes_of
 from steppe_lab.training.file_kinds import complaint
 from steppe_lab.training.recipe import CHOICES, Recipe, check_device
 
@@ -51,7 +52,7 @@ class Checkpoint:
     outputs: int  # numbers that the model gives for a sample
     data: str  # fingerprint of the samples trained and judged on
     versions: dict[str, str]
-    epoch: int | None = None  # that were over; None at the end of the training
+    epoch: int | None = None  # that were over; None at the planned end
 
 
 class _Chosen(BaseModel):
@@ -115,7 +116,7 @@ def to_bytes(
         in_shape: of one input.
         outputs: numbers that the network gives for a sample.
         data: fingerprint of the split.
-        epoch: number of epochs that were over; None at the end of the training.
+        epoch: number of epochs that were over; None at the planned end.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
@@ -288,7 +289,7 @@ def checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         said = {name: value for name, value in about.items() if name != "sha256"}
         total.update(json.dumps(said, sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name]
         total.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        total.update(bytes_of(tensor))
     return total.hexdigest()

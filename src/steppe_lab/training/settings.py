@@ -31,6 +31,7 @@ NEEDS = {
     "scored_loss": ("label_smoothing", "l2"),
     "stop_on": ("stop_at_loss",),
     "go_on": ("stop_at_loss", "stop_at"),
+    "min_delta": ("patience",),
 }
 # Options whose names cannot be those of fields: words of Python, and taken ones.
 _OPTIONS = {"as_json": "json", "start_from": "from", "further": "and"}
@@ -157,6 +158,9 @@ class PlainSettings(BaseModel):
     """Note the epoch of that first convergence alone, and train on to the end."""
     patience: int | None = Field(default=None, ge=1, le=MOST)
     """End the training where --monitor has not improved for so many epochs."""
+    min_delta: float = Field(default=0.0, ge=0.0, le=MOST)
+    """With --patience: an improvement is by more than this, a difference from the best
+    value so far."""
     scored_loss: Literal["plain", "trained"] = "plain"
     """Losses of the scores: the plain one of the task, or the one trained on, smoothed
     and with L2."""

@@ -24,6 +24,7 @@ from steppe.registry.registry import one_line
 from steppe.stepping.state_dicts import joined_state
 from steppe_lab.store.json_files import exists
 from steppe_lab.training import checkpoints
+from steppe_lab.training.digests import digest
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.settings import SHA256
 from steppe_lab.training.state import is_state, opened
@@ -142,8 +143,17 @@ def path_in(store: Path, start: str) -> Path:
 
 
 def name_of(contents: bytes) -> str:
-    """The name of a file in a recipe, which follows from its contents."""
-    return SHA256 + hashlib.sha256(contents).hexdigest()
+    """The name of a file in a recipe, which follows from its contents.
+
+    Of the state of a training it follows from all that is gone on from: its bytes tell
+    the time too, and differ where a training was resumed.
+
+    Raises:
+        CheckpointError: a damaged state.
+    """
+    if is_state(contents):
+        return SHA256 + digest(_gone_on_from(contents))
+    return _name_of_bytes(contents)
 
 
 def stored_start(recipe: Recipe, store: Path, named: str = "") -> Start | None:
@@ -167,7 +177,7 @@ def stored_start(recipe: Recipe, store: Path, named: str = "") -> Start | None:
             f"the weights {recipe.start_from[: len(SHA256) + 8]} to start from are not "
             f"in {store}; {fix}."
         )
-    if name_of(path.read_bytes()) != recipe.start_from:
+    if not _is_named(path.read_bytes(), recipe.start_from):
         raise StoreError(f"{path} is not the file that it was; delete it, and {fix}.")
     return replace(read_start(path), path=Path(named or path))
 
@@ -196,24 +206,49 @@ def read_start(path: Path) -> Start:
     return Start(path, states_of(content, path), _optimizer_in(content))
 
 
+def _name_of_bytes(contents: bytes) -> str:
+    return SHA256 + hashlib.sha256(contents).hexdigest()
+
+
+def _is_named(contents: bytes, name: str) -> bool:
+    """Whether a file has a name; states of trainings were named by their bytes once."""
+    if name == _name_of_bytes(contents):
+        return True
+    try:
+        return name == name_of(contents)
+    except CheckpointError:
+        return False
+
+
 def _of_training(path: Path) -> Start:
     try:
-        contents = io.BytesIO(opened(path.read_bytes()))
-        state = torch.load(contents, weights_only=True, map_location="cpu")
-        recipe = json.loads(state["recipe"])
-        method = recipe["optimizer"]
-        return Start(
-            path,
-            {"": state["model"]},
-            state["optimizer"],
-            recipe["base"]["name"],
-            method["name"] if method else None,
-        )
-    except (CheckpointError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        state = _gone_on_from(path.read_bytes())
+    except CheckpointError as error:
         raise CheckpointError(
             f"{path} is no whole state of a training ({one_line(error)}); copy it "
             "again."
         ) from error
+    weights = {"": state["model"]}
+    return Start(path, weights, state["optimizer"], state["base"], state["method"])
+
+
+def _gone_on_from(contents: bytes) -> dict[str, Any]:
+    """What a training takes from the state of another one."""
+    try:
+        file = io.BytesIO(opened(contents))
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        recipe, optimizer = json.loads(state["recipe"]), state["optimizer"]
+        # Settings of the groups are those of the training that goes on.
+        groups = [{"params": each["params"]} for each in optimizer["param_groups"]]
+        method = recipe["optimizer"]
+        return {
+            "model": state["model"],
+            "optimizer": {**optimizer, "param_groups": groups},
+            "base": recipe["base"]["name"],
+            "method": method["name"] if method else None,
+        }
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(one_line(error)) from error
 
 
 def _optimizer_in(content: Any) -> Mapping[str, Any] | None:

@@ -35,10 +35,21 @@ class TrainedLoss:
     penalty: L2 | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, task: str, kind: LossKind = "trained") -> TrainedLoss:
+    def of(
+        cls,
+        recipe: Recipe,
+        task: str,
+        kind: LossKind = "trained",
+        *,
+        epochs: int | None = None,
+    ) -> TrainedLoss:
         """The loss that a recipe trains on, or the plain one of its task.
 
-        L2 that changes over the epochs is that of the last one.
+        Args:
+            recipe: of a training.
+            task: name of what the network learns.
+            kind: of the loss.
+            epochs: that were over, whose last one L2 over epochs is of; None for all.
 
         Raises:
             SettingError: label smoothing for a task without classes.
@@ -48,7 +59,7 @@ class TrainedLoss:
             return cls(plain)
         share, form = recipe.label_smoothing, recipe.label_smoothing_form
         smoothing = LabelSmoothing(share, form=form) if share else None
-        coefficient = _last_l2(recipe)
+        coefficient = _l2_of(recipe, recipe.epochs if epochs is None else epochs)
         penalty = L2(coefficient, recipe.l2_on) if coefficient else None
         return cls(plain.smoothed(smoothing) if smoothing else plain, penalty)
 
@@ -75,9 +86,10 @@ class TrainedLoss:
         )
 
 
-def _last_l2(recipe: Recipe) -> float:
+def _l2_of(recipe: Recipe, epochs: int) -> float:
+    """The coefficient in the last of some epochs; before any, that of the first."""
     schedule = over_epochs(recipe, recipe.epochs).get("l2")
-    return recipe.l2 if schedule is None else schedule(recipe.epochs - 1)
+    return recipe.l2 if schedule is None else schedule(max(epochs - 1, 0))
 
 
 def trains_on_another(recipe: Recipe) -> bool:
@@ -85,11 +97,17 @@ def trains_on_another(recipe: Recipe) -> bool:
     return bool(recipe.label_smoothing or recipe.l2)
 
 
-def note_on_loss(recipe: Recipe, task: str) -> list[str]:
-    """Which loss was trained on, and which one scores tell, where these may differ."""
+def note_on_loss(recipe: Recipe, task: str, epochs: int) -> list[str]:
+    """Which loss was trained on, and which one scores tell, where these may differ.
+
+    Args:
+        recipe: of the training.
+        task: name of what the network learned.
+        epochs: that it took.
+    """
     if not trains_on_another(recipe):
         return []
-    loss = TrainedLoss.of(recipe, task)
+    loss = TrainedLoss.of(recipe, task, epochs=epochs)
     shown = str(loss.task.objective_loss)
     on = f"{shown} + {loss.penalty}" if loss.penalty else shown
     scored = "that loss" if recipe.scored_loss == "trained" else loss.task.loss_name

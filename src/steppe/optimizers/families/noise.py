@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Unpack
 from torch import Tensor
 from torch.optim import Optimizer
 
-from steppe.errors import check_choice, check_switch
+from steppe.errors import SettingError, check_choice, check_switch
 from steppe.noise import Noise
 from steppe.optimizers.families.gradients import aligned, mix_
 from steppe.registry.bounds import Ranges, at_least
@@ -33,7 +33,8 @@ class AbstractSmoothing(AbstractOptimizer):
         base: the optimizer that takes the step, or several.
         settings: of the method.
         micro_batches: M, the number of noise draws and of shares per batch, >= 1.
-        antithetic: whether every second draw is the one before it, negated.
+        antithetic: whether every second draw is the one before it, negated; needs M
+            of 2 or more.
         options: seed, generator, model, batch_norm, rng, gate, perturb, sync, scaler,
             monitor: see `RandomOptions`.
     """
@@ -55,6 +56,12 @@ class AbstractSmoothing(AbstractOptimizer):
         fixed = {"micro_batches": micro_batches}
         super().__init__(base, settings=settings, fixed=fixed, **options)
         check_switch("antithetic", antithetic)
+        if antithetic and micro_batches == 1:
+            raise SettingError(
+                "antithetic draws come in pairs, got antithetic=True and "
+                "micro_batches=1; raise micro_batches to 2 or more, or leave "
+                "antithetic out."
+            )
         self.micro_batches, self.antithetic = micro_batches, antithetic
 
     @abstractmethod

@@ -45,8 +45,9 @@ class Args(Arguments, CompareSettings):
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     out: Path = OUT
     """Folder for runs and reports; finished runs in it are not run again."""
-    workers: int = Field(default_factory=cores, ge=1, le=1024)
-    """Processes, one thread each."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes, one thread each; the default is one for each core, or for each of
+    --devices."""
     devices: str = ""
     """Devices of one kind for the workers, one each, as cuda:0,cuda:1; a device named
     twice is for two workers."""
@@ -57,7 +58,7 @@ class Args(Arguments, CompareSettings):
 def run(args: Args, results: TextIO) -> int:
     """Run the unfinished part of the comparison, print it, write the report."""
     names = CompareSettings.model_fields
-    devices = read_devices(args.devices, args.device)
+    devices = read_devices(args.devices, args.device, args.workers)
     given = {name: getattr(args, name) for name in names}
     # The recipe of each network gives its start; there is no second network.
     asked = ungrouped(args.measures, ["start"])
@@ -86,7 +87,7 @@ def run(args: Args, results: TextIO) -> int:
         if settings.sweep:
             settings = with_validation(settings)
         comparison = Study(settings, store, start_named=args.start_from).run(
-            workers=args.workers,
+            workers=args.workers or len(devices) or cores(),
             devices=devices,
             progress=at_the_last(tell, prepare_pictures),
         )

@@ -70,11 +70,17 @@ class Monitor:
         value = row.get(self.opposite_of or self.column)
         return 1 - value if self.opposite_of and value is not None else value
 
-    def is_better(self, value: float, best: float) -> bool:
-        """Whether a value is better than the best one, or is the first."""
+    def is_better(self, value: float, best: float, by: float = 0.0) -> bool:
+        """Whether a value is better than the best one, or is the first.
+
+        Args:
+            value: of this epoch.
+            best: of the epochs before; NaN before the first.
+            by: more than so much better.
+        """
         if math.isnan(best):
             return True
-        return value < best if self.better == "smaller" else value > best
+        return value < best - by if self.better == "smaller" else value > best + by
 
 
 def monitored_columns(

@@ -148,13 +148,16 @@ class Patience(AbstractCallback):
     Args:
         monitor: the metric; an epoch in which it is no number is one without progress.
         epochs: without progress, after which the training ends.
+        min_delta: an improvement is by more than this, as in the mode "abs" of torch's
+            ReduceLROnPlateau.
     """
 
     begin = before_epoch = before_step = after_step = nothing
 
-    def __init__(self, monitor: Monitor, epochs: int) -> None:
+    def __init__(self, monitor: Monitor, epochs: int, min_delta: float = 0.0) -> None:
         self._monitor = monitor
         self._epochs = epochs
+        self._min_delta = min_delta
         self._best: float | None = None
         self._best_epoch = 0
         self._waited = 0
@@ -166,15 +169,18 @@ class Patience(AbstractCallback):
             return
         best = self._best
         known = not math.isnan(value)
-        if known and (best is None or self._monitor.is_better(value, best)):
+        if known and (
+            best is None or self._monitor.is_better(value, best, self._min_delta)
+        ):
             self._best, self._best_epoch, self._waited = value, state.epoch, 0
             return
         self._waited += 1
         if self._waited >= self._epochs and not state.stopped:
             was = "no number" if best is None else f"{best:.4g}"
+            by = f" by more than {self._min_delta:g}" if self._min_delta else ""
             state.stopped = (
-                f"{self._monitor.column} has not improved for {self._waited} epochs, "
-                f"since it was {was} in epoch {self._best_epoch}"
+                f"{self._monitor.column} has not improved{by} for {self._waited} "
+                f"epochs, since it was {was} in epoch {self._best_epoch}"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -242,5 +248,5 @@ def stopping_rules(recipe: Recipe, task: AbstractTask) -> dict[str, AbstractCall
         rules["stop_at"] = StopAt(bound, go_on=recipe.go_on)
     if recipe.patience is not None:
         monitor = Monitor.of(recipe.monitor, recipe, task)
-        rules["patience"] = Patience(monitor, recipe.patience)
+        rules["patience"] = Patience(monitor, recipe.patience, recipe.min_delta)
     return rules

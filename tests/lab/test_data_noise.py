@@ -16,6 +16,8 @@ from steppe_lab.datasets import (
     load,
 )
 from steppe_lab.training.augmenting import AugmentedBatches, read_augmentations
+from steppe_lab.training.build import build_augmented
+from steppe_lab.training.recipe import Recipe
 
 DRAWN = [2.028225, 2.284791, 1.667108]  # for the first sample
 
@@ -124,6 +126,10 @@ def test_noisy_images_are_augmented_where_grey_levels_are_not_needed(dataset):
     assert fetch("basic+cutout:size=4").shape == clean.shape
     with pytest.raises(SettingError, match="autoaugment needs grey levels of uint8"):
         fetch("autoaugment")
+    names = {"data": "digits", "model": "mlp", "base": "sgd"}
+    made = Recipe(**names, augment="basic+autoaugment", data_noise=0.1)
+    with pytest.raises(SettingError, match=r"autoaugment .* got --data-noise 0.1, whi"):
+        build_augmented(made, train)
 
 
 @pytest.mark.parametrize(

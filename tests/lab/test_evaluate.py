@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.datasets import load
+from steppe_lab.datasets.loading import load_split
 from steppe_lab.models import MODELS
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import recipe_of, train_network
 from steppe_lab.store.store import Store
 from steppe_lab.training import checkpoints
+from steppe_lab.training.build import build_model
+from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.weights import load_into, read_states
 
 MODEL = "mlp:hidden=8"
@@ -86,6 +90,29 @@ def test_weights_of_another_network_are_refused_by_their_names(model, tmp_path):
     )
     with pytest.raises(CheckpointError, match=sentence):
         load_into(model, {"": state}, tmp_path / "theirs.pt")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("verb", ["evaluate", "measure", "spectrum", "landscape"])
+def test_weights_that_are_not_finite_are_refused_in_one_sentence(
+    verb, value, model, tmp_path, capsys
+):
+    theirs, ours = tmp_path / "theirs.pt", tmp_path / "ours.safetensors"
+    made = Recipe(data="digits", model=MODEL, base="sgd", train_samples=64)
+    split = load_split(made)
+    with torch.no_grad():
+        model[1].weight[0, :2] = value
+    torch.save(model.state_dict(), theirs)
+    network = build_model(made, split.in_shape, 10)
+    network.load_state_dict(model.state_dict())
+    about = (made, split.in_shape, 10, split.fingerprint)
+    ours.write_bytes(checkpoints.to_bytes(network, *about))
+    capsys.readouterr()
+    for path, names in ((theirs, NAMED), (ours, [])):
+        assert main([verb, str(path), *names]) == 2
+        said = capsys.readouterr().err
+        assert f"got 2 of 512 NaN or infinite in 1.weight of {path}; use a" in said
+        assert said.count("\n") == 1
 
 
 def test_the_entry_that_fits_is_taken_and_never_one_of_several(model, tmp_path):

@@ -269,7 +269,12 @@ def test_settings_have_one_text_and_one_order():
             SettingError,
             "has no warm-up, got war",
         ),
-        (["batch_size=linear"], SettingError, "linear needs end; write linear("),
+        (["batch_size=linear"], SettingError, "needs end; write linear(end=...)."),
+        (
+            ["batch_size=multi_step"],
+            SettingError,
+            "needs milestones; write multi_step(milestones=...).",
+        ),
         (["batch_size=8"], UnknownNameError, "unknown schedule of batch_size '8'"),
     ],
 )

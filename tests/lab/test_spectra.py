@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from spectra import SAMPLES, by_tensor, dense_hessian, recipe, saved
-from steppe_lab.analysis.spectrum import open_network, spectrum_of
+from steppe.curvature.hessian import Hessian
+from steppe.results import Estimate
+from steppe_lab.analysis.spectrum import layers_of, open_network, spectrum_of
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.reports.spectrum.page import render
@@ -75,6 +77,26 @@ def test_numbers_are_those_of_the_dense_hessian(steppe, checkpoint, dense):
     told = {name: part["value"] for name, part in layers["by_tensor"].items()}
     expected = by_tensor(model, hessian.diagonal())
     assert told == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["exact", "by layer"])
+def test_traces_of_tensors_have_the_penalty(known, tmp_path):
+    path = saved(tmp_path / "model.safetensors", recipe(l2=0.05))
+    settings = SpectrumSettings(samples=SAMPLES, steps=4, k=1)
+    network = open_network(path, settings)
+    H = Hessian(network.objective)
+    total = H.exact_trace() if known else Estimate(value=0.0, stderr=0.0, samples=1)
+    layers = layers_of(network, H, settings, total)
+    train = load_split(recipe()).train
+    model = network.objective.model
+    plain = dense_hessian(model, train.inputs, train.targets).diagonal()
+    expected = by_tensor(model, plain)
+    for name, tensor in model.named_parameters():
+        expected[name] += 2 * 0.05 * tensor.numel() * (tensor.dim() > 1)
+    told = {name: part.value for name, part in layers.by_tensor.items()}
+    assert told == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert layers.total.value == pytest.approx(sum(expected.values()), rel=1e-4)
+    assert layers.exact
 
 
 def test_the_effective_dimension_is_that_of_the_dense_hessian(

@@ -28,6 +28,7 @@ from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model, build_optimizer
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.loop import train
+from steppe_lab.training.readiness import check_ready
 from steppe_lab.training.settings import SHA256
 from steppe_lab.training.starts import name_of, path_in, read_start, stored_start
 from steppe_lab.training.state import opened, sealed
@@ -342,6 +343,17 @@ def test_files_that_are_no_weights_are_refused(store, tmp_path):
     ):
         with pytest.raises(CheckpointError, match=said):
             recipe(store, start_from=str(tmp_path / name))
+
+
+def test_weights_that_are_not_finite_are_nothing_to_start_from(store, tmp_path):
+    path, bare = tmp_path / "theirs.pt", recipe(store)
+    model, _ = their_file(path, bare)
+    with torch.no_grad():
+        next(model.parameters())[0] = torch.nan
+    torch.save(model.state_dict(), path)
+    made = recipe(store, start_from=str(path))
+    with pytest.raises(CheckpointError, match=r"weights must be finite, got .* NaN or"):
+        check_ready(made, stored_start(made, store.root))
 
 
 def test_a_checkpoint_without_a_state_beside_it_says_how_to_keep_one(store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from steppe_lab.analysis import trained
 from steppe_lab.cli import main
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS
+from steppe_lab.tasks.learning import error_of_most_frequent, note_on_learning
 from steppe_lab.training.callbacks.monitor import Monitor, notes
 from steppe_lab.training.callbacks.stopping import SIGNS, Bound, Patience, read_bound
 from steppe_lab.training.loop import train
@@ -288,7 +290,18 @@ def test_stopping_and_resuming_changes_neither_weights_nor_the_epoch(split, rule
         (
             {"stop_at_loss": 0.1, "evaluate_every": 3},
             SettingError,
-            "evaluate_every must be 1 to monitor train_loss after every epoch, got 3",
+            "must be 1 to monitor train_loss after every epoch, got 3; leave it out, "
+            "or give --stop-on running_loss",
+        ),
+        (
+            {"stop_at": "train_loss<1", "evaluate_every": 3},
+            SettingError,
+            "leave it out, or stop at a bound on running_loss",
+        ),
+        (
+            {"stop_at_loss": 0.1, "monitor": "running_loss"},
+            SettingError,
+            "running_loss and neither; for --stop-at-loss give --stop-on running_loss",
         ),
         (
             {"patience": 3, "monitor": "test_error", "evaluate_every": 2},
@@ -325,6 +338,39 @@ def test_conditions_are_read_with_any_sign():
     assert bound.met({"test_error": 0.5}) is None
     assert bound.met({"test_error": float("nan")}) is None
     assert bound.met({}) is None
+
+
+@pytest.mark.parametrize(
+    ("lr", "fix"),
+    [
+        ("0", "train for more epochs or raise the learning rate"),
+        ("300", "lower the learning rate"),
+        ("0.2", ""),
+    ],
+)
+def test_the_command_says_that_a_network_has_not_learnt(
+    lr, fix, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(trained, "run_local", in_process.run_local)
+    words = ["train", "--optimizer", f"sgd:lr={lr},momentum=0", "--epochs", "4"]
+    words += ["--model", "mlp:hidden=16", "--lr-schedule", "constant", "--seed", "3"]
+    words += ["--train-samples", "96", "--batch-size", "16", "--out", str(tmp_path)]
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("Note: the network has not learnt: its train error, " in text) == bool(fix)
+    assert (f"that of the most frequent class; {fix}." in text) == bool(fix)
+    assert main([*words, "--json"]) == 0
+    assert ("unlearnt" in json.loads(capsys.readouterr().out)) == bool(fix)
+
+
+def test_the_error_of_the_most_frequent_class_is_known_of_classes_alone():
+    task = TASKS.build("classification")
+    assert error_of_most_frequent(task, torch.tensor([1, 1, 0, 7, 1])) == 0.4
+    numbers = TASKS.build("regression")
+    assert error_of_most_frequent(numbers, torch.zeros(5, 1)) is None
+    note = partial(note_on_learning, highest_loss=2.0, classes=5)
+    assert note(0.4, None) == note(0.39, 0.4) == ""
+    assert "40.00%, is not below 40.00%, that of the most frequent" in note(0.4, 0.4)
 
 
 def test_the_command_says_why_and_when(tmp_path, monkeypatch, capsys):

@@ -124,6 +124,20 @@ class _Parts:
                 )
         return entry.make(**values)
 
+    def _call(self, entry: Entry[Any]) -> str:
+        """Arguments as they are written: by name where the first one is known here.
+
+        What is known is left out then, and no place is that of the first argument.
+        """
+        arguments = entry.arguments()
+        if next(iter(arguments)) not in self.known:
+            return ", ".join(arguments)
+        return ", ".join(
+            f"{name}=..."
+            for name, parameter in arguments.items()
+            if name not in self.known and parameter.default is parameter.empty
+        )
+
     def _checked(self, entry: Entry[Any], values: Mapping[str, Any]) -> str:
         """The text of a part, made once if it says all that is needed."""
         shown: list[str] = []
@@ -135,10 +149,8 @@ class _Parts:
                 title = f"{key} of {entry.name}"
                 value = convert(values[key], parameter.annotation, title)
             elif needed and key not in self.known:
-                raise SettingError(
-                    f"{entry.name} needs {key}; write "
-                    f"{entry.name}({', '.join(entry.arguments())})."
-                )
+                call = f"{entry.name}({self._call(entry)})"
+                raise SettingError(f"{entry.name} needs {key}; write {call}.")
             if value is parameter.default or (
                 not needed and value == parameter.default
             ):

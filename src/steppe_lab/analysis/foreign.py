@@ -23,7 +23,7 @@ from steppe_lab.tasks.loss_option import read_loss
 from steppe_lab.training.build import build_model
 from steppe_lab.training.readiness import check_outputs
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.weights import load_into, read_states
+from steppe_lab.training.weights import check_finite_weights, load_into, read_states
 
 Part = Literal["train", "test"]
 MANY = 10_000  # samples that classes are counted on
@@ -104,6 +104,7 @@ def open_foreign(path: Path, belongs: Belongs, device: str | None) -> Foreign:
     in_shape, outputs = sizes(data)
     model = build_model(recipe, in_shape, outputs)
     load_into(model, states, path, belongs.weights)
+    check_finite_weights(model, path)
     if isinstance(data, Split) and loss is None:
         check_outputs(recipe, model, data)
     return Foreign(model, recipe, data, loss)

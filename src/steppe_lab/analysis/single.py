@@ -35,6 +35,7 @@ from steppe_lab.training.trained_loss import (
     TrainedLoss,
     trains_on_another,
 )
+from steppe_lab.training.weights import check_finite_weights
 
 ALL_PARTS = ("train", "validation", "test")
 T = TypeVar("T")
@@ -172,6 +173,7 @@ def open_checkpoint(
         DataError: data that is missing, damaged or not what was trained on.
     """
     loaded = checkpoints.load(path, device=device, trust=trust)
+    check_finite_weights(loaded.model, path)
     split = load_split(loaded.recipe)
     check_same_data(split.fingerprint, [loaded.data], data=loaded.recipe.data.name)
     return loaded, split

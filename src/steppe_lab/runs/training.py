@@ -11,6 +11,7 @@ from torch import nn
 
 from steppe import plots
 from steppe.errors import CheckpointError, StoreError
+from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import config_of, run_kind
@@ -25,6 +26,7 @@ from steppe_lab.store.json_files import (
 )
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.tasks import TASKS, AbstractTask
+from steppe_lab.tasks.learning import error_of_most_frequent, note_on_learning
 from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model
 from steppe_lab.training.callbacks import keeping, monitor
@@ -92,6 +94,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     task: AbstractTask = TASKS.build(split.task)
     last, best = trained.history[-1], trained.history[trained.best_epoch - 1]
     wrong = evaluate(trained.model, split.test, task).wrong
+    unlearnt = _note_on_learning(recipe, trained.history, split, task)
     parameters = sum(p.numel() for p in trained.model.parameters())
     state.unlink(missing_ok=True)  # last: what fails above goes on from it
     return {
@@ -113,6 +116,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         "versions": checkpoints.versions(),
         **tracked,
         **({"stopped": trained.stopped} if trained.stopped else {}),
+        **({"unlearnt": unlearnt} if unlearnt else {}),
         **{k: v for k, v in trained.results.items() if k != "tracked"},
     }
 
@@ -209,6 +213,16 @@ def _saved_state(state: Path, report: Report) -> bytes | None:
     except OSError as error:
         raise cannot("read", state, error) from error
     return contents
+
+
+def _note_on_learning(
+    recipe: Recipe, history: list[dict[str, float]], split: Split, task: AbstractTask
+) -> str:
+    chance = error_of_most_frequent(task, split.train.targets)
+    error = scores_of_trained(history[-1]).get("train_error", 0.0)
+    # With L2 the losses of steps have the penalty, which no even guess has.
+    highest = 0.0 if recipe.l2 else max(row["running_loss"] for row in history)
+    return note_on_learning(error, chance, highest_loss=highest, classes=split.outputs)
 
 
 def _tracked(

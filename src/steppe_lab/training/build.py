@@ -19,6 +19,7 @@ from steppe.registry.registry import is_code, one_line
 from steppe.schedules import StepSchedule
 from steppe.stepping.driver import AbstractOptimizer
 from steppe.stepping.options import Sync
+from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.datasets.samples import AbstractSamples, on_device
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models import MODELS
@@ -192,6 +193,16 @@ def build_augmented(
     """
     if not recipe.augment:
         return None
+    made_by = {
+        choice.name: AUGMENTATIONS[choice.name].make for choice in recipe.augment
+    }
+    on_grey = [n for n, make in made_by.items() if getattr(make, "grey_levels", False)]
+    if recipe.data_noise and on_grey:
+        raise SettingError(
+            f"{on_grey[0]} needs images as published, got --data-noise "
+            f"{recipe.data_noise:g}, which makes other numbers of grey levels; leave "
+            "one of the two out."
+        )
     return AugmentedBatches(
         recipe.augment, samples, seed=recipe.seed, device=recipe.device
     )

@@ -28,7 +28,13 @@ from steppe_lab.training.digests import digest
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.settings import SHA256
 from steppe_lab.training.state import is_state, opened
-from steppe_lab.training.weights import State, load_into, read_content, states_of
+from steppe_lab.training.weights import (
+    State,
+    check_finite_weights,
+    load_into,
+    read_content,
+    states_of,
+)
 
 FOLDER = "starts"  # in a store
 LEAVE = "leave out --with-optimizer"
@@ -50,9 +56,11 @@ class Start:
         """Give a network the weights.
 
         Raises:
-            CheckpointError: no weights in the file fit it, or several do.
+            CheckpointError: no weights in the file fit it, several do, or some are not
+                finite.
         """
         load_into(model, self.states, self.path, recipe.weights or None)
+        check_finite_weights(model, self.path)
 
     def resume(self, optimizer: Optimizer, model: nn.Module, recipe: Recipe) -> None:
         """Give an optimizer the state that the base had; its settings stay.
@@ -233,7 +241,7 @@ def _of_training(path: Path) -> Start:
 
 
 def _gone_on_from(contents: bytes) -> dict[str, Any]:
-    """What a training takes from the state of another one."""
+    """Weights, optimizer and names that a training takes from the state of another."""
     try:
         file = io.BytesIO(opened(contents))
         state = torch.load(file, weights_only=True, map_location="cpu")

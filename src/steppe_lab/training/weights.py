@@ -123,6 +123,26 @@ def load_into(
     return label
 
 
+def check_finite_weights(model: nn.Module, path: Path) -> None:
+    """Refuse a network with parameters that are NaN or infinite.
+
+    Args:
+        model: with the weights of the file.
+        path: of the file, for messages.
+
+    Raises:
+        CheckpointError: names the first such parameter.
+    """
+    for name, parameter in model.named_parameters():
+        wrong = int((~parameter.detach().isfinite()).sum())
+        if wrong:
+            raise CheckpointError(
+                f"weights must be finite, got {wrong} of {parameter.numel()} NaN or "
+                f"infinite in {name} of {path}; use a checkpoint from before the "
+                "training diverged, or train again with a lower learning rate."
+            )
+
+
 def _why_none(
     path: Path,
     states: Mapping[str, State],

@@ -92,7 +92,8 @@ def run(args: Args, results: TextIO) -> int:
         epoch = done.result["converged_at"]
         said = f"Converged in epoch {epoch}" if epoch else "Did not converge"
         page.print(f"{said}; trained to the end.", markup=False)
-    print_notes(page, done.result["notes"])
+    unlearnt = done.result.get("unlearnt")
+    print_notes(page, [*done.result["notes"], *([unlearnt] if unlearnt else [])])
     if "tracked" in done.result:
         folder = done.checkpoint.parent / "track"
         page.print(f"Eigenvalues: {folder}", markup=False, soft_wrap=True)

@@ -36,11 +36,12 @@ from steppe_lab.statistics.intervals import (
     paired_ratio,
 )
 from steppe_lab.studies.rows import Comparison
+from steppe_lab.tasks.learning import has_learnt
 
 MATCHED = 1.5  # train losses surely within this factor count as the same,
 APART = 0.05  # if train errors are within this share of each other
 WORTH = 0.1  # of the first one's error or loss: a smaller gain is not worth naming
-LEARNT = 0.5  # networks with a higher train error have hardly learnt
+LEARNT = 0.5  # networks whose train error is not lower have hardly learnt
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Contender:
     gradients: float | None  # of the whole batch per step, mean; None without a run
     cells: Mapping[str, Cell]  # by key of the quantity
     epochs: tuple[int, int] | None  # fewest and most; None where no rule ended any
-    learnt: bool  # whether at most half of the training samples are wrong, in the mean
+    learnt: bool  # whether less than half of training samples are wrong, in the mean
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ def _has_learnt(train: Quantity, mean: Interval | None) -> bool:
     """Whether a share says so; other metrics have no value that tells."""
     if not train.share or mean is None:
         return True
-    return mean.mean <= LEARNT if train.better == "smaller" else mean.mean >= LEARNT
+    return has_learnt(mean.mean, LEARNT, train.better)
 
 
 def _cell(values: Mapping[int, Value]) -> Cell:

@@ -34,8 +34,20 @@ class Monitor:
     opposite_of: str = ""
 
     @classmethod
-    def of(cls, column: str, recipe: Recipe, task: AbstractTask) -> Monitor:
+    def of(
+        cls,
+        column: str,
+        recipe: Recipe,
+        task: AbstractTask,
+        instead: str = f"monitor {RUNNING}",
+    ) -> Monitor:
         """The column of that name in the history of a recipe.
+
+        Args:
+            column: name of it.
+            recipe: of the training.
+            task: of the training.
+            instead: fix of a message, with a column that every epoch has.
 
         Raises:
             UnknownNameError: the history has no such column.
@@ -57,7 +69,7 @@ class Monitor:
         if scored and recipe.evaluate_every > 1:
             raise SettingError(
                 f"evaluate_every must be 1 to monitor {column} after every epoch, got "
-                f"{recipe.evaluate_every}; leave it out, or monitor {RUNNING}."
+                f"{recipe.evaluate_every}; leave it out, or {instead}."
             )
         if column in columns:
             return cls(column, columns[column])
@@ -130,9 +142,12 @@ def check_monitor(recipe: Recipe, task: AbstractTask) -> None:
     if _looked_at(recipe):
         Monitor.of(recipe.monitor, recipe, task)
     elif recipe.monitor != usual:
+        fix = "give --lr-schedule plateau or --patience, or leave it out"
+        if recipe.stop_at_loss is not None and recipe.monitor == RUNNING:
+            fix = f"for --stop-at-loss give --stop-on {RUNNING} instead"
         raise SettingError(
-            f"monitor is for a rule that looks at it, got {recipe.monitor} and none; "
-            "give --lr-schedule plateau or --patience, or leave it out."
+            f"monitor is for a plateau or --patience, got {recipe.monitor} and "
+            f"neither; {fix}."
         )
 
 

@@ -19,7 +19,7 @@ from steppe.errors import SettingError
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.callbacks.abstract import AbstractCallback, no_state, nothing
-from steppe_lab.training.callbacks.monitor import Monitor
+from steppe_lab.training.callbacks.monitor import RUNNING, Monitor
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.transfer import numbers
 
@@ -68,7 +68,10 @@ class Bound:
         else:
             return None
         if name != PERTURBED:
-            return cls(Monitor.of(name, recipe, task), sign, value)
+            instead = f"give --stop-on {RUNNING}"
+            if recipe.stop_at:
+                instead = f"stop at a bound on {RUNNING}"
+            return cls(Monitor.of(name, recipe, task, instead), sign, value)
         if recipe.perturbations > 1:
             raise SettingError(
                 f"{PERTURBED} is of one perturbation of the batch, got perturbations "

@@ -23,6 +23,8 @@ from steppe.curvature.ggn import GGN as GGN
 from steppe.curvature.hessian import Hessian as Hessian
 from steppe.curvature.per_sample.traces import exact_diagonal as exact_diagonal
 from steppe.curvature.per_sample.traces import layer_traces as layer_traces
+from steppe.examination.examination import Examination as Examination
+from steppe.examination.examine import examine as examine
 from steppe.landscapes.evaluate import landscape as landscape
 from steppe.landscapes.line import Line as Line
 from steppe.linalg.angles import alignment as alignment

@@ -14,9 +14,12 @@ class Attachment:
     text: str  # of the link
     what: str  # it contains, after "It holds the"
     address: str  # holds the content itself
+    beside: bool = True  # the same file lies beside the page
 
 
-def attached(name: str, content: str, *, text: str, what: str) -> Attachment:
+def attached(
+    name: str, content: str, *, text: str, what: str, beside: bool = True
+) -> Attachment:
     """A text file within a page.
 
     Args:
@@ -24,9 +27,10 @@ def attached(name: str, content: str, *, text: str, what: str) -> Attachment:
         content: of the file.
         text: of the link to it.
         what: it contains, as "rows of the table".
+        beside: the same file lies beside the page.
     """
     kind = {"csv": "text/csv", "json": "application/json"}[name.rpartition(".")[2]]
-    return Attachment(name, text, what, data_uri(content, kind))
+    return Attachment(name, text, what, data_uri(content, kind), beside)
 
 
 def data_uri(content: str, kind: str) -> str:

@@ -25,6 +25,7 @@ GROUPED = {
     "look at a checkpoint": {
         "evaluate": "score checkpoints on training, validation and test samples",
         "measure": "measure the flatness of checkpoints",
+        "examine": "curvature, noise and rounding of a checkpoint on one page",
         "spectrum": "find the spectrum of a checkpoint and draw it",
         "landscape": "draw the loss on a line around a checkpoint or to another one",
     },

@@ -121,6 +121,34 @@ class SpectrumSettings(BaseModel):
         )
 
 
+class ExaminationSettings(BaseModel):
+    """Settings that an examination follows from, beside the network."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    data_samples: int = Field(default=2000, ge=1)
+    """Samples that are read, at most, drawn by the seed of the data."""
+    samples: int | None = Field(default=None, ge=1)
+    """Samples that passes over the data take, of those that are read; the default is
+    as many as half of the time allows."""
+    curvature_samples: int | None = Field(default=None, ge=1)
+    """The same for products with the Hessian, for which the other half is."""
+    seconds: float = Field(default=100.0, gt=0.0)
+    """For all of it, about, where the two numbers above are not given."""
+    part: Literal["train", "test"] = "train"
+    """Samples of which part of the data."""
+    mode: Mode = "eval"
+    """The network as it predicts, with statistics of batch norm that are re-estimated
+    on the samples, or as it trains."""
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    """Seed of all draws."""
+
+
 class LineSettings(BaseModel):
     """Settings that the loss on a line follows from, beside the networks."""
 

@@ -1,0 +1,1 @@
+"""Everything about one minimum at a glance: numbers, warnings, one page."""

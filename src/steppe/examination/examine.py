@@ -1,0 +1,233 @@
+"""One call for everything about a minimum: spectrum, flatness, consequences, noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from steppe.errors import SteppeError, check_count, check_integer, check_positive
+from steppe.examination.examination import Examination
+from steppe.examination.plan import affordable, part_of
+from steppe.examination.remarks import remarks_on
+from steppe.landscapes.evaluate import landscape
+from steppe.landscapes.line import Line
+from steppe.linalg.spectrum import spectrum
+from steppe.measures import build_all, measure
+from steppe.measures.measurement import Measurement
+from steppe.measures.needs.curvature import HessianOfLoss
+from steppe.objective import Objective, check_objective
+from steppe.results import Estimate, Estimates, Spectrum, Surface
+from steppe.seeds import seed_of
+
+Progress = Callable[[int, int], None]
+
+SIGMAS = (0.003, 0.01, 0.03)  # of the noise, as a share of the norm of a filter
+DRAWS = 8  # of each of them
+GROUPS: Mapping[str, Sequence[str]] = {
+    "loss": ("loss", "gradient_norm"),
+    "loss under noise": [f"lpf:sigma={s},samples={DRAWS}" for s in SIGMAS],
+    "rise after": (
+        "rounding:bits=4",
+        "rounding:bits=3",
+        "rounding:bits=2",
+        "pruning:share=0.5",
+    ),
+    "gradient noise": ("gradient_noise", "noise_scale"),
+    "weight matrices": ("tail_exponent", "stable_rank"),
+}
+CURVATURE = "curvature"
+LINES, POINTS, RADIUS = 3, 9, 0.5
+STEPS, SIGNS, PAIRS = 25, 6, 5  # of the spectrum: products, random signs, eigenvalues
+
+# Forward passes that the parts take; a gradient counts 3, a product 7.
+PASSES = 1 + 3 + len(SIGMAS) * DRAWS + 4 + 9 + LINES * POINTS + 4
+PASSES_OF_CURVATURE = 3 + 7 * (STEPS + SIGNS)
+
+
+def examine(
+    objective: Objective,
+    *,
+    samples: int | None = None,
+    curvature_samples: int | None = None,
+    seconds: float = 100.0,
+    seed: int = 0,
+    name: str = "network",
+    progress: Progress | None = None,
+) -> Examination:
+    """Examine the parameters of an objective as they are.
+
+    Loss and gradient, the spectrum of the Hessian, the loss under noise at three
+    distances, its rise after rounding and pruning, the noise of the gradients, the
+    tails of the weight matrices, the loss along three random lines, and remarks that
+    say how to read the numbers.
+
+    Args:
+        objective: the mean loss of a network.
+        samples: that passes over the data take, drawn by the seed; None for as many as
+            half of the time allows, which the first batch tells.
+        curvature_samples: the same for products with the Hessian, for which the other
+            half is.
+        seconds: for all of it, about, where the numbers of samples are not given; the
+            figures are drawn after that.
+        seed: of all draws.
+        name: of the network, for table and page.
+        progress: called with the number of parts done and of all.
+
+    Returns:
+        Examination: prints as a table, and has `html(path)`, `rows()` and `to_dict()`.
+        A measure that the network does not allow says so in a line below the table.
+
+    Raises:
+        SettingError: a setting out of range.
+        SteppeError: the first refusal, where not even the loss could be measured.
+    """
+    check_objective(objective, "examine()")
+    for setting, number in (
+        ("samples", samples),
+        ("curvature_samples", curvature_samples),
+    ):
+        if number is not None:
+            check_count(setting, number, 1)
+    check_positive("seconds", seconds)
+    check_integer("seed", seed)
+    build_all(text for group in GROUPS.values() for text in group)
+    start, half = time.perf_counter(), seconds / 2
+    samples = samples or affordable(objective, PASSES, half)
+    curvature_samples = curvature_samples or affordable(
+        objective, PASSES_OF_CURVATURE, half
+    )
+    data = part_of(objective, samples, seed)
+    curved = part_of(objective, curvature_samples, seed)
+    before = data.objective.cost
+    steps = _Steps(progress, len(GROUPS) + 2)
+    groups: dict[str, Estimates] = {}
+    for subject, names in GROUPS.items():
+        with steps.one():
+            groups[subject] = _measured(data.objective, names, seed)
+    whole: Spectrum | None = None
+    refusal = ""
+    curved_before = curved.objective.cost
+    with steps.one():
+        try:
+            whole = _spectrum(curved.objective, seed)
+            groups[CURVATURE] = _sums(whole)
+        except (SteppeError, torch.OutOfMemoryError) as error:
+            refusal = str(error)
+    with steps.one():
+        lines = _lines(data.objective, seed)
+    cost = data.objective.cost - before
+    if curved.objective is not data.objective:
+        cost += curved.objective.cost - curved_before
+    return Examination(
+        name=name,
+        groups=groups,
+        spectrum=whole,
+        lines=lines,
+        remarks=remarks_on(objective.model, groups, whole, data, curved, refusal),
+        cost=cost.rounded(),
+        seconds=time.perf_counter() - start,
+        details={
+            **data.objective.details,
+            "seed": seed,
+            "samples": data.samples,
+            "curvature_samples": curved.samples,
+            "of": data.of,
+            "unit": data.unit,
+            "parameters": sum(p.numel() for p in objective.params),
+        },
+    )
+
+
+def _measured(objective: Objective, names: Sequence[str], seed: int) -> Estimates:
+    """Estimates of a group; where all are refused, each says why."""
+    try:
+        return measure(objective, names, seed=seed)
+    except (SteppeError, torch.OutOfMemoryError):
+        if "loss" in names:
+            raise
+    refused: dict[str, Estimate] = {}
+    for name in names:
+        try:
+            refused |= measure(objective, [name], seed=seed)
+        except (SteppeError, torch.OutOfMemoryError) as error:
+            refused[name] = Estimate(value=float("nan"), refusal=str(error))
+    return Estimates(refused)
+
+
+def _spectrum(objective: Objective, seed: int) -> Spectrum:
+    measurement = Measurement(objective, seed)
+    hessian = measurement.of(HessianOfLoss())
+    steps = min(STEPS, hessian.shape[0])
+    return spectrum(
+        hessian,
+        steps=max(2, steps),
+        draws=SIGNS,
+        k=min(PAIRS, steps),
+        generator=measurement.stream("spectrum"),
+    )
+
+
+def _sums(whole: Spectrum) -> Estimates:
+    """Numbers of the spectrum; the doubt of an eigenvalue is its residual."""
+    units = "loss per squared parameter"
+    largest = float(whole.top.values[0].abs())
+    top, bottom = (
+        Estimate(
+            value=float(pairs.values[place]),
+            # One near 0 is known as well as the largest, and not relative to itself.
+            converged=bool(pairs.residuals[place] <= 0.05 * largest),
+            details={"residual": float(pairs.residuals[place])},
+            units=units,
+        )
+        for pairs, place in ((whole.top, 0), (whole.bottom, -1))
+    )
+    return Estimates(
+        {
+            "largest eigenvalue": top,
+            "smallest eigenvalue": bottom,
+            "trace": _with_units(whole.trace, units),
+            "Frobenius norm": _with_units(whole.frobenius, units),
+            "effective dimension": _with_units(
+                whole.effective_dimension(), "directions"
+            ),
+        }
+    )
+
+
+def _lines(objective: Objective, seed: int) -> list[Surface]:
+    ends = (-RADIUS, RADIUS, POINTS)
+    return [
+        landscape(
+            objective,
+            Line.random(objective.model, seed=seed_of(seed, number)),
+            x=ends,
+        )
+        for number in range(LINES)
+    ]
+
+
+class _Steps:
+    """Parts of an examination, counted."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """One part; reported when it begins and ends."""
+        self._tell()
+        yield
+        self._done += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _with_units(estimate: Estimate, units: str) -> Estimate:
+    return replace(estimate, units=units)

@@ -25,6 +25,7 @@ from benchmarks import (
     against,
     curvature,
     main_job,
+    measures,
     memory,
     noise,
     peers,
@@ -59,7 +60,7 @@ def measured(benchmark: Benchmark, rounds: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    names = [*PLAIN, "curvature"]
+    names = [*PLAIN, "curvature", "measures"]
     parts_there = [*names, "main_job", []]
     parser.add_argument("parts", nargs="*", choices=parts_there, default=[])
     parser.add_argument("--only", default="", help="benchmarks whose name holds this")
@@ -72,7 +73,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    parts = PLAIN | {"curvature": partial(curvature.benchmarks, args.data_dir)}
+    parts = PLAIN | {
+        "curvature": partial(curvature.benchmarks, args.data_dir),
+        "measures": partial(measures.benchmarks, args.data_dir),
+    }
     chosen: Iterable[Benchmark]
     name = f"cpu-{datetime.date.today().isoformat()}"
     if args.against is None and "main_job" in args.parts:

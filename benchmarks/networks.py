@@ -6,6 +6,7 @@ come with scikit-learn, enlarged; the text is that of this repository.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -101,16 +102,30 @@ def trained(name: str, data_dir: Path | None, steps: int = STEPS) -> Problem:
     torch.manual_seed(0)
     model = MAKERS[name]()
     x, y = _text() if name == "text" else _images(data_dir)
+    _fit(model, x, y, SEQUENCES if name == "text" else 64, steps)
+    kept = SEQUENCES if name == "text" else ROWS
+    return Problem(name, model, x[:kept], y[:kept])
+
+
+def trained_model(
+    make: Callable[[], nn.Module], data_dir: Path | None, rows: int
+) -> tuple[nn.Module, Tensor, Tensor]:
+    """Another network, trained on the images that it is measured on."""
+    torch.manual_seed(0)
+    x, y = (t[:rows] for t in _images(data_dir))
+    model = make()
+    _fit(model, x, y, 64, STEPS)
+    return model, x, y
+
+
+def _fit(model: nn.Module, x: Tensor, y: Tensor, rows: int, steps: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    rows = SEQUENCES if name == "text" else 64
     for _ in range(steps):
         batch = torch.randint(len(x), (rows,))
         optimizer.zero_grad()
         F.cross_entropy(model(x[batch]), y[batch]).backward()
         optimizer.step()
     model.eval().zero_grad()
-    kept = SEQUENCES if name == "text" else ROWS
-    return Problem(name, model, x[:kept], y[:kept])
 
 
 def _images(data_dir: Path | None) -> tuple[Tensor, Tensor]:

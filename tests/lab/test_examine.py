@@ -1,0 +1,74 @@
+"""The examination of a checkpoint of somebody else."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+import steppe
+from own_files import package, saved
+from steppe_lab.cli import main
+
+NETS = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+"""
+DATA = """
+import torch
+
+def load():
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    return x, (x.sum(1) > 0).long()
+"""
+OWN = ("--model", "examined.nets:build", "--data", "examined.data:load")
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    with package(tmp_path, monkeypatch, "examined", nets=NETS, data=DATA):
+        yield saved("a.pt", nets="examined.nets")
+
+
+def test_numbers_are_those_of_the_library_and_the_page_says_how_to_repeat(
+    model, capsys
+):
+    words = ["examine", "a.pt", *OWN, "--out", "page.html", "--json"]
+    assert main([*words, "--samples", "60", "--curvature-samples", "40"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    from examined import data
+
+    objective = steppe.Objective(model, data.load())
+    expected = steppe.examine(objective, samples=60, curvature_samples=40, name="a.pt")
+    for subject, group in expected.groups.items():
+        for name, estimate in group.items():
+            record = printed["groups"][subject][name]
+            assert record["value"] == pytest.approx(estimate.value, rel=1e-5), name
+    assert printed["files"] == ["page.html", "page.json"]
+    record = json.loads(Path("page.json").read_text())
+    assert record["groups"] == printed["groups"]
+    page = Path("page.html").read_text()
+    again = page.split("<pre><code>")[1].split("</code>")[0]
+    assert "--samples 60 --curvature-samples 40" in again
+    assert "page.json" in page
+
+    assert main([*shlex.split(again)[1:], "--out", "b.html", "--json"]) == 0
+    repeated = json.loads(capsys.readouterr().out)["groups"]
+    for subject, group in printed["groups"].items():
+        for name, record in group.items():
+            same = {"value", "stderr", "samples", "refusal"}
+            theirs = repeated[subject][name]
+            assert {k: theirs[k] for k in same} == {k: record[k] for k in same}
+
+
+def test_the_table_fits_and_a_bad_place_is_told_before_any_work(model, capsys):
+    words = ["examine", "a.pt", *OWN, "--seconds", "1"]
+    assert main([*words, "--out", "page.html"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("curvature") for line in lines)
+    assert main([*words, "--out", "page.pdf"]) == 2
+    assert "must be a page that ends in .html, got page.pdf" in capsys.readouterr().err

@@ -1,0 +1,203 @@
+"""Examinations: numbers against those of the library apart, remarks, plan, page."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import problems
+import steppe
+from steppe.errors import SettingError
+from steppe.examination.plan import affordable, part_of
+from steppe.measures import measure
+from steppe.objective import Objective
+
+
+def classifier(n=120, seed=0):
+    """A ReLU network near a minimum, and its data."""
+    x, _ = problems.vectors(n, seed=seed)
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+    model = problems.mlp(nn.ReLU, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model, (x, y)
+
+
+@pytest.fixture(scope="module")
+def examined():
+    model, data = classifier()
+    objective = Objective(model, data)
+    return objective, steppe.examine(objective, samples=120, curvature_samples=120)
+
+
+def test_estimates_are_those_of_measuring_them_alone(examined):
+    objective, result = examined
+    names = [n for group in result.groups.values() for n in group if "eigen" not in n]
+    names = [n for n in names if n not in ("trace", "Frobenius norm")]
+    names.remove("effective dimension")
+    for name in names:
+        if not result[name].refusal:
+            assert result[name] == measure(objective, [name])[name], name
+
+
+def test_the_spectrum_is_that_of_the_dense_hessian(examined):
+    objective, result = examined
+    values = torch.linalg.eigvalsh(dense_hessian(objective))
+    # 25 of the Krylov steps of 83 parameters: the ends have converged, not the middle.
+    assert result["largest eigenvalue"].value == pytest.approx(float(values[-1]), 1e-4)
+    assert result["trace"].value == pytest.approx(float(values.sum()), rel=1e-6)
+    norm = result["Frobenius norm"]
+    assert norm.value == pytest.approx(float(values.norm()), abs=5 * norm.stderr + 1e-6)
+
+
+def dense_hessian(objective):
+    (x, y), model = objective.batches[0], objective.model
+    names = [name for name, _ in model.named_parameters()]
+    flat = problems.flat(model)
+
+    def loss(vector):
+        pieces = torch.split(vector, [p.numel() for p in model.parameters()])
+        shaped = [v.view_as(p) for v, p in zip(pieces, model.parameters(), strict=True)]
+        named = dict(zip(names, shaped, strict=True))
+        logits = torch.func.functional_call(model, named, (x,))
+        return nn.functional.cross_entropy(logits, y)
+
+    return torch.autograd.functional.hessian(loss, flat)
+
+
+def test_it_prints_as_a_table_and_is_json(examined):
+    result = examined[1]
+    lines = str(result).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith("rise after") for line in lines)
+    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    loss = result["loss"].value
+    assert record["groups"]["loss"]["loss"]["value"] == loss
+    assert {row["subject"] for row in result.rows()} == set(result.groups)
+
+
+def test_it_leaves_no_trace_and_repeats():
+    model, data = problems.networks()["batch_norm"]
+    before = problems.state_of(model)
+    settings = {"samples": 7, "curvature_samples": 5, "seed": 3}
+    one, two = (steppe.examine(Objective(model, data), **settings) for _ in "ab")
+    problems.assert_same(problems.state_of(model), before)
+    assert one.estimates == two.estimates
+    assert [s.loss.tolist() for s in one.lines] == [s.loss.tolist() for s in two.lines]
+    assert one.cost == two.cost
+
+
+def remarks(model, data, **settings):
+    settings = {"samples": 10**6, "curvature_samples": 10**6, **settings}
+    return " ".join(steppe.examine(Objective(model, data), **settings).remarks)
+
+
+def test_a_network_far_from_a_minimum_is_told_so_and_one_at_a_minimum_is_not():
+    assert "Not at a minimum: |g| = " in remarks(problems.mlp(), problems.vectors())
+    quadratic = problems.Quadratic(
+        problems.symmetric([4.0, 3.0, 1.0]), torch.ones(3, dtype=torch.float64)
+    )
+    samples = torch.randn(64, 3, generator=problems.generator(), dtype=torch.float64)
+    with torch.no_grad():
+        quadratic.w.copy_(samples.mean(0))
+    objective = Objective(quadratic, [samples], loss=lambda model, z: model(z))
+    said = steppe.examine(objective, samples=64, curvature_samples=64).remarks
+    assert said == []
+
+
+def test_a_saddle_is_told_so():
+    matrix = problems.symmetric([2.0, -1.0, 0.5])
+    saddle = problems.Quadratic(matrix, torch.zeros(3, dtype=torch.float64))
+    objective = Objective(
+        saddle, [torch.zeros(8, 3).double()], loss=lambda model, z: model(z) + 1
+    )
+    (said,) = steppe.examine(objective, samples=1, curvature_samples=1).remarks
+    assert said == (
+        "Not a minimum in all directions: the smallest eigenvalue is -1, 50% of the "
+        "largest in magnitude."
+    )
+
+
+def test_normalisation_and_a_small_loss_are_told():
+    model, data = problems.networks()["batch_norm"]
+    assert "Normalisation layers make raw scales meaningless" in remarks(model, data)
+    model, data = classifier(60)
+    with torch.no_grad():
+        model[4].weight.mul_(30.0)
+        model[4].bias.mul_(30.0)
+    y = model(data[0]).argmax(1)
+    assert "curvature shrinks with the loss" in remarks(model, (data[0], y))
+
+
+def test_a_smaller_part_lies_within_a_larger_one_and_is_said():
+    model, (x, y) = classifier(100)
+    objective = Objective(model, (x, y), batch_size=16)
+    small, large = (part_of(objective, n, seed=4) for n in (20, 50))
+    rows = [torch.cat([b[0] for b in p.objective.batches]) for p in (small, large)]
+    assert [len(each) for each in rows] == [20, 50]
+    inside = (rows[0][:, None] == rows[1][None]).all(2).any(1)
+    assert bool(inside.all())
+    assert part_of(objective, 100, seed=4).objective is objective
+    said = remarks(model, (x, y), samples=50, curvature_samples=20)
+    assert (
+        "passes take 50 of 100 samples and products with the Hessian 20 of 100" in said
+    )
+
+
+def test_batches_without_rows_are_taken_whole():
+    model = problems.linear()
+    batches = [{"x": torch.randn(3, 4).double(), "n": 2} for _ in range(5)]
+
+    def loss(model, batch):
+        return model(batch["x"]).square().sum(1)
+
+    part = part_of(Objective(model, batches, loss=loss), 2, seed=0)
+    assert (part.samples, part.of, part.unit) == (2, 5, "batch")
+    assert len(part.objective.batches) == 2
+
+
+def test_the_plan_grows_with_the_time_and_has_a_least_size():
+    objective = Objective(*classifier(400), batch_size=200)
+    assert affordable(objective, passes=1e9, seconds=1e-9) == 32
+    few, many = (affordable(objective, 100.0, s) for s in (0.5, 500.0))
+    assert many > 10 * few
+
+
+def test_what_cannot_be_measured_is_one_line_and_the_rest_stands():
+    """Loss without a second derivative."""
+    model, data = problems.linear(), problems.vectors()
+
+    def loss(model, batch):
+        square = problems.Flagged.apply(model(batch[0]))
+        return square.sum(1)
+
+    objective = Objective(model, data, loss=loss)
+    result = steppe.examine(objective, samples=7, curvature_samples=7)
+    assert result.spectrum is None
+    assert result.remarks[0].startswith("The Hessian has no spectrum here: ")
+    assert math.isfinite(result["loss"].value)
+
+
+def test_bad_settings_are_one_sentence():
+    objective = Objective(problems.linear(), problems.vectors())
+    for settings in ({"samples": 0}, {"seconds": 0}, {"curvature_samples": -1}):
+        (name,) = settings
+        with pytest.raises(SettingError, match=f"^{name} must be"):
+            steppe.examine(objective, **settings)
+
+
+def test_the_page_holds_the_numbers_and_needs_nothing_else(examined, tmp_path):
+    result = examined[1]
+    page = result.html(tmp_path / "new" / "page.html").read_text()
+    assert "http" not in page.split("<main>")[1].split("data:")[0]
+    for subject in result.groups:
+        assert f">{subject}</th>" in page
+    assert "steppe.examine(objective, samples=120, curvature_samples=120, seed=0)" in (
+        page
+    )
+    assert page.count("<figure>") == 4

@@ -73,7 +73,7 @@ def dense_hessian(objective):
 def test_it_prints_as_a_table_and_is_json(examined):
     result = examined[1]
     lines = str(result).splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 110
     assert any(line.startswith("rise after") for line in lines)
     record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     loss = result["loss"].value
@@ -98,7 +98,7 @@ def remarks(model, data, **settings):
 
 
 def test_a_network_far_from_a_minimum_is_told_so_and_one_at_a_minimum_is_not():
-    assert "Not at a minimum: |g| = " in remarks(problems.mlp(), problems.vectors())
+    assert "Not at a minimum: |g| = " in remarks(problems.mlp(), problems.vectors(300))
     quadratic = problems.Quadratic(
         problems.symmetric([4.0, 3.0, 1.0]), torch.ones(3, dtype=torch.float64)
     )
@@ -116,11 +116,11 @@ def test_a_saddle_is_told_so():
     objective = Objective(
         saddle, [torch.zeros(8, 3).double()], loss=lambda model, z: model(z) + 1
     )
-    (said,) = steppe.examine(objective, samples=1, curvature_samples=1).remarks
-    assert said == (
+    said = steppe.examine(objective, samples=8, curvature_samples=8).remarks
+    assert said == [
         "Not a minimum in all directions: the smallest eigenvalue is -1, 50% of the "
         "largest in magnitude."
-    )
+    ]
 
 
 def test_normalisation_and_a_small_loss_are_told():

@@ -1,4 +1,4 @@
-"""Remarks on the numbers of an examination: what to mind when reading them."""
+"""Remarks that qualify the numbers of an examination."""
 
 from __future__ import annotations
 

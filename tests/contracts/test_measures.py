@@ -19,6 +19,7 @@ from steppe.measures import (
     TopEigenvalue,
     measure,
 )
+from steppe.measures.needs.outputs import OverOutputs
 from steppe.objective import Objective
 from steppe.results import Cost, Estimate
 
@@ -312,6 +313,33 @@ def test_it_declares_what_it_needs(entry):
             example(entry.name).estimate(measurement)
         used |= {need.kind for need in account.used}
     assert used == set(entry.spec.needs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Largest(OverOutputs):
+    """The largest loss term, or minus the least."""
+
+    sign: float
+
+    def of_batch(self, evaluation, _objective):
+        return (self.sign * evaluation.losses).max()
+
+    def combined(self, batches):
+        return float(torch.stack(list(batches)).max())
+
+
+def test_two_needs_of_one_pass_cost_that_pass_once():
+    class Range(WithoutNeeds):
+        def estimate(self, measurement):
+            high, low = (measurement.of(Largest(sign)) for sign in (1.0, -1.0))
+            return Estimate(value=high + low)
+
+    objective = problems.objective(*relu_net(), batch_size=3)
+    losses = objective.losses()
+    together = measure(objective, [Range(), "loss"])
+    assert together["Range"].value == pytest.approx(float(losses.max() - losses.min()))
+    assert together["Range"].cost == Cost(forwards=1)
+    assert Range()(objective).cost == Cost(forwards=1)
 
 
 def large_net():

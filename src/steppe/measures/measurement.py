@@ -114,6 +114,8 @@ class Account:
 
     work: Work = field(default_factory=Work)  # without that of needs served inside
     used: dict[Need[Any], None] = field(default_factory=dict)  # an ordered set
+    # Passes that serve a family: two of its needs take one of them.
+    passes: dict[type[Need[Any]], Work] = field(default_factory=dict)
     nested: Work = field(default_factory=Work)
 
 
@@ -123,6 +125,7 @@ class _Served(Generic[T]):
     error: SteppeError | None
     work: Work  # of this need alone
     used: dict[Need[Any], None]  # itself, and needs that it used in turn
+    passes: dict[type[Need[Any]], Work]
 
 
 class Measurement:
@@ -165,6 +168,7 @@ class Measurement:
         for account in self._accounts[-1:]:
             for each in served:
                 account.used.update(each.used)
+                account.passes.update(each.passes)
         for each in served:
             if each.error is not None:
                 raise each.error
@@ -207,30 +211,35 @@ class Measurement:
 
     def work_of(self, account: Account) -> Work:
         """Work of an account, with that of its needs as if it had asked alone."""
-        used = (self._served[need].work for need in account.used)
-        return sum(used, account.work).rounded()
+        used = [self._served[need].work for need in account.used]
+        return sum([*used, *account.passes.values()], account.work).rounded()
 
     def _serve(
         self,
         needs: Sequence[Need[Any]],
-        work: Callable[[], Sequence[Any]],
+        serve: Callable[[], Sequence[Any]],
         whole: bool = False,
     ) -> None:
         """Serve needs by some work, of which each costs its share or the whole."""
         values: Sequence[Any]
         with self.account() as account:
             try:
-                values = work()
+                values = serve()
             except SteppeError as error:
                 values = [error] * len(needs)
-        share = 1 if whole else 1 / len(needs)
+        family = needs[0].family if whole and isinstance(needs[0], JointNeed) else None
+        passes = dict(account.passes)
+        if family is not None:
+            passes[family] = account.work
+        work = Work() if whole else account.work.scaled(1 / len(needs))
         for need, value in zip(needs, values, strict=True):
             refused = isinstance(value, SteppeError)
             self._served[need] = _Served(
                 value=None if refused else value,
                 error=value if refused else None,
-                work=account.work.scaled(share),
+                work=work,
                 used={need: None, **account.used},
+                passes=passes,
             )
 
 

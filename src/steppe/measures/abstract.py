@@ -100,8 +100,11 @@ class AbstractMeasure(abc.ABC):
 
     def choice(self) -> Choice:
         """Registered name and settings; the class name where it is not registered."""
-        names = (entry.name for entry in MEASURES if entry.make is type(self))
-        return Choice(next(names, type(self).__name__), self.settings())
+        for entry in MEASURES:
+            if entry.make is type(self):
+                # As a text would choose it: later settings at defaults are left out.
+                return MEASURES.choose(entry.name, self.settings())
+        return Choice(type(self).__name__, self.settings())
 
     @property
     def units(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from steppe.measures import MEASURES
+from steppe.registry.registry import Choice
 from steppe.registry.specs import MeasureSpec
 from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.tasks import Metric
@@ -161,8 +162,16 @@ def _title(name: str, spec: MeasureSpec | None) -> str:
     """The measure in words; its settings too where it is measured with several."""
     if spec is None:
         return name
-    settings = name.partition(":")[2]
+    settings = _changed(name)
     return f"{spec.title} ({settings})" if settings else spec.title
+
+
+def _changed(name: str) -> str:
+    """The settings of a measure that differ from its defaults, as text."""
+    choice = MEASURES.parse(name)
+    defaults = MEASURES.choose(choice.name, {}).settings
+    changed = {k: v for k, v in choice.settings.items() if defaults.get(k) != v}
+    return str(Choice("", changed)).lstrip(":")
 
 
 def _number(value: Any) -> float:

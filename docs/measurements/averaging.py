@@ -21,8 +21,10 @@ import steppe
 from steppe.gates import After
 from steppe.schedules import Constant, Cosine
 from steppe_lab.datasets import DATASETS, Selection
+from steppe_lab.datasets.samples import AbstractSamples
 from steppe_lab.datasets.split import Split
 from steppe_lab.models import MODELS
+from steppe_lab.tasks import TASKS
 from steppe_lab.training.evaluation import evaluate
 
 SEEDS, EPOCHS, BATCH, LR = range(5), 30, 64, 0.05
@@ -43,13 +45,12 @@ FLAT: dict[str, Make] = {
 }
 
 
-def shuffled(data: tuple[Tensor, Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def shuffled(samples: AbstractSamples, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of every epoch, in an order that follows from the seed."""
     generator = torch.Generator().manual_seed(seed)
-    inputs, targets = data
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(targets), generator=generator).split(BATCH):
-            yield inputs[rows], targets[rows]
+        for rows in torch.randperm(len(samples), generator=generator).split(BATCH):
+            yield samples.batch(rows)
 
 
 def errors(name: str, schedule: Any, split: Split, seed: int) -> dict[str, float]:
@@ -70,11 +71,16 @@ def errors(name: str, schedule: Any, split: Split, seed: int) -> dict[str, float
         opt.step()
         for average in averages.values():
             average.update()
-    found = {"none": 100 * evaluate(model, *split.test).error}
+    task = TASKS.build(split.task)
+
+    def error() -> float:
+        return 100 * evaluate(model, split.test, task).metrics["error"]
+
+    by_average = {"none": error()}
     for label, average in averages.items():
         with average.applied():
-            found[label] = 100 * evaluate(model, *split.test).error
-    return found
+            by_average[label] = error()
+    return by_average
 
 
 def row(name: str, lr: str, schedule: Any, noise: float) -> str:
@@ -82,10 +88,10 @@ def row(name: str, lr: str, schedule: Any, noise: float) -> str:
     digits = DATASETS.build("digits", data_dir=None)
     chosen = Selection(train_samples=1000, label_noise=noise, held_out="validation")
     split = chosen.apply(digits)
-    found = [errors(name, schedule, split, seed) for seed in SEEDS]
+    by_seed = [errors(name, schedule, split, seed) for seed in SEEDS]
     cells = []
-    for average in found[0]:
-        values = [each[average] for each in found]
+    for average in by_seed[0]:
+        values = [each[average] for each in by_seed]
         error = stdev(values) / len(values) ** 0.5
         cells.append(f"{fmean(values):.1f} ± {error:.1f}")
     return f"| {noise:.0%} | {name} | {lr} | {' | '.join(cells)} |"

@@ -17,7 +17,7 @@ from steppe.measures import MEASURES, AbstractMeasure
 from steppe.measures.needs.references import OtherNetwork, StartWeights
 from steppe_lab.analysis import trained
 from steppe_lab.cli import main
-from steppe_lab.runs.measure_groups import ungrouped
+from steppe_lab.runs.measure_groups import STUDIES, Asked, ungrouped
 from steppe_lab.store import journal
 
 NETS = """
@@ -166,6 +166,18 @@ def test_the_start_of_a_run_is_known(tmp_path, monkeypatch, far, capsys):
     assert values[0]["value"] == values[1]["value"] > 0
     assert values[0]["policies"]["start"] == "made again from the recipe"
     assert values[1]["policies"]["start"].endswith("initial.safetensors")
+
+
+def test_a_study_is_a_group_too(capsys):
+    (name,) = STUDIES
+    measures = STUDIES[name]
+    assert ungrouped([name], []) == Asked(measures)
+    assert len(set(measures)) == 12
+    assert set(measures) <= set(MEASURES.names())
+    some = ungrouped(["loss", name, "lpf:samples=3"], []).measures
+    assert sorted(some) == sorted({"loss", "lpf:samples=3", *measures} - {"lpf"})
+    assert main(["list", "measures"]) == 0
+    assert name in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("far")

@@ -5,11 +5,35 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import steppe
 from steppe.errors import SettingError
 
+if TYPE_CHECKING:
+    from steppe.registry.registry import Entry
+    from steppe.registry.specs import MeasureSpec
+
 ALL = "all"
+# Beside the families: the measures of a published study.
+STUDIES: Mapping[str, tuple[str, ...]] = {
+    # Bisla, Wang and Choromanska, 2022, arXiv:2201.08025, supplement B; its "trace" is
+    # the sum of Ritz values.
+    "lpf-sgd-study": (
+        "epsilon_sharpness",
+        "pac_bayes",
+        "lpf",
+        "local_entropy",
+        "local_entropy_gradient",
+        "shannon_entropy",
+        "fisher_rao",
+        "frobenius",
+        "top_eigenvalue",
+        "trace",
+        "effective_dimension",
+        "ritz_sum",
+    ),
+}
 # Needs that an objective alone does not serve, and the words for what lacks.
 REFERENCES: Mapping[str, str] = {
     "start": "the weights at the start of the training",
@@ -39,7 +63,7 @@ def is_group(text: str) -> bool:
         >>> is_group("all"), is_group("spectral"), is_group("trace")
         (True, True, False)
     """
-    return text == ALL or text in families()
+    return text == ALL or text in STUDIES or text in families()
 
 
 def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
@@ -56,8 +80,6 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
     texts = tuple(texts)
     if not any(map(is_group, texts)):
         return Asked(texts)
-    from steppe.measures.families import families as members
-
     named = {text.partition(":")[0] for text in texts if not is_group(text)}
     wanted: dict[str, None] = {}
     lacking: dict[str, dict[str, None]] = {}
@@ -65,9 +87,8 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
         if not is_group(text):
             wanted[text] = None
             continue
-        inside = [each for of in members().values() for each in of]
         left = 0
-        for entry in inside if text == ALL else members()[text]:
+        for entry in _members(text):
             lacks = [
                 need
                 for need in entry.spec.needs
@@ -88,6 +109,17 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
         for need, names in lacking.items()
     ]
     return Asked(tuple(wanted), tuple(sentences))
+
+
+def _members(group: str) -> list[Entry[MeasureSpec]]:
+    from steppe.measures import MEASURES
+    from steppe.measures.families import families as by_family
+
+    if group in STUDIES:
+        return [MEASURES[name] for name in STUDIES[group]]
+    if group == ALL:
+        return [each for inside in by_family().values() for each in inside]
+    return by_family()[group]
 
 
 def _options(needs: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ def _tables(registry: Any, part: bool) -> list[Table]:
     from steppe.measures.families import families
 
     if registry.kind == "measure":
-        return [_family(*each) for each in families().items()]
+        return [*(_family(*each) for each in families().items()), _studies()]
     return [_table(registry, part)]
 
 
@@ -143,6 +143,16 @@ def _family(family: str, entries: Sequence[Entry[Any]]) -> Table:
             escape(f"{spec.summary}\n{said}"),
             end_section=True,
         )
+    return table
+
+
+def _studies() -> Table:
+    """Names that stand for the measures of a published study."""
+    from steppe_lab.runs.measure_groups import STUDIES
+
+    table = Table("name", "measures", title="studies")
+    for name, measures in STUDIES.items():
+        table.add_row(name, ", ".join(measures))
     return table
 
 

@@ -34,8 +34,8 @@ class Args(CheckpointArguments):
     )
 
     measures: Positional[tuple[str, ...]] = ("top_eigenvalue", "trace", "lpf")
-    """Measures, such as lpf:sigma=0.02, and groups of them: all, or a family such as
-    spectral; see `steppe list measures`."""
+    """Measures, such as lpf:sigma=0.02, and groups of them: all, a family such as
+    spectral, or lpf-sgd-study; see `steppe list measures`."""
     further: Annotated[tuple[Path, ...], tyro.conf.arg(name="and")] = ()
     """Further checkpoints of the same network: every measure of each, and of their
     differences to the first, with intervals over samples and draws."""

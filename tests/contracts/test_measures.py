@@ -456,8 +456,8 @@ def test_texts_choices_and_measures_are_the_same_measurement():
     text = "lpf:sigma=0.02,samples=5"
     choice = MEASURES.parse(text)
     found = measure(objective, [text, built], seed=1)
-    assert list(found) == [text, str(choice)]
-    assert found[text].value == found[str(choice)].value
+    assert list(found) == [text, str(built.choice())]
+    assert found[text].value == found[str(built.choice())].value
     assert measure(objective, [choice], seed=1)[str(choice)].value == found[text].value
 
 

@@ -22,6 +22,7 @@ from steppe.measures.needs.draws import HessianDraws
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
+LOOSE = 1.0  # relative error from which on draws are left as they are
 MIN_SAMPLES = 20  # see `min_samples` of `steppe.linalg.trace.trace`
 
 
@@ -46,7 +47,9 @@ class Trace(AbstractMeasure):
     Lanczos steps know of H.
 
     Args:
-        rtol: asked standard error as a share of the magnitude of the trace.
+        rtol: asked standard error as a share of the magnitude of the trace. From 1 on
+            the draws are not corrected: their mean is linear in the data, as
+            comparisons of networks want it.
         max_samples: random vectors at most, one Hessian product each; at least 20.
         scale: coordinates of the Hessian: "raw" for the parameters as they are,
             "balanced" in units of the length of each filter, as published.
@@ -75,8 +78,13 @@ class Trace(AbstractMeasure):
         # them hold the trace too seldom; corrected ones do not see these eigenvalues.
         draws = HessianDraws(measurement, self.scale)
         sample, _ = sampled_trace(
-            draws, self.rtol, MIN_SAMPLES, self.max_samples, deflated=True
+            draws,
+            self.rtol,
+            MIN_SAMPLES,
+            self.max_samples,
+            deflated=self.rtol < LOOSE,
         )
+        method = "deflated" if self.rtol < LOOSE else "hutchinson"
         return dataclasses.replace(
-            judged(sample.total(), self.rtol), details={"method": "deflated"}
+            judged(sample.total(), self.rtol), details={"method": method}
         )

@@ -118,7 +118,7 @@ OBJECTIVES: list[tuple[str, Call, str]] = [
     (
         "the mode True",
         lambda s: Objective(s.model, (s.x, s.y), mode=True),
-        "mode must be 'eval' or 'train'",
+        "mode must be 'eval', 'train' or 'reestimate'",
     ),
     (
         "a text as batch size",

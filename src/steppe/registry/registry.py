@@ -33,6 +33,9 @@ from steppe.registry.settings_text import (
 )
 from steppe.registry.specs import OF_THE_CLASS, Spec
 
+LONGEST_LIST = 250  # letters of the names in a message
+ALIKE = 8  # names in place of a longer list
+
 # Records that are being read, from the outermost in: what they are, what they may name.
 _READINGS: ContextVar[tuple[tuple[str, frozenset[str]], ...]] = ContextVar(
     "readings", default=()
@@ -338,13 +341,16 @@ def _imported(kind: str, name: str) -> Callable[..., Any]:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """One sentence that names the nearest known name and lists them all."""
+    """One sentence with the nearest known name, and all of them or those alike."""
     names = sorted(known)
     alike = (name, name.lower(), name.lower().replace("-", "_"))
     near = [difflib.get_close_matches(each, names, n=1, cutoff=0.5) for each in alike]
     best = next(filter(None, near), None)
     hint = f"did you mean '{best[0]}'? " if best else ""
     listed = ", ".join(names) or "nothing"
+    if len(listed) > LONGEST_LIST:
+        alike_names = difflib.get_close_matches(name, names, n=ALIKE, cutoff=0.0)
+        listed = f"{', '.join(sorted(alike_names))} and {len(names) - ALIKE} others"
     return UnknownNameError(f"unknown {kind} '{name}': {hint}there is {listed}.")
 
 

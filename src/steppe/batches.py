@@ -21,6 +21,7 @@ ARRAYS = (Tensor, np.ndarray)
 MOST_BATCHES = 20_000  # that a stream without a length may have
 MOST_BYTES = 2**33
 DIGITS = 16  # of a digest that names data
+UNKNOWN = "unknown-"  # before a digest of data whose content is not all read
 
 
 def batches_of(data: Any, batch_size: int) -> Sequence[Any]:
@@ -167,4 +168,4 @@ def digest_of(batches: Sequence[Any]) -> str:
             known = False
             content.update(type(leaf).__name__.encode())
     start = content.hexdigest()[:DIGITS]
-    return start if known else f"unknown-{start}"
+    return start if known else f"{UNKNOWN}{start}"

@@ -140,6 +140,15 @@ def test_measurements_that_cannot_be_kept_are_made_all_the_same(theirs, capsys):
     assert "finished measurements are not kept" in capsys.readouterr().err
 
 
+def test_measurements_of_data_without_a_digest_are_not_kept(
+    theirs, capsys, monkeypatch
+):
+    monkeypatch.setattr(steppe.Objective, "digest", "unknown-1234")
+    assert main(["measure", "a.pt", "loss", *OWN]) == 0
+    assert "not kept: batches of other things" in capsys.readouterr().err
+    assert not Path("steppe-runs/measures").exists()
+
+
 def test_a_start_and_a_second_network_are_those_of_files(theirs, far, capsys):
     words = ["measure", "a.pt", "from_start", "to_other", *OWN]
     record = printed(capsys, *words, "--start", "b.pt", "--other", "c.pt")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapp
 from dataclasses import asdict
 from pathlib import Path
 
+from steppe.batches import UNKNOWN
 from steppe.comparisons.runs import Asked
 from steppe.errors import StoreError
 from steppe.measures import MEASURES
 from steppe.results import Estimate
 from steppe_lab.analysis.single import Network
-from steppe_lab.datasets.own import digest_of
 from steppe_lab.store import journal
 from steppe_lab.store.json_files import digest
 from steppe_lab.training.checkpoints import versions
@@ -44,12 +44,15 @@ class Finished(MutableMapping[Asked, Estimate]):
         self._beside = beside
         self._failed: Callable[[str], object] | None = failed
         self._estimates: dict[str, Estimate] = {}
+        if network.objective.digest.startswith(UNKNOWN):
+            self._give_up("batches of other things than tensors cannot be recognized")
+            return
         try:
             for record in journal.records(self.path):
                 estimate = Estimate.from_dict(record["estimate"])
                 self._estimates[record["asked"]] = estimate
         except StoreError as error:
-            self._give_up(error)
+            self._give_up(str(error))
 
     def __getitem__(self, asked: Asked) -> Estimate:
         estimate = self._estimates[self._key(asked)]
@@ -64,7 +67,7 @@ class Finished(MutableMapping[Asked, Estimate]):
         try:
             journal.append(self.path, {"asked": key, "estimate": estimate.to_dict()})
         except StoreError as error:
-            self._give_up(error)
+            self._give_up(str(error))
 
     def __delitem__(self, asked: Asked) -> None:
         raise NotImplementedError
@@ -82,9 +85,9 @@ class Finished(MutableMapping[Asked, Estimate]):
         beside = self._beside.get(asked.measure.partition(":")[0], "")
         return digest({**asdict(asked), "beside": beside})
 
-    def _give_up(self, error: StoreError) -> None:
+    def _give_up(self, reason: str) -> None:
         if self._failed is not None:
-            self._failed(f"finished measurements are not kept: {error}")
+            self._failed(f"finished measurements are not kept: {reason}")
         self._failed = None
 
 
@@ -94,7 +97,7 @@ def identity(network: Network) -> str:
     return digest(
         {
             "checkpoint": network.digest,
-            "data": digest_of(objective.batches),
+            "data": objective.digest,
             "mode": objective.mode,
             "device": objective.device.type,
             "versions": versions(),

@@ -16,7 +16,7 @@ from steppe.torch_internals import tree_leaves
 from steppe_lab.analysis.own import objective_of
 from steppe_lab.datasets import Dataset, Split
 from steppe_lab.datasets.loading import folder_of_data, load_any
-from steppe_lab.datasets.own import OwnData, digest_of
+from steppe_lab.datasets.own import OwnData
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.runs.analysis import ROWS, objective_on
 from steppe_lab.tasks.loss_option import read_loss
@@ -81,10 +81,10 @@ class Foreign:
             return int(objective.model(objective.batch(0)[0]).shape[-1])
 
     def fingerprint(self, objective: Objective) -> str:
-        """SHA-256 of the samples; of own data, of those that are measured on."""
+        """Digest of the samples; of own data, of those that are measured on."""
         if isinstance(self.data, Split):
             return self.data.fingerprint
-        return digest_of(objective.batches)
+        return objective.digest
 
 
 def open_foreign(path: Path, belongs: Belongs, device: str | None) -> Foreign:

@@ -19,7 +19,6 @@ from steppe_lab.analysis.single import (
     check_one_loss,
     read_network,
 )
-from steppe_lab.datasets.own import digest_of
 from steppe_lab.runs.settings import LineSettings
 from steppe_lab.training.trained_loss import LossKind
 
@@ -77,7 +76,7 @@ def walk(
     else:
         b = read(other)
         check_one_loss(a, b)
-        if digest_of(a.objective.batches) != digest_of(b.objective.batches):
+        if a.objective.digest != b.objective.digest:
             raise DataError(
                 f"{checkpoint} and {other} are of other data or samples; a line needs "
                 "one loss, so give two checkpoints of the same data."

@@ -5,7 +5,6 @@ Shape letters: N samples, B batch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -128,19 +127,6 @@ class OwnData:
         else:
             targets = targets.long()
         return TensorSamples(inputs, targets)
-
-
-def digest_of(batches: Iterable[Any]) -> str:
-    """SHA-256 of all tensors in batches, their shapes and types; 64 digits."""
-    total = hashlib.sha256()
-    for leaf in tree_leaves(list(batches)):
-        if isinstance(leaf, Tensor):
-            flat = leaf.detach().cpu().contiguous().reshape(-1)
-            total.update(f"{tuple(leaf.shape)} {leaf.dtype} ".encode())
-            total.update(flat.view(torch.uint8).numpy().data)
-        else:
-            total.update(repr(leaf).encode())
-    return total.hexdigest()
 
 
 def _parts(value: Any) -> dict[Part, Any]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from steppe.errors import check_switch
 from steppe.linalg.probes import check_generator, drawn_seed
 from steppe.measures.measurement import Measurement, Need, Weights
 from steppe.objective import Objective, check_objective
@@ -34,6 +35,9 @@ class AbstractMeasure(abc.ABC):
 
     def __post_init__(self) -> None:
         check_bounds(self.settings(), self.bounds)
+        for each in dataclasses.fields(self):
+            if isinstance(each.default, bool):
+                check_switch(each.name, getattr(self, each.name))
 
     @abc.abstractmethod
     def needs(self) -> Sequence[Need[Any]]:

@@ -1,1 +1,1 @@
-"""Measures of the weights alone: norms, margins and bounds made of them."""
+"""Norms of weights, margins, and terms of bounds made of them."""

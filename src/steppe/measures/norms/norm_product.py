@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from steppe.cost import Cost
-from steppe.errors import check_choice, check_switch
+from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.layers import (
@@ -77,7 +77,6 @@ class NormProduct(AbstractMeasure):
         check_choice("norm", self.norm, get_args(Norm))
         check_choice("form", self.form, get_args(Form))
         check_choice("convolution", self.convolution, get_args(Convolution))
-        check_switch("margin", self.margin)
 
     def needs(self) -> Sequence[Need[Any]]:
         """The norms, and the margins."""

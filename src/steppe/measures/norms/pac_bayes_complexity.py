@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.errors import check_choice, check_switch
+from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.accuracy_noise import (
@@ -86,7 +86,6 @@ class PACBayesComplexity(AbstractMeasure):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("reference", self.reference, get_args(Reference))
-        check_switch("magnitude_aware", self.magnitude_aware)
         check_choice("variant", self.variant, get_args(Variant))
         check_variant(self.variant, self.magnitude_aware)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from steppe.cost import Cost
-from steppe.errors import check_choice, check_switch
+from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.accuracy_noise import NoiseOfErrors, check_variant
@@ -68,7 +68,6 @@ class PACBayesFlatness(AbstractMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_switch("magnitude_aware", self.magnitude_aware)
         check_choice("variant", self.variant, get_args(Variant))
         check_variant(self.variant, self.magnitude_aware)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from steppe.cost import Cost
-from steppe.errors import UsageError, check_switch
+from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.layers import NetworkLayers, published_adjustment
@@ -58,10 +58,6 @@ class PathNorm(AbstractMeasure):
     """
 
     margin: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_switch("margin", self.margin)
 
     def needs(self) -> Sequence[Need[Any]]:
         """The layers, and the margins."""

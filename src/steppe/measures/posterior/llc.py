@@ -21,7 +21,6 @@ from steppe.errors import (
     UsageError,
     check_choice,
     check_positive,
-    check_switch,
 )
 from steppe.linalg.chains import (
     LEAST_DRAWS,
@@ -108,7 +107,6 @@ class LLC(AbstractMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_switch("half_step", self.half_step)
         if isinstance(self.nbeta, str):
             check_choice("nbeta", self.nbeta, ("n", "batch"))
         else:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_args
 import torch
 
 from steppe.cost import Cost
-from steppe.errors import check_choice, check_switch
+from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.normalised_logits import with_normalised_logits
@@ -78,8 +78,6 @@ class AverageSharpness(AbstractMeasure):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("noise", self.noise, get_args(Distribution))
-        check_switch("adaptive", self.adaptive)
-        check_switch("logit_normalised", self.logit_normalised)
 
     def needs(self) -> Sequence[Need[Any]]:
         """The loss in the middle."""

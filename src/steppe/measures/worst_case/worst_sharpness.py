@@ -17,7 +17,7 @@ from torch import Tensor
 from steppe.adversarial.auto_pgd import Ascent, auto_pgd
 from steppe.adversarial.balls import Ball, Norm
 from steppe.cost import Cost
-from steppe.errors import check_choice, check_switch
+from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.groups import (
@@ -98,8 +98,6 @@ class WorstSharpness(AbstractMeasure):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("p", self.p, get_args(Norm))
-        check_switch("adaptive", self.adaptive)
-        check_switch("logit_normalised", self.logit_normalised)
 
     def needs(self) -> Sequence[Need[Any]]:
         """The groups."""

@@ -31,7 +31,7 @@ ROUNDINGS = 16  # units of rounding, of the largest gradient, that are no varian
 @MEASURES.add(
     "gsnr",
     source="Liu et al., 2020, arXiv:2001.07384, section 2.1",
-    units="1",
+    units="pure number",
     sharper_is="neither",
     invariant_to=(
         "layer_rescaling",

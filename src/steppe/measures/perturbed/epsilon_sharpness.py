@@ -40,7 +40,7 @@ MOST = 1e30  # where that search, which has no end, is ended
 @MEASURES.add(
     "epsilon_sharpness",
     source="Bisla et al., 2022, arXiv:2201.08025, supplement B",
-    units="1 / parameter",
+    units="per parameter",
     invariant_to=("unit_permutation",),
     needs=("Hessian", "gradient", "losses along the gradient", "outputs"),
     cost=Cost(forwards=5, gradients=2, products=1),

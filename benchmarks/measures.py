@@ -16,6 +16,7 @@ from typing import Any
 
 import steppe
 from benchmarks.networks import trained_model
+from benchmarks.problems import CIFAR
 from benchmarks.published_study import Passes, Study
 from benchmarks.timing import Benchmark
 from steppe_lab.models import MODELS
@@ -48,7 +49,9 @@ def benchmarks(data_dir: Path | None = None) -> Iterator[Benchmark]:
 @cache
 def _ratio(name: str, data_dir: Path | None, rounds: int) -> dict[str, Any]:
     del rounds  # once: a run takes minutes
-    model, x, y = trained_model(partial(MODELS.build, name), data_dir, ROWS[name])
+    model, x, y = trained_model(
+        partial(MODELS.build, name, (3, 32, 32), 10), data_dir, ROWS[name]
+    )
     objective = steppe.Objective(model, (x, y))
     start = time.process_time()
     planned = steppe.measure(objective, STUDY)

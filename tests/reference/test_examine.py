@@ -9,7 +9,7 @@ from torch import nn
 
 import problems
 import steppe
-from steppe.errors import SettingError
+from steppe.errors import SettingError, UnknownNameError, UsageError
 from steppe.examination.plan import affordable, part_of
 from steppe.measures import measure
 from steppe.objective import Objective
@@ -37,10 +37,8 @@ def examined():
 
 def test_estimates_are_those_of_measuring_them_alone(examined):
     objective, result = examined
-    names = [n for group in result.groups.values() for n in group if "eigen" not in n]
-    names = [n for n in names if n not in ("trace", "Frobenius norm")]
-    names.remove("effective dimension")
-    for name in names:
+    groups = [g for subject, g in result.groups.items() if subject != "curvature"]
+    for name in (name for group in groups for name in group):
         if not result[name].refusal:
             assert result[name] == measure(objective, [name])[name], name
 
@@ -49,9 +47,9 @@ def test_the_spectrum_is_that_of_the_dense_hessian(examined):
     objective, result = examined
     values = torch.linalg.eigvalsh(dense_hessian(objective))
     # 25 of the Krylov steps of 83 parameters: the ends have converged, not the middle.
-    assert result["largest eigenvalue"].value == pytest.approx(float(values[-1]), 1e-4)
+    assert result["top_eigenvalue"].value == pytest.approx(float(values[-1]), 1e-4)
     assert result["trace"].value == pytest.approx(float(values.sum()), rel=1e-6)
-    norm = result["Frobenius norm"]
+    norm = result["frobenius"]
     assert norm.value == pytest.approx(float(values.norm()), abs=5 * norm.stderr + 1e-6)
 
 
@@ -181,6 +179,31 @@ def test_what_cannot_be_measured_is_one_line_and_the_rest_stands():
     assert result.spectrum is None
     assert result.remarks[0].startswith("The Hessian has no spectrum here: ")
     assert math.isfinite(result["loss"].value)
+
+
+def test_an_eigenvalue_that_has_not_converged_says_so():
+    """Eigenvalues so dense at the lower end that 25 steps cannot part them."""
+    matrix = torch.diag(torch.linspace(-0.02, 1.0, 300, dtype=torch.float64) ** 3)
+    model = problems.Quadratic(matrix, torch.zeros(300, dtype=torch.float64))
+    zero = [torch.zeros(8, 300, dtype=torch.float64)]
+    objective = Objective(model, zero, loss=lambda model, z: model(z) + 1)
+    result = steppe.examine(objective, samples=8, curvature_samples=8)
+    bottom = result["bottom_eigenvalue"]
+    error = abs(bottom.value - float(matrix.diagonal().min()))
+    assert error <= bottom.details["residual"] + 1e-12
+    near = 0.05 * max(abs(bottom.value), 0.01)
+    assert bottom.converged == (bottom.details["residual"] <= near)
+
+
+def test_weights_that_are_not_finite_and_unknown_names_are_one_sentence(examined):
+    model = problems.mlp()
+    with torch.no_grad():
+        model[2].bias[1] = math.nan
+    with pytest.raises(UsageError, match=r"got 1 of 5 numbers in 2\.bias"):
+        steppe.examine(Objective(model, problems.vectors()))
+    with pytest.raises(UnknownNameError, match="no 'curvature' in the examination"):
+        examined[1]["curvature"]
+    assert list(examined[1]) == list(examined[1].estimates)
 
 
 def test_bad_settings_are_one_sentence():

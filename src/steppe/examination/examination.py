@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from steppe.cost import NOTHING, Cost
+from steppe.errors import UnknownNameError
 from steppe.examination.page import render
 from steppe.files import replace_file
 from steppe.results import Estimate, Estimates, Spectrum, Surface
@@ -36,7 +37,15 @@ class Examination(AbstractTabulated):
         )
 
     def __getitem__(self, name: str) -> Estimate:
+        if name not in self.estimates:
+            known = ", ".join(self.estimates)
+            raise UnknownNameError(
+                f"there is no '{name}' in the examination: it has {known}."
+            )
         return self.estimates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.estimates)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each estimate, all with the same columns."""

@@ -9,18 +9,25 @@ from dataclasses import replace
 
 import torch
 
-from steppe.errors import SteppeError, check_count, check_integer, check_positive
+from steppe.cost import Cost
+from steppe.errors import (
+    SteppeError,
+    UsageError,
+    check_count,
+    check_integer,
+    check_positive,
+)
 from steppe.examination.examination import Examination
 from steppe.examination.plan import affordable, part_of
 from steppe.examination.remarks import remarks_on
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
 from steppe.linalg.spectrum import spectrum
-from steppe.measures import build_all, measure
+from steppe.measures import MEASURES, build_all, measure
 from steppe.measures.measurement import Measurement
 from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.objective import Objective, check_objective
-from steppe.results import Estimate, Estimates, Spectrum, Surface
+from steppe.results import Eigenpairs, Estimate, Estimates, Spectrum, Surface
 from steppe.seeds import seed_of
 
 Progress = Callable[[int, int], None]
@@ -41,6 +48,8 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }
 CURVATURE = "curvature"
 LINES, POINTS, RADIUS = 3, 9, 0.5
+ALPHA = 1.0  # of the effective dimension, as in the measure
+TOLERANCE, FLOOR = 0.05, 0.01  # residual of an eigenvalue, and of one near 0
 STEPS, SIGNS, PAIRS = 25, 6, 5  # of the spectrum: products, random signs, eigenvalues
 
 # Forward passes that the parts take; a gradient counts 3, a product 7.
@@ -83,6 +92,7 @@ def examine(
 
     Raises:
         SettingError: a setting out of range.
+        UsageError: a parameter that is not finite.
         SteppeError: the first refusal, where not even the loss could be measured.
     """
     check_objective(objective, "examine()")
@@ -94,6 +104,7 @@ def examine(
             check_count(setting, number, 1)
     check_positive("seconds", seconds)
     check_integer("seed", seed)
+    _check_finite(objective)
     build_all(text for group in GROUPS.values() for text in group)
     start, half = time.perf_counter(), seconds / 2
     samples = samples or affordable(objective, PASSES, half)
@@ -142,6 +153,17 @@ def examine(
     )
 
 
+def _check_finite(objective: Objective) -> None:
+    for name, p in zip(objective.names, objective.params, strict=True):
+        count = int((~torch.isfinite(p.detach())).sum())
+        if count:
+            raise UsageError(
+                f"an examination needs finite parameters, got {count} of {p.numel()} "
+                f"numbers in {name} that are NaN or infinite; take weights from before "
+                "the training diverged."
+            )
+
+
 def _measured(objective: Objective, names: Sequence[str], seed: int) -> Estimates:
     """Estimates of a group; where all are refused, each says why."""
     try:
@@ -172,29 +194,31 @@ def _spectrum(objective: Objective, seed: int) -> Spectrum:
 
 
 def _sums(whole: Spectrum) -> Estimates:
-    """Numbers of the spectrum; the doubt of an eigenvalue is its residual."""
-    units = "loss per squared parameter"
+    """Numbers of the spectrum, under the names of the measures that they estimate."""
     largest = float(whole.top.values[0].abs())
-    top, bottom = (
-        Estimate(
-            value=float(pairs.values[place]),
-            # One near 0 is known as well as the largest, and not relative to itself.
-            converged=bool(pairs.residuals[place] <= 0.05 * largest),
-            details={"residual": float(pairs.residuals[place])},
-            units=units,
-        )
-        for pairs, place in ((whole.top, 0), (whole.bottom, -1))
-    )
+    numbers = {
+        "top_eigenvalue": _end(whole.top, 0, largest),
+        "bottom_eigenvalue": _end(whole.bottom, -1, largest),
+        "trace": whole.trace,
+        "frobenius": whole.frobenius,
+        "effective_dimension": whole.effective_dimension(ALPHA),
+    }
+    cost = Cost(products=whole.products)
     return Estimates(
         {
-            "largest eigenvalue": top,
-            "smallest eigenvalue": bottom,
-            "trace": _with_units(whole.trace, units),
-            "Frobenius norm": _with_units(whole.frobenius, units),
-            "effective dimension": _with_units(
-                whole.effective_dimension(), "directions"
-            ),
+            name: replace(estimate, units=MEASURES[name].spec.units, cost=cost)
+            for name, estimate in numbers.items()
         }
+    )
+
+
+def _end(pairs: Eigenpairs, place: int, largest: float) -> Estimate:
+    """An eigenvalue at an end; its doubt is the residual, which the details have."""
+    value, residual = (float(t[place]) for t in (pairs.values, pairs.residuals))
+    return Estimate(
+        value=value,
+        converged=residual <= TOLERANCE * max(abs(value), FLOOR * largest),
+        details={"residual": residual},
     )
 
 
@@ -227,7 +251,3 @@ class _Steps:
     def _tell(self) -> None:
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-def _with_units(estimate: Estimate, units: str) -> Estimate:
-    return replace(estimate, units=units)

@@ -45,7 +45,7 @@ def render(
         title=f"How flat is {result.name}?",
         facts=_facts(result),
         question="In short",
-        answer=answer(result),
+        answer=[*answer(result), *result.remarks],
         contents=[
             ("answer", "Answer"),
             ("figures", "Figures"),
@@ -66,7 +66,6 @@ def render(
             (subject, [(key, e, _small(e)) for key, e in group.items()])
             for subject, group in result.groups.items()
         ],
-        remarks=result.remarks,
         cost=str(result.cost),
         seconds=result.seconds,
         command=command or _call(result),
@@ -81,7 +80,7 @@ def answer(result: Examination) -> list[str]:
     sentences = []
     estimates = result.estimates
     loss = estimates["loss"]
-    top = estimates.get("largest eigenvalue")
+    top = estimates.get("top_eigenvalue")
     if top is not None:
         trace = estimates["trace"]
         sentences.append(
@@ -140,25 +139,31 @@ def pictures(result: Examination) -> list[Picture]:
                 alt=f"Density of the eigenvalues; the largest are {', '.join(values)}.",
             )
         )
-    for subject, title in ((NOISE, "Loss under noise"), (RISES, "Rise of the loss")):
+    for subject, title, xlabel in (
+        (NOISE, "Loss under noise on the filters", "loss"),
+        (RISES, "Rise of the loss after a change", "rise of the loss"),
+    ):
         bars = _measured(result.groups[subject])
         if bars:
-            named = {_words(key): estimate for key, estimate in bars.items()}
-            made.append(_bars(title, named))
+            named = {f"{_words(key)}: {e.value:.2g}": e for key, e in bars.items()}
+            if subject == NOISE:
+                loss = result["loss"]
+                named = {f"none: {loss.value:.2g}": loss, **named}
+            made.append(_bars(title, xlabel, named))
     return made
 
 
-def _bars(title: str, estimates: dict[str, Estimate]) -> Picture:
+def _bars(title: str, xlabel: str, estimates: dict[str, Estimate]) -> Picture:
     numbers = [f"{name} {estimate}" for name, estimate in estimates.items()]
     return pictured(
         partial(
             plots.bars,
             {name: e.value for name, e in estimates.items()},
             stderrs={name: e.stderr for name, e in estimates.items()},
-            xlabel="loss",
+            xlabel=xlabel,
         ),
         title=title,
-        caption="Bars are standard errors.",
+        caption="Thin lines are standard errors.",
         alt=f"{title}: {', '.join(numbers)}.",
     )
 
@@ -202,6 +207,8 @@ def _small(estimate: Estimate) -> str:
         return ""
     words = [estimate.units] if estimate.units else []
     words += [f"{estimate.samples:,} draws or samples"] if estimate.samples else []
+    if "residual" in estimate.details:
+        words.append(f"residual {estimate.details['residual']:.2g}")
     return "; ".join(words)
 
 

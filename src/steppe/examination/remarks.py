@@ -99,10 +99,16 @@ def _of_convergence(spectrum: Spectrum | None) -> Iterator[str]:
     if spectrum is None:
         return
     top, residual = float(spectrum.top.values[0]), float(spectrum.top.residuals[0])
+    low, rest = float(spectrum.bottom.values[-1]), float(spectrum.bottom.residuals[-1])
+    if rest > max(BENT * abs(low), BENT / 5 * abs(top)):
+        yield (
+            f"The smallest eigenvalue, {low:.2g}, is known to {rest:.2g} only: measure "
+            "bottom_eigenvalue goes on until it has converged."
+        )
     if residual > BENT * abs(top):
         yield (
             f"The largest eigenvalue is known to {residual:.2g} only: "
-            f"steppe.eigsh goes on until it has converged."
+            f"measure top_eigenvalue goes on until it has converged."
         )
 
 

@@ -49,9 +49,8 @@ def benchmarks(data_dir: Path | None = None) -> Iterator[Benchmark]:
 @cache
 def _ratio(name: str, data_dir: Path | None, rounds: int) -> dict[str, Any]:
     del rounds  # once: a run takes minutes
-    model, x, y = trained_model(
-        partial(MODELS.build, name, (3, 32, 32), 10), data_dir, ROWS[name]
-    )
+    make = partial(MODELS.build, name, CIFAR, 10)
+    model, x, y = trained_model(make, data_dir, ROWS[name])
     objective = steppe.Objective(model, (x, y))
     start = time.process_time()
     planned = steppe.measure(objective, STUDY)

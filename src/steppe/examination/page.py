@@ -145,7 +145,7 @@ def pictures(result: Examination) -> list[Picture]:
     ):
         bars = _measured(result.groups[subject])
         if bars:
-            named = {f"{_words(key)}: {e.value:.2g}": e for key, e in bars.items()}
+            named = {f"{_short(key)}: {e.value:.2g}": e for key, e in bars.items()}
             if subject == NOISE:
                 loss = result["loss"]
                 named = {f"none: {loss.value:.2g}": loss, **named}
@@ -183,6 +183,13 @@ def _words(key: str) -> str:
     if name == "lpf":
         return f"{float(values['sigma']):.1%}"
     return key
+
+
+def _short(key: str) -> str:
+    """The same for a bar of a figure, which has no room for more."""
+    words = _words(key).removeprefix("rounding to ")
+    share = words.removeprefix("pruning of ")
+    return f"{share} pruned" if share != words else words
 
 
 def _facts(result: Examination) -> list[tuple[str, str]]:

@@ -182,8 +182,9 @@ def test_measures_are_of_the_noisy_samples_trained_on(run):
     ],
 )
 def test_every_verb_says_which_noise_a_checkpoint_was_trained_with(
-    words, run, tmp_path, capsys
+    words, run, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)
     verb, *options = words
     place = {"evaluate": "a.json", "measure": "a.json", "landscape": "a.png"}
     out = tmp_path / place.get(verb, "folder")

@@ -36,6 +36,13 @@ class Modes(nn.Module):
         return bent + 50 * self.more.square().sum()
 
 
+def modes_of(scale):
+    """At the minimum, with other curvatures and no other parameters."""
+    model = Modes(scale * CURVATURES)
+    model.more.requires_grad_(False)
+    return Objective(model, [torch.zeros_like(CURVATURES)[None]], loss=loss)
+
+
 def loss(model, batch):
     return model(batch)
 
@@ -74,6 +81,28 @@ def test_it_is_that_of_a_localised_quadratic_with_steps_of_that_size():
     assert small == pytest.approx(float(d_eff) / 2, rel=1e-6)
     bias = expected(0.02, 5.0, 10.0) - small
     assert found.details["step_bias"] == pytest.approx(bias, rel=0.05)
+
+
+def test_the_default_step_fills_modes_of_curvatures_of_any_size():
+    """A fixed one is too short for flat losses, and diverges on steep ones."""
+    for scale in (1e-3, 1.0, 1e3):
+        llc = LLC(**{**SETTINGS, "lr": None, "gamma": 5.0 * scale}, draws=300)
+        found = llc(modes_of(scale))
+        assert found.details["rhat"] < 1.1
+        assert found.details["lr_used"] * scale == pytest.approx(1 / 45, rel=0.01)
+        assert abs(found.value - expected(1 / 45, 5.0, 10.0)) < 4 * found.stderr
+
+
+def test_a_default_step_needs_second_derivatives_or_a_pull():
+    data = [torch.zeros(1, len(CURVATURES)).double()]
+    once = Objective(
+        Modes(), data, loss=lambda model, z: problems.Flagged.apply(loss(model, z))
+    )
+    with pytest.raises(UsageError, match="lr=None needs the largest eigenvalue"):
+        LLC(**{**SETTINGS, "lr": None})(once)
+    flat = modes_of(-1.0)
+    with pytest.raises(UsageError, match="a gamma above 0"):
+        LLC(**{**SETTINGS, "lr": None, "gamma": 0.0})(flat)
 
 
 def test_half_the_step_has_the_value_of_half_the_step():
@@ -251,7 +280,8 @@ def test_traces_of_losses_are_bounded():
 def test_the_cost_that_it_declares_is_that_of_its_defaults():
     llc = LLC()
     steps = llc.chains * (llc.burn_in + llc.draws)
-    assert MEASURES["llc"].spec.cost.gradients == steps
+    # One more pass builds the graphs of the products that the step is read off.
+    assert MEASURES["llc"].spec.cost.gradients == steps + 1
 
 
 def covered(estimates, truth):

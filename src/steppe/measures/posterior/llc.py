@@ -18,6 +18,7 @@ from torch import Tensor
 
 from steppe.cost import Cost
 from steppe.errors import (
+    SteppeError,
     UsageError,
     check_choice,
     check_positive,
@@ -28,8 +29,11 @@ from steppe.linalg.chains import (
     error_of_chains,
     rank_rhat,
 )
+from steppe.linalg.lanczos import Target
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
+from steppe.measures.needs.curvature import ScaledHessian
+from steppe.measures.needs.krylov import LEAST, extreme_pair
 from steppe.measures.needs.langevin import Chain, LangevinChain
 from steppe.measures.needs.outputs import LossTerms
 from steppe.registry.bounds import POSITIVE, Range, Ranges, at_least
@@ -45,10 +49,11 @@ TRACE = 200  # losses of a chain among the details, at most
     source="Lau et al., 2023, arXiv:2308.12108",
     units="half the effective number of parameters",
     invariant_to=("unit_permutation",),
-    needs=("outputs", "minibatches", "SGLD chains"),
-    cost=Cost(forwards=1, gradients=2000),
+    needs=("outputs", "Hessian", "Lanczos run", "minibatches", "SGLD chains"),
+    cost=Cost(forwards=1, gradients=2001, products=20),
     cost_is="at most",
-    cost_note="chains times steps, times the share of the data in a minibatch",
+    cost_note="chains times steps, times the share of the data in a minibatch; the "
+    "products are those of lr=None",
 )
 @dataclass(frozen=True, kw_only=True)
 class LLC(AbstractMeasure):
@@ -72,7 +77,9 @@ class LLC(AbstractMeasure):
 
     Args:
         lr: size of a step, in squared units of the parameters. Below 4 over the largest
-            nbeta h + gamma, chains do not diverge.
+            nbeta h + gamma, chains do not diverge; None for 1 over that, with h from 20
+            Lanczos steps over all parameters. A direction of curvature h needs some
+            1 / (lr (nbeta h + gamma)) steps to spread.
         gamma: strength of the pull towards w*, per squared unit of the parameters.
         nbeta: weight of the mean loss: "n" for N / log N of all loss terms, as in the
             literature, "batch" for the same of the batch size, as in other software,
@@ -95,7 +102,7 @@ class LLC(AbstractMeasure):
         "batch_size": at_least(0),
     }
 
-    lr: float = 1e-5
+    lr: float | None = None
     gamma: float = 100.0
     nbeta: float | Literal["n", "batch"] = "n"
     chains: int = 4
@@ -113,8 +120,8 @@ class LLC(AbstractMeasure):
             check_positive("nbeta", self.nbeta)
 
     def needs(self) -> Sequence[Need[Any]]:
-        """The loss in the middle."""
-        return [LossTerms()]
+        """The loss in the middle, and the Hessian where it gives the step."""
+        return [LossTerms(), *([] if self.lr else [ScaledHessian()])]
 
     def estimate(self, measurement: Measurement) -> Estimate:
         """Walk, average, subtract; the standard error is over the draws."""
@@ -127,13 +134,14 @@ class LLC(AbstractMeasure):
                 f"{base}; look at the data and the weights."
             )
         nbeta = self._weight(objective.count())
-        chains = measurement.of_all(self._chains(nbeta))
+        lr = self.lr or self._step(measurement, nbeta)
+        chains = measurement.of_all(self._chains(nbeta, lr))
         draws = self._draws(chains)
         rises = nbeta * (draws - base)
         value, error = float(rises.mean()), error_of_chains(rises)
         rhat, effective = rank_rhat(draws), effective_samples(draws)
         powers = torch.stack([chain.powers[self.burn_in :] for chain in chains])
-        bias = self.lr / 8 * float(powers.mean())
+        bias = lr / 8 * float(powers.mean())
         agree = rhat <= LARGEST_RHAT and abs(bias) <= LARGEST_BIAS * abs(value)
         return Estimate(
             value=value,
@@ -142,11 +150,14 @@ class LLC(AbstractMeasure):
             converged=agree,
             details={
                 "nbeta_value": nbeta,
+                "lr_used": lr,
                 "base_loss": base,
                 "rhat": rhat,
                 "effective_samples": effective,
                 "step_bias": bias,
-                **(self._halved(measurement, nbeta, base) if self.half_step else {}),
+                **(
+                    self._halved(measurement, nbeta, lr, base) if self.half_step else {}
+                ),
                 "minibatches": chains[0].minibatches,
                 "moved_parameters": chains[0].parameters,
                 **_traces(chains),
@@ -165,14 +176,36 @@ class LLC(AbstractMeasure):
             )
         return size / math.log(size)
 
-    def _chains(self, nbeta: float, halvings: int = 0) -> list[LangevinChain]:
+    def _step(self, measurement: Measurement, nbeta: float) -> float:
+        """A quarter of the largest stable step, for the curvatures of the Hessian."""
+        target = Target(1, "LA", tol=0.1, budget=LEAST, least=LEAST)
+        try:
+            pairs, _ = extreme_pair(measurement, target)
+        except SteppeError as error:
+            raise UsageError(
+                "lr=None needs the largest eigenvalue of the Hessian, which this "
+                "network and loss do not allow; give a number, such as lr=1e-6."
+            ) from error
+        # No Ritz value is above the eigenvalue; with its residual it rarely is below.
+        curvature = max(float((pairs.values + pairs.residuals)[0]), 0.0)
+        stiffness = nbeta * curvature + self.gamma
+        if not stiffness:
+            raise UsageError(
+                "lr=None needs a gamma above 0 where no curvature is positive, got 0; "
+                "give a gamma or an lr."
+            )
+        return 1 / stiffness
+
+    def _chains(
+        self, nbeta: float, lr: float, halvings: int = 0
+    ) -> list[LangevinChain]:
         """Chains with the step halved some times; each has draws of its own."""
         factor = 2**halvings
         return [
             LangevinChain(
                 number=number + halvings * self.chains,
                 steps=factor * (self.burn_in + self.draws),
-                lr=self.lr / factor,
+                lr=lr / factor,
                 nbeta=nbeta,
                 gamma=self.gamma,
                 batch_size=self.batch_size,
@@ -188,10 +221,10 @@ class LLC(AbstractMeasure):
         return losses[:, ::every][:, self.burn_in :]
 
     def _halved(
-        self, measurement: Measurement, nbeta: float, base: float
+        self, measurement: Measurement, nbeta: float, lr: float, base: float
     ) -> dict[str, float]:
         """The same value from steps of half the size."""
-        chains = measurement.of_all(self._chains(nbeta, halvings=1))
+        chains = measurement.of_all(self._chains(nbeta, lr, halvings=1))
         rises = nbeta * (self._draws(chains) - base)
         return {
             "half_step_value": float(rises.mean()),

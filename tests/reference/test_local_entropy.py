@@ -44,6 +44,18 @@ def test_standard_errors_cover_the_truth_as_often_as_they_say(repeats, margin):
     assert abs(share - 0.95) <= margin
 
 
+def test_one_draw_with_all_of_the_weight_is_no_mean():
+    """In many dimensions the error of the logarithm is 1, however far off it is."""
+    steep = 40 * torch.eye(500).double()
+    found = LocalEntropy(gamma=1.0)(quadratic(steep, torch.zeros(500).double()))
+    volume = 500 / 2 * math.log(41 / (2 * math.pi))
+    assert found.value - volume > 100 * found.stderr
+    assert not found.converged
+    assert LocalEntropy(gamma=4000.0)(
+        quadratic(steep, torch.zeros(500).double())
+    ).converged
+
+
 def test_the_parts_are_among_the_details():
     found = LocalEntropy(gamma=GAMMA, samples=50)(quadratic(A, START))
     constant = 5 / 2 * math.log(GAMMA / (2 * math.pi))

@@ -18,11 +18,12 @@ import torch
 from steppe.cost import Cost
 from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.perturbed import Scale, perturbed_losses
-from steppe.measures.needs.rises import Variant
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
+
+LARGEST_ERROR = 0.3  # in nats; beyond it a few of the draws decide the mean
 
 
 @MEASURES.add(
@@ -43,6 +44,11 @@ class LocalEntropy(AbstractMeasure):
     The second term depends on the number of parameters alone; the first one stands
     apart in the details as "free_energy". With another scale than "raw", the integral
     is over its coordinates.
+
+    Where one draw of the noise has nearly all of the weight, as with many parameters
+    and a small gamma, the mean over draws says little, and neither does its error: the
+    value has not converged where that is above 0.3. `local_entropy_gradient` needs no
+    such mean.
 
     The variant "published" differs in two ways: the noise is z / gamma, in place of
     z / sqrt(gamma), and the constant is 1/2 log(gamma) - d/2 log(2 pi). Its code for
@@ -84,10 +90,11 @@ class LocalEntropy(AbstractMeasure):
         d = sum(p.numel() for p in measurement.objective.params)
         power = 1 if published else d  # of gamma in the volume of the Gaussian
         constant = (power * math.log(self.gamma) - d * math.log(2 * math.pi)) / 2
+        error = float(weights.std()) / (mean * math.sqrt(self.samples))
         return Estimate(
             value=energy + constant,
-            stderr=float(weights.std()) / (mean * math.sqrt(self.samples)),
+            stderr=error,
             samples=self.samples,
-            converged=bool(torch.isfinite(losses).all()),
+            converged=math.isfinite(energy) and error <= LARGEST_ERROR,
             details={"free_energy": energy, "constant": constant},
         )

@@ -9,6 +9,7 @@ import problems
 from coverage import objective_of, quadratic
 from steppe.errors import UsageError
 from steppe.measures import EpsilonSharpness
+from steppe.objective import Objective
 
 A = problems.symmetric([4.0, 3.0, 1.0, 0.5, -0.2])
 START = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0], dtype=torch.float64)
@@ -76,3 +77,21 @@ class Bounded(torch.nn.Module):
 def test_a_rise_that_is_never_reached_is_refused(variant):
     with pytest.raises(UsageError, match=r"no step along the gradient .* eps=0\.1"):
         EpsilonSharpness(variant=variant)(objective_of(Bounded()))
+
+
+def test_parameters_of_two_precisions_are_one_vector():
+    torch.manual_seed(0)
+    single, double = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3).double()
+    data = (torch.randn(20, 4), torch.randint(3, (20,)))
+
+    def cross_entropy(model, batch):
+        outputs = model[1](torch.tanh(model[0](batch[0])).double())
+        return torch.nn.functional.cross_entropy(outputs, batch[1], reduction="none")
+
+    values = []
+    for model in (torch.nn.Sequential(single, double), None):
+        model = model or torch.nn.Sequential(single, double).double()
+        inputs = data[0].to(model[0].weight.dtype)
+        objective = Objective(model, [(inputs, data[1])], loss=cross_entropy)
+        values.append(EpsilonSharpness()(objective).value)
+    assert values[0] == pytest.approx(values[1], rel=1e-4)

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
-import torch
-
 from steppe.cost import Cost
 from steppe.errors import SteppeError, UsageError, check_choice
 from steppe.linalg.crossing import crossing
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.measures.needs.gradients import (
     LossAlongGradient,
@@ -25,7 +23,6 @@ from steppe.measures.needs.gradients import (
     nonzero_gradient,
 )
 from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.rises import Variant
 from steppe.parameters import flatten
 from steppe.registry.bounds import POSITIVE, Ranges
 from steppe.results import Estimate
@@ -116,7 +113,7 @@ class EpsilonSharpness(AbstractMeasure):
             product = measurement.of(HessianOfLoss()) @ gradient
         except SteppeError:  # second derivatives that the network does not allow
             return self.eps / norm
-        curvature = float(torch.dot(product, gradient))
+        curvature = float(product.double() @ gradient.double())
         inside = norm**2 + 2 * curvature * self.eps
         if not 0 <= inside < math.inf:
             return self.eps / norm

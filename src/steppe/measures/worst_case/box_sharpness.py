@@ -126,13 +126,13 @@ class BoxSharpness(AbstractMeasure):
         """
         if self.subspace is None:
             return lambda d: d, lambda g: g, [c.abs() + 1 for c in centre]
-        shapes = [c.new_empty((self.subspace, *c.shape)) for c in centre]
+        shapes = [c.expand(self.subspace, *c.shape) for c in centre]
         drawn = gaussian_noise(shapes, 1.0, source).draw()
-        lengths = sum(a.double().flatten(1).square().sum(1) for a in drawn)
-        assert isinstance(lengths, Tensor)
-        rows = [
-            a.flatten(1) / lengths.sqrt().to(a)[:, None] for a in drawn
-        ]  # A', cut by tensors: (K, size) each
+        rows = [a.flatten(1) for a in drawn]  # A', cut by tensors: (K, size) each
+        parts = [torch.linalg.vector_norm(a, dim=1) for a in rows]
+        lengths = torch.linalg.vector_norm(torch.stack(parts).double(), dim=0)
+        for a in rows:  # in place: there may be no memory for a second A
+            a.div_(lengths.to(a)[:, None])
 
         def by_rows(tensors: Sequence[Tensor]) -> Tensor:
             pairs = zip(rows, tensors, strict=True)

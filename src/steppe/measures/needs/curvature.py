@@ -19,7 +19,6 @@ from steppe.parameters import flatten
 from steppe.results import Estimate
 from steppe.symmetries.balancing import balancing_scales
 
-Variant = Literal["correct", "published"]
 Scale = Literal["raw", "balanced"]
 Matrix = Literal["hessian", "fisher", "ggn", "empirical_fisher"]
 MATRICES = {"fisher": Fisher, "ggn": GGN, "empirical_fisher": EmpiricalFisher}

@@ -77,7 +77,7 @@ class GroupLoss(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GradientNorms(Need[list[tuple[float, float, int]]]):
+class GroupGradientNorms(Need[list[tuple[float, float, int]]]):
     """Norms of the gradient of each group: ||g||, || |w| g ||, and its loss terms.
 
     Args:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from steppe.errors import SteppeError, UsageError
 from steppe.linalg.crossing import crossing
-from steppe.measures.measurement import Measurement, Need
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.measures.needs.outputs import LossTerms
 from steppe.measures.needs.perturbed import RandomPoint, Scale, point_scales
@@ -27,8 +27,6 @@ UNKNOWN = 0.01  # the beginning where the curvature is not known, or negative
 TOL = 0.01  # of the rise, as a share; a secant goes the rest of the way
 # Of the published search:
 FIRST, LEAST, PUBLISHED_TOL = 1e-3, 5e-324, 1e-6
-
-Variant = Literal["correct", "published"]
 
 
 class NoiseLevel(NamedTuple):

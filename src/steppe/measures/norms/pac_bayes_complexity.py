@@ -18,7 +18,7 @@ from torch import Tensor
 from steppe.cost import Cost
 from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.accuracy_noise import (
     FLOOR,
     NoiseOfErrors,
@@ -26,7 +26,6 @@ from steppe.measures.needs.accuracy_noise import (
 )
 from steppe.measures.needs.layers import published_adjustment
 from steppe.measures.needs.references import StartWeights
-from steppe.measures.needs.rises import Variant
 from steppe.parameters import flatten
 from steppe.registry.bounds import Range, Ranges, at_least
 from steppe.results import Estimate

@@ -15,10 +15,9 @@ from typing import Any, ClassVar, get_args
 from steppe.cost import Cost
 from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.accuracy_noise import NoiseOfErrors, check_variant
 from steppe.measures.needs.layers import published_adjustment
-from steppe.measures.needs.rises import Variant
 from steppe.registry.bounds import Range, Ranges, at_least
 from steppe.results import Estimate
 

@@ -21,8 +21,7 @@ from torch import Tensor
 from steppe.cost import Cost
 from steppe.errors import UsageError, check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.rises import Variant
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.noise import gaussian_noise
 from steppe.objective import Objective
 from steppe.parameters import displace_, flatten, overwrite_, restored

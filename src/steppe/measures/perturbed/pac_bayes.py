@@ -15,10 +15,10 @@ from typing import Any, ClassVar, get_args
 from steppe.cost import Cost
 from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
+from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.outputs import LossTerms
 from steppe.measures.needs.perturbed import Scale
-from steppe.measures.needs.rises import NoiseOfRise, Variant
+from steppe.measures.needs.rises import NoiseOfRise
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

@@ -16,8 +16,8 @@ from steppe.cost import Cost
 from steppe.errors import UsageError, check_choice
 from steppe.linalg.quadrature import quadrature
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import ExactTrace, Scale, ScaledHessian, Variant
+from steppe.measures.measurement import Measurement, Need, Variant
+from steppe.measures.needs.curvature import ExactTrace, Scale, ScaledHessian
 from steppe.measures.needs.draws import HessianDraws
 from steppe.measures.needs.krylov import krylov_runs, published_values
 from steppe.registry.bounds import POSITIVE, Ranges, at_least

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 from steppe.cost import Cost
 from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
-from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import AlongParameters, Variant
+from steppe.measures.measurement import Measurement, Need, Variant
+from steppe.measures.needs.curvature import AlongParameters
 from steppe.results import Estimate
 
 FisherMatrix = Literal["auto", "fisher", "ggn", "empirical_fisher"]

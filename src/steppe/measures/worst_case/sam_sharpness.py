@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import GradientNorms, Groups, mean_over_groups
+from steppe.measures.needs.groups import GroupGradientNorms, Groups, mean_over_groups
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 
@@ -47,11 +47,11 @@ class SAMSharpness(AbstractMeasure):
 
     def needs(self) -> Sequence[Need[Any]]:
         """Norms of the gradients of the groups."""
-        return [GradientNorms(self.group_size)]
+        return [GroupGradientNorms(self.group_size)]
 
     def estimate(self, measurement: Measurement) -> Estimate:
         """Average over the groups; the standard error is over them."""
-        norms = measurement.of(GradientNorms(self.group_size))
+        norms = measurement.of(GroupGradientNorms(self.group_size))
         rises = [self.rho * norm for norm, _, _ in norms]
         value, stderr = mean_over_groups(rises, [terms for _, _, terms in norms])
         return Estimate(

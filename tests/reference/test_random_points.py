@@ -15,7 +15,7 @@ from steppe.measures.needs.perturbed import (
     RandomPoint,
     Scale,
     around,
-    perturbed_error_rates,
+    error_rates,
     perturbed_losses,
 )
 from steppe.objective import Objective
@@ -99,7 +99,7 @@ def test_the_loss_and_the_error_rate_are_those_of_one_forward_pass():
     before = objective.cost
     found = measurement.of_all(points)
     assert (objective.cost - before - objective.checks).forwards == 6
-    rates = perturbed_error_rates(measurement, 6, 0.4)
+    rates = error_rates(measurement.of_all(points))
     assert (objective.cost - before - objective.checks).forwards == 6
     outputs = around(measurement, points, lambda: model(x))
     for point, z, rate in zip(found, outputs, rates.tolist(), strict=True):
@@ -115,7 +115,7 @@ def test_ignored_targets_and_classes_along_the_last_dimension_are_counted_right(
     y = torch.randint(3, (5, 6), generator=problems.generator())
     y[:, 0] = -100
     measurement = Measurement(Objective(model, (x, y), batch_size=2))
-    (rate,) = perturbed_error_rates(measurement, 1, 0.0)
+    (rate,) = error_rates(measurement.of_all([RandomPoint(0, 0.0)]))
     wrong = (model(x).argmax(2) != y)[:, 1:]
     assert float(rate) == pytest.approx(float(wrong.double().mean()), rel=1e-12)
 
@@ -124,7 +124,8 @@ def test_targets_that_are_probabilities_name_their_largest_class():
     model, (x, _) = problems.linear(), problems.vectors()
     y = torch.rand((7, 3), generator=problems.generator()).double()
     y /= y.sum(1, keepdim=True)
-    (rate,) = perturbed_error_rates(Measurement(Objective(model, (x, y))), 1, 0.0)
+    measurement = Measurement(Objective(model, (x, y)))
+    (rate,) = error_rates(measurement.of_all([RandomPoint(0, 0.0)]))
     assert float(rate) == float((model(x).argmax(1) != y.argmax(1)).double().mean())
 
 
@@ -153,7 +154,7 @@ def test_outputs_that_are_no_class_scores_have_a_loss_and_no_error_rate(make):
     assert math.isfinite(point.loss)
     assert math.isnan(point.error_rate)
     with pytest.raises(UsageError, match=r"scores of at least two classes .* classif"):
-        perturbed_error_rates(measurement, 1, 0.1)
+        error_rates([point])
 
 
 def test_a_penalty_is_in_the_perturbed_loss():

@@ -9,13 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, UsageError
 from steppe.linalg.crossing import crossing
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.perturbed import RandomPoint, Scale
+from steppe.measures.needs.perturbed import RandomPoint, Scale, error_rates
 from steppe.measures.needs.rises import NoiseLevel
 
 LOWEST, HIGHEST = 1e-9, 1e3  # standard deviations that are looked at
@@ -86,16 +85,12 @@ class NoiseOfErrors(Need[NoiseLevel]):
         """Of the error rate at M points, shape (M,)."""
         floor = FLOOR if self.magnitude_aware else 0.0
         scale: Scale = "adaptive" if self.magnitude_aware else "raw"
-        points = [RandomPoint(first, 0.0)]  # the centre
+        points = [RandomPoint(0, 0.0)]  # the centre
         points += [
             RandomPoint(first + draw, sigma, scale, floor=floor)
             for draw in range(self.samples)
         ]
-        values = measurement.of_all(points)
-        for value in values:
-            if value.refusal:
-                raise UsageError(value.refusal)
-        rates = torch.tensor([v.error_rate for v in values], dtype=torch.float64)
+        rates = error_rates(measurement.of_all(points))
         return rates[1:] - rates[0]
 
     def _error(self, measurement: Measurement, sigma: float) -> float:

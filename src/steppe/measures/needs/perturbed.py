@@ -156,19 +156,6 @@ def point_values(objective: Objective) -> PointValues:
     return PointValues(loss, int(torch.stack(wrong).sum()) / terms)
 
 
-def points_around(
-    measurement: Measurement,
-    draws: int,
-    sigma: float,
-    scale: Scale = "raw",
-    noise: Distribution = "gaussian",
-) -> list[PointValues]:
-    """Values at the first M random points."""
-    return measurement.of_all(
-        [RandomPoint(draw, sigma, scale, noise) for draw in range(draws)]
-    )
-
-
 def perturbed_losses(
     measurement: Measurement,
     draws: int,
@@ -177,24 +164,19 @@ def perturbed_losses(
     noise: Distribution = "gaussian",
 ) -> Tensor:
     """Losses at the first M random points, shape (M,), float64, on the host."""
-    points = points_around(measurement, draws, sigma, scale, noise)
+    points = measurement.of_all(
+        [RandomPoint(draw, sigma, scale, noise) for draw in range(draws)]
+    )
     return torch.tensor([point.loss for point in points], dtype=torch.float64)
 
 
-def perturbed_error_rates(
-    measurement: Measurement,
-    draws: int,
-    sigma: float,
-    scale: Scale = "raw",
-    noise: Distribution = "gaussian",
-) -> Tensor:
-    """Error rates at the first M random points, shape (M,), float64, on the host.
+def error_rates(values: Sequence[PointValues]) -> Tensor:
+    """Error rates at M points, shape (M,), float64, on the host.
 
     Raises:
         UsageError: outputs that are no class scores.
     """
-    points = points_around(measurement, draws, sigma, scale, noise)
-    for point in points:
-        if point.refusal:
-            raise UsageError(point.refusal)
-    return torch.tensor([point.error_rate for point in points], dtype=torch.float64)
+    for value in values:
+        if value.refusal:
+            raise UsageError(value.refusal)
+    return torch.tensor([value.error_rate for value in values], dtype=torch.float64)

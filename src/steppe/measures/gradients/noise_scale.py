@@ -82,8 +82,8 @@ def ratio(norms: Norms) -> tuple[float, float]:
         return math.inf, math.inf
     if n < 3:
         return trace / signal, math.inf
-    # The mean without sample i is the mean less d_i / (n - 1), with d_i what its
-    # gradient differs from the mean; so no gradient is needed a second time.
+    # The mean without sample i is the mean less d_i / (n - 1), with d_i the
+    # difference of its gradient from the mean; so no gradient is needed a second time.
     traces = (total - norms.noise * (n / (n - 1))) / (n - 2)
     squares = norms.mean_square - 2 * norms.along / (n - 1)
     squares = squares + norms.noise / (n - 1) ** 2

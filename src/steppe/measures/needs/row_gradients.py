@@ -58,7 +58,7 @@ class RowGradients:
     Args:
         objective: gives the batches and the parameters.
         kind: of samples, rows or loss terms.
-        run: what is differentiated, of a batch on the device: losses, or outputs with
+        run: function of a batch on the device to differentiate: losses, or outputs with
             the samples along dimension 0.
     """
 

@@ -50,7 +50,7 @@ class LocalEntropyGradient(AbstractMeasure):
     w' has the density exp(-L(w') - gamma/2 |w - w'|^2), up to a factor. Chains run in
     pairs with opposite noise, whose mean has none where the loss is quadratic; there
     the value is gamma |H (H + gamma)^-1 w|, and 0 at a minimum. The squared norm is the
-    mean of products of different pairs, so that what noise remains adds nothing to it,
+    mean of products of different pairs, so that noise that remains adds nothing to it,
     and its error is a jackknife over the pairs.
 
     The variant "published" differs in eight ways: there is no factor gamma; each batch
@@ -64,8 +64,10 @@ class LocalEntropyGradient(AbstractMeasure):
 
     Args:
         gamma: inverse variance of the Gaussian, per squared unit of the parameters.
-        steps: of a chain, at least 4; the first half is left out of means, and what
-            remains of the start is at most a share (1 - step_size)^(steps / 2).
+        steps: of a chain, at least 4; the first half is left out of means. In
+            directions without curvature a share (1 - step_size)^(steps / 2) of the
+            start remains after it, in directions of curvature h one of
+            |1 - step_size (1 + h / gamma)|^(steps / 2).
         pairs: number of pairs M, at least 3; each keeps as many numbers as there are
             parameters.
         step_size: of a step, times 1 / gamma, below 2; chains need it below

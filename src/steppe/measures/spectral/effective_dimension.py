@@ -50,7 +50,8 @@ class EffectiveDimension(AbstractMeasure):
 
     Args:
         alpha: curvature that counts a half, in loss per squared parameter.
-        steps: of each Lanczos run; memory for so many vectors is needed.
+        steps: of each Lanczos run. Two runs are in memory at once, with a vector like
+            the parameters for each step of each.
         starts: number of random starts.
         variant: "correct", or "published", which heeds neither steps nor starts.
         scale: coordinates of the Hessian: "raw" for the parameters as they are,

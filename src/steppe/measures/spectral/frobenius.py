@@ -42,11 +42,11 @@ PUBLISHED_SAMPLES = 10
 class Frobenius(AbstractMeasure):
     """Frobenius norm of the Hessian: the root of the sum of its squared eigenvalues.
 
-    The mean of |H z|^2 over random signs z, corrected by what 30 Lanczos steps know
-    of H: a few large eigenvalues make the draws vary much. The published variant is
-    the plain mean over 10 standard normal z, whose intervals of 95 % hold the norm of a
-    matrix with a few large eigenvalues in 92 % of cases. Samples weigh alike here;
-    there, batches do.
+    The mean of |H z|^2 over random signs z, corrected by the part of H that 30
+    Lanczos steps know: a few large eigenvalues make the draws vary much. The published
+    variant is the plain mean over 10 standard normal z, whose intervals of 95 % hold
+    the norm of a matrix with a few large eigenvalues in 92 % of cases. Samples weigh
+    alike here; there, batches do.
 
     Args:
         rtol: asked standard error as a share of the norm.

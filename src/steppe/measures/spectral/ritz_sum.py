@@ -48,7 +48,8 @@ class RitzSum(AbstractMeasure):
     "balanced").
 
     Args:
-        steps: of each run; memory for so many vectors like the parameters is needed.
+        steps: of each run. Two runs are in memory at once, with a vector like the
+            parameters for each step of each.
         starts: number of random starts, uniform in [-1, 1].
         scale: coordinates of the Hessian: "raw" for the parameters as they are,
             "balanced" in units of the length of each filter, as published.

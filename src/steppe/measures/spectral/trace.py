@@ -43,8 +43,8 @@ class Trace(AbstractMeasure):
     """Trace of the Hessian: the sum of the curvatures along all directions.
 
     Exact for piecewise linear networks (ReLU, pooling, evaluated batch norm) of at most
-    100 outputs. For others the mean of z' H z over random signs z, corrected by what 30
-    Lanczos steps know of H.
+    100 outputs. For others it is the mean of z' H z over random signs z, corrected by
+    the part of H that 30 Lanczos steps know.
 
     Args:
         rtol: asked standard error as a share of the magnitude of the trace. From 1 on

@@ -286,3 +286,13 @@ def test_wrong_settings_are_one_sentence():
         auto_pgd(lambda d: (d[0].sum(), d), ball, steps=0)
     with pytest.raises(SettingError, match="losses must be of shape"):
         auto_pgd(lambda d: (d[0], d), ball)
+
+
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_gradients_whose_squares_underflow_have_a_direction(norm):
+    """As those of samples that a network in float32 is sure of."""
+    slope = torch.tensor([[3.0, -4.0], [3e-25, -4e-25]])
+    ball = Ball(like=[slope], radius=0.5, norm=norm, share="row")
+    (way,) = ball.direction([slope], lambda: [torch.full_like(slope, torch.nan)])
+    expected = torch.tensor([0.6, -0.8]) if norm == "2" else torch.tensor([1.0, -1.0])
+    torch.testing.assert_close(way, expected.expand(2, 2))

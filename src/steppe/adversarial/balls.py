@@ -168,9 +168,10 @@ class Ball:
         if self.share == "all":
             norm = joint_norm(list(tensors))
             return [norm.to(t) for t in tensors]
-        squares = sum(t.square().flatten(1).sum(1) for t in tensors)
+        # Squares in float32 underflow for gradients of samples that are sure.
+        squares = sum(t.double().square().flatten(1).sum(1) for t in tensors)
         assert isinstance(squares, Tensor)
-        return [along_rows(squares.sqrt(), t) for t in tensors]
+        return [along_rows(squares.sqrt(), t).to(t) for t in tensors]
 
     @cached_property
     def _bounds(self) -> tuple[list[Tensor], list[Tensor]] | None:

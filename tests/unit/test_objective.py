@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import problems
+import steppe
 from steppe.errors import DataError, SettingError, UsageError
+from steppe.losses import LogitNormalised
 from steppe.objective import Objective
 from steppe.parameters import flatten, restored, trainable, unflatten
 from steppe.seeds import seed_of
@@ -477,3 +479,25 @@ def test_without_noise_it_is_the_larger_one_of_samples_and_batches(rows):
     assert by_batch > by_sample
     mixed = list(torch.split(x[[0, 8, 4, 1, 7, 2, 6, 3, 5]], (3, 2, 2, 2)))
     assert measured(0.0, mixed, "train").stderr == pytest.approx(by_sample, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "cross_entropy",
+        nn.CrossEntropyLoss(reduction="none"),
+        nn.functional.cross_entropy,
+        LogitNormalised(),
+    ],
+)
+@pytest.mark.parametrize("measure", ["loss", "trace", "fisher_trace"])
+def test_classes_of_a_single_output_are_refused(loss, measure):
+    inputs = torch.randn(6, 3)
+    for targets in (torch.randn(6, 1), torch.zeros(6).long()):
+        objective = Objective(nn.Linear(3, 1), (inputs, targets), loss=loss)
+        with pytest.raises(DataError, match="single class is 0 for every network"):
+            steppe.measure(objective, [measure])
+    flat = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    objective = Objective(flat, (inputs, torch.rand(6)), loss=loss)
+    with pytest.raises(DataError, match="dimension of classes"):
+        steppe.measure(objective, [measure])

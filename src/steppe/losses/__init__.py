@@ -4,15 +4,13 @@ from steppe.losses.batch_losses import (
     FAILURES,
     LOSSES,
     BatchLoss,
-    Likelihood,
-    answer_weights,
     class_dimension,
     is_per_value,
-    likelihood,
     mse,
     named_loss,
 )
 from steppe.losses.label_smoothing import IGNORED, LabelSmoothing, SmoothingForm
+from steppe.losses.likelihoods import Likelihood, answer_weights, likelihood
 from steppe.losses.logit_normalised import LogitNormalised
 from steppe.losses.penalties import L2
 

@@ -1,4 +1,4 @@
-"""Loss settings: the loss of a batch, and the likelihood that it stands for.
+"""Loss settings: the loss of a batch, one term for each target.
 
 Shape letters: B batch, C classes.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError, SteppeError, brief
-from steppe.losses.label_smoothing import IGNORED, LabelSmoothing
+from steppe.losses.label_smoothing import IGNORED
+from steppe.losses.likelihoods import likelihood
+from steppe.losses.logit_normalised import LogitNormalised
 from steppe.registry.registry import one_line
 from steppe.torch_internals import transforms_active
 
@@ -24,22 +25,11 @@ BatchLoss = Callable[[nn.Module, Any], Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, unreduced
 
 OWN_LOSS = "give a function loss(model, batch) that returns one loss for each sample"
+SINGLE = (
+    "give loss='mse' for targets that are numbers, or "
+    "nn.BCEWithLogitsLoss(reduction='none') for yes or no"
+)
 FAILURES = (RuntimeError, TypeError, ValueError, IndexError)  # of data that do not fit
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """Distribution of a target whose -log density is a loss term, up to a constant.
-
-    "logits" and "log_probabilities" of classes, which lie along the dimension that
-    `class_dimension` says, "log_odds" of a yes, or "means" of a Gaussian, one for each
-    value of a sample; a loss term is the mean over them, weighted where the loss has
-    weights (`answer_weights`). Targets that are smoothed or soft have the distribution
-    of hard ones.
-    """
-
-    outputs: Literal["logits", "log_probabilities", "log_odds", "means"]
-    ignored: int | None = None  # the target that is no loss term
 
 
 def class_dimension(outputs: torch.Size, targets: torch.Size) -> int:
@@ -135,31 +125,6 @@ def _check_callable(loss: Any) -> None:
         )
 
 
-def likelihood(loss: str | BatchLoss) -> Likelihood | None:
-    """The likelihood that a loss of torch or a named one stands for."""
-    if isinstance(loss, nn.Module):
-        form = LIKELIHOODS.get(type(loss))
-        ignored = getattr(loss, "ignore_index", None)
-        return None if form is None else Likelihood(form.outputs, ignored)
-    return LIKELIHOODS.get(loss)
-
-
-def answer_weights(loss: str | BatchLoss, targets: Tensor) -> Tensor | None:
-    """Weights that a loss of several yes or no answers gives them, as the targets.
-
-    A sample with `pos_weight` counts as so many where its answer is yes. None where all
-    weigh alike.
-    """
-    weight = getattr(loss, "weight", None)
-    yes = getattr(loss, "pos_weight", None)
-    if weight is None and yes is None:
-        return None
-    weights = torch.ones_like(targets)
-    if yes is not None:
-        weights = 1 + targets * (yes.to(targets) - 1)
-    return weights if weight is None else weights * weight.to(targets)
-
-
 def is_per_value(loss: str | BatchLoss) -> bool:
     """Whether a loss has a value for each output, whose mean over a sample is a term.
 
@@ -172,6 +137,10 @@ def _on_pairs(
     name: str, loss: PairLoss, ignored: int | None, setting: str | BatchLoss
 ) -> BatchLoss:
     per_value = is_per_value(setting)
+    form = likelihood(setting)
+    of_logits = isinstance(setting, LogitNormalised) or (
+        form is not None and form.outputs == "logits"
+    )
 
     def terms(outputs: Tensor, targets: Tensor) -> Tensor:
         if per_value:
@@ -182,6 +151,8 @@ def _on_pairs(
             return loss(outputs, targets)
         _check_probabilities(outputs, targets)
         classes = class_dimension(outputs.shape, targets.shape)
+        if of_logits:
+            _check_classes(name, outputs, targets, classes)
         # Moved only where it has to be: a view is one more node of the graph.
         ordered = outputs if classes == 1 else outputs.movedim(classes, 1)
         return _kept(loss(ordered, targets), targets, ignored)
@@ -248,6 +219,21 @@ def _check_shapes(name: str, outputs: Tensor, targets: Tensor) -> None:
         raise DataError(
             f"the loss '{name}' needs targets of the shape of the outputs "
             f"{tuple(outputs.shape)}, got {tuple(targets.shape)}; reshape the targets."
+        )
+
+
+def _check_classes(name: str, outputs: Tensor, targets: Tensor, dimension: int) -> None:
+    # Torch takes N outputs with N probabilities for one sample of N classes.
+    if targets.shape == outputs.shape == outputs.shape[:1] and not transforms_active():
+        raise DataError(
+            f"the loss '{name}' needs outputs with a dimension of classes, got outputs "
+            f"and targets of shape {tuple(outputs.shape)}; {SINGLE}."
+        )
+    # Torch gives 0 for a single class, whatever the target.
+    if outputs.shape[dimension : dimension + 1] == (1,):
+        raise DataError(
+            f"the loss '{name}' of a single class is 0 for every network, got outputs "
+            f"of shape {tuple(outputs.shape)}; {SINGLE}."
         )
 
 
@@ -353,23 +339,6 @@ def _on_batches(loss: BatchLoss) -> BatchLoss:
     return batch_loss
 
 
-_CLASSES = Likelihood("logits", IGNORED)
-_LOG_CLASSES = Likelihood("log_probabilities", IGNORED)
-LIKELIHOODS: dict[Any, Likelihood] = {
-    "cross_entropy": _CLASSES,
-    nn.CrossEntropyLoss: _CLASSES,
-    LabelSmoothing: _CLASSES,
-    F.cross_entropy: _CLASSES,
-    nn.NLLLoss: _LOG_CLASSES,
-    F.nll_loss: _LOG_CLASSES,
-    nn.BCEWithLogitsLoss: Likelihood("log_odds"),
-    F.binary_cross_entropy_with_logits: Likelihood("log_odds"),
-    nn.MultiLabelSoftMarginLoss: Likelihood("log_odds"),
-    F.multilabel_soft_margin_loss: Likelihood("log_odds"),
-    "mse": Likelihood("means"),
-    nn.MSELoss: Likelihood("means"),
-    F.mse_loss: Likelihood("means"),
-}
 PER_VALUE: frozenset[Any] = frozenset(
     {
         "mse",

@@ -92,36 +92,6 @@ def matching(
     return fitting
 
 
-def tensors_of(what: str, weights: Any) -> Mapping[str, Tensor]:
-    """Tensors by name.
-
-    Args:
-        what: name of the argument, for the message.
-        weights: a network or a state_dict.
-    """
-    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
-    if not isinstance(state, Mapping) or not all(
-        isinstance(t, Tensor) for t in state.values()
-    ):
-        raise SettingError(
-            f"{what} must be a network or its state_dict, got {brief(weights)}."
-        )
-    return state
-
-
-def check_shapes(
-    what: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> None:
-    """Refuse tensors that are missing or of another shape."""
-    for name, tensor in own.items():
-        shape = tuple(state[name].shape) if name in state else "none"
-        if shape != tuple(tensor.shape):
-            raise SettingError(
-                f"{what} must have the tensors of the measured network, but {name} is "
-                f"of shape {tuple(tensor.shape)} there and {shape} in {what}."
-            )
-
-
 def norm_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Parameters of normalisation layers, recognised by the type of their module.
 

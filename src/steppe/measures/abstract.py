@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from steppe.errors import check_switch
+from steppe.errors import UsageError, check_switch
 from steppe.linalg.probes import check_generator, drawn_seed
 from steppe.measures.measurement import Measurement, Need, Weights
 from steppe.objective import Objective, check_objective
@@ -79,6 +79,11 @@ class AbstractMeasure(abc.ABC):
         """The estimate with its cost, its units and all that it is a function of."""
         with measurement.account() as account:
             estimate = self.estimate(measurement)
+        if not isinstance(estimate, Estimate):  # of a measure of the user
+            raise UsageError(
+                f"estimate() of {type(self).__name__} must return a steppe.Estimate, "
+                f"got {type(estimate).__name__}; return steppe.Estimate(value=...)."
+            )
         work = measurement.work_of(account)
         data = measurement.objective.details if self.uses_data else {}
         return dataclasses.replace(

@@ -24,9 +24,10 @@ from steppe.linalg.assignment import largest_assignment
 from steppe.measuring.evaluation import outputs_seen
 from steppe.measuring.model_state import apart
 from steppe.objective import Objective, check_objective
-from steppe.parameters import check_shapes, load_, restored, tensors_of
+from steppe.parameters import load_, restored
 from steppe.results import Cost
 from steppe.seeds import stream
+from steppe.state_dicts import check_shapes, tensors_of
 from steppe.symmetries.unit_groups import UnitGroup, permuted, reordered, unit_groups
 from steppe.torch_internals import tree_leaves
 
@@ -74,8 +75,8 @@ def weight_matching(
     check_count("starts", starts, 1)
     check_integer("seed", seed)
     model = objective.model
-    given = tensors_of("other", other)
     own = model.state_dict()
+    given = tensors_of("other", other, own)
     check_shapes("other", own, given)
     state = {name: given[name].detach() for name in own}
     with objective.measuring():

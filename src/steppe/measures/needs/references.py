@@ -11,8 +11,8 @@ from torch import Tensor
 from steppe.errors import UsageError
 from steppe.measures.measurement import Measurement, Need, Weights
 from steppe.objective import Objective
-from steppe.parameters import check_shapes, tensors_of
 from steppe.seeds import seed_named
+from steppe.state_dicts import check_shapes, tensors_of
 from steppe.symmetries.weight_matching import weight_matching
 
 
@@ -27,7 +27,7 @@ class StartWeights(Need[list[Tensor]]):
         if measurement.start is None:
             raise UsageError(
                 "this measure needs the weights at the start of the training; give "
-                "them as start=, a network or its state_dict."
+                "start=, a network or its state_dict (--start on the command line)."
             )
         return _parameters(measurement.objective, measurement.start)
 
@@ -43,7 +43,7 @@ class StartTensors(Need[dict[str, Tensor]]):
         measurement.of(StartWeights())
         model = measurement.objective.model
         own = dict(model.named_parameters()) | dict(model.named_buffers())
-        state = tensors_of("start", measurement.start)
+        state = tensors_of("start", measurement.start, own)
         check_shapes("start", {name: own[name] for name in own if name in state}, state)
         return {n: state[n].detach().to(own[n].device) for n in own if n in state}
 
@@ -58,11 +58,11 @@ class OtherNetwork(Need[dict[str, Tensor]]):
         """Find them among the tensors given as `other`."""
         if measurement.other is None:
             raise UsageError(
-                "this measure needs a second network of the same structure; give it as "
-                "other=, a network or its state_dict."
+                "this measure needs a second network of the same structure; give "
+                "other=, a network or its state_dict (--other on the command line)."
             )
         own = measurement.objective.model.state_dict()
-        state = tensors_of("other", measurement.other)
+        state = tensors_of("other", measurement.other, own)
         check_shapes("other", own, state)
         return {name: state[name].detach() for name in own}
 
@@ -82,7 +82,7 @@ class MatchedNetwork(Need[dict[str, Tensor]]):
 
 def _parameters(objective: Objective, weights: Weights) -> list[Tensor]:
     own: dict[str, Tensor] = dict(zip(objective.names, objective.params, strict=True))
-    state = tensors_of("start", weights)
+    state = tensors_of("start", weights, own)
     check_shapes("start", own, state)
     with torch.no_grad():
         return [state[name].detach().to(p) for name, p in own.items()]

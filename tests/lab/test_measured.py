@@ -33,6 +33,20 @@ def load():
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     return x, (x.sum(1) > 0).long()
 """
+MINE = """
+import dataclasses
+import steppe
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shift(steppe.measures.AbstractMeasure):
+    q: float = 0.5
+
+    def needs(self):
+        return []
+
+    def estimate(self, measurement):
+        return steppe.Estimate(value=self.q)
+"""
 OWN = ("--model", "three.nets:build", "--data", "three.data:load")
 FEW = ("--groups", "3", "--repeats", "2")
 
@@ -101,6 +115,22 @@ def test_several_are_compared_with_the_first_and_written_as_rows(theirs, capsys)
     of_b = record["comparisons"]["b.pt"]["measures"]["loss"]
     assert float(rows[2]["difference"]) == pytest.approx(-of_b["difference"])
     assert float(rows[2]["difference_low"]) == pytest.approx(-of_b["high"])
+
+
+def test_measures_without_data_may_come_first(theirs, capsys):
+    words = ["measure", "a.pt", "parameter_count", "loss", *OWN]
+    assert main(words) == 0
+    assert "Over 40 loss terms" in capsys.readouterr().out
+    assert main(["measure", "a.pt", "parameter_count", *OWN]) == 0
+    assert "loss terms" not in capsys.readouterr().out
+
+
+def test_a_measure_of_the_user_has_its_whole_name_in_the_rows(theirs, capsys):
+    Path("three/mine.py").write_text(MINE)
+    words = ["measure", "a.pt", "three.mine:Shift:q=0.9", *OWN, "--out", "a.csv"]
+    assert main(words) == 0
+    (row,) = csv.DictReader(Path("a.csv").read_text().splitlines())
+    assert (row["measure"], row["settings"]) == ("three.mine:Shift", "q=0.9")
 
 
 def test_the_same_command_goes_on_where_it_was_stopped(theirs, capsys, monkeypatch):

@@ -172,7 +172,7 @@ def test_numbers_without_a_tail_are_refused():
 
 def test_few_eigenvalues_are_undefined_layer_by_layer():
     objective = problems.objective(problems.mlp(), problems.vectors())
-    with pytest.raises(UsageError, match=r"0\.weight has 4 eigenvalues.* least 50"):
+    with pytest.raises(UsageError, match=r"has 4 eigenvalues.* least 50.*lower min_e"):
         TailExponent()(objective)
     found = TailExponent(min_eigenvalues=4)(objective)
     assert list(found.details["by_layer"]) == ["0.weight", "2.weight"]

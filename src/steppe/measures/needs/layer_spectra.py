@@ -101,6 +101,7 @@ def mean_over_layers(
     by_layer: Mapping[str, float | Mapping[str, float]],
     of: str = "",
     undefined: Mapping[str, str] | None = None,
+    fix: str = "",
     **details: Any,
 ) -> Estimate:
     """The mean of a number over the layers that have it.
@@ -109,6 +110,7 @@ def mean_over_layers(
         by_layer: the number by name of the layer, or several of which `of` is averaged.
         of: name of the number.
         undefined: why other layers have none, by name.
+        fix: what lets a layer have it, for the message where none does.
         details: beside them.
 
     Raises:
@@ -117,7 +119,8 @@ def mean_over_layers(
     undefined = undefined or {}
     if not by_layer:
         name, reason = next(iter(undefined.items()))
-        raise UsageError(f"no layer can be measured: {name} has {reason}.")
+        ending = f"; {fix}" if fix else ""
+        raise UsageError(f"no layer can be measured: {name} has {reason}{ending}.")
     numbers = [
         layer[of] if isinstance(layer, Mapping) else layer
         for layer in by_layer.values()

@@ -101,7 +101,9 @@ class TailExponent(AbstractMeasure):
                 fits[layer.name] = _fit(layer)
             except DataError:
                 undefined[layer.name] = "eigenvalues that are all equal"
-        return mean_over_layers(fits, self.quantity, undefined)
+        return mean_over_layers(
+            fits, self.quantity, undefined, fix="lower min_eigenvalues="
+        )
 
 
 def _fit(layer: LayerSpectrum) -> dict[str, float]:

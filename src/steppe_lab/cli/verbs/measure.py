@@ -125,8 +125,11 @@ def run(args: Args, results: TextIO) -> int:
             count = len(table.notes) - len(first.refusals())
             table = dataclasses.replace(table, notes=table.notes[:count])
         page.print(str(table), markup=False, soft_wrap=True)
-        terms = next(e.details["terms"] for e in first.values() if not e.refusal)
-        page.print(f"Over {terms} loss terms of {args.part} samples.", markup=False)
+        # Measures of the weights alone have no terms.
+        terms = [e.details["terms"] for e in first.values() if "terms" in e.details]
+        if terms:
+            over = f"Over {terms[0]} loss terms of {args.part} samples."
+            page.print(over, markup=False)
         print_notes(page, done.notes)
     for sentence in (*done.before, *shown.refusals()):
         say(sentence)

@@ -32,7 +32,7 @@ def rows(measured: Measured) -> list[dict[str, Any]]:
     those to the first one. Texts that are not there are "", numbers None.
     """
     return [
-        {"checkpoint": checkpoint, "measure": name.partition(":")[0]}
+        {"checkpoint": checkpoint, "measure": MEASURES.parse(name).name}
         | {key: _number(value) for key, value in estimate.row().items()}
         | policies(name, estimate, measured.references[checkpoint])
         | _difference(measured, checkpoint, name)
@@ -52,12 +52,13 @@ def policies(
         references: files of the start and the second network, by need.
     """
     details = estimate.details
-    spec = MEASURES[MEASURES.parse(measure).name].spec
+    choice = MEASURES.parse(measure)
+    spec = MEASURES[choice.name].spec
     needed = {n: references.get(n, "") for n in spec.needs if n in references}
     return {
         **{name: str(details.get(name, "")) for name in (*TEXTS, *SCALED)},
         **{name: details.get(name) for name in NUMBERS},
-        "settings": str(MEASURES.parse(measure)).partition(":")[2],
+        "settings": str(choice).removeprefix(choice.name).removeprefix(":"),
         "start": needed.get("start", ""),
         "other": needed.get("other network", ""),
     }

@@ -21,6 +21,7 @@ from steppe.measures.consequences.bfloat16_rounding import (
 )
 from steppe.measures.consequences.pruning import Pruning as Pruning
 from steppe.measures.consequences.rounding import Rounding as Rounding
+from steppe.measures.families import ungrouped
 from steppe.measures.gradients.batch_sharpness import BatchSharpness as BatchSharpness
 from steppe.measures.gradients.critical_sharpness import (
     CriticalSharpness as CriticalSharpness,
@@ -142,7 +143,8 @@ def measure(
 
     Args:
         objective: the mean loss to measure at its present parameters.
-        measures: names ("lpf"), names with settings ("lpf:sigma=0.02"), or measures.
+        measures: names ("lpf"), names with settings ("lpf:sigma=0.02"), measures, or
+            groups: "all" or a family such as "spectral".
         generator: where the seed is drawn from, once; None to use `seed`.
         seed: of the random streams of all measures.
         start: network, or its state_dict, at the start of the training, for measures
@@ -208,7 +210,7 @@ def build_all(
         SettingError: what `build` refuses, or a measure that is asked for twice.
     """
     wanted: dict[str, AbstractMeasure] = {}
-    for asked in listed(measures):
+    for asked in ungrouped(listed(measures)):
         key, built = _keyed(asked)
         if key in wanted:
             raise SettingError(f"'{key}' is asked for twice; give each measure once.")

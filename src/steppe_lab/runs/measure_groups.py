@@ -63,7 +63,9 @@ def is_group(text: str) -> bool:
         >>> is_group("all"), is_group("spectral"), is_group("trace")
         (True, True, False)
     """
-    return text == ALL or text in STUDIES or text in families()
+    name, _, rest = text.partition(":")
+    is_code = rest.partition(":")[0].isidentifier()  # module:Class of the user
+    return not is_code and (name == ALL or name in STUDIES or name in families())
 
 
 def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
@@ -80,30 +82,28 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
     texts = tuple(texts)
     if not any(map(is_group, texts)):
         return Asked(texts)
-    named = {text.partition(":")[0] for text in texts if not is_group(text)}
-    wanted: dict[str, None] = {}
+    from steppe.measures.families import ungrouped as expanded
+
     lacking: dict[str, dict[str, None]] = {}
-    for text in texts:
+
+    def served(text: str) -> list[Entry[MeasureSpec]]:
         if not is_group(text):
-            wanted[text] = None
-            continue
-        left = 0
+            return []
+        left: list[Entry[MeasureSpec]] = []
         for entry in _members(text):
-            lacks = [
-                need
-                for need in entry.spec.needs
-                if need in REFERENCES and need not in given
-            ]
+            needs = [need for need in entry.spec.needs if need in REFERENCES]
+            lacks = [need for need in needs if need not in given]
             for need in lacks:
                 lacking.setdefault(need, {})[entry.name] = None
-            left += not lacks
-            if not lacks and entry.name not in named:
-                wanted[entry.name] = None
+            left += [] if lacks else [entry]
         if not left:
             needed = " or ".join(REFERENCES[need] for need in lacking)
             raise SettingError(
                 f"all measures of {text} need {needed}; give {_options(lacking)}."
             )
+        return left
+
+    wanted = expanded(texts, served)
     sentences = [
         f"{', '.join(names)} left out: without {REFERENCES[need]} ({_options([need])})"
         for need, names in lacking.items()
@@ -113,13 +113,17 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
 
 def _members(group: str) -> list[Entry[MeasureSpec]]:
     from steppe.measures import MEASURES
-    from steppe.measures.families import families as by_family
+    from steppe.measures.families import members
 
     if group in STUDIES:
         return [MEASURES[name] for name in STUDIES[group]]
-    if group == ALL:
-        return [each for inside in by_family().values() for each in inside]
-    return by_family()[group]
+    study = group.partition(":")[0]
+    if study in STUDIES:
+        raise SettingError(
+            f"a group of measures takes no settings, got '{group}'; give them to one "
+            f"of its measures: {', '.join(STUDIES[study])}."
+        )
+    return members(group)
 
 
 def _options(needs: Iterable[str]) -> str:

@@ -35,7 +35,8 @@ class Args(CheckpointArguments):
 
     measures: Positional[tuple[str, ...]] = ("top_eigenvalue", "trace", "lpf")
     """Measures, such as lpf:sigma=0.02, and groups of them: all, a family such as
-    spectral, or lpf-sgd-study; see `steppe list measures`."""
+    spectral, or lpf-sgd-study; see `steppe list measures`. The exit code is 1 where one
+    was refused."""
     further: Annotated[tuple[Path, ...], tyro.conf.arg(name="and")] = ()
     """Further checkpoints of the same network: every measure of each, and of their
     differences to the first, with intervals over samples and draws."""

@@ -146,7 +146,7 @@ def test_matching_removes_the_barrier_between_copies_with_other_orders():
 
 def test_networks_of_another_kind_are_refused():
     objective = problems.objective(problems.mlp(), problems.vectors())
-    with pytest.raises(UsageError, match="give it as other="):
+    with pytest.raises(UsageError, match="give other="):
         Barrier()(objective)
     with pytest.raises(SettingError, match=r"other must have the tensors .* 0\.weight"):
         Barrier()(objective, other=problems.cnn())

@@ -19,11 +19,17 @@ from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.curvature import ExactTrace, Scale, ScaledHessian
 from steppe.measures.needs.draws import HessianDraws
-from steppe.measures.needs.krylov import krylov_runs, published_values
+from steppe.measures.needs.krylov import (
+    krylov_runs,
+    krylov_steps,
+    published_values,
+)
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate, Quadrature
 
 DRAWS = 20  # of the trace, which the weights of the quadrature are made to agree with
+
+FIRST = 20  # steps after which negative curvature is looked for
 
 
 @MEASURES.add(
@@ -84,18 +90,23 @@ class EffectiveDimension(AbstractMeasure):
         if self.variant == "published":
             values = published_values(measurement, self.scale)
             return Estimate(value=float((values / (values + self.alpha)).sum()))
+        # No Ritz value is below the smallest eigenvalue: a few steps may tell already.
+        first = krylov_steps(measurement, min(FIRST, self.steps), self.scale)
+        self._check(float(first.ritz()[0].min()))
         seen = self._quadrature(measurement)
-        least = float(seen.nodes.min())
-        if least <= -self.alpha:
-            raise UsageError(
-                "alpha must be larger than minus the smallest eigenvalue of the "
-                f"Hessian, {least:.3g}, for an effective dimension, got {self.alpha:g};"
-                " take a larger alpha, or train the network further."
-            )
+        self._check(float(seen.nodes.min()))
         dimension = seen.effective_dimension(self.alpha)
         # The error is that of theory for random starts, not the spread of a few: its
         # intervals are those of the normal distribution.
         return dataclasses.replace(dimension, samples=min(1, dimension.samples))
+
+    def _check(self, least: float) -> None:
+        if least <= -self.alpha:
+            raise UsageError(
+                "alpha must be larger than minus the smallest eigenvalue of the "
+                f"Hessian, {least:.3g} or less, for an effective dimension, got "
+                f"{self.alpha:g}; take a larger alpha, or train the network further."
+            )
 
     def _quadrature(self, measurement: Measurement) -> Quadrature:
         runs, overlaps = krylov_runs(measurement, self.steps, self.starts, self.scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 import torch
@@ -37,13 +37,17 @@ REGISTRIES: list[Registry[Any]] = [
 
 
 def numbers(registry: Registry[Any], entry: Entry[Any]) -> set[str]:
-    """Names of the settings that are numbers, or tuples of them."""
+    """Names of the settings that are numbers, or tuples of them.
+
+    One that may be a word, too, is checked where it is read.
+    """
     part = registry in PARTS
     settings = entry.arguments() if part else entry.settings()
     return {
         name
         for name, p in settings.items()
-        if {int, float} & set(options(p.annotation)) or is_tuple(p.annotation)
+        if ({int, float} & set(options(p.annotation)) or is_tuple(p.annotation))
+        and Literal not in map(get_origin, options(p.annotation))
     }
 
 

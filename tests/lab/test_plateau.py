@@ -267,7 +267,7 @@ def test_a_number_to_monitor_is_checked_before_any_work():
     with pytest.raises(SettingError, match="evaluate_every must be 1 to monitor test_"):
         check_ready(recipe("plateau", monitor="test_loss", evaluate_every=2))
     with pytest.raises(
-        SettingError, match="got test_loss and none; give --lr-schedule"
+        SettingError, match="got test_loss and neither; give --lr-schedule"
     ):
         check_ready(recipe("cosine", monitor="test_loss"))
     check_ready(recipe("plateau", monitor="running_loss", evaluate_every=2))

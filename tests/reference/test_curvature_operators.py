@@ -245,7 +245,8 @@ def test_weight_decay_is_the_hessian_of_half_the_squared_norm():
 
 @every_kind
 def test_details_say_what_a_number_is_a_function_of(make):
-    H = make(make_objective(mode="train"), weight_decay=0.5, params="0.*")
+    objective = make_objective(mode="train")
+    H = make(objective, weight_decay=0.5, params="0.*")
     said = dict(H.details)
     assert said.pop("kind") == H.kind
     assert said.pop("parameters") == ("0.weight", "0.bias")
@@ -256,6 +257,7 @@ def test_details_say_what_a_number_is_a_function_of(make):
         "loss": "cross_entropy",
         "mode": "train",
         "terms": 7,
+        "data": objective.digest,
         "dtype": "float64",
         "weight_decay": 0.5,
         "backend": "auto",

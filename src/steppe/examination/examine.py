@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -23,7 +23,7 @@ from steppe.examination.remarks import remarks_on
 from steppe.landscapes.evaluate import landscape
 from steppe.landscapes.line import Line
 from steppe.linalg.spectrum import spectrum
-from steppe.measures import MEASURES, build_all, measure
+from steppe.measures import MEASURES, measure
 from steppe.measures.measurement import Measurement
 from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.objective import Objective, check_objective
@@ -105,7 +105,6 @@ def examine(
     check_positive("seconds", seconds)
     check_integer("seed", seed)
     _check_finite(objective)
-    build_all(text for group in GROUPS.values() for text in group)
     start, half = time.perf_counter(), seconds / 2
     samples = samples or affordable(objective, PASSES, half)
     curvature_samples = curvature_samples or affordable(
@@ -114,22 +113,30 @@ def examine(
     data = part_of(objective, samples, seed)
     curved = part_of(objective, curvature_samples, seed)
     before = data.objective.cost
-    steps = _Steps(progress, len(GROUPS) + 2)
-    groups: dict[str, Estimates] = {}
-    for subject, names in GROUPS.items():
-        with steps.one():
-            groups[subject] = _measured(data.objective, names, seed)
+    names = [text for group in GROUPS.values() for text in group]
+    parts = len(names) + 2
+    # In one measurement, so that passes of several subjects are made once.
+    estimates = measure(
+        data.objective, names, seed=seed, progress=partial(_tell, progress, parts)
+    )
+    if estimates["loss"].refusal:
+        measure(data.objective, ["loss"], seed=seed)  # raises the refusal itself
+    groups = {
+        subject: Estimates({text: estimates[text] for text in group})
+        for subject, group in GROUPS.items()
+    }
+    _tell(progress, parts, len(names))
     whole: Spectrum | None = None
     refusal = ""
     curved_before = curved.objective.cost
-    with steps.one():
-        try:
-            whole = _spectrum(curved.objective, seed)
-            groups[CURVATURE] = _sums(whole)
-        except (SteppeError, torch.OutOfMemoryError) as error:
-            refusal = str(error)
-    with steps.one():
-        lines = _lines(data.objective, seed)
+    try:
+        whole = _spectrum(curved.objective, seed)
+        groups[CURVATURE] = _sums(whole)
+    except (SteppeError, torch.OutOfMemoryError) as error:
+        refusal = str(error)
+    _tell(progress, parts, parts - 1)
+    lines = _lines(data.objective, seed)
+    _tell(progress, parts, parts)
     cost = data.objective.cost - before
     if curved.objective is not data.objective:
         cost += curved.objective.cost - curved_before
@@ -162,22 +169,6 @@ def _check_finite(objective: Objective) -> None:
                 f"numbers in {name} that are NaN or infinite; take weights from before "
                 "the training diverged."
             )
-
-
-def _measured(objective: Objective, names: Sequence[str], seed: int) -> Estimates:
-    """Estimates of a group; where all are refused, each says why."""
-    try:
-        return measure(objective, names, seed=seed)
-    except (SteppeError, torch.OutOfMemoryError):
-        if "loss" in names:
-            raise
-    refused: dict[str, Estimate] = {}
-    for name in names:
-        try:
-            refused |= measure(objective, [name], seed=seed)
-        except (SteppeError, torch.OutOfMemoryError) as error:
-            refused[name] = Estimate(value=float("nan"), refusal=str(error))
-    return Estimates(refused)
 
 
 def _spectrum(objective: Objective, seed: int) -> Spectrum:
@@ -234,20 +225,7 @@ def _lines(objective: Objective, seed: int) -> list[Surface]:
     ]
 
 
-class _Steps:
-    """Parts of an examination, counted."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """One part; reported when it begins and ends."""
-        self._tell()
-        yield
-        self._done += 1
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+def _tell(progress: Progress | None, parts: int, done: int, _of: int = 0) -> None:
+    """Report parts that are done, of all; measures count themselves alone."""
+    if progress is not None:
+        progress(done, parts)

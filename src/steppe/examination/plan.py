@@ -61,8 +61,7 @@ def part_of(objective: Objective, samples: int, seed: int) -> Part:
 
     Args:
         objective: on all of the data.
-        samples: rows at most; of batches without rows, as many whole batches as there
-            are this share of all.
+        samples: rows at most; of batches without rows, whole batches at most.
         seed: of the draw.
     """
     order = torch.Generator().manual_seed(seed)

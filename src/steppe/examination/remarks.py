@@ -45,24 +45,24 @@ def remarks_on(
         curved: samples of the products.
         refusal: of the spectrum.
     """
-    found: list[str] = []
+    sentences: list[str] = []
     loss = groups["loss"]["loss"]
     gradient = groups["loss"].get("gradient_norm")
     if refusal:
-        found.append(f"The Hessian has no spectrum here: {refusal}")
+        sentences.append(f"The Hessian has no spectrum here: {refusal}")
     if spectrum is not None:
-        found += _of_a_minimum(loss, gradient, spectrum)
-    found += _of_the_loss(loss)
+        sentences += _of_a_minimum(loss, gradient, spectrum)
+    sentences += _of_the_loss(loss)
     if any(isinstance(module, NORMS) for module in model.modules()):
-        found.append(
+        sentences.append(
             "Normalisation layers make raw scales meaningless here: a factor on the "
             "filters before one changes eigenvalues, trace and gradient and not the "
             "network. The loss under noise and the lines, relative to the filters, can "
             "be compared between networks."
         )
-    found += _of_convergence(spectrum)
-    found += _of_the_samples(data, curved, spectrum is not None)
-    return found
+    sentences += _of_convergence(spectrum)
+    sentences += _of_the_samples(data, curved, spectrum is not None)
+    return sentences
 
 
 def _of_a_minimum(

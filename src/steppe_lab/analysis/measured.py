@@ -43,7 +43,7 @@ class Measuring:
         start: file with the weights at the start of the training; None for what each
             run kept, or its recipe gives.
         other: a further checkpoint of the same network, for measures of pairs.
-        keep: folder of all results, where finished measurements are kept and found
+        keep: folder of all results, where finished measurements are kept and read
             again; None for nowhere.
         failed: called with a sentence where they cannot be kept.
         report: called with the progress.

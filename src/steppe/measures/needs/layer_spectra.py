@@ -93,8 +93,8 @@ def layer_matrices(objective: Objective, kernel: Kernel) -> dict[str, Tensor]:
 def singular_values(stack: Tensor) -> NDArray[np.float64]:
     """Pooled singular values of matrices, descending, on the host."""
     values = torch.linalg.svdvals(stack).flatten().sort(descending=True).values
-    found: NDArray[np.float64] = values.cpu().numpy()
-    return found
+    singular: NDArray[np.float64] = values.cpu().numpy()
+    return singular
 
 
 def mean_over_layers(

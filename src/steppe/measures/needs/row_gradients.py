@@ -145,14 +145,14 @@ class RowGradients:
         return of.joined(gradients, len(values))
 
     def _one_by_one(self, part: Any, rows: int, weights: Tensor | None) -> Tensor:
-        found = []
+        gradients = []
         for row in range(rows):
             numbers = self.run(take_rows(part, torch.tensor([row])))
             if weights is not None:
                 numbers = numbers * weights[row]
             if numbers.numel():  # else no target of the row counts
-                found.append(self._gradient(numbers.sum()))
-        return torch.stack(found) if found else self._nothing()
+                gradients.append(self._gradient(numbers.sum()))
+        return torch.stack(gradients) if gradients else self._nothing()
 
     def _by_terms(self, batch: Any, weights: Tensor) -> Iterator[Tensor]:
         numbers = self.run(batch)

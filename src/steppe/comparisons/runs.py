@@ -5,8 +5,9 @@ Shape letters: K networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -33,7 +34,17 @@ class Asked:
     without: str = ""  # the part of the data that is left out; "" for none
 
 
-Known = MutableMapping[Asked, Estimate]
+class Known(Protocol):
+    """Estimates that need not be measured again, such as a dictionary or a file."""
+
+    def __contains__(self, asked: object, /) -> bool:
+        """Whether the estimate is known."""
+
+    def __getitem__(self, asked: Asked, /) -> Estimate:
+        """The estimate."""
+
+    def __setitem__(self, asked: Asked, estimate: Estimate, /) -> None:
+        """Remember an estimate."""
 
 
 class Runs:

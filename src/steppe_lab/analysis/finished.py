@@ -5,7 +5,7 @@ One file for each network, data and mode, in which every measurement is a line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from steppe_lab.training.checkpoints import versions
 FOLDER = "measures"  # below the folder of all results
 
 
-class Finished(MutableMapping[Asked, Estimate]):
+class Finished:
     """Estimates of one network, which are written as they come.
 
     Args:
@@ -69,14 +69,8 @@ class Finished(MutableMapping[Asked, Estimate]):
         except StoreError as error:
             self._give_up(str(error))
 
-    def __delitem__(self, asked: Asked) -> None:
-        raise NotImplementedError
-
     def __contains__(self, asked: object) -> bool:
         return isinstance(asked, Asked) and self._key(asked) in self._estimates
-
-    def __iter__(self) -> Iterator[Asked]:
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._estimates)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 import steppe
 from steppe import plots
-from steppe.results import Surface
+from steppe.surfaces import Surface
 
 Study = Literal["flat", "scale"]
 
@@ -224,7 +224,9 @@ def draw(rows: Mapping[int, Row], folder: Path) -> None:
     for name, short in DRAWN.items():
         shares = torch.tensor(remaining(sharp, name), dtype=torch.float64)
         x, zeros = tuple(map(float, sharp)), torch.zeros_like(shares)
-        surfaces[short] = [Surface(x=x, loss=shares, stderr=zeros, samples=0)]
+        surfaces[short] = [
+            Surface(coordinates=(x,), loss=shares, stderr=zeros, samples=0)
+        ]
     figure = plots.lines(
         surfaces,
         xlabel="K, number of flat directions",

@@ -25,8 +25,9 @@ from steppe.curvature.per_sample.traces import exact_diagonal as exact_diagonal
 from steppe.curvature.per_sample.traces import layer_traces as layer_traces
 from steppe.examination.examination import Examination as Examination
 from steppe.examination.examine import examine as examine
-from steppe.landscapes.evaluate import landscape as landscape
-from steppe.landscapes.line import Line as Line
+from steppe.landscapes.evaluation.landscape import landscape as landscape
+from steppe.landscapes.subspaces.line import Line as Line
+from steppe.landscapes.subspaces.plane import Plane as Plane
 from steppe.linalg.angles import alignment as alignment
 from steppe.linalg.angles import directional as directional
 from steppe.linalg.angles import overlap as overlap
@@ -68,5 +69,5 @@ from steppe.results import Eigenpairs as Eigenpairs
 from steppe.results import Estimate as Estimate
 from steppe.results import Estimates as Estimates
 from steppe.results import Spectrum as Spectrum
-from steppe.results import Surface as Surface
+from steppe.surfaces import Surface as Surface
 from steppe.tracking.tracker import SpectrumTracker as SpectrumTracker

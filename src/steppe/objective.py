@@ -42,12 +42,7 @@ from steppe.measuring.evaluation import (
     checked_losses,
     evaluated,
 )
-from steppe.measuring.model_state import (
-    differs,
-    forked,
-    measured,
-    unwritten,
-)
+from steppe.measuring.model_state import differs, forked, measured, unwritten
 from steppe.measuring.modes import NORMS, Mode
 from steppe.parameters import trainable
 from steppe.results import Cost, Estimate
@@ -211,12 +206,12 @@ class Objective:
 
         Call it inside `measuring()` after weights were moved; `mean_loss` does.
         """
-        if self.mode == "reestimate" and self._statistics.renew(
-            self.params, self.batches, lambda _, batch: self._run(batch)
-        ):
+        if self.mode != "reestimate":
+            return
+        if self._statistics.renew(self.params, self.batches, self._forward):
             self.cost += Cost(forwards=1)
 
-    def _run(self, batch: Any) -> None:
+    def _forward(self, _model: nn.Module, batch: Any) -> None:
         self._without_graph(lambda: self.losses_on(batch))
 
     def batch_losses(self, index: int) -> Tensor:
@@ -242,15 +237,19 @@ class Objective:
         terms = 0
         self.renew_statistics()
         with self._unwritten():
-            for index in range(len(self.batches)):
-                batch = self.batch(index)
-                losses_of = partial(self.losses_on, batch)
-                evaluation = self._without_graph(
-                    partial(evaluated, self.model, batch, losses_of)
-                )
+            for evaluation in map(self.evaluation, range(len(self.batches))):
                 terms += evaluation.losses.numel()
                 visit(evaluation)
-        self._note(terms)
+        self.note_terms(terms)
+
+    def evaluation(self, index: int) -> Evaluation:
+        """One batch with the outputs of the model and its losses, without a graph.
+
+        Call it inside `measuring()`.
+        """
+        batch = self.batch(index)
+        losses = partial(self.losses_on, batch)
+        return self._without_graph(partial(evaluated, self.model, batch, losses))
 
     def batch(self, index: int) -> Any:
         """One batch on the device, and random state for its masks in mode "train"."""
@@ -279,7 +278,7 @@ class Objective:
         with self.measuring(), self._unwritten():
             values = [self.batch_values(i) for i in range(len(self.batches))]
         self.cost += Cost(forwards=1)
-        self._note(sum(losses.numel() for losses in values))
+        self.note_terms(sum(losses.numel() for losses in values))
         return values
 
     def mean_loss(self) -> Tensor:
@@ -290,7 +289,7 @@ class Objective:
         self.renew_statistics()
         with self._unwritten():
             batches = [self.batch_values(i) for i in range(len(self.batches))]
-        terms = self._note(sum(losses.numel() for losses in batches))
+        terms = self.note_terms(sum(losses.numel() for losses in batches))
         total = torch.stack([losses.double().sum() for losses in batches]).sum()
         return total / terms + self.penalty_value()
 
@@ -345,7 +344,7 @@ class Objective:
                 )
                 torch._foreach_add_(total, list(grads))
         self.cost += Cost(gradients=1)
-        torch._foreach_div_(total, float(self._note(terms)))
+        torch._foreach_div_(total, float(self.note_terms(terms)))
         if self.penalty is not None:
             for gradient, p in zip(total, self.params, strict=True):
                 gradient.add_(p.detach(), alpha=self.penalty.curvature(p))
@@ -376,7 +375,7 @@ class Objective:
             )
         self._repeats = True
 
-    def _note(self, terms: int) -> int:
+    def note_terms(self, terms: int) -> int:
         """Keep the number N of loss terms, and refuse none at all."""
         if not terms:
             raise DataError(

@@ -14,8 +14,8 @@ from steppe.curvature.ggn import GGN
 from steppe.curvature.hessian import Hessian
 from steppe.curvature.per_sample.traces import exact_diagonal, layer_traces
 from steppe.errors import UsageError
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
 from steppe.linalg.diagonal import diagonal
 from steppe.linalg.lanczos import eigsh
 from steppe.linalg.trace import trace

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steppe.results import Surface
+from steppe.surfaces import Surface
 from steppe_lab.reports.comparison.around_minima import above_minimum, parting_radius
 
 GRID = tuple(n / 10 for n in range(-10, 11))
@@ -11,7 +11,9 @@ GRID = tuple(n / 10 for n in range(-10, 11))
 
 def line(loss, grid=GRID):
     losses = torch.tensor([loss(x) for x in grid], dtype=torch.float64)
-    return Surface(x=grid, loss=losses, stderr=torch.zeros_like(losses), samples=9)
+    return Surface(
+        coordinates=(grid,), loss=losses, stderr=torch.zeros_like(losses), samples=9
+    )
 
 
 def runs(curvature, far):

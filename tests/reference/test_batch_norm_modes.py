@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import problems
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
 from steppe.measures import LPF, measure
 from steppe.measuring.batch_norm import reestimate
 from steppe.objective import Objective

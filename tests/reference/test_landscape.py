@@ -10,8 +10,8 @@ from torch import nn
 
 import problems
 from steppe.errors import DataError, SettingError
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
 from steppe.objective import Objective
 from steppe.parameters import flatten
 

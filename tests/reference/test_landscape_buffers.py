@@ -10,8 +10,8 @@ from torch.nn.utils import parametrizations
 import problems
 from steppe.averaging import reestimate
 from steppe.errors import SettingError
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
 from steppe.objective import Objective
 
 DATA = problems.vectors()
@@ -59,7 +59,7 @@ def states_along(line, model, x, **settings):
     objective.check_repeatable()  # once for each objective: no point of the line
     states.clear()
     landscape(objective, line, x=x, **settings)
-    return states
+    return states[1:]  # the first is that of the base point, for paired differences
 
 
 def test_both_ends_are_the_two_networks_bit_for_bit():

@@ -13,7 +13,7 @@ import torch
 import steppe
 from steppe import plots
 from steppe.errors import UsageError
-from steppe.results import Surface
+from steppe.surfaces import Surface
 
 THEMES = ["light", "dark"]
 
@@ -21,7 +21,9 @@ THEMES = ["light", "dark"]
 def surface(*loss):
     x = tuple(float(i) for i in range(len(loss)))
     loss = torch.tensor(loss, dtype=torch.float64)
-    return Surface(x=x, loss=loss, stderr=torch.zeros_like(loss), samples=10)
+    return Surface(
+        coordinates=(x,), loss=loss, stderr=torch.zeros_like(loss), samples=10
+    )
 
 
 def draw_lines(theme, *loss):

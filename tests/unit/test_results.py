@@ -21,11 +21,11 @@ from steppe.results import (
     Eigenpairs,
     Estimate,
     Estimates,
-    Surface,
     joint_samples,
 )
 from steppe.results.student import student_quantile
 from steppe.results.tables import ROWS, Table, with_error
+from steppe.surfaces import Surface
 from steppe_lab.store.records import estimate_record
 
 
@@ -248,7 +248,9 @@ def test_tensors_of_results_are_lists_in_json():
     }
     assert pairs.rows()[0]["eigenvalue"] == 2.0
     assert repr(pairs).endswith("5 products; not all within the asked tolerance.")
-    surface = Surface(x=(0.0, 1.0), loss=values, stderr=values / 10, samples=4)
+    surface = Surface(
+        coordinates=((0.0, 1.0),), loss=values, stderr=values / 10, samples=4
+    )
     assert surface.to_dict() == {
         "x": [0.0, 1.0],
         "loss": [2.0, 1.0],

@@ -11,9 +11,10 @@ from steppe.cost import NOTHING, Cost
 from steppe.errors import UnknownNameError
 from steppe.examination.page import render
 from steppe.files import replace_file
-from steppe.results import Estimate, Estimates, Spectrum, Surface
+from steppe.results import Estimate, Estimates, Spectrum
 from steppe.results.plain import plain
 from steppe.results.tables import AbstractTabulated, Table
+from steppe.surfaces import Surface
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

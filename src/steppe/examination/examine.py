@@ -20,15 +20,16 @@ from steppe.errors import (
 from steppe.examination.examination import Examination
 from steppe.examination.plan import affordable, part_of
 from steppe.examination.remarks import remarks_on
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
 from steppe.linalg.spectrum import spectrum
 from steppe.measures import MEASURES, measure
 from steppe.measures.measurement import Measurement
 from steppe.measures.needs.curvature import HessianOfLoss
 from steppe.objective import Objective, check_objective
-from steppe.results import Eigenpairs, Estimate, Estimates, Spectrum, Surface
+from steppe.results import Eigenpairs, Estimate, Estimates, Spectrum
 from steppe.seeds import seed_of
+from steppe.surfaces import Surface
 
 Progress = Callable[[int, int], None]
 

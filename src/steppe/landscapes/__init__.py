@@ -1,0 +1,1 @@
+"""Subspaces of the parameters, and values evaluated on them."""

@@ -14,7 +14,7 @@ from steppe.plots.canvas import (
     wants_log,
     without_collisions,
 )
-from steppe.results import Surface
+from steppe.surfaces import Surface
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

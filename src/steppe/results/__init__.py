@@ -9,7 +9,6 @@ from steppe.results.estimate import Estimate, joint_samples
 from steppe.results.estimates import Estimates
 from steppe.results.quadrature import Measure, Quadrature, spread
 from steppe.results.spectrum import Spectrum
-from steppe.results.surface import Surface
 
 __all__ = [
     "Comparison",
@@ -23,7 +22,6 @@ __all__ = [
     "Measure",
     "Quadrature",
     "Spectrum",
-    "Surface",
     "joint_samples",
     "spread",
 ]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from steppe.errors import DataError
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
-from steppe.results import Surface
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
+from steppe.surfaces import Surface
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import (
     Network,

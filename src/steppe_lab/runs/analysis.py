@@ -13,14 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import nn
 
 from steppe.errors import SteppeError, StoreError
-from steppe.landscapes.evaluate import landscape
-from steppe.landscapes.line import Line
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
 from steppe.measures import MEASURES, build, measure
 from steppe.measures.needs.references import StartWeights
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code
-from steppe.results import Estimate, Surface
+from steppe.results import Estimate
+from steppe.surfaces import Surface
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.split import Split
 from steppe_lab.progress import Progress, Report

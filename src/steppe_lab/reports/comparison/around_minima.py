@@ -9,7 +9,7 @@ from statistics import fmean, variance
 
 import torch
 
-from steppe.results import Surface
+from steppe.surfaces import Surface
 
 LEAST = 3  # points to each side of the middle, so that a curve has a shape
 
@@ -20,9 +20,11 @@ def above_minimum(surface: Surface, radius: float) -> Surface:
     lowest = float(surface.loss[torch.isfinite(surface.loss)].min())
     return replace(
         surface,
-        x=tuple(surface.x[place] for place in kept),
+        coordinates=(tuple(surface.x[place] for place in kept),),
         loss=surface.loss[kept] - lowest,
         stderr=surface.stderr[kept],
+        rise_stderr=None,
+        quantities={},
     )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from steppe import plots
 from steppe.pages.picture import Picture, pictured
-from steppe.results import Surface
+from steppe.surfaces import Surface
 from steppe_lab.reports.comparison.around_minima import above_minimum, parting_radius
 from steppe_lab.reports.comparison.quantities import HEADLINE, Quantity, metric_of
 from steppe_lab.reports.comparison.summary import Cell, Summary
@@ -158,7 +158,9 @@ def _surface(row: Row) -> Surface | None:
     )
     loss, stderr = columns
     x = tuple(row.line["x"])
-    return Surface(x=x, loss=loss, stderr=stderr, samples=row.line.get("samples", 0))
+    return Surface(
+        coordinates=(x,), loss=loss, stderr=stderr, samples=row.line.get("samples", 0)
+    )
 
 
 def _scored(row: Row, key: str, factor: float) -> dict[int, float]:

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from steppe import plots
-from steppe.results import Surface
+from steppe.surfaces import Surface
 from steppe_lab.reports.text.numbers import number, with_error
 from steppe_lab.store.json_files import write_atomically
 
@@ -79,7 +79,8 @@ def sentences(surface: Surface, checkpoint: Path, other: Path | None) -> list[st
 
 def _csv(surface: Surface) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, ("x", "loss", "stderr"), lineterminator="\n")
+    rows = surface.rows()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(surface.rows())
+    writer.writerows(rows)
     return buffer.getvalue()

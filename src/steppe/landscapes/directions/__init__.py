@@ -1,0 +1,1 @@
+"""Directions through parameter space, and their lengths."""

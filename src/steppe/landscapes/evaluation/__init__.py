@@ -1,0 +1,1 @@
+"""Values at points of a subspace: the batches outside, the points inside."""

@@ -1,0 +1,77 @@
+"""Coordinates of a grid, from ranges or one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from steppe.errors import SettingError, brief
+from steppe.landscapes.subspaces.abstract import Point
+
+Coordinates = tuple[float, float, int] | Iterable[float]
+
+
+def coordinates_of(along: Any, letter: str) -> tuple[float, ...]:
+    """Coordinates along an axis.
+
+    Args:
+        along: a tuple `(start, stop, count)` whose count is an integer, of Python or
+            numpy, for evenly spaced ones, both ends included; any other sequence for
+            itself.
+        letter: of the axis, for messages.
+
+    Raises:
+        SettingError: none, or some that are not finite, or a count that is no integer.
+    """
+    try:
+        return _numbers(along, letter)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(
+            f"{letter} must be (start, stop, count) or a list of coordinates, got "
+            f"{brief(along)}."
+        ) from error
+
+
+def points_of(coordinates: Sequence[Sequence[float]]) -> list[Point]:
+    """All points of a grid, the first axis changing fastest."""
+    return [
+        tuple(reversed(point)) for point in itertools.product(*reversed(coordinates))
+    ]
+
+
+def shape_of(coordinates: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Shape of values on a grid: a length for each axis, the first axis last."""
+    return tuple(len(along) for along in reversed(coordinates))
+
+
+def _numbers(along: Any, letter: str) -> tuple[float, ...]:
+    triple = isinstance(along, tuple) and len(along) == 3
+    if triple and isinstance(along[2], numbers.Integral):
+        start, stop, count = float(along[0]), float(along[1]), int(along[2])
+        if count < 2:
+            raise SettingError(
+                f"the count of {letter}=(start, stop, count) must be >= 2, got {count};"
+                " give single coordinates as a list."
+            )
+        last = count - 1
+        # Weighted ends: a symmetric range has its centre at exactly 0.
+        coordinates = tuple(
+            (start * (last - i) + stop * i) / last for i in range(count)
+        )
+    else:
+        coordinates = tuple(float(coordinate) for coordinate in along)
+        if triple and coordinates[2] >= 2 and coordinates[2].is_integer():
+            raise SettingError(
+                f"the count of {letter}=(start, stop, count) must be an integer, got "
+                f"{along[2]!r}; give three coordinates as a list."
+            )
+    if not coordinates or not all(map(math.isfinite, coordinates)):
+        raise SettingError(
+            f"{letter} must hold at least one coordinate, all finite, got {along}."
+        )
+    return coordinates

@@ -1,0 +1,1 @@
+"""Lines, planes, boxes and curves through the parameters of networks."""

@@ -1,0 +1,145 @@
+"""Subspaces of the parameters: a base point, directions, and the way through them.
+
+Shape letters: P parameter tensors, K directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steppe.errors import SettingError, brief
+from steppe.landscapes.buffers import BatchNorm
+from steppe.parameters import interpolated
+
+Point = tuple[float, ...]  # coordinates, one for each axis
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a subspace: its unit in words, and a range that shows its shape."""
+
+    unit: str = "distance"  # as figures name it
+    range: tuple[float, float] = (-1.0, 1.0)
+    named: Mapping[float, str] = field(default_factory=dict)  # networks on the axis
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Subspace:
+    """Points `base + sum of coefficients * directions`; the tensors are copies.
+
+    The coefficients of the directions are the coordinates themselves, but for curves.
+    Points that networks are at are those networks bit for bit, which a sum rounds.
+    """
+
+    names: tuple[str, ...]  # P parameter names
+    base: tuple[Tensor, ...]  # P tensors
+    directions: tuple[tuple[Tensor, ...], ...]  # K times P tensors shaped like `base`
+    axes: tuple[Axis, ...]
+    exact: Mapping[Point, tuple[Tensor, ...]] = field(default_factory=dict)  # P each
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)  # at the base, by name
+    # Of the point a whole direction away; None for those of the base.
+    end_buffers: tuple[Mapping[str, Tensor] | None, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)  # how it was made
+
+    dimensions: ClassVar[int | None] = None  # of the class, where all have the same
+    # Buffers at a point where nothing else is asked.
+    batch_norm: BatchNorm = "interpolate"
+
+    def __post_init__(self) -> None:
+        count = self.dimensions
+        if count is not None and len(self.axes) != count:
+            raise SettingError(
+                f"{type(self).__name__} must have {count} axes, got {len(self.axes)}."
+            )
+
+    def __repr__(self) -> str:
+        """How it was made, and through how many parameters: one line, no weights."""
+        made = "".join(f"{name}={value!r}, " for name, value in self.details.items())
+        count = sum(tensor.numel() for tensor in self.base)
+        return f"{type(self).__name__}({made}parameters={count})"
+
+    def coefficients(self, point: Point) -> tuple[float, ...]:
+        """Coefficients of the K directions at a point; here its coordinates."""
+        return point
+
+    @property
+    def origin(self) -> Point:
+        """Coordinates of the base point."""
+        return (0.0,) * len(self.axes)
+
+    def point(self, *coordinates: float) -> list[Tensor]:
+        """Parameters at a point, P tensors.
+
+        Raises:
+            SettingError: not one coordinate for each axis.
+        """
+        if len(coordinates) != len(self.axes):
+            raise SettingError(
+                f"a point must have {len(self.axes)} coordinates, got "
+                f"{brief(coordinates)}."
+            )
+        place = tuple(map(float, coordinates))
+        if place in self.exact:
+            return [tensor.clone() for tensor in self.exact[place]]
+        weights = [tensor.clone() for tensor in self.base]
+        for factor, direction in self.terms(place):
+            torch._foreach_add_(weights, list(direction), alpha=factor)
+        return weights
+
+    def terms(self, point: Point) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+        """Coefficients other than 0 at a point, each with its direction."""
+        pairs = zip(self.coefficients(point), self.directions, strict=True)
+        return ((factor, direction) for factor, direction in pairs if factor)
+
+    def changed_buffers(self, *coordinates: float) -> dict[str, Tensor]:
+        """Buffers at a point that are others than those of the base, by name.
+
+        Between networks they are means of theirs, with weights that are nowhere
+        negative: beyond the networks a variance would become negative.
+        """
+        ends = self.end_buffers or (None,) * len(self.directions)
+        factors = self.coefficients(tuple(map(float, coordinates)))
+        weights = _within_simplex(factors)
+        moving = [
+            (weight, end)
+            for weight, end in zip(weights, ends, strict=True)
+            if end is not None and weight > 0
+        ]
+        return {
+            name: _mean(start, [(weight, end[name]) for weight, end in moving])
+            for name, start in self.buffers.items()
+            if any(not torch.equal(start, end[name]) for _, end in moving)
+        }
+
+
+def _within_simplex(factors: Sequence[float]) -> list[float]:
+    """Coefficients without negative ones, and of a sum of at most 1."""
+    positive = [max(0.0, factor) for factor in factors]
+    total = sum(positive)
+    return [factor / total for factor in positive] if total > 1 else positive
+
+
+def _mean(start: Tensor, ends: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """The weighted mean of buffers; the start has the rest of the weight.
+
+    It is exact where one has all of it. Counts and flags have no mean: before an end is
+    reached they are those of the start.
+    """
+    for weight, end in ends:
+        if weight == 1:
+            return end
+    if not start.is_floating_point():
+        return start
+    if len(ends) == 1:
+        return interpolated(start, ends[0][1], ends[0][0])
+    # One after the other: equal entries stay bit for bit, also where infinite.
+    mean, gathered = start, 1.0 - sum(weight for weight, _ in ends)
+    for weight, end in ends:
+        gathered += weight
+        mean = interpolated(mean, end, weight / gathered)
+    return mean

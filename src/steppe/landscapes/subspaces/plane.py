@@ -1,0 +1,62 @@
+"""Planes through parameter space.
+
+Source: Li et al., 2018, arXiv:1712.09913.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from steppe.landscapes.directions.random import Ignore, Norm
+from steppe.landscapes.subspaces.abstract import Subspace
+from steppe.landscapes.subspaces.networks import through_networks
+from steppe.landscapes.subspaces.random import random_subspace
+from steppe.seeds import seed_of
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Plane(Subspace):
+    """Points `base + x * directions[0] + y * directions[1]`."""
+
+    dimensions: ClassVar[int] = 2
+
+    @classmethod
+    def random(
+        cls,
+        model: nn.Module,
+        norm: Norm = "filter",
+        ignore: Ignore = "biasbn",
+        seed: int = 0,
+    ) -> Plane:
+        """A random plane through the parameters of a model.
+
+        Args:
+            model: its parameters that require a gradient are the base point.
+            norm: "filter" gives each output row the norm of the parameters' own row,
+                "layer" each tensor the norm of its own, "none" keeps the normal draw.
+            ignore: "biasbn" leaves tensors of at most one dimension where they are;
+                "none" makes each of those its own direction.
+            seed: of the two draws; the first is that of `Line.random`.
+
+        Raises:
+            SettingError: an unknown norm or ignore.
+        """
+        seeds = [seed, seed_of(seed, 1)]
+        return cls(**random_subspace(model, seeds, norm, ignore))
+
+    @classmethod
+    def through(
+        cls, model_a: nn.Module, model_b: nn.Module, model_c: nn.Module
+    ) -> Plane:
+        """The plane through three models: at (0, 0), (1, 0) and (0, 1).
+
+        They are met bit for bit; see `Line.between`.
+
+        Raises:
+            SettingError: the models differ in the names or shapes of parameters or
+                buffers, or in the values of a parameter that is frozen in `model_a`.
+        """
+        return cls(**through_networks(model_a, [model_b, model_c]))

@@ -1,0 +1,5 @@
+"""Surfaces: values at points of a subspace, their files, and their shape."""
+
+from steppe.surfaces.surface import Surface, Values
+
+__all__ = ["Surface", "Values"]

@@ -1,0 +1,150 @@
+"""The mean loss at points of a subspace.
+
+Shape letters: X points along the first axis, Y along the second, and so on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from steppe.errors import SettingError
+from steppe.results.plain import plain
+from steppe.results.tables import AbstractTabulated, Table
+
+LETTERS = "xyz"  # of axes; further ones are x4, x5, ...
+
+
+def letters_of(axes: int) -> tuple[str, ...]:
+    """Names of a number of axes: x, y, z, x4, x5, ..."""
+    further = (f"x{i + 1}" for i in range(len(LETTERS), axes))
+    return (*LETTERS[:axes], *further)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """A quantity at all points of a surface, beside the loss."""
+
+    values: Tensor  # shaped like the loss, float64; NaN where it was not evaluated
+    stderr: Tensor | None = None  # standard errors over the samples, same shape
+    units: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Surface(AbstractTabulated):
+    """Mean loss at points of a subspace; the stderr is over the data samples.
+
+    Tensors have one dimension for each axis and the first axis last, as pictures have
+    them: (X,) on a line, (Y, X) on a plane, (Z, Y, X) in a box.
+    """
+
+    coordinates: tuple[tuple[float, ...], ...]  # of each axis, x first
+    loss: Tensor  # (..., Y, X) float64; NaN and inf stay
+    stderr: Tensor  # same shape, standard error of the mean loss over the samples
+    samples: int  # loss terms that each point is a mean over
+    rise_stderr: Tensor | None = None  # of the loss minus that at the base point
+    computed: Tensor | None = None  # bool; False where interpolated; None: nowhere
+    quantities: Mapping[str, Values] = field(default_factory=dict)  # beside the loss
+    axes: tuple[str, ...] = ()  # of each axis, its unit in words
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = tuple(len(along) for along in reversed(self.coordinates))
+        for name in ("loss", "stderr", "rise_stderr", "computed"):
+            tensor = getattr(self, name)
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise SettingError(
+                    f"{name} must have shape {shape}, one length for each axis and x "
+                    f"last, got {tuple(tensor.shape)}."
+                )
+
+    @property
+    def x(self) -> tuple[float, ...]:
+        """Coordinates along the first axis, X of them."""
+        return self.coordinates[0]
+
+    @property
+    def y(self) -> tuple[float, ...]:
+        """Coordinates along the second axis, Y of them.
+
+        Raises:
+            SettingError: a surface of one axis.
+        """
+        return self._along(1)
+
+    @property
+    def z(self) -> tuple[float, ...]:
+        """Coordinates along the third axis.
+
+        Raises:
+            SettingError: a surface of fewer axes.
+        """
+        return self._along(2)
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Names of the axes: x, y, z, x4, ..."""
+        return letters_of(len(self.coordinates))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON has them; numbers that are not finite are None."""
+        axes = dict(zip(self.letters, self.coordinates, strict=True))
+        quantities = {
+            name: {"values": q.values, "stderr": q.stderr, "units": q.units}
+            for name, q in self.quantities.items()
+        }
+        known = {
+            **({} if self.rise_stderr is None else {"rise_stderr": self.rise_stderr}),
+            **({} if self.computed is None else {"computed": self.computed}),
+            **({"quantities": quantities} if quantities else {}),
+            **({"axes": self.axes} if self.axes else {}),
+        }
+        fields = {
+            **axes,
+            "loss": self.loss,
+            "stderr": self.stderr,
+            "samples": self.samples,
+            **known,
+            "details": self.details,
+        }
+        return {name: plain(value) for name, value in fields.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each point, x changing fastest."""
+        columns: dict[str, Any] = {"loss": self.loss, "stderr": self.stderr}
+        if self.rise_stderr is not None:
+            columns["rise_stderr"] = self.rise_stderr
+        if self.computed is not None:
+            columns["computed"] = self.computed
+        for name, quantity in self.quantities.items():
+            columns[name] = quantity.values
+            if quantity.stderr is not None:
+                columns[f"{name}_stderr"] = quantity.stderr
+        points = itertools.product(*reversed(self.coordinates))
+        lists = [column.flatten().tolist() for column in columns.values()]
+        return [
+            dict(zip(self.letters, reversed(point)))
+            | dict(zip(columns, numbers, strict=True))
+            for point, *numbers in zip(points, *lists, strict=True)
+        ]
+
+    def table(self) -> Table:
+        """One row for each point."""
+        letters = self.letters
+        cells = [
+            [f"{row[name]:.5g}" for name in (*letters, "loss", "stderr")]
+            for row in self.rows()
+        ]
+        return Table((*letters, "loss", "standard error"), cells)
+
+    def _along(self, axis: int) -> tuple[float, ...]:
+        if axis < len(self.coordinates):
+            return self.coordinates[axis]
+        raise SettingError(
+            f"a surface of {len(self.coordinates)} axes has no {LETTERS[axis]}; "
+            "evaluate a plane or a box for more."
+        )

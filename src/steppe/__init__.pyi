@@ -69,5 +69,7 @@ from steppe.results import Eigenpairs as Eigenpairs
 from steppe.results import Estimate as Estimate
 from steppe.results import Estimates as Estimates
 from steppe.results import Spectrum as Spectrum
+from steppe.surfaces import Arrow as Arrow
 from steppe.surfaces import Surface as Surface
+from steppe.surfaces import Trajectory as Trajectory
 from steppe.tracking.tracker import SpectrumTracker as SpectrumTracker

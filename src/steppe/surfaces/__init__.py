@@ -1,5 +1,6 @@
 """Surfaces: values at points of a subspace, their files, and their shape."""
 
+from steppe.surfaces.overlays import Arrow, Trajectory
 from steppe.surfaces.surface import Surface, Values
 
-__all__ = ["Surface", "Values"]
+__all__ = ["Arrow", "Surface", "Trajectory", "Values"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from steppe.errors import SettingError
 from steppe.results.plain import plain
 from steppe.results.tables import AbstractTabulated, Table
+from steppe.surfaces.overlays import Arrow, Trajectory
 
 LETTERS = "xyz"  # of axes; further ones are x4, x5, ...
 
@@ -50,6 +51,8 @@ class Surface(AbstractTabulated):
     computed: Tensor | None = None  # bool; False where interpolated; None: nowhere
     quantities: Mapping[str, Values] = field(default_factory=dict)  # beside the loss
     axes: tuple[str, ...] = ()  # of each axis, its unit in words
+    paths: tuple[Trajectory, ...] = ()  # figures draw them on the surface
+    arrows: tuple[Arrow, ...] = ()  # likewise
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,6 +64,10 @@ class Surface(AbstractTabulated):
                     f"{name} must have shape {shape}, one length for each axis and x "
                     f"last, got {tuple(tensor.shape)}."
                 )
+        for path in self.paths:
+            self._check_axes(path.coordinates.shape[1], "trajectory")
+        for arrow in self.arrows:
+            self._check_axes(len(arrow.start), "arrow")
 
     @property
     def x(self) -> tuple[float, ...]:
@@ -90,6 +97,22 @@ class Surface(AbstractTabulated):
         """Names of the axes: x, y, z, x4, ..."""
         return letters_of(len(self.coordinates))
 
+    def with_path(self, path: Trajectory) -> Surface:
+        """The same surface with one more trajectory.
+
+        Raises:
+            SettingError: a trajectory on another number of axes.
+        """
+        return replace(self, paths=(*self.paths, path))
+
+    def with_arrow(self, arrow: Arrow) -> Surface:
+        """The same surface with one more arrow.
+
+        Raises:
+            SettingError: an arrow on another number of axes.
+        """
+        return replace(self, arrows=(*self.arrows, arrow))
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them; numbers that are not finite are None."""
         axes = dict(zip(self.letters, self.coordinates, strict=True))
@@ -102,6 +125,8 @@ class Surface(AbstractTabulated):
             **({} if self.computed is None else {"computed": self.computed}),
             **({"quantities": quantities} if quantities else {}),
             **({"axes": self.axes} if self.axes else {}),
+            **({"paths": self.paths} if self.paths else {}),
+            **({"arrows": self.arrows} if self.arrows else {}),
         }
         fields = {
             **axes,
@@ -140,6 +165,13 @@ class Surface(AbstractTabulated):
             for row in self.rows()
         ]
         return Table((*letters, "loss", "standard error"), cells)
+
+    def _check_axes(self, count: int, kind: str) -> None:
+        if count != len(self.coordinates):
+            raise SettingError(
+                f"the {kind} has {count} axes and the surface {len(self.coordinates)}; "
+                "project onto the subspace that the surface is of."
+            )
 
     def _along(self, axis: int) -> tuple[float, ...]:
         if axis < len(self.coordinates):

@@ -26,6 +26,7 @@ from steppe.curvature.per_sample.traces import layer_traces as layer_traces
 from steppe.examination.examination import Examination as Examination
 from steppe.examination.examine import examine as examine
 from steppe.landscapes.evaluation.landscape import landscape as landscape
+from steppe.landscapes.subspaces.box import Box as Box
 from steppe.landscapes.subspaces.line import Line as Line
 from steppe.landscapes.subspaces.plane import Plane as Plane
 from steppe.linalg.angles import alignment as alignment

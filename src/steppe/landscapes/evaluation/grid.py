@@ -9,9 +9,47 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from steppe.errors import SettingError, brief
-from steppe.landscapes.subspaces.abstract import Point
+from steppe.landscapes.subspaces.abstract import Point, Subspace
+from steppe.surfaces.surface import letters_of
 
 Coordinates = tuple[float, float, int] | Iterable[float]
+
+COUNT = 51  # points along an axis where nothing else is asked, as published
+
+
+def grid_of(
+    subspace: Subspace, xyz: Sequence[Any], axes: Sequence[Any] | None
+) -> tuple[tuple[float, ...], ...]:
+    """Coordinates along each axis of a subspace.
+
+    Args:
+        subspace: whose axes have ranges of their own, for coordinates of None.
+        xyz: coordinates along the first axes, None where nothing was given.
+        axes: the same along every axis, in the place of `xyz`; or None.
+
+    Raises:
+        SettingError: both, not one entry for each axis, or coordinates that are none.
+    """
+    count, given = len(subspace.axes), [along for along in xyz if along is not None]
+    letters = letters_of(count)
+    if axes is not None and given:
+        raise SettingError("pass coordinates as axes or as x, y and z, not as both.")
+    if axes is not None and not (isinstance(axes, list | tuple) and len(axes) == count):
+        raise SettingError(
+            f"axes must hold coordinates for each of the {count} axes, got "
+            f"{brief(axes)}."
+        )
+    beyond = [along for along in xyz[count:] if along is not None]
+    if beyond:
+        raise SettingError(
+            f"a subspace of {count} axes has coordinates along {', '.join(letters)} "
+            f"alone, got more: {brief(beyond[0])}."
+        )
+    chosen = [*xyz, *[None] * count] if axes is None else axes
+    return tuple(
+        coordinates_of((*axis.range, COUNT) if along is None else along, letter)
+        for axis, along, letter in zip(subspace.axes, chosen, letters, strict=False)
+    )
 
 
 def coordinates_of(along: Any, letter: str) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from steppe.landscapes.evaluation.evaluator import (
 )
 from steppe.landscapes.evaluation.grid import (
     Coordinates,
-    coordinates_of,
+    grid_of,
     points_of,
     shape_of,
 )
@@ -27,16 +27,15 @@ from steppe.objective import Objective, check_objective
 from steppe.surfaces import Surface, Values
 from steppe.surfaces.surface import letters_of
 
-DEFAULT: Coordinates = (-1, 1, 51)
-
 
 def landscape(
     objective: Objective,
     subspace: Subspace,
-    x: Coordinates = DEFAULT,
-    y: Coordinates = DEFAULT,
-    z: Coordinates = DEFAULT,
+    x: Coordinates | None = None,
+    y: Coordinates | None = None,
+    z: Coordinates | None = None,
     *,
+    axes: Sequence[Coordinates | None] | None = None,
     batch_norm: BatchNorm = "interpolate",
     quantities: Sequence[SampleQuantity] = (),
     progress: Progress | None = None,
@@ -50,9 +49,12 @@ def landscape(
             one, is at 0.
         x: coordinates along the first axis. A tuple `(start, stop, count)` whose count
             is an integer, of Python or numpy, stands for evenly spaced ones, both ends
-            included; any other sequence for itself.
+            included; any other sequence for itself. None stands for 51 on the range of
+            the axis: from -1 to 1 on a random line, from 0 to 1 between networks.
         y: the same along the second axis of a plane or box.
         z: the same along the third axis of a box.
+        axes: the same for each axis of a subspace of any number, in place of x, y and
+            z.
         batch_norm: running statistics and all other buffers at a point. "interpolate"
             has them go from one end of a line between models to the other with the
             weights, and stay those of the base point of a random one; "freeze" keeps
@@ -80,12 +82,7 @@ def landscape(
             "landscape() needs a steppe.Line such as Line.random(model), a Plane, a "
             f"Box or a Curve, got {brief(subspace)}."
         )
-    count = len(subspace.axes)
-    letters = letters_of(count)
-    coordinates = tuple(
-        coordinates_of(along, letter)
-        for along, letter in zip((x, y, z), letters, strict=False)
-    )
+    coordinates = grid_of(subspace, (x, y, z), axes)
     if objective.mode == "reestimate":
         batch_norm = partial(_renew_statistics, objective)
     moving = any(each is not None for each in subspace.end_buffers)

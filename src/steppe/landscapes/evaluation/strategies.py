@@ -1,0 +1,97 @@
+"""Ways to compute the losses of one batch at many points.
+
+Shape letters: B loss terms of a batch, K points at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from steppe.landscapes.evaluation.walk import Walk
+from steppe.landscapes.subspaces.abstract import Point
+from steppe.measuring.evaluation import Evaluation
+
+LOSS = "loss"
+Values = dict[str, Tensor]  # the loss and quantities, by name
+
+
+class SampleQuantity(Protocol):
+    """A quantity that is a mean over samples, such as an accuracy."""
+
+    @property
+    def name(self) -> str:
+        """Of the quantity, in results."""
+
+    @property
+    def units(self) -> str:
+        """Of the values."""
+
+    def values(self, evaluation: Evaluation) -> Tensor:
+        """Values of the samples of a batch that count, shape (samples,).
+
+        Their number follows from the batch alone.
+        """
+
+
+class Strategy(Protocol):
+    """Computes values of a batch at points."""
+
+    @property
+    def name(self) -> str:
+        """Of the strategy, in results."""
+
+    def on_batch(
+        self,
+        index: int,
+        points: Sequence[Point],
+        buffers: Sequence[Mapping[str, Tensor]],
+    ) -> Iterator[tuple[int, Values]]:
+        """Values of a batch at points, in their order.
+
+        Args:
+            index: of the batch.
+            points: to evaluate, within the region of the walk.
+            buffers: of each point; see `Walk.buffers_at`.
+
+        Yields:
+            The number of points that are done now, and their values, shape (B,) of one
+            point and (K, B) of several.
+        """
+
+
+class OneByOne:
+    """One point after the other, with nothing in between: the same bits each time.
+
+    Args:
+        walk: to the points.
+        quantities: beside the loss.
+    """
+
+    name = "one by one"
+
+    def __init__(self, walk: Walk, quantities: Sequence[SampleQuantity] = ()) -> None:
+        self.walk = walk
+        self.quantities = quantities
+
+    def on_batch(
+        self,
+        index: int,
+        points: Sequence[Point],
+        buffers: Sequence[Mapping[str, Tensor]],
+    ) -> Iterator[tuple[int, Values]]:
+        """Values of a batch at points; see `Strategy`."""
+        for point, own in zip(points, buffers, strict=True):
+            self.walk.go_to(point, own)
+            yield 1, self.values(index)
+
+    def values(self, index: int) -> Values:
+        """Values of a batch at the present point."""
+        objective = self.walk.objective
+        if not self.quantities:
+            return {LOSS: objective.batch_values(index)}
+        evaluation = objective.evaluation(index)
+        others = {q.name: q.values(evaluation) for q in self.quantities}
+        return {LOSS: evaluation.losses, **others}

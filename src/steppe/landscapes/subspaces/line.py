@@ -8,14 +8,17 @@ Shape letters: P parameter tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
 
+from steppe.landscapes.directions.eigen import EigenSettings
 from steppe.landscapes.directions.random import Ignore, Norm
 from steppe.landscapes.subspaces.abstract import Subspace
+from steppe.landscapes.subspaces.eigen import eigen_subspace
 from steppe.landscapes.subspaces.networks import through_networks
 from steppe.landscapes.subspaces.random import random_subspace
+from steppe.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -68,3 +71,40 @@ class Line(Subspace):
                 buffers, or in the values of a parameter that is frozen in `model_a`.
         """
         return cls(**through_networks(model_a, [model_b]))
+
+    @classmethod
+    def eigen(
+        cls, objective: Objective, index: int = 0, **settings: Unpack[EigenSettings]
+    ) -> Line:
+        """The line along an eigenvector of the Hessian at the present parameters.
+
+        The direction has the length of one unit, and the largest of its entries is
+        positive, so that two runs have the same sign. Where eigenvalues coincide, any
+        vector of their common space is one of theirs.
+
+        Args:
+            objective: the mean loss, whose parameters are the base point.
+            index: of the eigenvalue: 0 the largest, -1 the smallest; a position among
+                those of `pairs` where these are given.
+            **settings: `pairs` that are known; `unit` and `lr` of the coordinates:
+                `unit="step"` is the mean length of a step of SGD along the eigenvector;
+                `tol`, `max_products` and `allow_unconverged` of the search; see
+                `EigenSettings`.
+
+        Raises:
+            SettingError: a setting out of range, pairs of another network, or
+                parameters in half precision, which rounds such steps away.
+            UsageError: eigenpairs that did not converge.
+
+        Example:
+            >>> import steppe, torch
+            >>> model = torch.nn.Linear(2, 1, bias=False)
+            >>> x = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+            >>> objective = steppe.Objective(model, (x, torch.zeros(2, 1)), loss="mse")
+            >>> line = steppe.Line.eigen(objective)
+            >>> [round(v, 3) for v in line.details["eigenvalues"]]
+            [9.0]
+            >>> [round(v, 3) for v in line.direction[0][0].abs().tolist()]
+            [0.0, 1.0]
+        """
+        return cls(**eigen_subspace(objective, (index,), **settings))

@@ -6,14 +6,17 @@ Source: Li et al., 2018, arXiv:1712.09913.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from torch import nn
 
+from steppe.landscapes.directions.eigen import EigenSettings
 from steppe.landscapes.directions.random import Ignore, Norm
 from steppe.landscapes.subspaces.abstract import Subspace
+from steppe.landscapes.subspaces.eigen import eigen_subspace
 from steppe.landscapes.subspaces.networks import through_networks
 from steppe.landscapes.subspaces.random import random_subspace
+from steppe.objective import Objective
 from steppe.seeds import seed_of
 
 
@@ -60,3 +63,24 @@ class Plane(Subspace):
                 buffers, or in the values of a parameter that is frozen in `model_a`.
         """
         return cls(**through_networks(model_a, [model_b, model_c]))
+
+    @classmethod
+    def eigen(
+        cls,
+        objective: Objective,
+        indices: tuple[int, int] = (0, 1),
+        **settings: Unpack[EigenSettings],
+    ) -> Plane:
+        """The plane along two eigenvectors of the Hessian at the present parameters.
+
+        Args:
+            objective: the mean loss, whose parameters are the base point.
+            indices: of the eigenvalues, as in `Line.eigen`; (0, -1) takes the largest
+                and the smallest.
+            **settings: as in `Line.eigen`.
+
+        Raises:
+            SettingError: a setting out of range, or the same index twice.
+            UsageError: eigenpairs that did not converge.
+        """
+        return cls(**eigen_subspace(objective, indices, **settings))

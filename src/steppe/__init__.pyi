@@ -27,6 +27,7 @@ from steppe.examination.examination import Examination as Examination
 from steppe.examination.examine import examine as examine
 from steppe.landscapes.evaluation.landscape import landscape as landscape
 from steppe.landscapes.subspaces.box import Box as Box
+from steppe.landscapes.subspaces.curve import Curve as Curve
 from steppe.landscapes.subspaces.line import Line as Line
 from steppe.landscapes.subspaces.plane import Plane as Plane
 from steppe.linalg.angles import alignment as alignment

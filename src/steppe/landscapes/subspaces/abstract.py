@@ -5,7 +5,7 @@ Shape letters: P parameter tensors, K directions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -45,6 +45,8 @@ class Subspace:
     # Of the point a whole direction away; None for those of the base.
     end_buffers: tuple[Mapping[str, Tensor] | None, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)  # how it was made
+    # Coefficients of the directions at a point; None stands for its coordinates.
+    course: Callable[[Point], tuple[float, ...]] | None = None
 
     dimensions: ClassVar[int | None] = None  # of the class, where all have the same
     # Buffers at a point where nothing else is asked.
@@ -64,8 +66,8 @@ class Subspace:
         return f"{type(self).__name__}({made}parameters={count})"
 
     def coefficients(self, point: Point) -> tuple[float, ...]:
-        """Coefficients of the K directions at a point; here its coordinates."""
-        return point
+        """Coefficients of the K directions at a point."""
+        return point if self.course is None else self.course(point)
 
     @property
     def origin(self) -> Point:

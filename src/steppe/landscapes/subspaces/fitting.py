@@ -1,0 +1,222 @@
+"""The bends of a curve, fitted so that the mean loss along it falls.
+
+Source: Garipov et al., 2018, arXiv:1802.10026, section 3.1: a coordinate is drawn for
+each batch, and the gradient of its loss there is shared out to the bends by their
+weights.
+
+Shape letters: P parameter tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from steppe.batches import moved
+from steppe.errors import (
+    DataError,
+    SettingError,
+    UsageError,
+    brief,
+    check_callable,
+    check_count,
+    check_integer,
+)
+from steppe.landscapes.buffers import check_same, shapes
+from steppe.measuring.model_state import measured
+from steppe.objective import Objective, check_objective
+from steppe.parameters import overwrite_, restored
+from steppe.results import Cost
+from steppe.seeds import seed_of, stream
+from steppe.torch_internals import tree_map
+
+if TYPE_CHECKING:
+    from steppe.landscapes.subspaces.curve import Curve
+
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+LR, MOMENTUM = 0.03, 0.9  # of the published code, for residual networks
+LAST = 0.01  # share of the learning rate at the end
+
+
+def fitted_bends(
+    curve: Curve,
+    objective: Objective,
+    *,
+    steps: int,
+    make: MakeOptimizer | None,
+    batches: Iterable[Any] | None,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[tuple[Tensor, ...]], list[float]]:
+    """The bends after some steps, P tensors each, and the losses; see `Curve.fit`."""
+    check_objective(objective, "Curve.fit")
+    check_count("steps", steps, 1)
+    check_integer("seed", seed)
+    if make is not None:
+        check_callable("optimizer", make, "makes an optimizer from a list of bends")
+    _check_belongs(curve, objective)
+    variables = dict(zip(objective.names, objective.params, strict=True))
+    params = list(objective.params)
+    losses: list[float] = []
+    with (
+        measured(objective.model, variables, training=True),
+        torch.enable_grad(),
+        restored(params),
+    ):
+        path = _Path(curve, objective)
+        optimizer, schedule = _optimizer(path, make, steps)
+        source = stream(seed)
+        order = _batches(objective, batches, stream(seed, 1))
+        for step in range(steps):
+            t = float(torch.rand((), generator=source, dtype=torch.float64))
+            torch.manual_seed(seed_of(seed, step))
+            loss, gradients = _gradient(path.at(t), objective, next(order))
+            if not torch.isfinite(loss):
+                raise UsageError(
+                    f"the loss at {t:.3g} along the curve is {float(loss)} in step "
+                    f"{step + 1} of {steps}; give an optimizer with a smaller learning "
+                    "rate: fit(..., optimizer=lambda bends: torch.optim.SGD(bends, "
+                    "lr=0.001))."
+                )
+            path.share_out(t, gradients)
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            losses.append(float(loss))
+            if progress is not None:
+                progress(step + 1, steps)
+        path.check_finite()
+    share = steps / max(1, len(objective.batches))
+    objective.cost += Cost(gradients=share)
+    return path.bends_in_order(curve.names), losses
+
+
+class _Path:
+    """A curve on the device of an objective, with bends that an optimizer moves."""
+
+    def __init__(self, curve: Curve, objective: Objective) -> None:
+        self.curve = curve
+        self.names = objective.names
+        self.params: list[Tensor] = list(objective.params)
+        self.base = self._ordered(curve.base, objective.device)
+        self.end = self._ordered(curve.exact[(1.0,)], objective.device)
+        self.bends = [
+            [
+                nn.Parameter(p + d)
+                for p, d in zip(
+                    self.base, self._ordered(each, objective.device), strict=True
+                )
+            ]
+            for each in curve.directions[:-1]
+        ]
+
+    @torch.no_grad()
+    def at(self, t: float) -> list[Tensor]:
+        """The parameters of the model, moved to a point."""
+        first, *middle, last = self.curve.weights(t)
+        values = torch._foreach_mul(self.base, first)
+        for weight, bend in zip(middle, self.bends, strict=True):
+            torch._foreach_add_(values, [b.detach() for b in bend], alpha=weight)
+        torch._foreach_add_(values, self.end, alpha=last)
+        overwrite_(self.params, values)
+        return self.params
+
+    def share_out(self, t: float, gradients: Sequence[Tensor]) -> None:
+        """Give each bend its gradient: that at the point, times its weight there."""
+        for weight, bend in zip(self.curve.weights(t)[1:-1], self.bends, strict=True):
+            for parameter, gradient in zip(bend, gradients, strict=True):
+                parameter.grad = gradient * weight
+
+    def check_finite(self) -> None:
+        """Refuse bends that the last step has driven off."""
+        if not all(b.isfinite().all() for bend in self.bends for b in bend):
+            raise UsageError(
+                "a bend of the curve is not finite after the last step; give an "
+                "optimizer with a smaller learning rate."
+            )
+
+    def bends_in_order(self, names: Sequence[str]) -> list[tuple[Tensor, ...]]:
+        """The bends as they are now, P tensors each in the order of the names."""
+        by_name = [dict(zip(self.names, bend, strict=True)) for bend in self.bends]
+        return [tuple(each[name].detach() for name in names) for each in by_name]
+
+    def _ordered(self, tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        by_name = dict(zip(self.curve.names, tensors, strict=True))
+        return [by_name[name].to(device) for name in self.names]
+
+
+def _gradient(
+    params: Sequence[Tensor], objective: Objective, batch: Any
+) -> tuple[Tensor, list[Tensor]]:
+    """The mean loss of a batch, and its gradient with that of the penalty."""
+    batch = tree_map(partial(moved, device=objective.device), batch)
+    losses = objective.losses_on(batch)
+    # A batch may hold no loss term, such as one of ignored targets alone.
+    loss = losses.sum() / max(1, losses.numel())
+    if loss.requires_grad:
+        gradients = list(torch.autograd.grad(loss, params, materialize_grads=True))
+    else:
+        gradients = [torch.zeros_like(p) for p in params]
+    if objective.penalty is not None:
+        for gradient, p in zip(gradients, params, strict=True):
+            gradient.add_(p.detach(), alpha=objective.penalty.curvature(p))
+    return loss.detach(), gradients
+
+
+def _optimizer(
+    path: _Path, make: MakeOptimizer | None, steps: int
+) -> tuple[torch.optim.Optimizer, LambdaLR | None]:
+    """The optimizer of all bends, and the schedule of the one that is the default."""
+    bends = [b for bend in path.bends for b in bend]
+    if make is None:
+        default = torch.optim.SGD(bends, lr=LR, momentum=MOMENTUM)
+        return default, LambdaLR(default, lambda step: _factor(step / steps))
+    optimizer = make(bends)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise SettingError(
+            "optimizer must be a function that makes an optimizer of torch from a list "
+            "of bends, such as lambda bends: torch.optim.SGD(bends, lr=0.01); it made "
+            f"{brief(optimizer)}."
+        )
+    return optimizer, None
+
+
+def _factor(share: float) -> float:
+    """Factor of the learning rate: flat, falling linearly, flat again."""
+    if share <= 0.5:
+        return 1.0
+    return max(LAST, 1.0 - (share - 0.5) / 0.4 * (1.0 - LAST))
+
+
+def _batches(
+    objective: Objective, batches: Iterable[Any] | None, source: torch.Generator
+) -> Iterator[Any]:
+    """Batches without end."""
+    while True:
+        count = 0
+        if batches is None:
+            order = torch.randperm(len(objective.batches), generator=source).tolist()
+            epoch: Iterable[Any] = (objective.batches[index] for index in order)
+        else:
+            epoch = batches
+        for batch in epoch:
+            count += 1
+            yield batch
+        if not count:
+            raise DataError(
+                "the batches of a curve's fit ended and cannot be read again; give a "
+                "list or a DataLoader with at least one batch."
+            )
+
+
+def _check_belongs(curve: Curve, objective: Objective) -> None:
+    """Refuse an objective of other parameters than the curve has."""
+    own = dict(zip(objective.names, objective.params, strict=True))
+    wanted = dict(zip(curve.names, curve.base, strict=True))
+    check_same(shapes(wanted), shapes(own), "parameters")

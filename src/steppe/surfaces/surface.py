@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from steppe.errors import SettingError
 from steppe.results.plain import plain
 from steppe.results.tables import AbstractTabulated, Table
 from steppe.surfaces.overlays import Arrow, Trajectory
+
+if TYPE_CHECKING:
+    from steppe.surfaces.files.directions import Directions
 
 LETTERS = "xyz"  # of axes; further ones are x4, x5, ...
 
@@ -112,6 +116,50 @@ class Surface(AbstractTabulated):
             SettingError: an arrow on another number of axes.
         """
         return replace(self, arrows=(*self.arrows, arrow))
+
+    def save(
+        self,
+        path: str | PathLike[str],
+        directions: Directions | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the surface to a file, whole or not at all.
+
+        Every field comes back bit for bit from `load`; NaN, inf and negative losses do
+        too. Files of HDF5 open as netCDF-4, and in readers of the published code of Li
+        et al., 2018, arXiv:1712.09913, whose names they have.
+
+        Args:
+            path: with the ending .h5, .hdf5 or .nc for HDF5, which needs h5py, or .npz
+                for numpy's own format. Missing folders are made.
+            directions: of the subspace, such as `plane.stored()`; beyond 256 MB their
+                digest and recipe are written alone.
+            overwrite: replace a file of another recipe too.
+
+        Raises:
+            SettingError: another ending, or a folder.
+            DataError: a file that is no surface, or one whose details differ.
+            UsageError: h5py is not installed.
+            OSError: no space, or no right to write; a file there stays.
+        """
+        from steppe.surfaces.files.surface_file import save_surface
+
+        save_surface(self, path, directions, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Surface:
+        """Read a surface from a file of `save`, or of the published code of Li et al.
+
+        Points that are not finished are NaN, and False in `computed`.
+
+        Raises:
+            DataError: no such file, none with a surface, or a damaged one.
+            UsageError: h5py is not installed.
+        """
+        from steppe.surfaces.files.surface_file import load_surface
+
+        return load_surface(path)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them; numbers that are not finite are None."""

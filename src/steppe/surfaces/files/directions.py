@@ -1,0 +1,155 @@
+"""Directions of a subspace, and their files.
+
+Names are those of Li et al., 2018, arXiv:1712.09913, in the published code: a group for
+each axis, `xdirection`, `ydirection`, and in it the tensors by their number.
+
+Shape letters: P tensors, K directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from steppe.batches import digest_of
+from steppe.errors import DataError
+from steppe.surfaces.files.exact_json import from_json, to_json
+from steppe.surfaces.files.formats import is_direction, read_stored, write_stored
+from steppe.surfaces.files.stored import (
+    DAMAGE,
+    FORMAT,
+    Attribute,
+    Stored,
+    Variable,
+    array_of,
+    reason,
+    tensor_of,
+)
+from steppe.surfaces.surface import letters_of
+
+LIMIT = 256 * 2**20  # bytes of directions that are written beside their recipe
+
+Kind = Literal["weights", "states"]  # of parameters alone, or of buffers too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directions:
+    """K directions of P tensors each."""
+
+    tensors: tuple[tuple[Tensor, ...], ...]  # K times P; none where left out
+    names: tuple[str, ...] = ()  # P; none in files of the published code
+    kind: Kind = "weights"
+    base: str = ""  # digest of the base point; "" in files of the published code
+    digest: str = ""  # of the tensors
+    details: Mapping[str, Any] = field(default_factory=dict)  # how they were made
+    axes: tuple[Mapping[str, Any], ...] = ()  # fields of each axis
+
+
+def digest_of_tensors(names: Sequence[str], tensors: Sequence[Tensor]) -> str:
+    """The start of the SHA-256 of tensors with their names, types and shapes."""
+    return digest_of([list(names), [tensor.detach() for tensor in tensors]])
+
+
+def variables_of(
+    directions: Directions, limit: int = LIMIT
+) -> tuple[dict[str, Variable], dict[str, Attribute]]:
+    """Arrays and attributes of directions.
+
+    Args:
+        directions: to write.
+        limit: bytes; of more the recipe and the digest are written alone.
+    """
+    size = sum(t.numel() * t.element_size() for d in directions.tensors for t in d)
+    letters = letters_of(len(directions.tensors))
+    about = {
+        "names": list(directions.names),
+        "kind": directions.kind,
+        "base": directions.base,
+        "digest": directions.digest,
+        "details": dict(directions.details),
+        "axes": [dict(axis) for axis in directions.axes],
+        "left_out": size > limit,
+    }
+    attributes: dict[str, Attribute] = {"directions": to_json(about)}
+    if size > limit:
+        return {}, attributes
+    variables = {
+        f"{letter}direction/{number}": Variable(
+            array_of(tensor),
+            attributes={"name": directions.names[number]} if directions.names else {},
+        )
+        for letter, tensors in zip(letters, directions.tensors, strict=True)
+        for number, tensor in enumerate(tensors)
+    }
+    return variables, attributes
+
+
+def save_directions(
+    directions: Directions, path: str | PathLike[str], limit: int = LIMIT
+) -> None:
+    """Write directions to a file of their own.
+
+    Raises:
+        SettingError, UsageError, OSError: see `write_stored`.
+    """
+    variables, attributes = variables_of(directions, limit)
+    write_stored(Path(path), Stored(variables, {"format": FORMAT, **attributes}))
+
+
+def load_directions(path: str | PathLike[str]) -> Directions:
+    """Read directions, of steppe or of the published code of Li et al.
+
+    Raises:
+        DataError: no such file, damaged, or without directions.
+        UsageError: the package of the format is not installed.
+    """
+    source = Path(path)
+    stored = read_stored(source, is_direction)
+    tensors = _tensors(stored, source)
+    if "directions" not in stored.attributes:
+        if not tensors:
+            raise DataError(f"{source} holds no directions, as it has no xdirection.")
+        return Directions(tensors=tensors, kind=_kind_of(source))
+    try:
+        about = from_json(str(stored.attributes["directions"]))
+        return Directions(
+            tensors=tensors,
+            names=tuple(about["names"]),
+            kind=about["kind"],
+            base=about["base"],
+            digest=about["digest"],
+            details=about["details"],
+            axes=tuple(about["axes"]),
+        )
+    except DAMAGE as error:
+        raise DataError(
+            f"{source} holds damaged directions ({reason(error)}); write it again."
+        ) from error
+
+
+def _tensors(stored: Stored, source: Path) -> tuple[tuple[Tensor, ...], ...]:
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, variable in stored.variables.items():
+        group, _, number = name.partition("/")
+        groups.setdefault(group, {})[number] = tensor_of(variable.values)
+    directions = []
+    for letter in letters_of(len(groups)):
+        # Names are numbers: as texts, "10" would stand before "2".
+        tensors = groups.get(f"{letter}direction", {})
+        if set(tensors) != {str(i) for i in range(len(tensors))} or not tensors:
+            raise DataError(
+                f"{source} lacks tensors of {letter}direction, which must be numbered "
+                "from 0; write it again."
+            )
+        directions.append(tuple(tensors[str(i)] for i in range(len(tensors))))
+    return tuple(directions)
+
+
+def _kind_of(source: Path) -> Kind:
+    """The kind, which the published code has in the name of the file alone."""
+    return "states" if "_states" in source.name else "weights"

@@ -17,7 +17,7 @@ def tensors_of(what: str, weights: Any, names: Iterable[str]) -> Mapping[str, Te
         what: name of the argument, for the message.
         weights: a network or a state_dict.
         names: of the measured network. A prefix of all tensors, such as "module." of
-            `DataParallel`, is taken off where no name fits with it.
+            `DataParallel`, is taken off, or put before all, where no name fits else.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     if not isinstance(state, Mapping) or not all(
@@ -27,6 +27,11 @@ def tensors_of(what: str, weights: Any, names: Iterable[str]) -> Mapping[str, Te
             f"{what} must be a network or its state_dict, got {brief(weights)}."
         )
     own = set(names)
+    if own.isdisjoint(state) and own and _have_one_prefix(own):
+        prefix = next(iter(own)).partition(".")[0]
+        longer = {f"{prefix}.{name}": tensor for name, tensor in state.items()}
+        if not own.isdisjoint(longer):
+            return longer
     while own.isdisjoint(state) and _have_one_prefix(state):
         state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
     return state

@@ -7,16 +7,20 @@ Shape letters: P parameter tensors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
 
+from steppe.landscapes.checkpoints import Checkpoint
 from steppe.landscapes.directions.eigen import EigenSettings
+from steppe.landscapes.directions.pca import Center
 from steppe.landscapes.directions.random import Ignore, Norm
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.subspaces.eigen import eigen_subspace
 from steppe.landscapes.subspaces.networks import through_networks
+from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
 from steppe.landscapes.subspaces.random import random_subspace
 from steppe.objective import Objective
 
@@ -108,3 +112,29 @@ class Line(Subspace):
             [0.0, 1.0]
         """
         return cls(**eigen_subspace(objective, (index,), **settings))
+
+    @classmethod
+    def pca(
+        cls,
+        checkpoints: Iterable[Checkpoint],
+        model: nn.Module | None = None,
+        *,
+        center: Center = "final",
+        ignore: Ignore = "none",
+        budget: int = BUDGET,
+    ) -> Line:
+        """The line along the first principal component of checkpoints.
+
+        Args:
+            checkpoints: at least two; as in `Plane.pca`.
+            model: as in `Plane.pca`.
+            center: as in `Plane.pca`.
+            ignore: as in `Plane.pca`.
+            budget: as in `Plane.pca`.
+
+        Raises:
+            SettingError: checkpoints of another network.
+            DataError: a file that cannot be read, or numbers that are not finite.
+            UsageError: checkpoints that are all the same.
+        """
+        return cls(**pca_subspace(checkpoints, 1, model, center, ignore, budget))

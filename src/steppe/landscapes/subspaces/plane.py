@@ -5,16 +5,20 @@ Source: Li et al., 2018, arXiv:1712.09913.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
 from torch import nn
 
+from steppe.landscapes.checkpoints import Checkpoint
 from steppe.landscapes.directions.eigen import EigenSettings
+from steppe.landscapes.directions.pca import Center
 from steppe.landscapes.directions.random import Ignore, Norm
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.subspaces.eigen import eigen_subspace
 from steppe.landscapes.subspaces.networks import through_networks
+from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
 from steppe.landscapes.subspaces.random import random_subspace
 from steppe.objective import Objective
 from steppe.seeds import seed_of
@@ -84,3 +88,43 @@ class Plane(Subspace):
             UsageError: eigenpairs that did not converge.
         """
         return cls(**eigen_subspace(objective, indices, **settings))
+
+    @classmethod
+    def pca(
+        cls,
+        checkpoints: Iterable[Checkpoint],
+        model: nn.Module | None = None,
+        *,
+        center: Center = "final",
+        ignore: Ignore = "none",
+        budget: int = BUDGET,
+    ) -> Plane:
+        """The plane along the first two principal components of checkpoints.
+
+        The components are unit vectors, those of the variance about the mean of the
+        checkpoints, as scikit-learn has them; the largest entry of each is positive.
+        The plane goes through the last checkpoint, as in the published code, though the
+        mean may lie off it. So the details hold two shares: the
+        "explained_variance_ratio" of each component, about the mean, and
+        "explained_from_base", of the squared distances from the base point, which is 1
+        in sum where all checkpoints lie in the plane.
+
+        Args:
+            checkpoints: at least three networks, state_dicts, paths of files that
+                torch.save or safetensors wrote, or functions that read one.
+            model: a network whose parameters that require a gradient are the variables;
+                None for the last of the checkpoints, which must be a network then.
+            center: the base point: the "final" checkpoint, the "first", or the "mean",
+                with the buffers of the last.
+            ignore: "biasbn" leaves tensors of at most one dimension out of the
+                components; "none" none.
+            budget: bytes for checkpoints in memory at once; with less than all of them
+                take, each is read several times.
+
+        Raises:
+            SettingError: checkpoints of another network, or state_dicts without a
+                model.
+            DataError: a file that cannot be read, or numbers that are not finite.
+            UsageError: checkpoints on one line.
+        """
+        return cls(**pca_subspace(checkpoints, 2, model, center, ignore, budget))

@@ -1,0 +1,1 @@
+"""Checkpoints and displacements in the coordinates of a subspace."""

@@ -60,7 +60,7 @@ def printed(capsys, *words):
 def test_a_line_between_two_files_is_that_of_the_library(pair, capsys):
     a, b = pair
     line = steppe.Line.between(a.model, b.model)
-    expected = steppe.landscape(a, line, x=(0, 1, 5))
+    expected = steppe.landscape(a, line, x=(0, 1, 5), batch_norm="interpolate")
     record = printed(capsys, "landscape", "a.pt", "b.pt", "--points", "5")
     assert record["x"] == list(expected.x)
     assert record["loss"] == pytest.approx(expected.loss.tolist(), rel=1e-6)

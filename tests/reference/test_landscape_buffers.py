@@ -58,7 +58,7 @@ def states_along(line, model, x, **settings):
     objective.count()
     objective.check_repeatable()  # once for each objective: no point of the line
     states.clear()
-    landscape(objective, line, x=x, **settings)
+    landscape(objective, line, x=x, **{"batch_norm": "interpolate", **settings})
     return states[1:]  # the first is that of the base point, for paired differences
 
 
@@ -69,7 +69,9 @@ def test_both_ends_are_the_two_networks_bit_for_bit():
         assert state.keys() == end.state_dict().keys()
         for name, value in end.state_dict().items():
             assert torch.equal(state[name], value), name
-    found = landscape(problems.objective(a, DATA), line, x=[0, 1])
+    found = landscape(
+        problems.objective(a, DATA), line, x=[0, 1], batch_norm="interpolate"
+    )
     assert found.loss.tolist() == pytest.approx([loss_of(a), loss_of(b)], rel=1e-14)
     assert found.details["batch_norm"] == "interpolate"
 
@@ -162,7 +164,7 @@ def test_networks_with_other_buffers_are_refused(other, said):
 
 def test_an_unknown_mode_is_one_sentence():
     model = make_model()
-    with pytest.raises(SettingError, match="'interpolate', 'freeze' or a function"):
+    with pytest.raises(SettingError, match=r"'reestimate' or a function .* got 'bn'"):
         landscape(problems.objective(model, DATA), Line.random(model), batch_norm="bn")
 
 

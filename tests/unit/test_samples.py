@@ -5,8 +5,8 @@ import torch
 
 import problems
 from steppe.errors import DataError, UsageError
-from steppe.measures.samples import is_row_by_row, regrouped, row_count, rows_of
 from steppe.objective import Objective
+from steppe.samples import is_row_by_row, regrouped, row_count, rows_of
 
 
 def test_rows_of_all_batches_are_dealt_to_new_ones_in_the_order_asked():

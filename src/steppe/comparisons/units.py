@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError, SettingError
-from steppe.measures.samples import is_row_by_row, on_batches, rows_of, take_rows
 from steppe.objective import Objective
+from steppe.samples import is_row_by_row, on_batches, rows_of, take_rows
 from steppe.torch_internals import tree_leaves
 
 Unit = Literal["sample", "batch"]

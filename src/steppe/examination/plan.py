@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SteppeError
-from steppe.measures.samples import on_batches, regrouped, row_count, rows_of
 from steppe.objective import Objective
+from steppe.samples import on_batches, regrouped, row_count, rows_of
 
 LEAST = 32  # rows of a part, where there are as many
 

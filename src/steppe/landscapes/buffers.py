@@ -1,21 +1,25 @@
-"""Buffers along a line, such as the running statistics of batch norm.
+"""Buffers in a subspace, such as the running statistics of batch norm.
 
 They belong to the weights as much as the parameters do: statistics of one network in
 another one give a loss that is neither's. Interpolating them with the weights is the
-"states" direction of Li et al., 2018, arXiv:1712.09913, in the published code.
+"states" direction of Li et al., 2018, arXiv:1712.09913, in the published code; their
+"weights" direction freezes them. Between networks neither is the statistics of the data
+at the weights, which Izmailov et al., 2018, arXiv:1803.05407, re-estimate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
 
-BatchNorm = Literal["interpolate", "freeze"] | Callable[[nn.Module], object]
+Mode = Literal["freeze", "interpolate", "reestimate"]
+Buffers = Mapping[str, Tensor]  # by name
+BatchNorm = Mode | Callable[[nn.Module], object]
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:
@@ -28,19 +32,41 @@ def shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def mode_of(batch_norm: BatchNorm, *, moving: bool) -> str:
-    """The mode by name; buffers that are the same all along a line are frozen.
+def check_batch_norm(batch_norm: object) -> None:
+    """Refuse anything but a mode of batch norm or a function of the model."""
+    if not callable(batch_norm) and batch_norm not in get_args(Mode):
+        raise SettingError(
+            "batch_norm must be 'freeze', 'interpolate', 'reestimate' or a function of "
+            f"the model that re-estimates its statistics, got {brief(batch_norm)}."
+        )
 
-    Raises:
-        SettingError: neither a mode nor a function of the model.
+
+def mode_of(
+    batch_norm: BatchNorm,
+    buffers: Buffers,
+    ends: Sequence[Buffers | None],
+    *,
+    statistics: bool,
+) -> Mode | None:
+    """The mode by name; None where it makes no difference.
+
+    Args:
+        batch_norm: as asked for.
+        buffers: at the base point.
+        ends: a whole direction away each; None for those of the base point.
+        statistics: the model evaluates with running statistics.
     """
+    moving = any(
+        end is not None and any(not torch.equal(b, end[n]) for n, b in buffers.items())
+        for end in ends
+    )
+    if not statistics and not moving:
+        return None
     if callable(batch_norm):
         return "reestimate"
-    if batch_norm not in ("interpolate", "freeze"):
-        raise SettingError(
-            "batch_norm must be 'interpolate', 'freeze' or a function of the model "
-            f"that re-estimates its statistics, got {batch_norm!r}."
-        )
+    if batch_norm == "reestimate":
+        # Without statistics there is nothing to estimate, and other buffers move.
+        return "reestimate" if statistics else "interpolate"
     # Two names for one computation would make equal surfaces look different.
     return batch_norm if moving else "freeze"
 

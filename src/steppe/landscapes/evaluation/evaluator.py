@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
-from steppe.landscapes.buffers import BatchNorm
+from steppe.landscapes.buffers import BatchNorm, check_batch_norm, mode_of
 from steppe.landscapes.evaluation.moments import Moments
 from steppe.landscapes.evaluation.strategies import (
     LOSS,
@@ -23,6 +24,7 @@ from steppe.landscapes.evaluation.strategies import (
 from steppe.landscapes.evaluation.strategies import SampleQuantity as SampleQuantity
 from steppe.landscapes.evaluation.walk import Walk
 from steppe.landscapes.subspaces.abstract import Point, Subspace
+from steppe.measuring.batch_norm import has_statistics
 from steppe.objective import Objective
 from steppe.results import Cost
 
@@ -47,7 +49,8 @@ class Evaluator:
     Args:
         objective: the mean loss; its model comes back bit for bit.
         subspace: of parameters with the names and shapes of those of the objective.
-        batch_norm: buffers at a point; see `landscape`.
+        batch_norm: running statistics and all other buffers at a point; None: those
+            that the subspace is usually shown with; see `landscape`.
         quantities: beside the loss, means over samples.
     """
 
@@ -55,14 +58,33 @@ class Evaluator:
         self,
         objective: Objective,
         subspace: Subspace,
-        batch_norm: BatchNorm,
+        batch_norm: BatchNorm | None = None,
         quantities: Sequence[SampleQuantity] = (),
     ) -> None:
         self.objective = objective
         self.subspace = subspace
-        self.batch_norm = batch_norm
+        self.batch_norm = subspace.batch_norm if batch_norm is None else batch_norm
+        check_batch_norm(self.batch_norm)
+        if objective.mode == "reestimate":
+            self.batch_norm = "reestimate"
         self.quantities = tuple(quantities)
         self._base: dict[str, list[Tensor]] | None = None  # of each batch, float64
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Settings that the values follow from."""
+        return {**self.objective.details, **self._norm()}
+
+    def _norm(self) -> dict[str, str]:
+        if self.objective.mode == "train":  # each batch has statistics of its own
+            return {}
+        mode = mode_of(
+            self.batch_norm,
+            self.subspace.buffers,
+            self.subspace.end_buffers,
+            statistics=any(map(has_statistics, self.objective.model.modules())),
+        )
+        return {} if mode is None else {"batch_norm": mode}
 
     def evaluate(
         self, points: Sequence[Point], progress: Progress | None = None

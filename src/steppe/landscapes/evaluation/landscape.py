@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steppe.errors import SettingError, brief
-from steppe.landscapes.buffers import BatchNorm, check_same, mode_of, shapes
+from steppe.landscapes.buffers import BatchNorm, check_same, shapes
 from steppe.landscapes.evaluation.evaluator import (
     Evaluator,
     PointValues,
@@ -36,7 +35,7 @@ def landscape(
     z: Coordinates | None = None,
     *,
     axes: Sequence[Coordinates | None] | None = None,
-    batch_norm: BatchNorm = "interpolate",
+    batch_norm: BatchNorm | None = None,
     quantities: Sequence[SampleQuantity] = (),
     progress: Progress | None = None,
 ) -> Surface:
@@ -55,19 +54,22 @@ def landscape(
         z: the same along the third axis of a box.
         axes: the same for each axis of a subspace of any number, in place of x, y and
             z.
-        batch_norm: running statistics and all other buffers at a point. "interpolate"
-            has them go from one end of a line between models to the other with the
-            weights, and stay those of the base point of a random one; "freeze" keeps
-            those of the base point; a function is called with the model at each point,
-            such as `lambda model: reestimate(model, loader)` of `steppe.averaging`.
-            Mode "train" of the objective uses statistics of the batch instead.
+        batch_norm: running statistics and all other buffers at a point. "freeze" keeps
+            those of the base point, as Li et al., 2018, do along random directions;
+            "interpolate" has them go from one network to the other with the weights;
+            "reestimate" sets running statistics to those of the evaluated samples at
+            the weights, for a pass more at each point, and interpolates other buffers;
+            a function is called with the model at each point, such as `lambda model:
+            reestimate(model, loader)` of `steppe.averaging`. None: "reestimate" between
+            networks, where the others may be far off, and "freeze" elsewhere. Mode
+            "train" of the objective uses statistics of the batch instead.
         quantities: beside the loss, means over samples.
         progress: called with the number of evaluations done and of all.
 
     Returns:
         Surface with the losses, shape (X,) on a line and (Y, X) on a plane; the details
-        hold how the subspace was made, the ranges and, for a model with buffers,
-        "interpolate", "freeze" or "reestimate". The standard errors of a single sample
+        hold how the subspace was made, the ranges and, for a model with running
+        statistics, their mode. The standard errors of a single sample
         are infinite; in mode "train" they are at least those of a mean over drawn
         batches.
 
@@ -83,21 +85,16 @@ def landscape(
             f"Box or a Curve, got {brief(subspace)}."
         )
     coordinates = grid_of(subspace, (x, y, z), axes)
-    if objective.mode == "reestimate":
-        batch_norm = partial(_renew_statistics, objective)
-    moving = any(each is not None for each in subspace.end_buffers)
-    mode = mode_of(batch_norm, moving=moving)
     _check_belongs(objective, subspace)
     evaluator = Evaluator(objective, subspace, batch_norm, quantities)
     values = evaluator.evaluate(points_of(coordinates), progress)
-    return _surface(evaluator, coordinates, values, mode)
+    return _surface(evaluator, coordinates, values)
 
 
 def _surface(
     evaluator: Evaluator,
     coordinates: tuple[tuple[float, ...], ...],
     values: Sequence[PointValues],
-    mode: str,
 ) -> Surface:
     shape, subspace = shape_of(coordinates), evaluator.subspace
 
@@ -127,9 +124,8 @@ def _surface(
         quantities=others,
         axes=tuple(axis.unit for axis in subspace.axes),
         details={
-            **evaluator.objective.details,
+            **evaluator.details,
             **subspace.details,
-            **({"batch_norm": mode} if subspace.buffers else {}),
             "range": ranges[0] if len(ranges) == 1 else dict(zip(letters, ranges)),
             "has_centre": all(centre in along for centre, along in origin),
         },
@@ -144,7 +140,3 @@ def _check_belongs(objective: Objective, subspace: Subspace) -> None:
     if subspace.buffers:
         own = dict(objective.model.named_buffers())
         check_same(shapes(subspace.buffers), shapes(own), "buffers")
-
-
-def _renew_statistics(objective: Objective, _model: nn.Module) -> None:
-    objective.renew_statistics()

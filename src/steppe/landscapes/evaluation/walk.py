@@ -5,13 +5,15 @@ The parameters of a point are always computed from the base point, so nothing dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from steppe.landscapes.buffers import BatchNorm, buffers_of
+from steppe.landscapes.evaluation.statistics import refit
 from steppe.landscapes.subspaces.abstract import Point, Subspace
 from steppe.objective import Objective
 from steppe.parameters import (
@@ -29,7 +31,8 @@ class Walk:
     Args:
         objective: whose model is moved, and put back bit for bit in the end.
         subspace: of parameters with the names and shapes of those of the objective.
-        batch_norm: buffers at a point; see `landscape`.
+        batch_norm: running statistics and all other buffers at a point; see
+            `landscape`.
 
     Example:
         >>> from steppe.landscapes.subspaces.line import Line
@@ -41,11 +44,20 @@ class Walk:
     """
 
     def __init__(
-        self, objective: Objective, subspace: Subspace, batch_norm: BatchNorm
+        self,
+        objective: Objective,
+        subspace: Subspace,
+        batch_norm: BatchNorm,
     ) -> None:
         self.objective = objective
         self.subspace = subspace
         self.batch_norm = batch_norm
+        self._refit: Callable[[nn.Module], object] | None = None
+        if callable(batch_norm):
+            self._refit = batch_norm
+        # In mode "train" each batch has statistics of its own.
+        elif batch_norm == "reestimate" and objective.mode != "train":
+            self._refit = partial(refit, objective)
         self._modes = {m: m.training for m in objective.model.modules()}
 
     @contextmanager
@@ -87,14 +99,14 @@ class Walk:
         """
         at = self.subspace.origin if self.batch_norm == "freeze" else point
         chosen = self._on_device(self.subspace.changed_buffers(*at))
-        if not callable(self.batch_norm):
+        if self._refit is None:
             return chosen
         self._at_base.put_back()
         base = buffers_of(self.objective.model)
         self._move(point)
         self._write(chosen)
         with _in_modes(self._modes):
-            self.batch_norm(self.objective.model)
+            self._refit(self.objective.model)
         estimated = buffers_of(self.objective.model)
         # A tensor of another shape is no statistic but a cache that has grown.
         return {

@@ -50,7 +50,7 @@ class Subspace:
 
     dimensions: ClassVar[int | None] = None  # of the class, where all have the same
     # Buffers at a point where nothing else is asked.
-    batch_norm: BatchNorm = "interpolate"
+    batch_norm: BatchNorm = "freeze"
 
     def __post_init__(self) -> None:
         count = self.dimensions

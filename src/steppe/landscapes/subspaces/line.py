@@ -64,10 +64,11 @@ class Line(Subspace):
         """The line from one model (coordinate 0) to another (coordinate 1).
 
         It moves the parameters that require a gradient in `model_a`, and buffers of
-        floating-point numbers, such as the running statistics of batch norm, with them:
-        both ends are the two models bit for bit (see `landscape` for other ways). All
+        floating-point numbers with them: without batch norm, both ends are the two
+        models bit for bit. Running statistics are re-estimated at every point, unless
+        `landscape` is asked for others. All
         other buffers are those of `model_a`, at 1 and beyond those of `model_b`. The
-        vectors of a spectral norm move like statistics, though between the ends they
+        vectors of a spectral norm move too, though between the ends they
         are not those of the weights: its networks are true at the ends alone.
 
         Raises:

@@ -63,5 +63,7 @@ def through_networks(first: nn.Module, others: Sequence[nn.Module]) -> dict[str,
         "exact": dict(zip(unit_points, ends, strict=True)),
         "buffers": buffers,
         "end_buffers": tuple(end_buffers),
+        # Between networks no mean of their statistics is that of the activations.
+        "batch_norm": "reestimate",
         "details": {"subspace": "between" if count == 1 else "through"},
     }

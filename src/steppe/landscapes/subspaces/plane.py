@@ -60,7 +60,7 @@ class Plane(Subspace):
     ) -> Plane:
         """The plane through three models: at (0, 0), (1, 0) and (0, 1).
 
-        They are met bit for bit; see `Line.between`.
+        Their parameters are met bit for bit; see `Line.between` for the buffers.
 
         Raises:
             SettingError: the models differ in the names or shapes of parameters or

@@ -24,11 +24,11 @@ from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.samples import regrouped, row_count
 from steppe.objective import Objective
 from steppe.parameters import flatten
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
+from steppe.samples import regrouped, row_count
 
 
 @MEASURES.add(

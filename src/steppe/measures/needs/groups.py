@@ -21,10 +21,10 @@ from steppe.batches import variance_by_batch
 from steppe.errors import DataError, UsageError
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.normalised_logits import with_normalised_logits
-from steppe.measures.samples import is_row_by_row, regrouped, row_count
 from steppe.objective import Objective
 from steppe.parameters import restored
 from steppe.results import Cost
+from steppe.samples import is_row_by_row, regrouped, row_count
 from steppe.vectors import joint_norm
 
 

@@ -25,9 +25,9 @@ from steppe.cost import Cost
 from steppe.curvature.products.functional import Functional
 from steppe.losses import FAILURES
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.samples import is_row_by_row, rows_of, take_rows
 from steppe.measuring.model_state import apart
 from steppe.objective import Objective
+from steppe.samples import is_row_by_row, rows_of, take_rows
 from steppe.torch_internals import tree_map
 
 AT_ONCE = 2**23  # numbers of a chunk of gradients, unless one sample has more

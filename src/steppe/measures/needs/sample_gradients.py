@@ -29,8 +29,8 @@ from steppe.measures.needs.row_gradients import (
     RowGradients,
     SampleKind,
 )
-from steppe.measures.samples import rows_of
 from steppe.objective import Objective
+from steppe.samples import rows_of
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -87,7 +87,7 @@ class Curve(Subspace):
 
     The base is one network, and the last direction leads to the other one. Directions
     before it lead to the bends, which `fit` moves. Bends have no running statistics of
-    batch norm: measure curves of such networks with `Objective(mode="reestimate")`.
+    batch norm: `landscape` re-estimates them at every point.
     """
 
     losses: tuple[float, ...] = ()  # of the fit, one for each step
@@ -308,6 +308,7 @@ class Curve(Subspace):
             ),
             exact={(size, 0.0): self.exact[(1.0,)]},
             buffers=self.buffers if ends is None else {},
+            batch_norm=self.batch_norm,
             details={**self.details, "subspace": f"plane of a {self.kind} bend"},
         )
 

@@ -8,8 +8,13 @@ from steppe.plots.canvas import Theme as Theme
 from steppe.plots.canvas import darkened as darkened
 from steppe.plots.canvas import save_png as save_png
 from steppe.plots.canvas import save_svg as save_svg
+from steppe.plots.contour_plot import contour as contour
+from steppe.plots.contour_plot import contourf as contourf
 from steppe.plots.curve_plot import curves as curves
 from steppe.plots.density_plot import density as density
 from steppe.plots.dot_plot import dots as dots
 from steppe.plots.eigenvalue_plot import eigenvalues as eigenvalues
+from steppe.plots.heat_plot import heat as heat
 from steppe.plots.line_plot import lines as lines
+from steppe.plots.planes.words import alt as alt
+from steppe.plots.surface_plot import surface3d as surface3d

@@ -43,7 +43,29 @@ _COLOURS = {
         *("#f2f4f6", "#efd94a", "#aea8ff", "#ff8a80"),
     ),
 }
+_ENDS = {  # between which the colours of levels lie; lightness tells their order
+    "light": ("#3b0f5c", "#33508f", "#1a7d7b", "#569a3a"),
+    "dark": ("#6f86e8", "#2fb0c4", "#6bd27a", "#f7e84a"),
+}
+
+
+def _gradient(anchors: Sequence[str], count: int = 64) -> tuple[str, ...]:
+    """Colours on the way through others, evenly spaced."""
+    channels = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in anchors]
+    colours = []
+    for place in range(count):
+        whole, share = divmod(place * (len(anchors) - 1) / (count - 1), 1)
+        pairs = zip(
+            channels[int(whole)], channels[min(int(whole) + 1, len(anchors) - 1)]
+        )
+        mixed = (round(a + share * (b - a)) for a, b in pairs)
+        colours.append("#" + "".join(f"{channel:02x}" for channel in mixed))
+    return tuple(colours)
+
+
+_GRADIENTS = {theme: _gradient(ends) for theme, ends in _ENDS.items()}
 _DARK = {
+    **dict(zip(_GRADIENTS["light"], _GRADIENTS["dark"], strict=True)),
     **dict(zip(_COLOURS["light"], _COLOURS["dark"], strict=True)),
     **{theme["light"]: theme["dark"] for theme in (_PAGE, _INK, _GRID)},
 }
@@ -82,15 +104,34 @@ def canvas(theme: Theme, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
     Raises:
         UsageError: matplotlib is not installed.
     """
+    figure = sheet(WIDTH, height)
+    axes = figure.add_subplot(facecolor="none")
+    style(axes, theme)
+    return figure, axes
+
+
+def sheet(width: float, height: float) -> Figure:
+    """An empty transparent figure.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError(
             f"plots need matplotlib, which is not installed; {install('viz')}."
         ) from None
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def style(axes: Axes, theme: Theme) -> None:
+    """Give axes the ink, the letters and the grid of a theme."""
     ink, grid = _INK[theme], _GRID[theme]
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="none")
-    axes = figure.add_subplot(facecolor="none")
     axes.tick_params(which="both", labelsize=FONT, colors=ink, length=0)
     axes.xaxis.label.set(color=ink, fontsize=FONT)
     axes.yaxis.label.set(color=ink, fontsize=FONT)
@@ -98,15 +139,44 @@ def canvas(theme: Theme, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
         spine.set(edgecolor=grid, visible=name in ("left", "bottom"))
-    return figure, axes
 
 
-def legend(figure: Figure, theme: Theme, entries: Mapping[str, Any]) -> None:
-    """Names above the axes, in as many columns as their lengths leave room for."""
-    if len(entries) < 2:
+def ink_of(theme: Theme) -> str:
+    """Colour of letters."""
+    return _INK[theme]
+
+
+def page_of(theme: Theme) -> str:
+    """Colour of the page behind a figure."""
+    return _PAGE[theme]
+
+
+def grid_of(theme: Theme) -> str:
+    """Colour of lines that stay behind."""
+    return _GRID[theme]
+
+
+def gradient(theme: Theme) -> tuple[str, ...]:
+    """Colours of lines from low to high values, which stand out from the page."""
+    return _GRADIENTS[theme]
+
+
+def legend(
+    figure: Figure, theme: Theme, entries: Mapping[str, Any], *, least: int = 2
+) -> None:
+    """Names above the axes, in as many columns as their lengths leave room for.
+
+    Args:
+        figure: to change.
+        theme: that it is drawn in.
+        entries: what is drawn, by name.
+        least: number of entries from which on there are names.
+    """
+    if len(entries) < least:
         return
     longest = max(map(len, entries))
-    columns = max(1, min(len(entries), 40 // (longest + 6)))
+    letters = int(40 * figure.get_figwidth() / WIDTH)
+    columns = max(1, min(len(entries), letters // (longest + 6)))
     rows = math.ceil(len(entries) / columns)
     figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 1))
     figure.legend(
@@ -247,7 +317,10 @@ def save_svg(figure: Figure) -> str:
     buffer = io.StringIO()
     nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": "steppe", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        # Pixels within, such as those of a shaded surface, are as fine as in a PNG.
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=nothing, dpi=200
+        )
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

@@ -1,0 +1,1 @@
+"""Pieces of all figures of planes: values, scales, panels, overlays, words."""

@@ -1,0 +1,156 @@
+"""Figures in words: the recipe of surfaces below a figure, and texts in its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from steppe.plots.planes.values import (
+    LOSS,
+    Surfaces,
+    axis_names,
+    by_name,
+    tensors_of,
+    words_of,
+)
+from steppe.surfaces import Surface, Trajectory
+
+_BATCH_NORM = {
+    "interpolate": "interpolated with the weights",
+    "freeze": "frozen at the base point",
+    "reestimate": "estimated anew at each point",
+}
+
+
+def footer(surfaces: Mapping[str, Surface], quantity: str) -> list[str]:
+    """Facts of one or several surfaces; one that all share stands once."""
+    recipes = {name: recipe(surface, quantity) for name, surface in surfaces.items()}
+    facts = list(dict.fromkeys(fact for made in recipes.values() for fact in made))
+    lines = []
+    for fact in facts:
+        texts = {name: made[fact] for name, made in recipes.items() if fact in made}
+        if len(texts) == len(recipes) and len(set(texts.values())) == 1:
+            lines.append(next(iter(texts.values())))
+        else:
+            lines.append("; ".join(f"{name}: {text}" for name, text in texts.items()))
+    return lines
+
+
+def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
+    """Facts that a reader of the figure needs, by subject, each in a few words.
+
+    Args:
+        surface: that is drawn.
+        quantity: that is drawn of it.
+    """
+    values, _ = tensors_of(surface, quantity)
+    facts = {"samples": _counted(surface.samples, "sample")}
+    mode = surface.details.get("batch_norm")
+    if mode is not None:
+        facts["batch norm"] = f"batch norm {_BATCH_NORM.get(str(mode), mode)}"
+    error = surface.stderr[torch.isfinite(surface.stderr)]
+    if quantity == LOSS and error.numel() and float(error.max()) > 0:
+        facts["error"] = f"standard error at most {short(float(error.max()))}"
+    points = values.numel()
+    if surface.computed is None or bool(surface.computed.all()):
+        facts["points"] = f"{points:,} points"
+    else:
+        facts["points"] = (
+            f"{int(surface.computed.sum()):,} of {points:,} points evaluated, the "
+            f"others interpolated{_interpolation(surface.details)}"
+        )
+    lost = points - int(torch.isfinite(values).sum())
+    if lost:
+        facts["lost"] = f"{_counted(lost, 'point')} not finite (hatched)"
+    cosine = surface.details.get("cosine")
+    if isinstance(cosine, int | float):
+        facts["cosine"] = f"cosine of the axes {cosine:.2g}"
+    for place, path in enumerate(surface.paths):
+        facts[f"path {place}"] = _apart(path)
+    return facts
+
+
+def alt(surfaces: Surfaces, *, quantity: str = LOSS) -> str:
+    """A figure of surfaces in sentences, for those who do not see it.
+
+    Args:
+        surfaces: one, or several by name.
+        quantity: that is drawn.
+
+    Raises:
+        SettingError: no surface, or no such quantity.
+    """
+    named = by_name(surfaces)
+    return " ".join(_described(name, each, quantity) for name, each in named.items())
+
+
+def short(value: float) -> str:
+    """Three digits of a number, without a power of ten where it is no help.
+
+    Example:
+        >>> short(0.01234), short(5022.0)
+        ('0.0123', '5,022')
+    """
+    large = 1000 <= abs(value) < 1e6
+    return f"{value:,.0f}" if large else f"{value:.3g}"
+
+
+def _described(name: str, surface: Surface, quantity: str) -> str:
+    values, _ = tensors_of(surface, quantity)
+    words = words_of(surface, quantity)
+    subject = f"{name}: {words}" if name else words[0].upper() + words[1:]
+    along = [
+        f"{axis} from {min(places):g} to {max(places):g}"
+        for axis, places in zip(axis_names(surface), surface.coordinates)
+    ]
+    start = f"{subject} over {' and '.join(along)}."
+    known = torch.isfinite(values)
+    if not known.any():
+        return f"{start} No value is finite."
+    least, most = (
+        _place(surface, torch.where(known, values, fill), pick)
+        for fill, pick in ((math.inf, torch.argmin), (-math.inf, torch.argmax))
+    )
+    facts = "; ".join(recipe(surface, quantity).values())
+    if float(values[known].max()) == float(values[known].min()):
+        return f"{start} It is {short(float(values[known][0]))} everywhere. {facts}."
+    return f"{start} It is lowest, {least}, and highest, {most}. {facts}."
+
+
+def _place(surface: Surface, values: Any, pick: Any) -> str:
+    index = int(pick(values))
+    value = float(values.flatten()[index])
+    point = []
+    for places in surface.coordinates:  # x changes fastest
+        index, place = divmod(index, len(places))
+        point.append(f"{places[place]:.3g}")
+    return (
+        f"{short(value)}, at {'(' + ', '.join(point) + ')' if point[1:] else point[0]}"
+    )
+
+
+def _interpolation(details: Mapping[str, Any]) -> str:
+    """The error of interpolated points, where it is known."""
+    error = details.get("interpolation_error")
+    if not isinstance(error, int | float) or not math.isfinite(error):
+        return ""
+    return f" (relative error {error:.2g})"
+
+
+def _apart(path: Trajectory) -> str:
+    """How far the checkpoints of a trajectory are off the subspace."""
+    name = path.name or "the trajectory"
+    shares = path.relative_residual[torch.isfinite(path.relative_residual)]
+    if not shares.numel():
+        return f"{name}: {_counted(len(path.residual), 'checkpoint')}"
+    return (
+        f"{name} is off the plane by at most {100 * float(shares.max()):.2g} % of its "
+        "distance to the base point"
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

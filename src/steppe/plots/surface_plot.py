@@ -149,7 +149,7 @@ def _shaded(panel: Panel, scale: Scale, heights: Array) -> Array:
 
 
 def _dress(panel: Panel, scale: Scale, theme: Theme) -> None:
-    from matplotlib.ticker import FixedFormatter, FixedLocator
+    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
     grid = panel.shown
     axes: Any = panel.axes
@@ -159,8 +159,9 @@ def _dress(panel: Panel, scale: Scale, theme: Theme) -> None:
     axes.set(xlim=(grid.x[0], grid.x[-1]), ylim=(grid.y[0], grid.y[-1]))
     ends = scale.heights(np.array([scale.low, scale.high]))
     axes.set_zlim(*ends)
-    axes.locator_params(nbins=5, axis="x")
-    axes.locator_params(nbins=5, axis="y")
+    for axis in (axes.xaxis, axes.yaxis):
+        # Numbers at both ends would meet those of the other axis in the corner.
+        axis.set_major_locator(MaxNLocator(5, prune="both"))
     places = scale.few_levels(5)
     axes.zaxis.set_major_locator(FixedLocator(list(scale.heights(np.array(places)))))
     axes.zaxis.set_major_formatter(FixedFormatter([f"{v:g}" for v in places]))
@@ -169,7 +170,6 @@ def _dress(panel: Panel, scale: Scale, theme: Theme) -> None:
         axis.line.set_color(grid_of(theme))
         axis.label.set(color=ink_of(theme), fontsize=FONT - 2)
         axis.set_tick_params(labelsize=FONT - 2, colors=ink_of(theme), pad=0)
-        axis._axinfo["grid"].update(color=grid_of(theme), linewidth=0.6)
 
 
 def _marks(panel: Panel, scale: Scale, theme: Theme) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from steppe.plots.canvas import (
     FONT,
     Theme,
+    grid_of,
     ink_of,
     legend,
     sheet,
@@ -114,9 +115,8 @@ def drawn(
     panels: list[Panel] = []
     handles: dict[str, Any] = {}
     for place, (name, (surface, quantity)) in enumerate(chosen.items(), start=1):
-        axes = figure.add_subplot(
-            rows, columns, place, projection=projection, facecolor="none"
-        )
+        grid = (rows, columns, place)
+        axes = _axes(figure, grid, projection, request.theme)
         style(axes, request.theme)
         panel = Panel(name, surface, quantity, axes)
         panels.append(panel)
@@ -139,6 +139,16 @@ def normalised(scale: Scale) -> Normalize:
     # Overlays have values beyond both ends, which have the colours of the ends.
     kind = LogNorm if scale.log else Normalize
     return kind(vmin=scale.low, vmax=scale.high, clip=True)
+
+
+def _axes(
+    figure: Figure, place: tuple[int, int, int], projection: str | None, theme: Theme
+) -> Axes:
+    import matplotlib
+
+    # Axes with a height read the colour of their grid once, when they are made.
+    with matplotlib.rc_context({"grid.color": grid_of(theme), "grid.linewidth": 0.6}):
+        return figure.add_subplot(*place, projection=projection, facecolor="none")
 
 
 def _dress(panel: Panel, cells: bool) -> None:

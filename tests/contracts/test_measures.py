@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import math
+from typing import Literal, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -392,6 +393,22 @@ def test_numbers_out_of_range_are_one_sentence(entry):
             with pytest.raises(SettingError, match=f"^{setting} must be .*got -1") as e:
                 entry.make(**{setting: -1})
             assert "\n" not in str(e.value)
+
+
+def one_of_a_few():
+    """Settings of all measures whose annotation lists their values."""
+    return [
+        pytest.param(entry, name, id=f"{entry.name}-{name}")
+        for entry in ENTRIES
+        for name, hint in get_type_hints(entry.make).items()
+        if get_origin(hint) is Literal
+    ]
+
+
+@pytest.mark.parametrize(("entry", "name"), one_of_a_few())
+def test_a_setting_that_is_none_of_its_values_is_one_sentence(entry, name):
+    with pytest.raises(SettingError, match=rf"^{name} must be '.*', got 'other'"):
+        entry.make(**{name: "other"})
 
 
 @pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)

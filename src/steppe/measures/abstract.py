@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from steppe.errors import UsageError, check_switch
+from steppe.errors import UsageError, check_choice, check_switch
 from steppe.linalg.probes import check_generator, drawn_seed
 from steppe.measures.measurement import Measurement, Need, Weights
 from steppe.objective import Objective, check_objective
@@ -35,9 +36,13 @@ class AbstractMeasure(abc.ABC):
 
     def __post_init__(self) -> None:
         check_bounds(self.settings(), self.bounds)
+        choices = _choices(type(self))
         for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
             if isinstance(each.default, bool):
-                check_switch(each.name, getattr(self, each.name))
+                check_switch(each.name, value)
+            elif each.name in choices:
+                check_choice(each.name, value, choices[each.name])
 
     @abc.abstractmethod
     def needs(self) -> Sequence[Need[Any]]:
@@ -120,6 +125,13 @@ class AbstractMeasure(abc.ABC):
         """Of the value; empty for a measure that is not registered."""
         name = self.choice().name
         return MEASURES[name].spec.units if name in MEASURES.names() else ""
+
+
+@functools.cache
+def _choices(measure: type) -> dict[str, tuple[Any, ...]]:
+    """Values of the settings that are one of a few, by the names of the settings."""
+    hints = get_type_hints(measure)
+    return {name: get_args(h) for name, h in hints.items() if get_origin(h) is Literal}
 
 
 def seed_from(generator: torch.Generator | None) -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.changed import Answers, Change, Tensors, rise_of_loss
@@ -45,10 +44,6 @@ class Bfloat16Rounding(AbstractMeasure):
     """
 
     tensors: Tensors = "all"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("tensors", self.tensors, get_args(Tensors))
 
     def needs(self) -> Sequence[Need[Any]]:
         """Losses before."""

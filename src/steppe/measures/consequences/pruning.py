@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.changed import Answers, Change, Tensors, rise_of_loss
@@ -54,11 +53,6 @@ class Pruning(AbstractMeasure):
     share: float = 0.5
     scope: Scope = "tensor"
     tensors: Tensors = "matrices"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("scope", self.scope, get_args(Scope))
-        check_choice("tensors", self.tensors, get_args(Tensors))
 
     def needs(self) -> Sequence[Need[Any]]:
         """Losses before."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.layers import (
@@ -51,11 +50,6 @@ class DistanceFromStart(AbstractMeasure):
 
     norm: Norm = "frobenius"
     convolution: Convolution = "operator"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("norm", self.norm, get_args(Norm))
-        check_choice("convolution", self.convolution, get_args(Convolution))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The norms of the change."""

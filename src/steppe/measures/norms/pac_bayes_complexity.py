@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.accuracy_noise import (
@@ -84,8 +83,6 @@ class PACBayesComplexity(AbstractMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("reference", self.reference, get_args(Reference))
-        check_choice("variant", self.variant, get_args(Variant))
         check_variant(self.variant, self.magnitude_aware)
 
     def needs(self) -> Sequence[Need[Any]]:

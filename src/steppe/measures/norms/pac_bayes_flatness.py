@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.accuracy_noise import NoiseOfErrors, check_variant
@@ -67,7 +66,6 @@ class PACBayesFlatness(AbstractMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
         check_variant(self.variant, self.magnitude_aware)
 
     def needs(self) -> Sequence[Need[Any]]:

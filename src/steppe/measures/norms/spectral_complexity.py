@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from steppe.cost import Cost
-from steppe.errors import DataError, check_choice
+from steppe.errors import DataError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.layers import (
@@ -58,11 +58,6 @@ class SpectralComplexity(AbstractMeasure):
 
     reference: Reference = "start"
     convolution: Convolution = "operator"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("reference", self.reference, get_args(Reference))
-        check_choice("convolution", self.convolution, get_args(Convolution))
 
     def needs(self) -> Sequence[Need[Any]]:
         """Both norms, and the margins."""

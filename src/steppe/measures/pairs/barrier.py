@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 
 from steppe.batches import error_of_mean
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.paths import BatchNorm, LossesOnPath
@@ -58,10 +57,6 @@ class Barrier(AbstractMeasure):
     points: int = 25
     batch_norm: BatchNorm = "reestimate"
     matched: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("batch_norm", self.batch_norm, get_args(BatchNorm))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The losses at all points."""

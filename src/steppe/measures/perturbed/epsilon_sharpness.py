@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from steppe.cost import Cost
-from steppe.errors import SteppeError, UsageError, check_choice
+from steppe.errors import SteppeError, UsageError
 from steppe.linalg.crossing import crossing
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
@@ -66,10 +66,6 @@ class EpsilonSharpness(AbstractMeasure):
 
     eps: float = 0.1
     variant: Variant = "correct"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The gradient, and for the first step the curvature along it."""

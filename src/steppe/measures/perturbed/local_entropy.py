@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.perturbed import Scale, perturbed_losses
@@ -68,11 +67,6 @@ class LocalEntropy(AbstractMeasure):
     samples: int = 100
     scale: Scale = "raw"
     variant: Variant = "correct"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("scale", self.scale, get_args(Scale))
-        check_choice("variant", self.variant, get_args(Variant))
 
     def needs(self) -> Sequence[Need[Any]]:
         """None before it begins."""

@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.errors import UsageError, check_choice
+from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.noise import gaussian_noise
@@ -87,10 +87,6 @@ class LocalEntropyGradient(AbstractMeasure):
     pairs: int = 4
     step_size: float = 0.5
     variant: Variant = "correct"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
 
     def needs(self) -> Sequence[Need[Any]]:
         """None: no other measure runs these chains."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.outputs import LossTerms
@@ -65,11 +64,6 @@ class PACBayes(AbstractMeasure):
     samples: int = 10
     scale: Scale = "raw"
     variant: Variant = "correct"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("scale", self.scale, get_args(Scale))
-        check_choice("variant", self.variant, get_args(Variant))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The loss in the middle, and the search."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from steppe.cost import Cost
-from steppe.errors import UsageError, check_choice
+from steppe.errors import UsageError
 from steppe.linalg.quadrature import quadrature
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
@@ -75,11 +75,6 @@ class EffectiveDimension(AbstractMeasure):
     starts: int = 2
     variant: Variant = "correct"
     scale: Scale = "raw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
-        check_choice("scale", self.scale, get_args(Scale))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The Hessian."""

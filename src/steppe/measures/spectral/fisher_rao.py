@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
 from steppe.measures.needs.curvature import AlongParameters
@@ -61,11 +60,6 @@ class FisherRao(AbstractMeasure):
 
     matrix: FisherMatrix = "auto"
     variant: Variant = "correct"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("matrix", self.matrix, get_args(FisherMatrix))
-        check_choice("variant", self.variant, get_args(Variant))
 
     def needs(self) -> Sequence[Need[Any]]:
         """None in advance: the matrix may depend on the loss."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.linalg.sampling import Sample, judged, rooted
 from steppe.linalg.trace import sampled_square
 from steppe.measures.abstract import MEASURES, AbstractMeasure
@@ -62,11 +61,6 @@ class Frobenius(AbstractMeasure):
     max_samples: int = 200
     variant: Variant = "correct"
     scale: Scale = "raw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
-        check_choice("scale", self.scale, get_args(Scale))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The Hessian."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from steppe.cost import Cost
-from steppe.errors import SettingError, UsageError, check_choice
+from steppe.errors import SettingError, UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.curvature import HessianOfLoss
@@ -69,10 +69,6 @@ class RelativeFlatness(AbstractMeasure):
     layer: str | None = None
     samples: int = 100
     variant: Variant = "correct"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
 
     def needs(self) -> Sequence[Need[Any]]:
         """One pass for the last layer, the Hessian for others."""

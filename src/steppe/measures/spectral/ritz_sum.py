@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.curvature import Scale, ScaledHessian
@@ -60,10 +59,6 @@ class RitzSum(AbstractMeasure):
     steps: int = PUBLISHED_STEPS
     starts: int = PUBLISHED_STARTS
     scale: Scale = "raw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("scale", self.scale, get_args(Scale))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The Hessian."""

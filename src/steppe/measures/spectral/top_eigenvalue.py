@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.linalg.lanczos import Target
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
@@ -60,11 +59,6 @@ class TopEigenvalue(AbstractMeasure):
     max_products: int = 200
     variant: Variant = "correct"
     scale: Scale = "raw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("variant", self.variant, get_args(Variant))
-        check_choice("scale", self.scale, get_args(Scale))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The Hessian."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.linalg.sampling import judged
 from steppe.linalg.trace import sampled_trace
 from steppe.measures.abstract import MEASURES, AbstractMeasure
@@ -60,10 +59,6 @@ class Trace(AbstractMeasure):
     rtol: float = 0.05
     max_samples: int = 200
     scale: Scale = "raw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("scale", self.scale, get_args(Scale))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The Hessian."""

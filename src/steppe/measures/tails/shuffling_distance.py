@@ -12,14 +12,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.layer_spectra import (
@@ -71,10 +70,6 @@ class ShufflingDistance(AbstractMeasure):
 
     samples: int = 5
     kernel: Kernel = "matrix"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("kernel", self.kernel, get_args(Kernel))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The singular values of all layers."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.layer_spectra import (
@@ -49,10 +48,6 @@ class StableRank(AbstractMeasure):
     uses_data: ClassVar[bool] = False
 
     kernel: Kernel = "matrix"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("kernel", self.kernel, get_args(Kernel))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The singular values of all layers."""

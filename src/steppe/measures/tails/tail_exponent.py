@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from steppe.errors import DataError, check_choice
+from steppe.errors import DataError
 from steppe.linalg.power_law import fit_tail
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
@@ -75,11 +75,6 @@ class TailExponent(AbstractMeasure):
     quantity: Quantity = "alpha"
     min_eigenvalues: int = 50
     kernel: Kernel = "matrix"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("quantity", self.quantity, get_args(Quantity))
-        check_choice("kernel", self.kernel, get_args(Kernel))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The singular values of all layers."""

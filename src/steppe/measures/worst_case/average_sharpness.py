@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.normalised_logits import with_normalised_logits
@@ -74,10 +73,6 @@ class AverageSharpness(AbstractMeasure):
     adaptive: bool = True
     logit_normalised: bool = False
     samples: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("noise", self.noise, get_args(Distribution))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The loss in the middle."""

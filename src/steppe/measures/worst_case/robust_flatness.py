@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from steppe.adversarial.auto_pgd import auto_pgd
 from steppe.adversarial.balls import Ball, Norm
 from steppe.cost import Cost
-from steppe.errors import DataError, SettingError, UsageError, check_choice
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.noise import gaussian_noise
@@ -94,8 +94,6 @@ class RobustFlatness(AbstractMeasure):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("case", self.case, get_args(Case))
-        check_choice("p", self.p, get_args(Norm))
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise SettingError(
                 f"low must be below high, got {self.low} and {self.high}."

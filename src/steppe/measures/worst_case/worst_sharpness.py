@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from steppe.adversarial.auto_pgd import Ascent, auto_pgd
 from steppe.adversarial.balls import Ball, Norm
 from steppe.cost import Cost
-from steppe.errors import check_choice
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
 from steppe.measures.needs.groups import (
@@ -94,10 +93,6 @@ class WorstSharpness(AbstractMeasure):
     group_size: int = 128
     steps: int = 20
     restarts: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("p", self.p, get_args(Norm))
 
     def needs(self) -> Sequence[Need[Any]]:
         """The groups."""

@@ -20,7 +20,7 @@ from steppe.measures import (
     TopEigenvalue,
     measure,
 )
-from steppe.measures.needs.outputs import OverOutputs
+from steppe.measures.needs.outputs.outputs import OverOutputs
 from steppe.objective import Objective
 from steppe.results import Cost, Estimate
 

@@ -14,7 +14,7 @@ import in_process
 import steppe
 from own_files import package, saved
 from steppe.measures import MEASURES, AbstractMeasure
-from steppe.measures.needs.references import OtherNetwork, StartWeights
+from steppe.measures.needs.weights.references import OtherNetwork, StartWeights
 from steppe_lab.analysis import trained
 from steppe_lab.cli import main
 from steppe_lab.runs.measure_groups import STUDIES, Asked, ungrouped

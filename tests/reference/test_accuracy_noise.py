@@ -15,7 +15,7 @@ import problems
 from steppe.errors import SettingError, UsageError
 from steppe.measures import PACBayesComplexity, PACBayesFlatness
 from steppe.measures.measurement import Measurement
-from steppe.measures.needs.perturbed import RandomPoint
+from steppe.measures.needs.points.perturbed import RandomPoint
 from steppe.objective import Objective
 
 A, D = 0.3, 400

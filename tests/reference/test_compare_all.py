@@ -90,7 +90,7 @@ class Distance(AbstractMeasure):
         return []
 
     def estimate(self, measurement):
-        from steppe.measures.needs.references import StartWeights
+        from steppe.measures.needs.weights.references import StartWeights
 
         start = measurement.of(StartWeights())
         params = measurement.objective.params

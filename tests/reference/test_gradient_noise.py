@@ -13,8 +13,8 @@ from steppe.errors import UsageError
 from steppe.losses import L2
 from steppe.measures import measure
 from steppe.measures.gradients import gradient_noise, gsnr, noise_scale
-from steppe.measures.needs import row_gradients
-from steppe.measures.needs.sample_gradients import Norms, Variances
+from steppe.measures.needs.gradients import row_gradients
+from steppe.measures.needs.gradients.sample_gradients import Norms, Variances
 from steppe.objective import Objective
 from steppe.results import Estimate
 

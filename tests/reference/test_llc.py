@@ -15,7 +15,7 @@ from steppe.errors import SettingError, UsageError
 from steppe.linalg.chains import effective_samples, error_of_chains
 from steppe.losses import L2
 from steppe.measures import LLC, MEASURES, Measurement
-from steppe.measures.needs.minibatches import MinibatchesOf
+from steppe.measures.needs.gradients.minibatches import MinibatchesOf
 from steppe.objective import Objective
 from steppe.results import Estimate
 

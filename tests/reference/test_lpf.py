@@ -6,7 +6,7 @@ import torch
 import coverage
 import problems
 from steppe.measures import LPF, Measurement
-from steppe.measures.needs.perturbed import perturbed_losses
+from steppe.measures.needs.points.perturbed import perturbed_losses
 from steppe.objective import Objective
 
 A = problems.symmetric([4.0, 3.0, 1.0, 0.5, -0.2])

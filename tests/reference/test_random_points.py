@@ -11,7 +11,7 @@ import problems
 from steppe.errors import UsageError
 from steppe.losses import L2
 from steppe.measures import Measurement
-from steppe.measures.needs.perturbed import (
+from steppe.measures.needs.points.perturbed import (
     RandomPoint,
     Scale,
     around,

@@ -13,9 +13,13 @@ from steppe.linalg.basis import ROWS, Basis
 from steppe.linalg.lanczos import eigsh
 from steppe.linalg.probes import rademacher, uniform
 from steppe.measures import MEASURES, Measurement, measure
-from steppe.measures.needs.curvature import ExactTrace, HessianOfLoss, ScaledHessian
-from steppe.measures.needs.draws import HessianDraw, HessianDraws
-from steppe.measures.needs.krylov import KrylovStart, krylov_runs, krylov_steps
+from steppe.measures.needs.spectrum.curvature import (
+    ExactTrace,
+    HessianOfLoss,
+    ScaledHessian,
+)
+from steppe.measures.needs.spectrum.draws import HessianDraw, HessianDraws
+from steppe.measures.needs.spectrum.krylov import KrylovStart, krylov_runs, krylov_steps
 from steppe.objective import Objective
 from steppe.symmetries.balancing import Balanced
 

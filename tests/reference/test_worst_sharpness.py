@@ -11,7 +11,7 @@ import problems
 from steppe.errors import SettingError, UsageError
 from steppe.losses import L2
 from steppe.measures import WorstSharpness, measure
-from steppe.measures.needs.groups import mean_over_groups
+from steppe.measures.needs.gradients.groups import mean_over_groups
 from steppe.objective import Objective
 from steppe.results import Estimate
 

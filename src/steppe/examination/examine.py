@@ -25,7 +25,7 @@ from steppe.landscapes.subspaces.line import Line
 from steppe.linalg.spectrum import spectrum
 from steppe.measures import MEASURES, measure
 from steppe.measures.measurement import Measurement
-from steppe.measures.needs.curvature import HessianOfLoss
+from steppe.measures.needs.spectrum.curvature import HessianOfLoss
 from steppe.objective import Objective, check_objective
 from steppe.results import Eigenpairs, Estimate, Estimates, Spectrum
 from steppe.seeds import seed_of

@@ -12,7 +12,7 @@ from torch import nn
 from steppe.comparisons.compare import compare_all
 from steppe.comparisons.runs import Asked
 from steppe.measures import measure
-from steppe.measures.needs.references import OtherNetwork, StartWeights
+from steppe.measures.needs.weights.references import OtherNetwork, StartWeights
 from steppe.measuring.modes import Mode
 from steppe.results import Comparisons, Estimate, Estimates
 from steppe_lab.analysis.finished import Finished, beside

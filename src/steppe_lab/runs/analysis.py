@@ -16,7 +16,7 @@ from steppe.errors import SteppeError, StoreError
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
 from steppe.measures import MEASURES, build, measure
-from steppe.measures.needs.references import StartWeights
+from steppe.measures.needs.weights.references import StartWeights
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code

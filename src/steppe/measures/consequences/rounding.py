@@ -18,7 +18,7 @@ from torch import Tensor
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.changed import Answers, Change, Tensors, rise_of_loss
+from steppe.measures.needs.points.changed import Answers, Change, Tensors, rise_of_loss
 from steppe.registry.bounds import Range, Ranges
 from steppe.results import Estimate
 

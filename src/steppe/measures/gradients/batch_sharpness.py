@@ -23,7 +23,7 @@ from steppe.curvature.products.retained import GradientGraph
 from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import LossTerms
+from steppe.measures.needs.outputs.outputs import LossTerms
 from steppe.objective import Objective
 from steppe.parameters import flatten
 from steppe.registry.bounds import Ranges, at_least

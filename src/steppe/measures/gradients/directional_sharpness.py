@@ -13,8 +13,8 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import HessianOfLoss
-from steppe.measures.needs.gradients import LossGradient, nonzero_gradient
+from steppe.measures.needs.gradients.gradients import LossGradient, nonzero_gradient
+from steppe.measures.needs.spectrum.curvature import HessianOfLoss
 from steppe.parameters import flatten
 from steppe.results import Estimate
 from steppe.vectors import joint_norm

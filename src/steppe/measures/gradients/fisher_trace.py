@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.model_labels import ModelLabelNorms
-from steppe.measures.needs.row_gradients import KindOfSamples
+from steppe.measures.needs.gradients.model_labels import ModelLabelNorms
+from steppe.measures.needs.gradients.row_gradients import KindOfSamples
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
 

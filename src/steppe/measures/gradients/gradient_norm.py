@@ -12,7 +12,7 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.gradients import LossGradient
+from steppe.measures.needs.gradients.gradients import LossGradient
 from steppe.results import Estimate
 from steppe.vectors import joint_norm
 

@@ -18,7 +18,7 @@ from steppe.cost import Cost
 from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.sample_gradients import (
+from steppe.measures.needs.gradients.sample_gradients import (
     GradientVariances,
     Variances,
     visit_samples,

@@ -14,7 +14,7 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layers import (
+from steppe.measures.needs.weights.layers import (
     Convolution,
     Norm,
     NormsOfLayers,

@@ -13,8 +13,8 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layers import published_adjustment
-from steppe.measures.needs.outputs import Margins, tenth_percentile
+from steppe.measures.needs.outputs.outputs import Margins, tenth_percentile
+from steppe.measures.needs.weights.layers import published_adjustment
 from steppe.results import Estimate
 
 

@@ -16,14 +16,14 @@ from typing import Any, Literal
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layers import (
+from steppe.measures.needs.outputs.outputs import Margins, tenth_percentile
+from steppe.measures.needs.weights.layers import (
     Convolution,
     Norm,
     NormsOfLayers,
     log_product,
     published_adjustment,
 )
-from steppe.measures.needs.outputs import Margins, tenth_percentile
 from steppe.results import Estimate
 
 Form = Literal["log_product", "sum"]

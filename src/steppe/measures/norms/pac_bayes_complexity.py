@@ -18,13 +18,13 @@ from torch import Tensor
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.accuracy_noise import (
+from steppe.measures.needs.points.accuracy_noise import (
     FLOOR,
     NoiseOfErrors,
     check_variant,
 )
-from steppe.measures.needs.layers import published_adjustment
-from steppe.measures.needs.references import StartWeights
+from steppe.measures.needs.weights.layers import published_adjustment
+from steppe.measures.needs.weights.references import StartWeights
 from steppe.parameters import flatten
 from steppe.registry.bounds import Range, Ranges, at_least
 from steppe.results import Estimate

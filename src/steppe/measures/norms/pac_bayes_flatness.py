@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.accuracy_noise import NoiseOfErrors, check_variant
-from steppe.measures.needs.layers import published_adjustment
+from steppe.measures.needs.points.accuracy_noise import NoiseOfErrors, check_variant
+from steppe.measures.needs.weights.layers import published_adjustment
 from steppe.registry.bounds import Range, Ranges, at_least
 from steppe.results import Estimate
 

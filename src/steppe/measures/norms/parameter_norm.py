@@ -14,7 +14,7 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layers import NormsOfLayers, published_adjustment
+from steppe.measures.needs.weights.layers import NormsOfLayers, published_adjustment
 from steppe.results import Estimate
 
 

@@ -18,8 +18,8 @@ from steppe.cost import Cost
 from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layers import NetworkLayers, published_adjustment
-from steppe.measures.needs.outputs import Margins, tenth_percentile
+from steppe.measures.needs.outputs.outputs import Margins, tenth_percentile
+from steppe.measures.needs.weights.layers import NetworkLayers, published_adjustment
 from steppe.results import Estimate
 from steppe.symmetries.batch_norm_folding import Layers, tensors_of_model
 

@@ -17,14 +17,14 @@ from steppe.cost import Cost
 from steppe.errors import DataError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layers import (
+from steppe.measures.needs.outputs.outputs import Margins, tenth_percentile
+from steppe.measures.needs.weights.layers import (
     Convolution,
     NormsOfLayers,
     Of,
     log_product,
     published_adjustment,
 )
-from steppe.measures.needs.outputs import Margins, tenth_percentile
 from steppe.results import Estimate
 
 Reference = Literal["start", "origin"]

@@ -19,7 +19,7 @@ from steppe.batches import error_of_mean
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.paths import BatchNorm, LossesOnPath
+from steppe.measures.needs.points.paths import BatchNorm, LossesOnPath
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
 

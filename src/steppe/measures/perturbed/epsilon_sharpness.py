@@ -16,13 +16,13 @@ from steppe.errors import SteppeError, UsageError
 from steppe.linalg.crossing import crossing
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.curvature import HessianOfLoss
-from steppe.measures.needs.gradients import (
+from steppe.measures.needs.gradients.gradients import (
     LossAlongGradient,
     LossGradient,
     nonzero_gradient,
 )
-from steppe.measures.needs.outputs import LossTerms
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.spectrum.curvature import HessianOfLoss
 from steppe.parameters import flatten
 from steppe.registry.bounds import POSITIVE, Ranges
 from steppe.results import Estimate

@@ -18,7 +18,7 @@ import torch
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.perturbed import Scale, perturbed_losses
+from steppe.measures.needs.points.perturbed import Scale, perturbed_losses
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

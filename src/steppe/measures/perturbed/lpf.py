@@ -20,8 +20,8 @@ from torch import Tensor
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.perturbed import Scale, perturbed_losses
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.points.perturbed import Scale, perturbed_losses
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

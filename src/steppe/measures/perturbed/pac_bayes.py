@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.perturbed import Scale
-from steppe.measures.needs.rises import NoiseOfRise
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.points.perturbed import Scale
+from steppe.measures.needs.points.rises import NoiseOfRise
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.perturbed import Scale, point_scales
-from steppe.measures.needs.references import StartWeights
-from steppe.measures.needs.rises import NoiseOfRise
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.points.perturbed import Scale, point_scales
+from steppe.measures.needs.points.rises import NoiseOfRise
+from steppe.measures.needs.weights.references import StartWeights
 from steppe.registry.bounds import POSITIVE, Range, Ranges, at_least
 from steppe.results import Estimate
 

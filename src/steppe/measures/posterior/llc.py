@@ -32,10 +32,10 @@ from steppe.linalg.chains import (
 from steppe.linalg.lanczos import Target
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import ScaledHessian
-from steppe.measures.needs.krylov import LEAST, extreme_pair
-from steppe.measures.needs.langevin import Chain, LangevinChain
-from steppe.measures.needs.outputs import LossTerms
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.points.langevin import Chain, LangevinChain
+from steppe.measures.needs.spectrum.curvature import ScaledHessian
+from steppe.measures.needs.spectrum.krylov import LEAST, extreme_pair
 from steppe.registry.bounds import POSITIVE, Range, Ranges, at_least
 from steppe.results import Estimate
 

@@ -15,8 +15,8 @@ from steppe.cost import Cost
 from steppe.linalg.lanczos import Target
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import Scale, ScaledHessian
-from steppe.measures.needs.krylov import LEAST, extreme_pair
+from steppe.measures.needs.spectrum.curvature import Scale, ScaledHessian
+from steppe.measures.needs.spectrum.krylov import LEAST, extreme_pair
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

@@ -17,9 +17,9 @@ from steppe.errors import UsageError
 from steppe.linalg.quadrature import quadrature
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.curvature import ExactTrace, Scale, ScaledHessian
-from steppe.measures.needs.draws import HessianDraws
-from steppe.measures.needs.krylov import (
+from steppe.measures.needs.spectrum.curvature import ExactTrace, Scale, ScaledHessian
+from steppe.measures.needs.spectrum.draws import HessianDraws
+from steppe.measures.needs.spectrum.krylov import (
     krylov_runs,
     krylov_steps,
     published_values,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.curvature import AlongParameters
+from steppe.measures.needs.spectrum.curvature import AlongParameters
 from steppe.results import Estimate
 
 FisherMatrix = Literal["auto", "fisher", "ggn", "empirical_fisher"]

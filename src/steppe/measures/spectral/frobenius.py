@@ -17,8 +17,8 @@ from steppe.linalg.sampling import Sample, judged, rooted
 from steppe.linalg.trace import sampled_square
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.curvature import Scale, ScaledHessian
-from steppe.measures.needs.draws import HessianDraw, HessianDraws
+from steppe.measures.needs.spectrum.curvature import Scale, ScaledHessian
+from steppe.measures.needs.spectrum.draws import HessianDraw, HessianDraws
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

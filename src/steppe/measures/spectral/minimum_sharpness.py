@@ -36,7 +36,7 @@ from steppe.linalg.geometric_program import Solution, Term, solve
 from steppe.linalg.published_descent import descend
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.diagonals import FoldedDiagonal
+from steppe.measures.needs.spectrum.diagonals import FoldedDiagonal
 from steppe.objective import Objective, check_objective
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate

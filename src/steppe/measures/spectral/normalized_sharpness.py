@@ -24,7 +24,7 @@ from steppe.errors import UsageError
 from steppe.linalg.row_column_scaling import Balance, least_sum
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.diagonals import FoldedDiagonal
+from steppe.measures.needs.spectrum.diagonals import FoldedDiagonal
 from steppe.results import Estimate
 
 

@@ -20,8 +20,8 @@ from steppe.cost import Cost
 from steppe.errors import SettingError, UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import HessianOfLoss
-from steppe.measures.needs.features import HeadCurvature
+from steppe.measures.needs.outputs.features import HeadCurvature
+from steppe.measures.needs.spectrum.curvature import HessianOfLoss
 from steppe.measuring.evaluation import head_of
 from steppe.objective import Objective
 from steppe.registry.bounds import Ranges, at_least

@@ -16,8 +16,8 @@ import torch
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import Scale, ScaledHessian
-from steppe.measures.needs.krylov import (
+from steppe.measures.needs.spectrum.curvature import Scale, ScaledHessian
+from steppe.measures.needs.spectrum.krylov import (
     PUBLISHED_STARTS,
     PUBLISHED_STEPS,
     ritz_values,

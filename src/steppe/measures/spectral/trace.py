@@ -16,8 +16,8 @@ from steppe.linalg.sampling import judged
 from steppe.linalg.trace import sampled_trace
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import ExactTrace, Scale, ScaledHessian
-from steppe.measures.needs.draws import HessianDraws
+from steppe.measures.needs.spectrum.curvature import ExactTrace, Scale, ScaledHessian
+from steppe.measures.needs.spectrum.draws import HessianDraws
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

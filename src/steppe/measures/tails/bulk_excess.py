@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from steppe.linalg.random_matrices import bulk_edge, largest_by_chance
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layer_spectra import (
+from steppe.measures.needs.weights.layer_spectra import (
     ONLY_ZEROS,
     LayerSpectra,
     LayerSpectrum,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layer_spectra import (
+from steppe.measures.needs.weights.layer_spectra import (
     ONLY_ZEROS,
     Kernel,
     LayerSpectra,

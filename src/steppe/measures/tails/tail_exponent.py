@@ -18,7 +18,7 @@ from steppe.errors import DataError
 from steppe.linalg.power_law import fit_tail
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.layer_spectra import (
+from steppe.measures.needs.weights.layer_spectra import (
     Kernel,
     LayerSpectra,
     LayerSpectrum,

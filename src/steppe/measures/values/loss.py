@@ -9,7 +9,7 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import LossTerms
+from steppe.measures.needs.outputs.outputs import LossTerms
 from steppe.results import Estimate
 
 

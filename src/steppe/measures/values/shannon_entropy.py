@@ -20,7 +20,7 @@ from steppe.errors import UsageError
 from steppe.losses import class_dimension
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import OverOutputs
+from steppe.measures.needs.outputs.outputs import OverOutputs
 from steppe.measuring.evaluation import Evaluation
 from steppe.objective import Objective
 from steppe.results import Estimate

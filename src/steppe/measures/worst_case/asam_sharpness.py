@@ -13,7 +13,11 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import GroupGradientNorms, Groups, mean_over_groups
+from steppe.measures.needs.gradients.groups import (
+    GroupGradientNorms,
+    Groups,
+    mean_over_groups,
+)
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

@@ -16,9 +16,9 @@ import torch
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.normalised_logits import with_normalised_logits
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.perturbed import Distribution, perturbed_losses
+from steppe.measures.needs.outputs.normalised_logits import with_normalised_logits
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.points.perturbed import Distribution, perturbed_losses
 from steppe.registry.bounds import POSITIVE, Ranges, at_least
 from steppe.results import Estimate
 

@@ -21,7 +21,7 @@ from steppe.cost import Cost
 from steppe.errors import UsageError
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import loss_of_all
+from steppe.measures.needs.gradients.groups import loss_of_all
 from steppe.noise import gaussian_noise
 from steppe.parameters import overwrite_, restored
 from steppe.registry.bounds import POSITIVE, Ranges, at_least

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import (
+from steppe.measures.needs.gradients.groups import (
     Groups,
     loss_of_group,
     mean_over_groups,

@@ -19,7 +19,7 @@ from steppe.adversarial.balls import Ball, Norm
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.groups import (
+from steppe.measures.needs.gradients.groups import (
     Groups,
     loss_of_group,
     mean_over_groups,

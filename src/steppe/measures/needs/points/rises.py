@@ -15,9 +15,9 @@ from torch import Tensor
 from steppe.errors import SteppeError, UsageError
 from steppe.linalg.crossing import crossing
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.curvature import HessianOfLoss
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.perturbed import RandomPoint, Scale, point_scales
+from steppe.measures.needs.outputs.outputs import LossTerms
+from steppe.measures.needs.points.perturbed import RandomPoint, Scale, point_scales
+from steppe.measures.needs.spectrum.curvature import HessianOfLoss
 from steppe.noise import GaussianNoise
 from steppe.parameters import flatten
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from steppe.errors import SettingError, UsageError
 from steppe.linalg.crossing import crossing
 from steppe.measures.measurement import Measurement, Need, Variant
-from steppe.measures.needs.perturbed import RandomPoint, Scale, error_rates
-from steppe.measures.needs.rises import NoiseLevel
+from steppe.measures.needs.points.perturbed import RandomPoint, Scale, error_rates
+from steppe.measures.needs.points.rises import NoiseLevel
 
 LOWEST, HIGHEST = 1e-9, 1e3  # standard deviations that are looked at
 FIRST = 0.1

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steppe.measures.measurement import JointNeed, Measurement
-from steppe.measures.needs.references import MatchedNetwork, OtherNetwork
+from steppe.measures.needs.weights.references import MatchedNetwork, OtherNetwork
 from steppe.measuring.batch_norm import reestimate
 from steppe.objective import Objective
 from steppe.parameters import between, interpolated, load_, restored

@@ -20,7 +20,7 @@ from torch import Tensor
 from steppe.batches import variance_by_batch
 from steppe.errors import DataError, UsageError
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.normalised_logits import with_normalised_logits
+from steppe.measures.needs.outputs.normalised_logits import with_normalised_logits
 from steppe.objective import Objective
 from steppe.parameters import restored
 from steppe.results import Cost

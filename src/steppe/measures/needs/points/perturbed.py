@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steppe.errors import SteppeError, UsageError
 from steppe.measures.measurement import JointNeed, Measurement
-from steppe.measures.needs.outputs import mistakes
+from steppe.measures.needs.outputs.outputs import mistakes
 from steppe.measuring.evaluation import Evaluation
 from steppe.noise import BoxNoise, GaussianNoise, ScaledNoise, filter_scales
 from steppe.objective import Objective

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.losses import class_dimension
-from steppe.measures.needs.outputs import OverOutputs
+from steppe.measures.needs.outputs.outputs import OverOutputs
 from steppe.measuring.evaluation import Evaluation, head_of
 from steppe.objective import Objective
 

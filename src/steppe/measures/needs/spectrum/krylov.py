@@ -20,7 +20,7 @@ from steppe.linalg.lanczos import RitzPairs, Target, shortest
 from steppe.linalg.probes import uniform
 from steppe.linalg.protocols import uncast
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.curvature import Scale, ScaledHessian
+from steppe.measures.needs.spectrum.curvature import Scale, ScaledHessian
 
 PUBLISHED_STEPS, PUBLISHED_STARTS = 100, 2  # of Bisla et al., 2022
 LEAST = 20  # steps before the first test, as `steppe.linalg.lanczos.eigsh` makes

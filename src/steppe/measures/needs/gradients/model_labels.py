@@ -22,8 +22,8 @@ from steppe.curvature.products.loss_curvature import (
 from steppe.curvature.products.outputs import Outputs, outputs_on, split_at_outputs
 from steppe.errors import UsageError
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.row_gradients import KindOfSamples, RowGradients
+from steppe.measures.needs.gradients.row_gradients import KindOfSamples, RowGradients
+from steppe.measures.needs.outputs.outputs import LossTerms
 from steppe.objective import Objective
 
 MOST_CLASSES = 100  # of an expectation that is computed class by class

@@ -22,13 +22,13 @@ from steppe.cost import Cost
 from steppe.curvature.products.context import twice_differentiable
 from steppe.errors import UsageError
 from steppe.measures.measurement import JointNeed, Measurement
-from steppe.measures.needs.gradients import LossGradient
-from steppe.measures.needs.outputs import LossTerms
-from steppe.measures.needs.row_gradients import (
+from steppe.measures.needs.gradients.gradients import LossGradient
+from steppe.measures.needs.gradients.row_gradients import (
     KindOfSamples,
     RowGradients,
     SampleKind,
 )
+from steppe.measures.needs.outputs.outputs import LossTerms
 from steppe.objective import Objective
 from steppe.samples import rows_of
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from steppe.batches import error_of_mean
 from steppe.errors import SteppeError, UsageError
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import OverOutputs, mistakes
+from steppe.measures.needs.outputs.outputs import OverOutputs, mistakes
 from steppe.measuring.evaluation import Evaluation
 from steppe.objective import Objective
 from steppe.parameters import overwrite_, restored

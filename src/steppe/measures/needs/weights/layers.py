@@ -16,7 +16,7 @@ from torch import Tensor
 from steppe.errors import DataError, SettingError
 from steppe.linalg.convolution_norms import SpectralNorm, circular_norm, operator_norm
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.references import StartTensors
+from steppe.measures.needs.weights.references import StartTensors
 from steppe.symmetries.batch_norm_folding import (
     Layer,
     Layers,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.outputs import LossTerms
+from steppe.measures.needs.outputs.outputs import LossTerms
 from steppe.objective import Objective
 from steppe.samples import gathered, is_row_by_row, joinable, rows_of
 from steppe.torch_internals import tree_map

@@ -23,8 +23,8 @@ from steppe.linalg.deflation import (
 from steppe.linalg.probes import gaussian, rademacher
 from steppe.linalg.protocols import LinearOperator
 from steppe.measures.measurement import JointNeed, Measurement, Need
-from steppe.measures.needs.curvature import Scale, ScaledHessian
-from steppe.measures.needs.krylov import KrylovStart, krylov_steps
+from steppe.measures.needs.spectrum.curvature import Scale, ScaledHessian
+from steppe.measures.needs.spectrum.krylov import KrylovStart, krylov_steps
 
 Law = Literal["signs", "gaussian"]
 WHOLE = [slice(None)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steppe.errors import UsageError
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.minibatches import Kind, MinibatchesOf
+from steppe.measures.needs.gradients.minibatches import Kind, MinibatchesOf
 from steppe.noise import gaussian_noise
 from steppe.parameters import matching, restored
 from steppe.results import Cost

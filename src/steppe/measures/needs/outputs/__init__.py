@@ -1,0 +1,1 @@
+"""Outputs of the network, and losses of them."""

@@ -1,0 +1,1 @@
+"""Losses and error rates at other points of parameter space."""

@@ -1,0 +1,1 @@
+"""Matrices of second derivatives, and runs and draws with them."""

@@ -1,0 +1,1 @@
+"""Weights of layers, and those of other networks."""

@@ -14,12 +14,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 from steppe.batches import digest_of
 from steppe.errors import DataError
 from steppe.surfaces.files.exact_json import from_json, to_json
 from steppe.surfaces.files.formats import is_direction, read_stored, write_stored
+from steppe.surfaces.files.reference_names import flags_of
 from steppe.surfaces.files.stored import (
     DAMAGE,
     FORMAT,
@@ -32,6 +34,12 @@ from steppe.surfaces.files.stored import (
 )
 from steppe.surfaces.surface import letters_of
 
+# Numbers of principal components: arrays of the file, and names in the details.
+COMPONENTS = {
+    "explained_variance_ratio_": "explained_variance_ratio",
+    "explained_variance_": "explained_variance",
+    "singular_values_": "singular_values",
+}
 LIMIT = 256 * 2**20  # bytes of directions that are written beside their recipe
 
 Kind = Literal["weights", "states"]  # of parameters alone, or of buffers too
@@ -78,7 +86,13 @@ def variables_of(
     attributes: dict[str, Attribute] = {"directions": to_json(about)}
     if size > limit:
         return {}, attributes
+    # Readers of the published code take them for the labels of the axes.
     variables = {
+        array: Variable(np.array(directions.details[name], dtype=np.float64))
+        for array, name in COMPONENTS.items()
+        if name in directions.details
+    }
+    variables |= {
         f"{letter}direction/{number}": Variable(
             array_of(tensor),
             attributes={"name": directions.names[number]} if directions.names else {},
@@ -108,13 +122,19 @@ def load_directions(path: str | PathLike[str]) -> Directions:
         DataError: no such file, damaged, or without directions.
         UsageError: the package of the format is not installed.
     """
+    directions = directions_within(path)
+    if directions is None:
+        raise DataError(f"{path} holds no directions, as it has no xdirection.")
+    return directions
+
+
+def directions_within(path: str | PathLike[str]) -> Directions | None:
+    """Directions of a file that may be one of a surface; None where there are none."""
     source = Path(path)
-    stored = read_stored(source, is_direction)
+    stored = read_stored(source, lambda name: is_direction(name) or name in COMPONENTS)
     tensors = _tensors(stored, source)
     if "directions" not in stored.attributes:
-        if not tensors:
-            raise DataError(f"{source} holds no directions, as it has no xdirection.")
-        return Directions(tensors=tensors, kind=_kind_of(source))
+        return _published(stored, tensors, source) if tensors else None
     try:
         about = from_json(str(stored.attributes["directions"]))
         return Directions(
@@ -135,6 +155,8 @@ def load_directions(path: str | PathLike[str]) -> Directions:
 def _tensors(stored: Stored, source: Path) -> tuple[tuple[Tensor, ...], ...]:
     groups: dict[str, dict[str, Tensor]] = {}
     for name, variable in stored.variables.items():
+        if name in COMPONENTS:
+            continue
         group, _, number = name.partition("/")
         groups.setdefault(group, {})[number] = tensor_of(variable.values)
     directions = []
@@ -150,6 +172,19 @@ def _tensors(stored: Stored, source: Path) -> tuple[tuple[Tensor, ...], ...]:
     return tuple(directions)
 
 
-def _kind_of(source: Path) -> Kind:
-    """The kind, which the published code has in the name of the file alone."""
-    return "states" if "_states" in source.name else "weights"
+def _published(
+    stored: Stored, tensors: tuple[tuple[Tensor, ...], ...], source: Path
+) -> Directions:
+    """Directions of the published code, which has their kind in the name alone."""
+    flags = flags_of(str(source))
+    components = {
+        name: stored.variables[array].values.tolist()
+        for array, name in COMPONENTS.items()
+        if array in stored.variables
+    }
+    states = flags.pop("dir_type", "weights") == "states"
+    return Directions(
+        tensors=tensors,
+        kind="states" if states else "weights",
+        details={**flags, **components},
+    )

@@ -65,7 +65,7 @@ def stored_of(surface: Surface) -> Stored:
         variables[COMPUTED] = Variable(computed, dims, attributes=TRUTH)
     quantities = _add_quantities(variables, surface, open_points, dims)
     paths = [
-        _add_path(variables, path, letters, number)
+        add_path(variables, path, letters, number)
         for number, path in enumerate(surface.paths, start=1)
     ]
     attributes: dict[str, Attribute] = {
@@ -114,7 +114,7 @@ def surface_of(stored: Stored) -> Surface:
             for each in listed("quantities")
         },
         axes=tuple(listed("axes")),
-        paths=tuple(_path(each, arrays) for each in listed("paths")),
+        paths=tuple(path_of(each, arrays) for each in listed("paths")),
         arrows=tuple(Arrow(**each) for each in listed("arrows")),
         details=from_json(str(attributes["recipe"])),
     )
@@ -124,6 +124,47 @@ def versions() -> dict[str, str]:
     """Versions of the packages that values depend on."""
     names = ("steppe", "torch", "numpy")
     return {name: metadata.version(name) for name in names}
+
+
+def add_path(
+    variables: dict[str, Variable],
+    path: Trajectory,
+    letters: Sequence[str],
+    number: int,
+) -> dict[str, Any]:
+    """Add a trajectory to the arrays; the first has the names of the published code."""
+    ending = "" if number == 1 else f"_{number}"
+    dims = (f"checkpoints{ending}",)
+    coordinates = [f"proj_{letter}coord{ending}" for letter in letters]
+    for axis, place in enumerate(coordinates):
+        along = array_of(path.coordinates)[:, axis]
+        variables[place] = Variable(np.ascontiguousarray(along), dims)
+    columns = {}
+    for name, column in path.columns().items():
+        columns[name] = f"path_{COLUMN_NAMES.get(name, name)}{ending}"
+        variables[columns[name]] = Variable(array_of(column), dims)
+    return {
+        "name": path.name,
+        "labels": path.labels,
+        "coordinates": coordinates,
+        "columns": columns,
+        "details": dict(path.details),
+    }
+
+
+def path_of(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trajectory:
+    """The trajectory of an entry that `add_path` gave."""
+    places = [tensor_of(arrays[place]) for place in entry["coordinates"]]
+    columns = {
+        name: tensor_of(arrays[place]) for name, place in entry["columns"].items()
+    }
+    return Trajectory(
+        coordinates=torch.stack(places, dim=1),
+        name=entry["name"],
+        labels=entry["labels"],
+        details=entry["details"],
+        **columns,
+    )
 
 
 def in_percent(name: str, quantity: Values) -> Tensor | None:
@@ -212,46 +253,6 @@ def _quantity(
         values=_without_fill(variables[entry["values"]], computed),
         stderr=tensor_of(variables[place].values) if place else None,
         units=entry["units"],
-    )
-
-
-def _add_path(
-    variables: dict[str, Variable],
-    path: Trajectory,
-    letters: Sequence[str],
-    number: int,
-) -> dict[str, Any]:
-    """Add a trajectory to the arrays; the first has the names of the published code."""
-    ending = "" if number == 1 else f"_{number}"
-    dims = (f"checkpoints{ending}",)
-    coordinates = [f"proj_{letter}coord{ending}" for letter in letters]
-    for axis, place in enumerate(coordinates):
-        along = array_of(path.coordinates)[:, axis]
-        variables[place] = Variable(np.ascontiguousarray(along), dims)
-    columns = {}
-    for name, column in path.columns().items():
-        columns[name] = f"path_{COLUMN_NAMES.get(name, name)}{ending}"
-        variables[columns[name]] = Variable(array_of(column), dims)
-    return {
-        "name": path.name,
-        "labels": path.labels,
-        "coordinates": coordinates,
-        "columns": columns,
-        "details": dict(path.details),
-    }
-
-
-def _path(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trajectory:
-    places = [tensor_of(arrays[place]) for place in entry["coordinates"]]
-    columns = {
-        name: tensor_of(arrays[place]) for name, place in entry["columns"].items()
-    }
-    return Trajectory(
-        coordinates=torch.stack(places, dim=1),
-        name=entry["name"],
-        labels=entry["labels"],
-        details=entry["details"],
-        **columns,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from steppe.errors import DataError, SettingError
@@ -28,11 +28,6 @@ def no_direction(name: str) -> bool:
     return not is_direction(name)
 
 
-def everything(_name: str) -> bool:
-    """Every array."""
-    return True
-
-
 def write_stored(path: Path, stored: Stored) -> None:
     """Write a file whole or not at all, in the format of its ending.
 
@@ -45,7 +40,7 @@ def write_stored(path: Path, stored: Stored) -> None:
     replace_file(path, WRITERS[path.suffix.lower()](stored))
 
 
-def check_target(path: Path, endings: dict[str, Callable[..., bytes]]) -> None:
+def check_target(path: Path, endings: Collection[str]) -> None:
     """Refuse a name whose ending is none of some, and a folder."""
     if path.suffix.lower() not in endings:
         *first, last = endings

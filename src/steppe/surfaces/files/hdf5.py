@@ -136,7 +136,7 @@ def _variable(dataset: Any) -> Variable:
 
 def _values(dataset: Any) -> Array:
     values: Array = np.asarray(dataset[()])
-    if values.dtype == object:  # texts of any length
+    if values.dtype.kind in "OS":  # texts
         decoded = [v.decode() if isinstance(v, bytes) else str(v) for v in values.flat]
         values = np.array(decoded).reshape(values.shape)
     return values

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from steppe.errors import DataError
 from steppe.surfaces.files.directions import Directions, variables_of
-from steppe.surfaces.files.fields import LOSS, stored_of, surface_of
+from steppe.surfaces.files.fields import stored_of, surface_of
 from steppe.surfaces.files.formats import (
     WRITERS,
     check_target,
@@ -16,6 +16,7 @@ from steppe.surfaces.files.formats import (
     write_stored,
 )
 from steppe.surfaces.files.recipes import check_recipe
+from steppe.surfaces.files.reference import reference_surface
 from steppe.surfaces.files.stored import DAMAGE, Stored, reason
 from steppe.surfaces.surface import Surface
 
@@ -46,10 +47,10 @@ def load_surface(path: str | PathLike[str]) -> Surface:
     source = Path(path)
     stored = read_stored(source, no_direction)
     try:
-        if "format" in stored.attributes:
-            return surface_of(stored)
+        ours = "format" in stored.attributes
+        return surface_of(stored) if ours else reference_surface(stored)
     except DAMAGE as error:
         raise DataError(
-            f"{source} holds no whole surface ({reason(error)}); write it again."
+            f"{source} holds no whole surface ({reason(error)}); name a file that "
+            "does, or write it again."
         ) from error
-    raise DataError(f"{source} holds no surface, as it has no {LOSS}.")

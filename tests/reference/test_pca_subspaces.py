@@ -94,8 +94,10 @@ def test_the_base_is_the_final_network_bit_for_bit_with_its_buffers():
     networks[-1][1].running_mean.fill_(0.25)
     plane = Plane.pca([n.state_dict() for n in networks], model=problems.cnn())
     objective = problems.objective(networks[-1], problems.vectors(shape=(1, 4, 4)))
-    found = landscape(objective, plane, x=[0.0], y=[0.0])
+    found = landscape(objective, plane, x=[0.0], y=[0.0], batch_norm="freeze")
     assert float(found.loss) == objective.value().value
+    usual = landscape(objective, plane, x=[0.0], y=[0.0])
+    assert usual.details["batch_norm"] == "reestimate"
     assert float(plane.buffers["1.running_mean"][0]) == 0.25
 
 

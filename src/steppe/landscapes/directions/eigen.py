@@ -260,7 +260,7 @@ def eigen_directions(
 
 def _gradients(objective: Objective, chosen: Sequence[int]) -> list[Tensor]:
     """Gradients of the mean loss of single batches, with the penalty, (D,) each."""
-    found = []
+    gradients = []
     with objective.measuring(), torch.enable_grad():
         for index in chosen:
             losses = objective.batch_losses(index)
@@ -276,10 +276,10 @@ def _gradients(objective: Objective, chosen: Sequence[int]) -> list[Tensor]:
             if objective.penalty is not None:
                 for grad, p in zip(grads, objective.params, strict=True):
                     grad.add_(p.detach(), alpha=objective.penalty.curvature(p))
-            found.append(flatten([g.detach() for g in grads]))
-    if not found:
+            gradients.append(flatten([g.detach() for g in grads]))
+    if not gradients:
         objective.note_terms(0)
-    return found
+    return gradients
 
 
 def _check_indices(indices: Sequence[int]) -> None:

@@ -63,10 +63,10 @@ def pca_subspace(
         check_frozen(model, state, label)
         return [state[name] for name in moved]
 
-    found = principal_components(tensors, len(several), components, center, budget)
+    principal = principal_components(tensors, len(several), components, center, budget)
     base, buffers = _base(several, model, center)
     directions = []
-    for each in found.directions:
+    for each in principal.directions:
         by_name = dict(zip(moved, each, strict=True))
         directions.append(
             tuple(
@@ -82,16 +82,18 @@ def pca_subspace(
             Axis(
                 unit=f"distance along component {k + 1} ({100 * float(share):.3g} % of "
                 "the variance)",
-                range=_range(found.coordinates[:, k]),
+                range=_range(principal.coordinates[:, k]),
             )
-            for k, share in enumerate(found.variance_ratio)
+            for k, share in enumerate(principal.variance_ratio)
         ),
         "buffers": buffers,
+        # Those of one checkpoint would be wrong all along the training.
+        "batch_norm": "reestimate",
         "details": {
             "subspace": "pca",
             "center": center,
             "ignore": ignore,
-            **found.details,
+            **principal.details,
         },
     }
 

@@ -315,9 +315,9 @@ LANDSCAPES: list[tuple[str, Call, str]] = [
     ("no model", lambda s: steppe.Line.random(s.objective), "model must be"),
     ("a text as seed", lambda s: steppe.Line.random(s.model, seed="a"), "seed must be"),
     (
-        "a state dict as end",
-        lambda s: steppe.Line.between(s.model, s.model.state_dict()),
-        "model_b must be",
+        "a state dict as base",
+        lambda s: steppe.Line.between(s.model.state_dict(), s.model),
+        "model_a must be",
     ),
     ("another model", lambda s: steppe.Line.between(s.model, s.other), "same"),
 ]

@@ -9,7 +9,7 @@ at the weights, which Izmailov et al., 2018, arXiv:1803.05407, re-estimate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -41,25 +41,14 @@ def check_batch_norm(batch_norm: object) -> None:
         )
 
 
-def mode_of(
-    batch_norm: BatchNorm,
-    buffers: Buffers,
-    ends: Sequence[Buffers | None],
-    *,
-    statistics: bool,
-) -> Mode | None:
+def mode_of(batch_norm: BatchNorm, *, moving: bool, statistics: bool) -> Mode | None:
     """The mode by name; None where it makes no difference.
 
     Args:
         batch_norm: as asked for.
-        buffers: at the base point.
-        ends: a whole direction away each; None for those of the base point.
+        moving: some buffers are others at other points of the subspace.
         statistics: the model evaluates with running statistics.
     """
-    moving = any(
-        end is not None and any(not torch.equal(b, end[n]) for n, b in buffers.items())
-        for end in ends
-    )
     if not statistics and not moving:
         return None
     if callable(batch_norm):

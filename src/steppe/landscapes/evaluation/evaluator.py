@@ -80,8 +80,7 @@ class Evaluator:
             return {}
         mode = mode_of(
             self.batch_norm,
-            self.subspace.buffers,
-            self.subspace.end_buffers,
+            moving=self.subspace.moves_buffers,
             statistics=any(map(has_statistics, self.objective.model.modules())),
         )
         return {} if mode is None else {"batch_norm": mode}

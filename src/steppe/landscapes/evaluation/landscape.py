@@ -61,7 +61,8 @@ def landscape(
             the weights, for a pass more at each point, and interpolates other buffers;
             a function is called with the model at each point, such as `lambda model:
             reestimate(model, loader)` of `steppe.averaging`. None: "reestimate" between
-            networks, where the others may be far off, and "freeze" elsewhere. Mode
+            networks, where the others may be far off, "interpolate" along directions of
+            states, and "freeze" elsewhere. Mode
             "train" of the objective uses statistics of the batch instead.
         quantities: beside the loss, means over samples.
         progress: called with the number of evaluations done and of all.
@@ -126,6 +127,7 @@ def _surface(
         details={
             **evaluator.details,
             **subspace.details,
+            **subspace.geometry(),
             "range": ranges[0] if len(ranges) == 1 else dict(zip(letters, ranges)),
             "has_centre": all(centre in along for centre, along in origin),
         },

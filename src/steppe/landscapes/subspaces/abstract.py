@@ -5,6 +5,7 @@ Shape letters: P parameter tensors, K directions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from steppe.errors import SettingError, brief
 from steppe.landscapes.buffers import BatchNorm
+from steppe.landscapes.directions.geometry import cosines, length
 from steppe.parameters import interpolated
+from steppe.surfaces.surface import letters_of
 
 Point = tuple[float, ...]  # coordinates, one for each axis
+VARIANCE = "running_var"  # name of the buffer in every batch norm of torch
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Subspace:
     buffers: Mapping[str, Tensor] = field(default_factory=dict)  # at the base, by name
     # Of the point a whole direction away; None for those of the base.
     end_buffers: tuple[Mapping[str, Tensor] | None, ...] = ()
+    # Weights of the ends of buffers from coefficients, K rows; empty: they are equal.
+    mixing: tuple[tuple[float, ...], ...] = ()
+    # Of buffers that move like parameters, K by name; empty where none does.
+    buffer_directions: tuple[Mapping[str, Tensor], ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)  # how it was made
     # Coefficients of the directions at a point; None stands for its coordinates.
     course: Callable[[Point], tuple[float, ...]] | None = None
@@ -93,6 +101,39 @@ class Subspace:
             torch._foreach_add_(weights, list(direction), alpha=factor)
         return weights
 
+    @property
+    def moves_buffers(self) -> bool:
+        """Whether buffers are others at other points."""
+        return any(self.buffer_directions) or any(
+            not torch.equal(b, end[name])
+            for end in self.end_buffers
+            if end is not None
+            for name, b in self.buffers.items()
+        )
+
+    def geometry(self) -> dict[str, Any]:
+        """Lengths of the directions, and cosines of the angles between them.
+
+        Returns:
+            "length", and from two directions on "cosine": of each axis, and of each
+            pair of axes, by its letters; a number where there is one alone. Empty for
+            a curve.
+        """
+        count = len(self.axes)
+        if self.course is not None:
+            return {}
+        letters = letters_of(count)
+        lengths = [length(direction) for direction in self.directions]
+        facts: dict[str, Any] = {"length": _alone(dict(zip(letters, lengths)))}
+        if count > 1:
+            angles = cosines(self.directions)
+            pairs = {
+                f"{letters[i]}{letters[j]}": float(angles[i, j])
+                for i, j in itertools.combinations(range(count), 2)
+            }
+            facts["cosine"] = _alone(pairs)
+        return facts
+
     def terms(self, point: Point) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
         """Coefficients other than 0 at a point, each with its direction."""
         pairs = zip(self.coefficients(point), self.directions, strict=True)
@@ -102,10 +143,29 @@ class Subspace:
         """Buffers at a point that are others than those of the base, by name.
 
         Between networks they are means of theirs, with weights that are nowhere
-        negative: beyond the networks a variance would become negative.
+        negative: beyond the networks a variance would become negative. Along a
+        direction of states they move like parameters, and a running variance is at
+        least 0.
         """
-        ends = self.end_buffers or (None,) * len(self.directions)
         factors = self.coefficients(tuple(map(float, coordinates)))
+        changed = self._between_ends(factors)
+        moving = [*zip(factors, self.buffer_directions, strict=False)]
+        for name in {name: None for _, each in moving for name in each}:
+            moved = changed.get(name, self.buffers[name])
+            for factor, each in moving:
+                if factor and name in each:
+                    moved = moved + factor * each[name]
+            if name.rpartition(".")[2] == VARIANCE:
+                moved = moved.clamp(min=0)  # below, a root of it would be NaN
+            if not torch.equal(moved, self.buffers[name]):
+                changed[name] = moved
+        return changed
+
+    def _between_ends(self, factors: Sequence[float]) -> dict[str, Tensor]:
+        ends = self.end_buffers or (None,) * len(self.directions)
+        if self.mixing:
+            rows = [zip(row, factors, strict=True) for row in self.mixing]
+            factors = [sum(share * factor for share, factor in row) for row in rows]
         weights = _within_simplex(factors)
         moving = [
             (weight, end)
@@ -117,6 +177,10 @@ class Subspace:
             for name, start in self.buffers.items()
             if any(not torch.equal(start, end[name]) for _, end in moving)
         }
+
+
+def _alone(numbers: dict[str, float]) -> Any:
+    return numbers if len(numbers) > 1 else next(iter(numbers.values()))
 
 
 def _within_simplex(factors: Sequence[float]) -> list[float]:

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from steppe.landscapes.checkpoints import Checkpoint
 from steppe.landscapes.directions.eigen import EigenSettings
+from steppe.landscapes.directions.ignoring import Ignore
+from steppe.landscapes.directions.norms import Norm
 from steppe.landscapes.directions.pca import Center
-from steppe.landscapes.directions.random import Ignore, Norm
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.subspaces.eigen import eigen_subspace
-from steppe.landscapes.subspaces.networks import through_networks
+from steppe.landscapes.subspaces.frames import Unit, framed
+from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
-from steppe.landscapes.subspaces.random import random_subspace
+from steppe.landscapes.subspaces.random import Of, random_subspace
 from steppe.objective import Objective
 
 
@@ -43,24 +45,44 @@ class Line(Subspace):
         norm: Norm = "filter",
         ignore: Ignore = "biasbn",
         seed: int = 0,
+        *,
+        of: Of = "parameters",
+        unit: Unit = "direction",
     ) -> Line:
         """A random line through the parameters of a model.
 
+        The draw is on the CPU in float32, tensor by tensor in the order of their names,
+        so that a seed means the same line on every device and however the model was
+        built. Parameters of a parametrization move as they are: with weight norm, the
+        lengths and the directions of its filters.
+
         Args:
             model: its parameters that require a gradient are the base point.
-            norm: "filter" gives each output row the norm of the parameters' own row,
-                "layer" each tensor the norm of its own, "none" keeps the normal draw.
+            norm: of Li et al., 2018. "filter" gives each output row the norm of the
+                parameters' own row, "layer" each tensor the norm of its own; "weight"
+                multiplies entry by entry with the parameters; "dfilter" and "dlayer"
+                give rows and tensors the norm 1; "none" keeps the normal draw.
             ignore: "biasbn" leaves tensors of at most one dimension where they are;
-                "none" makes each of those its own direction.
+                "none" makes each of those its own direction, as published; a pattern of
+                names such as "head.*" leaves those too that it matches. Several of
+                these as a list.
             seed: of the draw, whatever was drawn before.
+            of: "parameters"; or "states" for the buffers as well that a state_dict
+                holds, as published, such as running statistics. A variance that would
+                become negative is 0. Those that are no finite floating-point numbers
+                stay.
+            unit: 1 is the whole "direction" as drawn, or an "absolute" distance of 1
+                between the parameters.
 
         Raises:
-            SettingError: an unknown norm or ignore.
+            SettingError: an unknown norm, rule or unit, or a direction of zeros alone.
         """
-        return cls(**random_subspace(model, [seed], norm, ignore))
+        return cls(**random_subspace(model, [seed], norm, ignore, of, unit))
 
     @classmethod
-    def between(cls, model_a: nn.Module, model_b: nn.Module) -> Line:
+    def between(
+        cls, model_a: Network, model_b: Network, *, unit: Unit = "direction"
+    ) -> Line:
         """The line from one model (coordinate 0) to another (coordinate 1).
 
         It moves the parameters that require a gradient in `model_a`, and buffers of
@@ -71,11 +93,18 @@ class Line(Subspace):
         vectors of a spectral norm move too, though between the ends they
         are not those of the weights: its networks are true at the ends alone.
 
+        Args:
+            model_a: a network or an objective of one.
+            model_b: the same, or a state_dict; a prefix of all names, such as
+                "module.", is taken off.
+            unit: 1 is the whole way from one to the other ("direction"), or an
+                "absolute" distance of 1 between the parameters.
+
         Raises:
             SettingError: the models differ in the names or shapes of parameters or
                 buffers, or in the values of a parameter that is frozen in `model_a`.
         """
-        return cls(**through_networks(model_a, [model_b]))
+        return cls(**framed(through_networks(model_a, [model_b]), unit=unit))
 
     @classmethod
     def eigen(

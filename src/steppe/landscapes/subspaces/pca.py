@@ -17,8 +17,8 @@ from steppe.landscapes.checkpoints import (
     listed,
     read,
 )
+from steppe.landscapes.directions.ignoring import Ignore, ignored_by
 from steppe.landscapes.directions.pca import Center, principal_components
-from steppe.landscapes.directions.random import Ignore
 from steppe.landscapes.subspaces.abstract import Axis
 from steppe.parameters import trainable
 
@@ -45,12 +45,12 @@ def pca_subspace(
         budget: see `Plane.pca`.
     """
     check_choice("center", center, get_args(Center))
-    check_choice("ignore", ignore, get_args(Ignore))
     check_count("budget", budget, 1)
     several = listed(checkpoints, components + 1)
     model = _model_among(several) if model is None else model
     own = trainable(model)
-    moved = [name for name, p in own.items() if ignore == "none" or p.dim() > 1]
+    ignored = ignored_by(ignore, own)
+    moved = [name for name, p in own.items() if not ignored.leaves(name, p)]
     if not moved:
         raise SettingError(
             "ignore='biasbn' leaves out all parameters of this model; pass "

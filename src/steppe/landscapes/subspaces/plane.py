@@ -13,13 +13,15 @@ from torch import nn
 
 from steppe.landscapes.checkpoints import Checkpoint
 from steppe.landscapes.directions.eigen import EigenSettings
+from steppe.landscapes.directions.ignoring import Ignore
+from steppe.landscapes.directions.norms import Norm
 from steppe.landscapes.directions.pca import Center
-from steppe.landscapes.directions.random import Ignore, Norm
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.subspaces.eigen import eigen_subspace
-from steppe.landscapes.subspaces.networks import through_networks
+from steppe.landscapes.subspaces.frames import Unit, framed, joined
+from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
-from steppe.landscapes.subspaces.random import random_subspace
+from steppe.landscapes.subspaces.random import Of, random_subspace
 from steppe.objective import Objective
 from steppe.seeds import seed_of
 
@@ -37,36 +39,101 @@ class Plane(Subspace):
         norm: Norm = "filter",
         ignore: Ignore = "biasbn",
         seed: int = 0,
+        *,
+        of: Of = "parameters",
+        orthogonal: bool = False,
+        unit: Unit = "direction",
     ) -> Plane:
         """A random plane through the parameters of a model.
 
+        Two random directions are nearly orthogonal in many dimensions. Surfaces have
+        the cosine of the angle between them in their details.
+
         Args:
             model: its parameters that require a gradient are the base point.
-            norm: "filter" gives each output row the norm of the parameters' own row,
-                "layer" each tensor the norm of its own, "none" keeps the normal draw.
-            ignore: "biasbn" leaves tensors of at most one dimension where they are;
-                "none" makes each of those its own direction.
+            norm: see `Line.random`.
+            ignore: see `Line.random`. With "none" both directions share the tensors of
+                at most one dimension, as published.
             seed: of the two draws; the first is that of `Line.random`.
+            of: see `Line.random`.
+            orthogonal: take the projection on the first direction out of the second,
+                after the norm: its filters are shorter than those of the norm then.
+            unit: see `Line.random`.
 
         Raises:
-            SettingError: an unknown norm or ignore.
+            SettingError: see `Line.random`; or two directions of one line, such as
+                those of a model with a single parameter.
         """
         seeds = [seed, seed_of(seed, 1)]
-        return cls(**random_subspace(model, seeds, norm, ignore))
+        return cls(
+            **random_subspace(
+                model, seeds, norm, ignore, of, unit, orthogonal=orthogonal
+            )
+        )
 
     @classmethod
     def through(
-        cls, model_a: nn.Module, model_b: nn.Module, model_c: nn.Module
+        cls,
+        model_a: Network,
+        model_b: Network,
+        model_c: Network,
+        *,
+        orthogonal: bool = False,
+        unit: Unit = "direction",
     ) -> Plane:
         """The plane through three models: at (0, 0), (1, 0) and (0, 1).
 
         Their parameters are met bit for bit; see `Line.between` for the buffers.
 
+        Args:
+            model_a: at the origin; see `Line.between`.
+            model_b: on the x axis.
+            model_c: on the y axis; beside it where the axes are orthogonal.
+            orthogonal: the y axis is orthogonal to the x axis, so that distances are
+                seen as they are where the unit is "absolute", too (as Garipov et al.,
+                2018, arXiv:1802.10026, draw planes). The details have the coordinates
+                of the three models.
+            unit: see `Line.between`.
+
         Raises:
             SettingError: the models differ in the names or shapes of parameters or
-                buffers, or in the values of a parameter that is frozen in `model_a`.
+                buffers, or in the values of a parameter that is frozen in `model_a`; or
+                they lie on one line.
         """
-        return cls(**through_networks(model_a, [model_b, model_c]))
+        fields = through_networks(model_a, [model_b, model_c])
+        return cls(**framed(fields, orthogonal=orthogonal, unit=unit))
+
+    @classmethod
+    def of(
+        cls,
+        x: Subspace,
+        y: Subspace,
+        *,
+        orthogonal: bool = False,
+        unit: Unit = "direction",
+        parallel: bool = False,
+    ) -> Plane:
+        """The plane of two lines through one point.
+
+        The lines may be of different kinds, such as one between networks and a random
+        one, and of different norms.
+
+        Args:
+            x: a line, the first axis.
+            y: a line, the second axis.
+            orthogonal: see `random`.
+            unit: see `random`; "direction" keeps that of each line.
+            parallel: allow two lines in one direction, on which the surface is the same
+                along every diagonal.
+
+        Raises:
+            SettingError: other subspaces than lines, lines through different points, or
+                in one direction.
+        """
+        fields = joined([x, y])
+        return cls(
+            **framed(fields, orthogonal=orthogonal, unit=unit, parallel=parallel)
+        )
 
     @classmethod
     def eigen(

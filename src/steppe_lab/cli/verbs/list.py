@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TextIO, get_args
 
 import tyro
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
 
-from steppe.registry.registry import NOT_GIVEN, Entry, Registry
+from steppe.registry.registry import NOT_GIVEN, Entry, Registry, unknown_name
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
 
@@ -42,6 +42,9 @@ class Args(Arguments):
     }
     kind: Positional[Kind] = "all"
     """What to list."""
+    names: Positional[tuple[str, ...]] = ()
+    """Only these, with all of their facts; of measures also a family, such as
+    spectral."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of tables."""
 
@@ -65,23 +68,43 @@ def run(args: Args, results: TextIO) -> int:
     }
     parts = {registry.kind for registry in kinds["parts"]}
     wanted = kinds if args.kind == "all" else {args.kind: kinds[args.kind]}
+    registries = [registry for each in wanted.values() for registry in each]
+    names = _names(registries, args.names)
     if args.as_json:
         listed = {
             registry.kind: {
                 entry.name: _record(entry, registry.kind in parts) | _facts(entry)
                 for entry in registry
+                if not names or entry.name in names
             }
-            for registries in wanted.values()
             for registry in registries
         }
         print(json.dumps(listed), file=results)
         return 0
     page = console(results)
-    for registries in wanted.values():
-        for registry in registries:
-            for table in _tables(registry, registry.kind in parts):
-                page.print(table)
+    for registry in registries:
+        for table in _tables(registry, registry.kind in parts, names):
+            page.print(table)
     return 0
+
+
+def _names(registries: Sequence[Registry[Any]], asked: Sequence[str]) -> set[str]:
+    """Names of entries; a family of measures stands for its members.
+
+    Raises:
+        UnknownNameError: a name that none of the registries has.
+    """
+    from steppe.measures.families import members
+
+    known = [entry.name for registry in registries for entry in registry]
+    of_measures = any(registry.kind == "measure" for registry in registries)
+    names: set[str] = set()
+    for name in asked:
+        group = [each.name for each in members(name)] if of_measures else []
+        if not group and name not in known:
+            raise unknown_name(" or ".join(r.kind for r in registries), name, known)
+        names.update(group or [name])
+    return names
 
 
 def _record(entry: Any, part: bool) -> dict[str, Any]:
@@ -115,16 +138,32 @@ def _facts(entry: Any) -> dict[str, Any]:
     }
 
 
-def _tables(registry: Any, part: bool) -> list[Table]:
+def _tables(registry: Any, part: bool, names: Collection[str]) -> list[Table]:
     from steppe.measures.families import families
 
-    if registry.kind == "measure":
+    if registry.kind != "measure":
+        return [_table(registry, part, names)]
+    if not names:
         return [*(_family(*each) for each in families().items()), _studies()]
-    return [_table(registry, part)]
+    chosen = {
+        family: [entry for entry in entries if entry.name in names]
+        for family, entries in families().items()
+    }
+    return [_in_full(*each) for each in chosen.items() if each[1]]
 
 
 def _family(family: str, entries: Sequence[Entry[Any]]) -> Table:
-    """A row for each measure of a family: its settings, and its facts below."""
+    """A row for each measure of a family: its cost, and its summary."""
+    title = f"{family} (all facts: steppe list measures {family})"
+    table = Table("measure", "what it is, and its cost", title=title)
+    for entry in entries:
+        spec = entry.spec
+        table.add_row(entry.name, escape(f"{spec.summary} {_upper(spec.cost_text)}."))
+    return table
+
+
+def _in_full(family: str, entries: Sequence[Entry[Any]]) -> Table:
+    """A row for each of some measures: its settings, and its facts below."""
     table = Table("measure, settings and defaults", "what it is", title=family)
     for entry in entries:
         pairs = [_pair(name, p.default) for name, p in entry.settings().items()]
@@ -156,11 +195,16 @@ def _studies() -> Table:
     return table
 
 
-def _table(registry: Any, part: bool) -> Table:
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _table(registry: Any, part: bool, names: Collection[str]) -> Table:
     """A row per entry; settings that all of them share stand below, once."""
     heading = "arguments and defaults" if part else "settings and defaults"
     table = Table(registry.kind, heading, "what it is")
-    rows = [(e, e.arguments() if part else e.settings()) for e in registry]
+    chosen = [entry for entry in registry if not names or entry.name in names]
+    rows = [(e, e.arguments() if part else e.settings()) for e in chosen]
     left_open = [
         {name for name, p in settings.items() if p.default is NOT_GIVEN}
         for _, settings in rows

@@ -15,6 +15,7 @@ from steppe.averaging.ema import EMA as EMA
 from steppe.averaging.lawa import LAWA as LAWA
 from steppe.averaging.swa import SWA as SWA
 from steppe.averaging.swad import SWAD as SWAD
+from steppe.comparisons.barriers import barriers as barriers
 from steppe.comparisons.compare import compare as compare
 from steppe.comparisons.compare import compare_all as compare_all
 from steppe.curvature.fisher import EmpiricalFisher as EmpiricalFisher
@@ -65,6 +66,7 @@ from steppe.optimizers.smoothout import SmoothOut as SmoothOut
 from steppe.optimizers.vasso import VaSSO as VaSSO
 from steppe.optimizers.wsam import WSAM as WSAM
 from steppe.registry.sweeps import sweep as sweep
+from steppe.results import Barriers as Barriers
 from steppe.results import Comparison as Comparison
 from steppe.results import Comparisons as Comparisons
 from steppe.results import Diagonal as Diagonal

@@ -1,6 +1,7 @@
 """Frozen results: a value with its error, its cost and its settings."""
 
 from steppe.cost import Cost
+from steppe.results.barriers import Barriers
 from steppe.results.comparison import Comparison, Difference
 from steppe.results.comparisons import Comparisons
 from steppe.results.diagonal import Diagonal
@@ -11,6 +12,7 @@ from steppe.results.quadrature import Measure, Quadrature, spread
 from steppe.results.spectrum import Spectrum
 
 __all__ = [
+    "Barriers",
     "Comparison",
     "Comparisons",
     "Cost",

@@ -19,7 +19,8 @@ from steppe.batches import error_of_mean
 from steppe.cost import Cost
 from steppe.measures.abstract import MEASURES, AbstractMeasure
 from steppe.measures.measurement import Measurement, Need
-from steppe.measures.needs.points.paths import BatchNorm, LossesOnPath
+from steppe.measures.needs.points.paths import BatchNorm, LossesOnPath, PathLosses
+from steppe.objective import Objective
 from steppe.registry.bounds import Ranges, at_least
 from steppe.results import Estimate
 
@@ -66,28 +67,7 @@ class Barrier(AbstractMeasure):
         """Evaluate all points; nothing is drawn."""
         path = self._path()
         points = measurement.of_all(path)
-        coordinates = torch.tensor([p.coordinate for p in path], dtype=torch.float64)
-        losses = torch.tensor([each.mean for each in points], dtype=torch.float64)
-        # In this form equal losses give 0 without rounding.
-        rises = losses - losses[0] - coordinates * (losses[-1] - losses[0])
-        top = int(rises.argmax())
-        at = path[top].coordinate
-        ends = zip(
-            points[top].batches, points[0].batches, points[-1].batches, strict=True
-        )
-        apart = [here - a - at * (b - a) for here, a, b in ends]
-        objective = measurement.objective
-        return Estimate(
-            value=float(rises[top]),
-            stderr=error_of_mean(apart, dependent=objective.mode == "train"),
-            samples=objective.count(),
-            converged=bool(losses.isfinite().all()),
-            details={
-                "at": at,
-                "coordinates": coordinates.tolist(),
-                "losses": losses.tolist(),
-            },
-        )
+        return height([p.coordinate for p in path], points, measurement.objective)
 
     def _path(self) -> list[LossesOnPath]:
         last = self.points - 1
@@ -95,3 +75,34 @@ class Barrier(AbstractMeasure):
             LossesOnPath(i / last, self.batch_norm, self.matched)
             for i in range(self.points)
         ]
+
+
+def height(
+    path: Sequence[float], points: Sequence[PathLosses], objective: Objective
+) -> Estimate:
+    """The largest rise of the loss on a path above the chord between its ends.
+
+    Args:
+        path: coordinates from 0 to 1, both included.
+        points: the losses there.
+        objective: that they are of.
+    """
+    coordinates = torch.tensor(path, dtype=torch.float64)
+    losses = torch.tensor([each.mean for each in points], dtype=torch.float64)
+    # In this form equal losses give 0 without rounding.
+    rises = losses - losses[0] - coordinates * (losses[-1] - losses[0])
+    top = int(rises.argmax())
+    at = path[top]
+    ends = zip(points[top].batches, points[0].batches, points[-1].batches, strict=True)
+    apart = [here - a - at * (b - a) for here, a, b in ends]
+    return Estimate(
+        value=float(rises[top]),
+        stderr=error_of_mean(apart, dependent=objective.mode == "train"),
+        samples=objective.count(),
+        converged=bool(losses.isfinite().all()),
+        details={
+            "at": at,
+            "coordinates": coordinates.tolist(),
+            "losses": losses.tolist(),
+        },
+    )

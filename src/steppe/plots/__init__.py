@@ -3,6 +3,7 @@
 matplotlib is imported when a picture is made, not before; it comes with the extra viz.
 """
 
+from steppe.plots.band_plot import bands as bands
 from steppe.plots.bar_plot import bars as bars
 from steppe.plots.canvas import Theme as Theme
 from steppe.plots.canvas import darkened as darkened
@@ -17,4 +18,5 @@ from steppe.plots.eigenvalue_plot import eigenvalues as eigenvalues
 from steppe.plots.heat_plot import heat as heat
 from steppe.plots.line_plot import lines as lines
 from steppe.plots.planes.words import alt as alt
+from steppe.plots.profile_plot import profile as profile
 from steppe.plots.surface_plot import surface3d as surface3d

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from steppe.plots.canvas import (
     Theme,
@@ -14,6 +17,7 @@ from steppe.plots.canvas import (
     wants_log,
     without_collisions,
 )
+from steppe.plots.line_values import along
 from steppe.surfaces import Surface
 
 if TYPE_CHECKING:
@@ -41,32 +45,29 @@ def lines(
         band: shade a standard error on both sides of every line.
 
     Raises:
+        SettingError: a surface of other than one axis.
         UsageError: matplotlib is not installed.
     """
     figure, axes = canvas(theme)
-    every = [value for runs in surfaces.values() for s in runs for value in _loss(s)]
+    drawn = {n: [along(s, figure="lines") for s in r] for n, r in surfaces.items()}
+    every = [v for runs in drawn.values() for run in runs for v in run.values.tolist()]
     handles = {}
     for name, look in looks(surfaces, theme).items():
-        runs = surfaces[name]
+        runs = drawn[name]
         for run in runs:
-            axes.plot(run.x, _loss(run), color=look.colour, lw=0.7, alpha=0.45)
+            axes.plot(run.x, run.values, color=look.colour, lw=0.7, alpha=0.45)
             if band:
-                low, high = (run.loss - run.stderr, run.loss + run.stderr)
-                ends = (low.tolist(), high.tolist())
+                ends = (run.values - run.stderr, run.values + run.stderr)
                 axes.fill_between(run.x, *ends, color=look.colour, alpha=0.18, lw=0)
         if not runs:
             continue
         x = runs[0].x
-        alike = [_loss(run) for run in runs if run.x == x]
-        mean = [sum(column) / len(column) for column in zip(*alike)]
+        alike = [run.values for run in runs if np.array_equal(run.x, x)]
+        mean = np.mean(alike, axis=0)
         (handles[name],) = axes.plot(x, mean, color=look.colour, ls=look.dash, lw=2)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.locator_params(axis="x", nbins=5)
     if wants_log(every):
-        log_axis(axes, "y", every)
+        log_axis(axes, "y", [value for value in every if math.isfinite(value)])
     legend(figure, theme, handles)
     return without_collisions(figure)
-
-
-def _loss(surface: Surface) -> list[float]:
-    return [float(value) for value in surface.loss.tolist()]

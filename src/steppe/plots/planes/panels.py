@@ -128,7 +128,7 @@ def drawn(
     legend(figure, request.theme, handles, least=1)
     named = {name: surface for name, (surface, _) in chosen.items()}
     lines = [*footer(named, request.quantity), *notes]
-    _footer(figure, " · ".join(lines), request.theme)
+    put_footer(figure, lines, request.theme)
     return without_collisions(figure)
 
 
@@ -196,10 +196,9 @@ def _colour_bar(
     bar.set_label(panels[0].shown.words, color=ink_of(theme), fontsize=FONT)
 
 
-def _footer(figure: Figure, text: str, theme: Theme) -> None:
-    """Small letters below everything, in lines of the figure's width."""
-    if not text:
-        return
+def put_footer(figure: Figure, facts: Sequence[str], theme: Theme) -> None:
+    """Write facts in small letters below everything, as wide as the figure."""
+    text = " · ".join(facts)
     letters = int(figure.get_figwidth() * 72 / (0.52 * SMALL))
     lines = textwrap.wrap(text.replace("$", r"\$"), letters)
     height = figure.get_figheight() + len(lines) * 1.35 * SMALL / 72

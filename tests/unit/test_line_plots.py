@@ -1,0 +1,107 @@
+"""Figures of lines: medians and bands, two axes, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from steppe import plots
+from steppe.errors import SettingError
+from steppe.surfaces import Surface, Values
+
+
+def line(*loss, x=None, stderr=0.0, **fields):
+    values = torch.tensor(loss, dtype=torch.float64)
+    x = tuple(float(i) for i in range(len(loss))) if x is None else x
+    return Surface(
+        coordinates=(x,),
+        loss=values,
+        stderr=torch.full_like(values, stderr),
+        samples=10,
+        **fields,
+    )
+
+
+SEEDS = [line(1.0, 0.0, float(i)) for i in (1, 2, 3, 4, 10)]
+
+
+def test_bands_are_the_median_quartiles_and_range_of_the_lines():
+    (axes,) = plots.bands({"sam": SEEDS}).axes
+    (median,) = axes.lines
+    assert median.get_ydata().tolist() == [1, 0, 3]
+    whole, quartiles = (c.get_paths()[0].vertices for c in axes.collections)
+    at_end = [sorted(set(v[v[:, 0] == 2, 1])) for v in (whole, quartiles)]
+    assert at_end == [[1, 3, 10], [2, 3, 4]] or at_end == [[1, 10], [2, 4]]
+
+
+def test_a_point_that_is_not_finite_leaves_the_other_lines():
+    lost = line(1.0, math.nan, math.inf)
+    (axes,) = plots.bands({"a": [lost, line(1.0, 2.0, 3.0)], "b": [lost], "c": []}).axes
+    first, second = (each.get_ydata() for each in axes.lines)
+    assert first.tolist() == [1, 2, 3]
+    assert np.isnan(second[1:]).all()
+
+
+def test_points_are_drawn_in_the_order_of_the_line():
+    mixed = line(3.0, 1.0, 2.0, x=(2.0, 0.0, 1.0))
+    for figure in (plots.lines({"a": [mixed]}), plots.bands({"a": [mixed]})):
+        drawn = figure.axes[0].lines[-1].get_xydata().tolist()
+        assert drawn == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_lines_of_other_coordinates_make_no_band():
+    with pytest.raises(SettingError, match="lines of 'a' must have the same coord"):
+        plots.bands({"a": [line(1.0, 2.0), line(1.0, 2.0, x=(0.0, 3.0))]})
+
+
+ACCURACY = {"accuracy": Values(values=torch.tensor([90.0, 95.0, 10.0]), units="%")}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_loss_and_accuracy_have_an_axis_each(theme):
+    surface = line(0.5, 0.1, 2.0, stderr=0.05, quantities=ACCURACY, axes=("steps",))
+    figure = plots.profile(surface, second="accuracy", theme=theme)
+    left, right = figure.axes
+    assert left.lines[0].get_ydata().tolist() == [0.5, 0.1, 2.0]
+    assert right.lines[0].get_ydata().tolist() == [90, 95, 10]
+    assert left.get_xlabel() == "x (steps)"
+    assert [left.get_ylabel(), right.get_ylabel()] == ["loss", "accuracy (%)"]
+    (band,) = left.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((0.05, 2.05))
+    assert not right.collections
+    assert "standard error at most 0.05" in figure.get_supxlabel()
+
+
+def test_several_profiles_share_both_axes():
+    surface = line(0.01, 0.1, 2.0, quantities=ACCURACY)
+    figure = plots.profile({"SGD": surface, "SAM": surface}, second="accuracy")
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert figure.axes[0].get_yscale() == "log"
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["SGD, loss", "SAM, loss", "SGD, accuracy (%)", "SAM, accuracy (%)"]
+
+
+@pytest.mark.parametrize("loss", [(0.0,), (0.0, 0.0), (math.nan, math.inf), (5.0,)])
+@pytest.mark.parametrize("log", [True, None])
+def test_any_line_becomes_a_picture(loss, log):
+    assert plots.profile(line(*loss), log=log).axes
+    assert plots.bands({"a": [line(*loss)] * 2}).axes
+
+
+def test_a_plane_is_no_line():
+    plane = Surface(
+        coordinates=((0.0, 1.0),) * 2,
+        loss=torch.ones(2, 2),
+        stderr=torch.zeros(2, 2),
+        samples=1,
+    )
+    for draw in (plots.lines, plots.bands):
+        with pytest.raises(
+            SettingError, match=r"one axis, got one of 2; plots\.contour"
+        ):
+            draw({"a": [plane]})
+    with pytest.raises(SettingError, match="one axis"):
+        plots.profile(plane)

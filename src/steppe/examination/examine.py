@@ -221,6 +221,7 @@ def _lines(objective: Objective, seed: int) -> list[Surface]:
             objective,
             Line.random(objective.model, seed=seed_of(seed, number)),
             x=ends,
+            samples="all",
         )
         for number in range(LINES)
     ]

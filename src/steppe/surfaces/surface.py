@@ -21,6 +21,7 @@ from steppe.surfaces.overlays import Arrow, Trajectory
 if TYPE_CHECKING:
     from steppe.surfaces.files.directions import Directions
 
+ERRORS = ("rise_stderr", "subset_stderr")  # that a surface may have
 LETTERS = "xyz"  # of axes; further ones are x4, x5, ...
 
 
@@ -52,6 +53,8 @@ class Surface(AbstractTabulated):
     stderr: Tensor  # same shape, standard error of the mean loss over the samples
     samples: int  # loss terms that each point is a mean over
     rise_stderr: Tensor | None = None  # of the loss minus that at the base point
+    # Of the loss on a part of the samples against that on all of them; 0 with all.
+    subset_stderr: Tensor | None = None
     computed: Tensor | None = None  # bool; False where interpolated; None: nowhere
     quantities: Mapping[str, Values] = field(default_factory=dict)  # beside the loss
     axes: tuple[str, ...] = ()  # of each axis, its unit in words
@@ -61,7 +64,7 @@ class Surface(AbstractTabulated):
 
     def __post_init__(self) -> None:
         shape = tuple(len(along) for along in reversed(self.coordinates))
-        for name in ("loss", "stderr", "rise_stderr", "computed"):
+        for name in ("loss", "stderr", *ERRORS, "computed"):
             tensor = getattr(self, name)
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise SettingError(
@@ -169,7 +172,7 @@ class Surface(AbstractTabulated):
             for name, q in self.quantities.items()
         }
         known = {
-            **({} if self.rise_stderr is None else {"rise_stderr": self.rise_stderr}),
+            **self._further_errors(),
             **({} if self.computed is None else {"computed": self.computed}),
             **({"quantities": quantities} if quantities else {}),
             **({"axes": self.axes} if self.axes else {}),
@@ -189,8 +192,7 @@ class Surface(AbstractTabulated):
     def rows(self) -> list[dict[str, Any]]:
         """One row for each point, x changing fastest."""
         columns: dict[str, Any] = {"loss": self.loss, "stderr": self.stderr}
-        if self.rise_stderr is not None:
-            columns["rise_stderr"] = self.rise_stderr
+        columns |= self._further_errors()
         if self.computed is not None:
             columns["computed"] = self.computed
         for name, quantity in self.quantities.items():
@@ -220,6 +222,10 @@ class Surface(AbstractTabulated):
                 f"the {kind} has {count} axes and the surface {len(self.coordinates)}; "
                 "project onto the subspace that the surface is of."
             )
+
+    def _further_errors(self) -> dict[str, Tensor]:
+        known = {name: getattr(self, name) for name in ERRORS}
+        return {name: error for name, error in known.items() if error is not None}
 
     def _along(self, axis: int) -> tuple[float, ...]:
         if axis < len(self.coordinates):

@@ -87,6 +87,7 @@ def walk(
         line,
         x=settings.ends(between=other is not None),
         batch_norm=settings.batch_norm,
+        samples="all",
         progress=progress,
     )
     return Noted(surface, a.notes)

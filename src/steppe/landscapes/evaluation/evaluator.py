@@ -9,19 +9,29 @@ Shape letters: X points, B loss terms of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from steppe.errors import check_integer
 from steppe.landscapes.buffers import BatchNorm, check_batch_norm, mode_of
-from steppe.landscapes.evaluation.moments import Moments
+from steppe.landscapes.evaluation.moments import BaseValues, Moments
 from steppe.landscapes.evaluation.strategies import (
     LOSS,
     OneByOne,
+    Strategy,
 )
 from steppe.landscapes.evaluation.strategies import SampleQuantity as SampleQuantity
+from steppe.landscapes.evaluation.subset import (
+    Part,
+    Samples,
+    check_samples,
+    evaluated_part,
+)
 from steppe.landscapes.evaluation.walk import Walk
 from steppe.landscapes.subspaces.abstract import Point, Subspace
 from steppe.measuring.batch_norm import has_statistics
@@ -38,6 +48,7 @@ class PointValues:
     loss: float  # mean over the terms, and the penalty there
     stderr: float  # over the samples
     rise_stderr: float  # of the loss minus that at the base point
+    subset_stderr: float = 0.0  # of that of a part of the samples, for all of them
     penalty: float = 0.0
     # Of each quantity beside the loss, the mean and its standard error.
     quantities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -52,6 +63,11 @@ class Evaluator:
         batch_norm: running statistics and all other buffers at a point; None: those
             that the subspace is usually shown with; see `landscape`.
         quantities: beside the loss, means over samples.
+        samples: that points are evaluated on; None or "all" for all of them.
+        seed: of their draw.
+
+    Raises:
+        SettingError: an unknown mode, or a number of samples below 1.
     """
 
     def __init__(
@@ -60,6 +76,9 @@ class Evaluator:
         subspace: Subspace,
         batch_norm: BatchNorm | None = None,
         quantities: Sequence[SampleQuantity] = (),
+        *,
+        samples: Samples = None,
+        seed: int = 0,
     ) -> None:
         self.objective = objective
         self.subspace = subspace
@@ -68,12 +87,23 @@ class Evaluator:
         if objective.mode == "reestimate":
             self.batch_norm = "reestimate"
         self.quantities = tuple(quantities)
-        self._base: dict[str, list[Tensor]] | None = None  # of each batch, float64
+        check_samples(samples)
+        check_integer("seed", seed)
+        self.samples = samples
+        self.seed = seed
+        self._part: Part | None = None
+        self._base: dict[str, BaseValues] = {}
 
     @property
     def details(self) -> dict[str, Any]:
         """Settings that the values follow from."""
-        return {**self.objective.details, **self._norm()}
+        part = self.part.objective
+        drawn = {"evaluated_terms": part.count(), "subset_seed": self.seed}
+        return {
+            **self.objective.details,
+            **self._norm(),
+            **(drawn if part is not self.objective else {}),
+        }
 
     def _norm(self) -> dict[str, str]:
         if self.objective.mode == "train":  # each batch has statistics of its own
@@ -99,45 +129,80 @@ class Evaluator:
         """
         if not points:
             return []
+        part = self.part.objective
+        with self._counting(part):
+            with Walk(part, self.subspace, self.batch_norm).begun() as walk:
+                return self._evaluate(walk, points, progress)
+
+    @property
+    def part(self) -> Part:
+        """The data that points are evaluated on."""
+        if self._part is None:
+            self._part = self._prepare()
+        return self._part
+
+    @contextmanager
+    def _counting(self, part: Objective) -> Iterator[None]:
+        """Count passes over a part of the data as shares of passes over all of it."""
+        before = part.cost
+        try:
+            yield
+        finally:
+            if part is not self.objective:
+                share = part.count() / self.objective.count()
+                self.objective.cost += (part.cost - before).scaled(share)
+
+    def _prepare(self) -> Part:
+        """Values at the base point: of all of the data, and of the evaluated part."""
         objective = self.objective
         objective.check_repeatable()
-        with Walk(objective, self.subspace, self.batch_norm).begun() as walk:
-            one_by_one = OneByOne(walk, self.quantities)
-            if self._base is None:
-                self._base = self._at_base(one_by_one)
-            return self._evaluate(one_by_one, self._base, points, progress)
+        whole = self._at_base(objective)
+        terms = [len(losses) for losses in whole[LOSS]]
+        part = evaluated_part(objective, self.samples, self.seed, terms)
+        its = whole
+        if part.objective is not objective:
+            with self._counting(part.objective):
+                its = self._at_base(part.objective)
+        self._base = {
+            name: BaseValues(
+                batches=its[name],
+                mean=float(torch.cat(values).mean()),
+                terms=sum(map(len, values)),
+            )
+            for name, values in whole.items()
+        }
+        return part
 
-    def _at_base(self, strategy: OneByOne) -> dict[str, list[Tensor]]:
-        origin, walk = self.subspace.origin, strategy.walk
-        buffers = walk.buffers_at(origin)
+    def _at_base(self, objective: Objective) -> dict[str, list[Tensor]]:
+        origin = self.subspace.origin
         names = (LOSS, *(quantity.name for quantity in self.quantities))
         found: dict[str, list[Tensor]] = {name: [] for name in names}
-        for index in range(len(self.objective.batches)):
-            walk.go_to(origin, buffers)
-            for name, values in strategy.values(index).items():
-                found[name].append(values.double())
-        self.objective.cost += Cost(forwards=1)
-        self.objective.note_terms(sum(map(len, found[LOSS])))
+        with Walk(objective, self.subspace, self.batch_norm).begun() as walk:
+            strategy = OneByOne(walk, self.quantities)
+            buffers = walk.buffers_at(origin)
+            for index in range(len(objective.batches)):
+                walk.go_to(origin, buffers)
+                for name, values in strategy.values(index).items():
+                    found[name].append(values.double())
+        objective.cost += Cost(forwards=1)
+        objective.note_terms(sum(map(len, found[LOSS])))
         return found
 
     def _evaluate(
-        self,
-        strategy: OneByOne,
-        base: Mapping[str, list[Tensor]],
-        points: Sequence[Point],
-        progress: Progress | None,
+        self, walk: Walk, points: Sequence[Point], progress: Progress | None
     ) -> list[PointValues]:
-        walk, objective = strategy.walk, self.objective
+        objective = walk.objective
         # Before the batches: re-estimated statistics need a pass over the data, and
         # all batches of a point have to see the same ones.
         buffers = [walk.buffers_at(point) for point in points]
         penalties = [walk.penalty_at(point) for point in points]
         # Batches in mode "train" share statistics and random draws.
-        dependent = objective.mode == "train"
+        dependent = objective.mode == "train" or self.part.by_batch
         moments = {
-            name: Moments(len(points), values, dependent=dependent)
-            for name, values in base.items()
+            name: Moments(len(points), base, dependent=dependent)
+            for name, base in self._base.items()
         }
+        strategy: Strategy = OneByOne(walk, self.quantities)
         count = len(objective.batches)
         for index in range(count):
             done = 0
@@ -148,17 +213,32 @@ class Evaluator:
                 if progress is not None:
                     progress(index * len(points) + done, count * len(points))
         objective.cost += Cost(forwards=len(points))
+        return self._collected(points, moments, penalties)
+
+    def _collected(
+        self,
+        points: Sequence[Point],
+        moments: Mapping[str, Moments],
+        penalties: Sequence[float],
+    ) -> list[PointValues]:
         means = {name: each.means().tolist() for name, each in moments.items()}
         errors = {
             name: each.variances().sqrt().tolist() for name, each in moments.items()
         }
         rises = moments[LOSS].rise_variances().sqrt().tolist()
+        subset = moments[LOSS].subset_variances().sqrt().tolist()
         others = [name for name in moments if name != LOSS]
+        for i, point in enumerate(points):
+            # Of the same samples in another order of sums, it would differ in a bit.
+            if self.subspace.is_base(point):
+                for name, base in self._base.items():
+                    means[name][i] = base.mean
         return [
             PointValues(
                 loss=means[LOSS][i] + penalties[i],
                 stderr=errors[LOSS][i],
                 rise_stderr=rises[i],
+                subset_stderr=subset[i],
                 penalty=penalties[i],
                 quantities={name: (means[name][i], errors[name][i]) for name in others},
             )

@@ -21,10 +21,13 @@ from steppe.landscapes.evaluation.grid import (
     points_of,
     shape_of,
 )
+from steppe.landscapes.evaluation.subset import Samples
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.objective import Objective, check_objective
 from steppe.surfaces import Surface, Values
 from steppe.surfaces.surface import letters_of
+
+SAMPLES = 5000
 
 
 def landscape(
@@ -37,6 +40,8 @@ def landscape(
     axes: Sequence[Coordinates | None] | None = None,
     batch_norm: BatchNorm | None = None,
     quantities: Sequence[SampleQuantity] = (),
+    samples: Samples = SAMPLES,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Surface:
     """Mean loss on a grid of a subspace, with its standard error over the samples.
@@ -65,6 +70,11 @@ def landscape(
             states, and "freeze" elsewhere. Mode
             "train" of the objective uses statistics of the batch instead.
         quantities: beside the loss, means over samples.
+        samples: that points are evaluated on, the same ones at all of them; None or
+            "all" for all. Only the rise above the base point is then an estimate: the
+            loss there is that of all of the data. Rows of batches are drawn where
+            losses are those of single rows, else whole batches.
+        seed: of the draw of these samples; equally many are drawn as the same rows.
         progress: called with the number of evaluations done and of all.
 
     Returns:
@@ -87,7 +97,9 @@ def landscape(
         )
     coordinates = grid_of(subspace, (x, y, z), axes)
     _check_belongs(objective, subspace)
-    evaluator = Evaluator(objective, subspace, batch_norm, quantities)
+    evaluator = Evaluator(
+        objective, subspace, batch_norm, quantities, samples=samples, seed=seed
+    )
     values = evaluator.evaluate(points_of(coordinates), progress)
     return _surface(evaluator, coordinates, values)
 
@@ -121,7 +133,8 @@ def _surface(
         loss=on_grid([each.loss for each in values]),
         stderr=on_grid([each.stderr for each in values]),
         rise_stderr=on_grid([each.rise_stderr for each in values]),
-        samples=evaluator.objective.count(),
+        subset_stderr=on_grid([each.subset_stderr for each in values]),
+        samples=evaluator.part.objective.count(),
         quantities=others,
         axes=tuple(axis.unit for axis in subspace.axes),
         details={

@@ -82,6 +82,10 @@ class Subspace:
         """Coordinates of the base point."""
         return (0.0,) * len(self.axes)
 
+    def is_base(self, point: Point) -> bool:
+        """Whether a point is the base point itself."""
+        return point not in self.exact and not any(self.coefficients(point))
+
     def point(self, *coordinates: float) -> list[Tensor]:
         """Parameters at a point, P tensors.
 

@@ -32,7 +32,8 @@ from steppe.surfaces.files.stored import (
 from steppe.surfaces.overlays import Arrow, Trajectory
 from steppe.surfaces.surface import Surface, Values, letters_of
 
-LOSS, STDERR, RISE_STDERR = "train_loss", "train_loss_se", "train_loss_diff_se"
+LOSS, STDERR = "train_loss", "train_loss_se"
+ERRORS = {"rise_stderr": "train_loss_diff_se", "subset_stderr": "train_loss_subset_se"}
 SAMPLES, COMPUTED, ACCURACY = "n_samples", "computed", "train_acc"
 UNFINISHED = -1.0
 TRUTH: Mapping[str, Attribute] = {"dtype": "bool"}  # as xarray marks truth values
@@ -57,8 +58,10 @@ def stored_of(surface: Surface) -> Stored:
     open_points = _unfinished(surface)
     variables[LOSS] = _with_fill(array_of(surface.loss), open_points, dims)
     variables[STDERR] = Variable(array_of(surface.stderr), dims)
-    if surface.rise_stderr is not None:
-        variables[RISE_STDERR] = Variable(array_of(surface.rise_stderr), dims)
+    for field, name in ERRORS.items():
+        error = getattr(surface, field)
+        if error is not None:
+            variables[name] = Variable(array_of(error), dims)
     variables[SAMPLES] = Variable(_counts(surface), dims)
     if surface.computed is not None:
         computed = array_of(surface.computed)
@@ -106,7 +109,11 @@ def surface_of(stored: Stored) -> Surface:
         ),
         loss=loss,
         stderr=tensor_of(arrays[STDERR]),
-        rise_stderr=(tensor_of(arrays[RISE_STDERR]) if RISE_STDERR in arrays else None),
+        **{
+            field: tensor_of(arrays[name])
+            for field, name in ERRORS.items()
+            if name in arrays
+        },
         samples=int(attributes["samples"]),
         computed=computed,
         quantities={

@@ -24,6 +24,7 @@ def above_minimum(surface: Surface, radius: float) -> Surface:
         loss=surface.loss[kept] - lowest,
         stderr=surface.stderr[kept],
         rise_stderr=None,
+        subset_stderr=None,
         quantities={},
     )
 

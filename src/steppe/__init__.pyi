@@ -26,6 +26,7 @@ from steppe.curvature.per_sample.traces import exact_diagonal as exact_diagonal
 from steppe.curvature.per_sample.traces import layer_traces as layer_traces
 from steppe.examination.examination import Examination as Examination
 from steppe.examination.examine import examine as examine
+from steppe.landscapes.evaluation.band import band as band
 from steppe.landscapes.evaluation.landscape import landscape as landscape
 from steppe.landscapes.subspaces.box import Box as Box
 from steppe.landscapes.subspaces.curve import Curve as Curve
@@ -75,6 +76,7 @@ from steppe.results import Estimate as Estimate
 from steppe.results import Estimates as Estimates
 from steppe.results import Spectrum as Spectrum
 from steppe.surfaces import Arrow as Arrow
+from steppe.surfaces import Band as Band
 from steppe.surfaces import Surface as Surface
 from steppe.surfaces import Trajectory as Trajectory
 from steppe.tracking.tracker import SpectrumTracker as SpectrumTracker

@@ -199,8 +199,8 @@ def test_swapped_axes_transpose_the_surface_and_no_row_is_shifted():
     model = problems.mlp()
     objective = problems.objective(model, problems.vectors())
     x, y = Line.random(model, seed=1), Line.random(model, seed=2)
-    one = landscape(objective, Plane.of(x, y), (-1, 1, 4), (0, 1, 3))
-    other = landscape(objective, Plane.of(y, x), (0, 1, 3), (-1, 1, 4))
+    one = landscape(objective, Plane.of(x, y), (-1, 2, 4), (0, 1, 3))
+    other = landscape(objective, Plane.of(y, x), (0, 1, 3), (-1, 2, 4))
     torch.testing.assert_close(one.loss, other.loss.T, rtol=1e-13, atol=0)
     for row, c in enumerate(one.y):
         for column, d in enumerate(one.x):

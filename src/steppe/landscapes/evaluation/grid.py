@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steppe.errors import SettingError, brief
@@ -46,10 +47,30 @@ def grid_of(
             f"alone, got more: {brief(beyond[0])}."
         )
     chosen = [*xyz, *[None] * count] if axes is None else axes
-    return tuple(
+    coordinates = tuple(
         coordinates_of((*axis.range, COUNT) if along is None else along, letter)
         for axis, along, letter in zip(subspace.axes, chosen, letters, strict=False)
     )
+    _warn_without_base(dict(zip(letters, coordinates)), chosen)
+    return coordinates
+
+
+def _warn_without_base(
+    coordinates: Mapping[str, Sequence[float]], given: Sequence[Any]
+) -> None:
+    """Warn of even steps that go around the base point without meeting it.
+
+    Coordinates that were listed one by one are meant as they are.
+    """
+    for (letter, along), asked in zip(coordinates.items(), given, strict=False):
+        stepped = isinstance(asked, tuple) and len(asked) == 3 and along != asked
+        if stepped and 0.0 not in along and min(along) < 0 < max(along):
+            warnings.warn(
+                f"no point along {letter} is at 0, where the base point is, so that "
+                f"the surface misses it; take an odd count, such as {len(along) + 1}, "
+                "or a range that has 0 among its steps.",
+                stacklevel=4,
+            )
 
 
 def coordinates_of(along: Any, letter: str) -> tuple[float, ...]:

@@ -1,0 +1,129 @@
+"""Random lines of several seeds as a band, and grids without the base point."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import problems
+from steppe.errors import SettingError
+from steppe.landscapes.evaluation.band import band
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.line import Line
+from steppe.landscapes.subspaces.plane import Plane
+from steppe.surfaces import Band, Surface
+
+X = (-1, 1, 5)
+
+
+def scene():
+    model = problems.mlp()
+    return model, problems.objective(model, problems.vectors())
+
+
+def test_a_band_is_the_lines_of_its_seeds_and_quantiles_as_numpy_has_them():
+    model, objective = scene()
+    before = problems.state_of(model)
+    found = band(objective, [3, 0, 7, 8], X, norm="layer", levels=(0.2, 0.75))
+    problems.assert_same(problems.state_of(model), before)
+    losses = []
+    for seed, surface in zip([3, 0, 7, 8], found.surfaces, strict=True):
+        alone = landscape(objective, Line.random(model, "layer", seed=seed), X)
+        assert torch.equal(surface.loss, alone.loss)
+        assert surface.details == alone.details
+        losses.append(alone.loss.numpy())
+    for level, values in [(0.5, found.median), (0.2, found.low), (0.75, found.high)]:
+        expected = torch.from_numpy(np.quantile(losses, level, axis=0))
+        torch.testing.assert_close(values, expected, rtol=1e-14, atol=0)
+    assert found.x == (-1.0, -0.5, 0.0, 0.5, 1.0)
+    assert found.details["seeds"] == (3, 0, 7, 8)
+    assert "seed" not in found.details
+
+
+def test_all_lines_meet_at_the_base_point():
+    _, objective = scene()
+    found = band(objective, range(5), X)
+    base = objective.value().value
+    for values in (found.low, found.median, found.high):
+        assert float(values[2]) == pytest.approx(base, rel=1e-14)
+    assert bool((found.low[[0, 1, 3, 4]] < found.high[[0, 1, 3, 4]]).all())
+
+
+def surface(*losses):
+    loss = torch.tensor(losses, dtype=torch.float64)
+    x = tuple(map(float, range(len(losses))))
+    return Surface(coordinates=(x,), loss=loss, stderr=0 * loss, samples=1)
+
+
+def test_what_is_not_finite_is_above_all_numbers():
+    three = (surface(1.0, 2.0), surface(2.0, math.inf), surface(math.nan, math.nan))
+    found = Band(surfaces=three, levels=(0.0, 0.75))
+    assert found.low.tolist() == [1.0, 2.0]
+    assert found.median.tolist() == [2.0, math.inf]
+    assert found.high.tolist() == [math.inf, math.inf]
+    assert found.to_dict()["high"] == [None, None]
+
+
+def test_rows_and_table_have_a_line_for_each_point():
+    found = Band(surfaces=(surface(1.0, 2.0), surface(3.0, 2.0)))
+    assert found.rows()[0] == pytest.approx(
+        {"x": 0, "median": 2, "low": 1.2, "high": 2.8}
+    )
+    assert "quantile 0.1" in repr(found)
+    assert len(repr(found).splitlines()) == 3
+
+
+def test_progress_counts_all_lines_together():
+    _, objective = scene()
+    seen = []
+    band(objective, range(2), [0.0, 1.0], progress=lambda *now: seen.append(now))
+    assert seen == [(i + 1, 12) for i in range(12)]
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], 3])
+def test_seeds_are_several(seeds):
+    _, objective = scene()
+    with pytest.raises(SettingError, match="seeds must be one or more whole numbers"):
+        band(objective, seeds)
+
+
+def test_mistakes_are_one_sentence():
+    _, objective = scene()
+    with pytest.raises(SettingError, match="band needs a steppe"):
+        band(objective.model)
+    with pytest.raises(SettingError, match="the upper level must be between"):
+        band(objective, [0], [0.0], levels=(0.5, 0.4))
+    with pytest.raises(SettingError, match="levels must be two numbers"):
+        band(objective, levels=0.5)
+    with pytest.raises(SettingError, match="2 different grids"):
+        Band(surfaces=(surface(1.0), surface(1.0, 2.0)))
+    with pytest.raises(SettingError, match="got 'accuracy'; one has loss"):
+        Band(surfaces=(surface(1.0),)).quantile(0.5, "accuracy")
+
+
+@pytest.mark.parametrize("x", [(-1, 1, 4), (-1, 1, np.int64(20)), (-1, 2, 6)])
+def test_even_steps_around_the_base_point_are_warned_of(x):
+    model, objective = scene()
+    with pytest.warns(UserWarning, match="no point along x is at 0") as caught:
+        found = landscape(objective, Line.random(model), x)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert not found.details["has_centre"]
+
+
+@pytest.mark.parametrize(
+    "x", [(-1, 1, 5), (0, 1, 4), (0.5, 1, 4), [-1.0, 1.0], (-1.0, 0.5, 1.0), None]
+)
+def test_other_coordinates_are_meant_as_they_are(x):
+    model, objective = scene()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        landscape(objective, Line.random(model), x)
+
+
+def test_every_axis_of_a_plane_is_looked_at():
+    model, objective = scene()
+    with pytest.warns(UserWarning, match="along y .* such as 3"):
+        landscape(objective, Plane.random(model), [0.0], (-1, 1, 2))

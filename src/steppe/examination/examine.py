@@ -222,6 +222,7 @@ def _lines(objective: Objective, seed: int) -> list[Surface]:
             Line.random(objective.model, seed=seed_of(seed, number)),
             x=ends,
             samples="all",
+            exact=True,
         )
         for number in range(LINES)
     ]

@@ -88,6 +88,7 @@ def walk(
         x=settings.ends(between=other is not None),
         batch_norm=settings.batch_norm,
         samples="all",
+        exact=True,
         progress=progress,
     )
     return Noted(surface, a.notes)

@@ -185,7 +185,7 @@ def needs(measure: str, kind: str) -> bool:
 def _line(objective: Objective, analysis: Analysis) -> Surface:
     line = Line.random(objective.model, seed=analysis.seed)
     ends = (-analysis.line_radius, analysis.line_radius, analysis.line_points)
-    return landscape(objective, line, x=ends, samples="all")
+    return landscape(objective, line, x=ends, samples="all", exact=True)
 
 
 def _whole(path: Path) -> dict[str, Any] | None:

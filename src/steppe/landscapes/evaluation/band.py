@@ -98,7 +98,7 @@ def band(
     shared = {
         name: value
         for name, value in surfaces[0].details.items()
-        if name not in ("seed", "length")
+        if name not in ("seed", "length", "interpolation")
     }
     return Band(
         surfaces=tuple(surfaces),

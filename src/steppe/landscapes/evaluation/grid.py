@@ -6,7 +6,8 @@ import itertools
 import math
 import numbers
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from steppe.errors import SettingError, brief
@@ -14,14 +15,62 @@ from steppe.landscapes.subspaces.abstract import Point, Subspace
 from steppe.surfaces.surface import letters_of
 
 Coordinates = tuple[float, float, int] | Iterable[float]
+Place = tuple[int, ...]  # an index into the coordinates of each axis, x first
 
 COUNT = 51  # points along an axis where nothing else is asked, as published
 
 
-def grid_of(
-    subspace: Subspace, xyz: Sequence[Any], axes: Sequence[Any] | None
-) -> tuple[tuple[float, ...], ...]:
-    """Coordinates along each axis of a subspace.
+@dataclass(frozen=True)
+class Grid:
+    """All combinations of coordinates along the axes of a subspace."""
+
+    coordinates: tuple[tuple[float, ...], ...]  # of each axis, x first
+    ranged: tuple[bool, ...]  # of each axis, whether they are evenly spaced in a range
+    origin: Point  # coordinates of the base point
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of coordinates of each axis, x first."""
+        return tuple(map(len, self.coordinates))
+
+    @property
+    def bases(self) -> tuple[int | None, ...]:
+        """Index of the base point along each axis, None where it is no coordinate."""
+        pairs = zip(self.coordinates, self.origin, strict=True)
+        return tuple(
+            along.index(centre) if centre in along else None for along, centre in pairs
+        )
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """Least and largest coordinate of each axis."""
+        return [(min(along), max(along)) for along in self.coordinates]
+
+    def places(self) -> list[Place]:
+        """All of them, the last axis changing fastest."""
+        return list(itertools.product(*map(range, self.counts)))
+
+    def point(self, place: Place) -> Point:
+        """Coordinates at a place."""
+        pairs = zip(self.coordinates, place, strict=True)
+        return tuple(along[index] for along, index in pairs)
+
+    def outward(self, points: Iterable[Point]) -> list[Point]:
+        """Points by their distance from the base point, in units of the ranges.
+
+        Whoever stops early has the basin, and not the first rows.
+        """
+        widths = [high - low or 1.0 for low, high in self.ranges]
+
+        def distance(point: Point) -> tuple[float, Point]:
+            axes = zip(point, self.origin, widths, strict=True)
+            return sum(((c - base) / width) ** 2 for c, base, width in axes), point
+
+        return sorted(points, key=distance)
+
+
+def grid_of(subspace: Subspace, xyz: Sequence[Any], axes: Sequence[Any] | None) -> Grid:
+    """The grid of coordinates along each axis of a subspace.
 
     Args:
         subspace: whose axes have ranges of their own, for coordinates of None.
@@ -47,30 +96,36 @@ def grid_of(
             f"alone, got more: {brief(beyond[0])}."
         )
     chosen = [*xyz, *[None] * count] if axes is None else axes
-    coordinates = tuple(
-        coordinates_of((*axis.range, COUNT) if along is None else along, letter)
-        for axis, along, letter in zip(subspace.axes, chosen, letters, strict=False)
-    )
-    _warn_without_base(dict(zip(letters, coordinates)), chosen)
-    return coordinates
+    full = [
+        (*axis.range, COUNT) if along is None else along
+        for axis, along in zip(subspace.axes, chosen, strict=False)
+    ]
+    coordinates = tuple(map(coordinates_of, full, letters))
+    ranged = tuple(is_range(along) and along[0] != along[1] for along in full)
+    grid = Grid(coordinates, ranged, subspace.origin)
+    _warn_without_base(grid, letters)
+    return grid
 
 
-def _warn_without_base(
-    coordinates: Mapping[str, Sequence[float]], given: Sequence[Any]
-) -> None:
+def _warn_without_base(grid: Grid, letters: Sequence[str]) -> None:
     """Warn of even steps that go around the base point without meeting it.
 
     Coordinates that were listed one by one are meant as they are.
     """
-    for (letter, along), asked in zip(coordinates.items(), given, strict=False):
-        stepped = isinstance(asked, tuple) and len(asked) == 3 and along != asked
-        if stepped and 0.0 not in along and min(along) < 0 < max(along):
+    for i, (low, high) in enumerate(grid.ranges):
+        if grid.ranged[i] and grid.bases[i] is None and low < 0 < high:
             warnings.warn(
-                f"no point along {letter} is at 0, where the base point is, so that "
-                f"the surface misses it; take an odd count, such as {len(along) + 1}, "
-                "or a range that has 0 among its steps.",
+                f"no point along {letters[i]} is at 0, where the base point is, so "
+                "that the surface misses it; take an odd count, such as "
+                f"{grid.counts[i] + 1}, or a range that has 0 among its steps.",
                 stacklevel=4,
             )
+
+
+def is_range(along: Any) -> bool:
+    """Whether coordinates are given as `(start, stop, count)`."""
+    triple = isinstance(along, tuple) and len(along) == 3
+    return triple and isinstance(along[2], numbers.Integral)
 
 
 def coordinates_of(along: Any, letter: str) -> tuple[float, ...]:
@@ -96,21 +151,9 @@ def coordinates_of(along: Any, letter: str) -> tuple[float, ...]:
         ) from error
 
 
-def points_of(coordinates: Sequence[Sequence[float]]) -> list[Point]:
-    """All points of a grid, the first axis changing fastest."""
-    return [
-        tuple(reversed(point)) for point in itertools.product(*reversed(coordinates))
-    ]
-
-
-def shape_of(coordinates: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """Shape of values on a grid: a length for each axis, the first axis last."""
-    return tuple(len(along) for along in reversed(coordinates))
-
-
 def _numbers(along: Any, letter: str) -> tuple[float, ...]:
     triple = isinstance(along, tuple) and len(along) == 3
-    if triple and isinstance(along[2], numbers.Integral):
+    if is_range(along):
         start, stop, count = float(along[0]), float(along[1]), int(along[2])
         if count < 2:
             raise SettingError(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from steppe.errors import SettingError, brief
+from steppe.errors import SettingError, brief, check_positive, check_switch
 from steppe.landscapes.buffers import BatchNorm, check_same, shapes
 from steppe.landscapes.evaluation.evaluator import (
     Evaluator,
-    PointValues,
     Progress,
     SampleQuantity,
 )
-from steppe.landscapes.evaluation.grid import (
-    Coordinates,
-    grid_of,
-    points_of,
-    shape_of,
+from steppe.landscapes.evaluation.grid import Coordinates, grid_of
+from steppe.landscapes.evaluation.grid_values import (
+    LOSS,
+    MEAN,
+    RISE_STDERR,
+    STDERR,
+    SUBSET_STDERR,
+    GridValues,
 )
+from steppe.landscapes.evaluation.points import Points
+from steppe.landscapes.evaluation.refinement import refine
 from steppe.landscapes.evaluation.subset import Samples
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.objective import Objective, check_objective
@@ -42,9 +44,17 @@ def landscape(
     quantities: Sequence[SampleQuantity] = (),
     samples: Samples = SAMPLES,
     seed: int = 0,
+    tolerance: float = 0.01,
+    exact: bool = False,
     progress: Progress | None = None,
 ) -> Surface:
     """Mean loss on a grid of a subspace, with its standard error over the samples.
+
+    Of more than 25 points on ranges, only some are evaluated: nested grids with 5, 9,
+    17, ... nodes along each range (of at least 9 coordinates), until a cubic spline
+    through one of them meets points that it has not seen. The others are interpolated,
+    and `computed` of the surface is False there. A surface that no spline meets is
+    evaluated at all points. No other points than those of the grid are evaluated.
 
     Args:
         objective: the mean loss; its model is moved and put back bit for bit, also
@@ -75,14 +85,22 @@ def landscape(
             loss there is that of all of the data. Rows of batches are drawn where
             losses are those of single rows, else whole batches.
         seed: of the draw of these samples; equally many are drawn as the same rows.
-        progress: called with the number of evaluations done and of all.
+        tolerance: that the root mean square of relative errors of the spline must
+            meet. They are relative to the range of the values on the grid, and those of
+            a positive loss to the loss, where it is smaller than that.
+        exact: evaluate all points.
+        progress: called with the number of evaluations of a batch done, and of all that
+            are planned, which become fewer when the tolerance is met.
 
     Returns:
         Surface with the losses, shape (X,) on a line and (Y, X) on a plane; the details
         hold how the subspace was made, the ranges and, for a model with running
         statistics, their mode. The standard errors of a single sample
         are infinite; in mode "train" they are at least those of a mean over drawn
-        batches.
+        batches. Where points were interpolated, the details have, as "interpolation",
+        the number of points evaluated, that of nodes along each axis and of points
+        that the spline was tested at, and the relative errors there, of which
+        `stderr` knows nothing. Standard errors are interpolated like the rest.
 
     Raises:
         SettingError: coordinates that are none or not finite, a count that is no
@@ -95,46 +113,48 @@ def landscape(
             "landscape() needs a steppe.Line such as Line.random(model), a Plane, a "
             f"Box or a Curve, got {brief(subspace)}."
         )
-    coordinates = grid_of(subspace, (x, y, z), axes)
+    check_positive("tolerance", tolerance)
+    check_switch("exact", exact)
+    grid = grid_of(subspace, (x, y, z), axes)
     _check_belongs(objective, subspace)
     evaluator = Evaluator(
         objective, subspace, batch_norm, quantities, samples=samples, seed=seed
     )
-    values = evaluator.evaluate(points_of(coordinates), progress)
-    return _surface(evaluator, coordinates, values)
+    values = GridValues(grid, Points(evaluator, progress))
+    about: dict[str, Any] = {}
+    if exact:
+        values.plan(grid.places())
+        values.evaluate(grid.places())
+    elif refined := refine(values, tolerance):
+        about = {"interpolation": refined.details(tolerance, values)}
+    return _surface(evaluator, values, about)
 
 
 def _surface(
-    evaluator: Evaluator,
-    coordinates: tuple[tuple[float, ...], ...],
-    values: Sequence[PointValues],
+    evaluator: Evaluator, values: GridValues, about: dict[str, Any]
 ) -> Surface:
-    shape, subspace = shape_of(coordinates), evaluator.subspace
-
-    def on_grid(numbers: Sequence[float]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.float64).reshape(shape)
-
+    objective, subspace, grid = evaluator.objective, evaluator.subspace, values.grid
     others = {
         quantity.name: Values(
-            values=on_grid([each.quantities[quantity.name][0] for each in values]),
-            stderr=on_grid([each.quantities[quantity.name][1] for each in values]),
+            values=values.tensor((quantity.name, MEAN)),
+            stderr=values.tensor((quantity.name, STDERR)),
             units=quantity.units,
         )
         for quantity in evaluator.quantities
     }
-    if evaluator.objective.penalty is not None:
-        penalties = on_grid([each.penalty for each in values])
-        others["penalty"] = Values(values=penalties, units="loss")
-    origin = zip(subspace.origin, coordinates, strict=True)
-    letters = letters_of(len(coordinates))
-    ranges = [(min(along), max(along)) for along in coordinates]
+    if objective.penalty is not None:
+        others["penalty"] = Values(
+            values=values.tensor(("penalty", MEAN)), units="loss"
+        )
+    letters, ranges = letters_of(len(grid.ranges)), grid.ranges
     return Surface(
-        coordinates=coordinates,
-        loss=on_grid([each.loss for each in values]),
-        stderr=on_grid([each.stderr for each in values]),
-        rise_stderr=on_grid([each.rise_stderr for each in values]),
-        subset_stderr=on_grid([each.subset_stderr for each in values]),
+        coordinates=grid.coordinates,
+        loss=values.tensor(LOSS),
+        stderr=values.tensor(("loss", STDERR)),
+        rise_stderr=values.tensor(("loss", RISE_STDERR)),
+        subset_stderr=values.tensor(("loss", SUBSET_STDERR)),
         samples=evaluator.part.objective.count(),
+        computed=values.evaluated if about else None,
         quantities=others,
         axes=tuple(axis.unit for axis in subspace.axes),
         details={
@@ -142,7 +162,8 @@ def _surface(
             **subspace.details,
             **subspace.geometry(),
             "range": ranges[0] if len(ranges) == 1 else dict(zip(letters, ranges)),
-            "has_centre": all(centre in along for centre, along in origin),
+            "has_centre": None not in grid.bases,
+            **about,
         },
     )
 

@@ -213,8 +213,8 @@ def test_few_points_and_short_ranges_are_all_evaluated():
     assert landscape(objective, plane, (0, 1, 8), (0, 1, 8)).computed is None
     assert landscape(objective, plane, (1, 1, 9), (1, 1, 9)).computed is None
     objective, line = probe(lambda x: x * x, axes=1)
-    assert landscape(objective, line, (-1, 1, 25)).computed is None
-    assert landscape(objective, line, (-1, 1, 26)).computed is not None
+    assert landscape(objective, line, (0, 1, 25)).computed is None
+    assert landscape(objective, line, (0, 1, 26)).computed is not None
 
 
 # ---- values that are not finite, not positive, or not the loss

@@ -5,6 +5,7 @@ matplotlib is imported when a picture is made, not before; it comes with the ext
 
 from steppe.plots.band_plot import bands as bands
 from steppe.plots.bar_plot import bars as bars
+from steppe.plots.barrier_plot import barriers as barriers
 from steppe.plots.canvas import Theme as Theme
 from steppe.plots.canvas import darkened as darkened
 from steppe.plots.canvas import save_png as save_png

@@ -26,7 +26,7 @@ from steppe_lab.training.loop import train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.readiness import check_settings
 from steppe_lab.training.tensorboard import EventWriter
-from steppe_lab.training.tracking import TRACKERS, interval
+from steppe_lab.training.tracking import TRACKERS, Followed, interval
 from steppe_lab.training.trained_loss import TrainedLoss
 from steppe_lab.work import work
 
@@ -221,7 +221,16 @@ def test_memory_changes_the_work_and_no_number(split, tmp_path):
         )
         model = build_model(made, split.in_shape, 10)
         loss = partial(TrainedLoss.of, made, split.task)
-        tracker = TRACKERS.build(made.track, model, split, loss, 0, tmp_path)
+        followed = Followed(
+            model=model,
+            split=split,
+            loss=loss,
+            seed=0,
+            folder=tmp_path,
+            lr=lambda: 0.05,
+            batch_size=20,
+        )
+        tracker = TRACKERS.build(made.track, followed)
         measured = tracker._measurement
         assert measured.matrix(measured.present()).budget == memory * 2**30
         rows.append(tracker.measure().values.tolist())

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from steppe.files import replace_file
+from steppe.tracking.cuts import FILE, Cut, Cuts, arrays_of
 from steppe.tracking.statistics import Row
 
 
@@ -65,6 +66,18 @@ class TrackFiles:
         write_rows(self.folder, rows)
         if self.save_vectors:
             write_vectors(self.folder / f"top_K_ev_{step}.npz", vectors, params)
+
+    def write_cuts(
+        self,
+        measured: Sequence[Mapping[int, Cut]],
+        rows: Sequence[Row],
+        settings: Cuts,
+        samples: int,
+    ) -> None:
+        """Write the cuts of all rows; see `arrays_of`."""
+        if self.folder is not None:
+            arrays = arrays_of(measured, rows, settings, samples)
+            replace_file(self.folder / FILE, _packed(arrays))
 
     def write_decomposition(self, changes: Mapping[str, Any], step: int) -> None:
         """Write the changes of the loss by the parts of a step."""

@@ -26,6 +26,7 @@ from steppe.linalg.angles import alignment, overlap
 from steppe.linalg.probes import seeded
 from steppe.objective import Objective
 from steppe.results import Eigenpairs
+from steppe.tracking.cuts import Cut, Cuts, row_of
 from steppe.tracking.files import TrackFiles, Writer
 from steppe.tracking.measurement import Measurement, gradient_of
 from steppe.tracking.schedule import MeasurementSchedule, Unit
@@ -64,13 +65,16 @@ class SpectrumTracker:
       gradient in `p.grad` with direction i, the same as `alig/fbg_...` with the
       gradient of the objective, `alex_alpha_sum`, the mean of sum |U'g|, and
       `alex_alpha_norm_sum`, that over the norm of g.
+    - with `cuts`, `scale_<i>`, the length of a unit along direction i.
     - with `steps=True`, `alex_v_sum` and `alex_v_norm_sum`: the same for the steps.
     - the numbers that `measure`, `after_step` or `after_epoch` are called with.
 
     In `folder` it keeps `history.csv` and `lanczos.npz` (`top_K_e` of shape (R, K),
     `residuals`, `epoch`, `step`, `products`), each replaced at once by its next
     version, and with `save_vectors` a `top_K_ev_<step>.npz` for each row: `Ev` of shape
-    (D, K), `names` and `shapes` of the tensors.
+    (D, K), `names` and `shapes` of the tensors. With `cuts` it keeps
+    `loss_surfaces.npz`: the coordinates `eps`, and `loss_curve_<i>` of shape
+    (R, coordinates), which `steppe.tracking.cuts.read_cuts` gives as lines.
 
     Args:
         objective: the loss whose Hessian is followed, or a function that makes one for
@@ -86,6 +90,7 @@ class SpectrumTracker:
         save_vectors: write the vectors of every row to a file.
         steps: look at the displacement of every step too; one more copy of the
             parameters.
+        cuts: the loss along the directions at every measurement; None for none.
         writer: takes every number of a row by its column's name.
 
     Raises:
@@ -110,11 +115,16 @@ class SpectrumTracker:
         folder: str | os.PathLike[str] | None = None,
         save_vectors: bool = False,
         steps: bool = False,
+        cuts: Cuts | None = None,
         writer: Writer | None = None,
     ) -> None:
         self._measurement = Measurement(
             objective=objective, matrix=matrix, k=k, tol=tol, max_products=max_products
         )
+        if cuts is not None:
+            cuts.check_followed(k)
+        self._cuts = cuts
+        self._measured: list[dict[int, Cut]] = []  # cuts of each row
         self._schedule = MeasurementSchedule(every, unit)
         self._statistics = StepStatistics(steps)
         place = None if folder is None else Path(folder)
@@ -153,11 +163,19 @@ class SpectrumTracker:
         gradient = gradient_of(objective)
         # The row compares with the directions of the last measurement: before they go.
         row = self._row(pairs, gradient, scalars)
+        if self._cuts is not None:
+            measured = self._cuts.through(objective, pairs, len(self.rows))
+            row = row_of(measured) | row
+            self._measured.append(measured)
         self.pairs, self.products = pairs, self.products + pairs.products
         self.rows.append(row)
         # Gradients to come are compared with the new directions, so old ones go.
         self._statistics.restart(pairs.vectors, gradient, self._present())
         self._files.write(self.rows, self._schedule.step, pairs.vectors, self._params)
+        if self._cuts is not None:
+            self._files.write_cuts(
+                self._measured, self.rows, self._cuts, objective.count()
+            )
         return pairs
 
     def decompose(
@@ -230,6 +248,7 @@ class SpectrumTracker:
             **self._statistics.state_dict(),
             "products": self.products,
             "rows": [dict(row) for row in self.rows],
+            **({} if self._cuts is None else {"cuts": list(self._measured)}),
             "pairs": None if self.pairs is None else vars(self.pairs),
             "first": self._first,
         }
@@ -240,6 +259,7 @@ class SpectrumTracker:
         self._statistics.load_state_dict(state)
         self.products = state["products"]
         self.rows = [dict(row) for row in state["rows"]]
+        self._measured = list(state.get("cuts", []))
         pairs = state["pairs"]
         self.pairs = None if pairs is None else Eigenpairs(**pairs)
         self._first = state["first"]

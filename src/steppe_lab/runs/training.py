@@ -11,6 +11,9 @@ from torch import nn
 
 from steppe import plots
 from steppe.errors import CheckpointError, StoreError
+from steppe.surfaces import Surface
+from steppe.tracking.cuts import FILE as CUTS
+from steppe.tracking.cuts import read_cuts
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.progress import Progress, Report
@@ -44,6 +47,7 @@ INTERVAL = "STEPPE_KEEP_EVERY"  # seconds between states to resume from
 CHECKPOINT = "model.safetensors"
 HISTORY = "history.json"
 EIGENVALUES = "eigenvalues.png"
+CUTS_DRAWN = 4  # measurements in a picture of cuts
 _STATE = "training.pt"
 
 
@@ -238,9 +242,21 @@ def _tracked(
     _, unit = interval(recipe.track.settings["every"])
     figure = plots.eigenvalues([row[unit] for row in rows], values, xlabel=unit)
     write_atomically(folder / EIGENVALUES, plots.save_png(figure))
+    if (folder / CUTS).is_file():
+        for index, lines in read_cuts(folder).items():
+            write_atomically(folder / f"cut_{index}.png", _cuts_drawn(lines, unit))
     tracked = {
         "eigenvalues": values[-1],
         "measurements": len(rows),
         "products": sum(row["products"] for row in rows),
     }
     return {"tracked": tracked}
+
+
+def _cuts_drawn(lines: list[Surface], unit: str) -> bytes:
+    """A picture of the cuts along one direction at a few measurements."""
+    count = min(len(lines), CUTS_DRAWN)
+    steps = max(count - 1, 1)
+    chosen = [lines[round(i * (len(lines) - 1) / steps)] for i in range(count)]
+    named = {f"{unit} {line.details[unit]}": [line] for line in chosen}
+    return plots.save_png(plots.lines(named, xlabel=chosen[0].axes[0]))

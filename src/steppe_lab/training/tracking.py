@@ -1,7 +1,7 @@
 """Trackers by name: `spectrum:k=5,samples=2250,every=1epoch`.
 
 A tracker is made from the network in training and its samples. Following changes no
-weight, except through a method that steps along the directions that are found.
+weight, except through a method that steps along the directions that are followed.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import nn
 
 from steppe.curvature.hessian import Hessian
 from steppe.errors import SettingError
+from steppe.landscapes.directions.eigen import check_unit
 from steppe.objective import Objective
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.bounds import POSITIVE, Ranges, at_least, check_bounds
 from steppe.registry.registry import Choice, Registry, unknown_name
 from steppe.registry.settings_text import pairs
 from steppe.registry.specs import Spec
+from steppe.seeds import seed_named, stream
+from steppe.tracking.cuts import Cuts
 from steppe.tracking.schedule import Unit
 from steppe.tracking.tracker import SpectrumTracker
 from steppe_lab.datasets import Split
@@ -37,16 +42,58 @@ BOUNDS: Ranges = {
     "samples": at_least(1),
     "tol": POSITIVE,
     "memory": (0.0, math.inf),
+    "lr": POSITIVE,
+    "batches": at_least(1),
 }
+STEP = ("lr", "batches")  # settings of the length of a step, which cuts alone have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """A training that is followed.
+
+    Args:
+        model: the network in training.
+        split: its samples.
+        loss: gives the one that it is trained on now.
+        seed: of the samples that are drawn.
+        folder: where the files are kept; None for none.
+        lr: gives the present learning rate.
+        batch_size: of a step.
+    """
+
+    model: nn.Module
+    split: Split
+    loss: Callable[[], TrainedLoss]
+    seed: int
+    folder: Path | None
+    lr: Callable[[], float]
+    batch_size: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch in measurements."""
+        near = next(self.model.parameters()).device.type == "cpu"
+        return ROWS_ON_CPU if near else ROWS
+
+    def objective(self, samples: int, number: int) -> Objective:
+        """The loss on training samples drawn by a number, at most so many."""
+        chosen = self.split.some("train", samples, seed=self.seed + number)
+        return self.loss().objective(self.model, chosen.batches(self.rows))
+
+    def minibatches(self, count: int, number: int) -> Objective:
+        """The loss on whole batches of a step, in an order drawn by a number."""
+        pool, size = self.split.train, self.batch_size
+        generator = stream(seed_named(f"minibatches {self.seed} {number}", bits=32))
+        order = torch.randperm(len(pool), generator=generator)
+        whole = max(size, len(pool) // size * size)  # no short one beside others
+        chosen = pool.chosen(order[: min(count * size, whole)])
+        return self.loss().objective(self.model, chosen.batches(size))
 
 
 @TRACKERS.add("spectrum", source="Jastrzebski et al., 2019, arXiv:1807.05031")
 def spectrum(
-    model: nn.Module,
-    split: Split,
-    loss: Callable[[], TrainedLoss],
-    seed: int,
-    folder: Path | None,
+    followed: Followed,
     *,
     k: int = 5,
     samples: int = 2250,
@@ -61,11 +108,7 @@ def spectrum(
     """The largest eigenvalues of the Hessian along training, and its directions.
 
     Args:
-        model: the network in training.
-        split: its samples.
-        loss: gives the one that it is trained on now.
-        seed: of the samples that are drawn.
-        folder: where the files are kept; None for none.
+        followed: the training.
         k: number of eigenvalues.
         samples: training samples that the loss is averaged over, at most.
         every: from one measurement to the next, such as 2epochs or 100steps.
@@ -80,27 +123,116 @@ def spectrum(
     Raises:
         SettingError: a setting out of range, or no TensorBoard where it is asked for.
     """
-    check_bounds({"k": k, "samples": samples, "tol": tol, "memory": memory}, BOUNDS)
-    count, unit = interval(every)
-    budget = round(memory * 2**30)
+    return _tracker(
+        followed,
+        None,
+        Sampled(k=k, samples=samples, every=every, drawn=drawn, tol=tol, memory=memory),
+        vectors=vectors,
+        steps=steps,
+        tensorboard=tensorboard,
+    )
+
+
+@TRACKERS.add("cuts", source="Jastrzebski et al., 2019, arXiv:1807.05031")
+def cuts(
+    followed: Followed,
+    *,
+    k: int = 2,
+    samples: int = 2250,
+    every: str = "1epoch",
+    unit: Literal["step", "absolute"] = "step",
+    lr: float | None = None,
+    batches: int = 10,
+    drawn: Literal["once", "anew"] = "once",
+    tol: float = 0.01,
+    vectors: bool = False,
+    tensorboard: bool = False,
+    memory: float = 2.0,
+) -> SpectrumTracker:
+    """The loss along the sharpest directions, along training, and the eigenvalues.
+
+    Args:
+        followed: the training.
+        k: number of directions.
+        samples: training samples that the loss is averaged over, at most.
+        every: from one measurement to the next, such as 2epochs or 100steps.
+        unit: of the coordinates, from -16 to 16: the mean length of a step of plain
+            SGD along the direction, or the distance in parameter space.
+        lr: learning rate of such a step; None for the present one.
+        batches: random batches of the training that the length is averaged over.
+        drawn: samples drawn once, or anew for each measurement.
+        tol: residuals as a share of the eigenvalues.
+        vectors: keep the eigenvectors of every measurement as a file.
+        tensorboard: write every number for TensorBoard too.
+        memory: GiB for what products need again and again, as in `spectrum`.
+
+    Raises:
+        SettingError: a setting out of range, or no TensorBoard where it is asked for.
+    """
+    check_bounds({"lr": lr, "batches": batches}, {n: BOUNDS[n] for n in STEP})
+    check_unit(unit, _lr_of(unit, lr))
+    in_steps = unit == "step"
+
+    def minibatches() -> Objective:
+        return followed.minibatches(batches, len(tracker.rows))
+
+    along = Cuts(
+        unit=unit,
+        lr=(followed.lr if lr is None else lr) if in_steps else None,
+        minibatches=minibatches if in_steps else None,
+        count=batches,
+    )
+    tracker = _tracker(
+        followed,
+        along,
+        Sampled(k=k, samples=samples, every=every, drawn=drawn, tol=tol, memory=memory),
+        vectors=vectors,
+        steps=False,
+        tensorboard=tensorboard,
+    )
+    return tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Settings that all trackers of eigenvalues share."""
+
+    k: int
+    samples: int
+    every: str
+    drawn: str
+    tol: float
+    memory: float
+
+
+def _tracker(
+    followed: Followed,
+    along: Cuts | None,
+    settings: Sampled,
+    *,
+    vectors: bool,
+    steps: bool,
+    tensorboard: bool,
+) -> SpectrumTracker:
+    check_bounds(vars(settings), {n: b for n, b in BOUNDS.items() if n not in STEP})
+    count, unit = interval(settings.every)
 
     def objective() -> Objective:
-        number = len(tracker.rows) if drawn == "anew" else 0
-        chosen = split.some("train", samples, seed=seed + number)
-        near = next(model.parameters()).device.type == "cpu"
-        batches = chosen.batches(ROWS_ON_CPU if near else ROWS)
-        return loss().objective(model, batches)
+        number = len(tracker.rows) if settings.drawn == "anew" else 0
+        return followed.objective(settings.samples, number)
 
+    folder = followed.folder
     tracker = SpectrumTracker(
         objective,
-        k=k,
+        k=settings.k,
         every=count,
         unit=unit,
-        tol=tol,
-        matrix=partial(Hessian, budget=budget),
+        tol=settings.tol,
+        matrix=partial(Hessian, budget=round(settings.memory * 2**30)),
         folder=folder,
         save_vectors=vectors,
         steps=steps,
+        cuts=along,
         writer=EventWriter(folder) if tensorboard and folder else None,
     )
     return tracker
@@ -135,10 +267,17 @@ def check_tracker(choice: Choice) -> None:
     if choice.name not in TRACKERS:
         raise unknown_name("tracker", choice.name, TRACKERS.names())
     settings = choice.settings
-    check_bounds(settings, BOUNDS)
+    check_bounds(settings, {n: b for n, b in BOUNDS.items() if n in settings})
     interval(settings["every"])
+    if choice.name == "cuts":
+        check_unit(settings["unit"], _lr_of(settings["unit"], settings["lr"]))
     if settings["tensorboard"]:
         summary_writer()
+
+
+def _lr_of(unit: str, lr: float | None) -> float | None:
+    """A learning rate as given; any in place of the present one."""
+    return 1.0 if unit == "step" and lr is None else lr
 
 
 def is_led(name: str) -> bool:

@@ -211,7 +211,7 @@ def eigen_directions(
         UsageError: eigenpairs that did not converge, or a step without a part along
             an eigenvector.
     """
-    _check_unit(unit, lr)
+    check_unit(unit, lr)
     check_count("count", count, 1)
     check_integer("seed", seed)
     _check_batches(objective, minibatches)
@@ -287,7 +287,8 @@ def _check_indices(indices: Sequence[int]) -> None:
         check_integer("index", index)
 
 
-def _check_unit(unit: EigenUnit, lr: float | None) -> None:
+def check_unit(unit: EigenUnit, lr: float | None) -> None:
+    """Refuse an unknown unit, and a learning rate that goes with another one."""
     if isinstance(unit, str):
         if unit not in ("absolute", "step"):
             raise SettingError(

@@ -11,7 +11,7 @@ from steppe.landscapes.subspaces.abstract import Axis
 from steppe.objective import Objective, check_objective
 from steppe.parameters import unflatten
 
-UNITS = {"absolute": "distance", "step": "steps of SGD"}
+UNITS: dict[Any, str] = {"absolute": "distance", "step": "steps of SGD"}  # in words
 
 
 def eigen_subspace(
@@ -46,5 +46,5 @@ def eigen_subspace(
 
 def _unit(unit: Any, index: int, value: float) -> str:
     number = f"{index + 1}" if index >= 0 else f"{-index} from the bottom"
-    length = UNITS[unit] if isinstance(unit, str) else f"{unit:g}"
+    length = UNITS.get(unit, f"lengths of {unit}")
     return f"{length} along eigenvector {number} (eigenvalue {value:.3g})"

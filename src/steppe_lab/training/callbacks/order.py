@@ -18,7 +18,7 @@ from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.over_epochs import over_epochs
 from steppe_lab.training.plateau import plateau_of
 from steppe_lab.training.tensorboard import EventWriter
-from steppe_lab.training.tracking import TRACKERS
+from steppe_lab.training.tracking import TRACKERS, Followed
 
 if TYPE_CHECKING:
     from steppe_lab.training.state import TrainingState
@@ -49,11 +49,16 @@ def build_callbacks(
     # After rules that stop, and before all that writes scores: the last epoch has some.
     callbacks["scores"] = Scores(split)
     if recipe.track is not None:
-        seed = recipe.data_seed
-        place = None if folder is None else folder / TRACK
-        tracker = TRACKERS.build(
-            recipe.track, state.model, split, lambda: state.loss, seed, place
+        followed = Followed(
+            model=state.model,
+            split=split,
+            loss=lambda: state.loss,
+            seed=recipe.data_seed,
+            folder=None if folder is None else folder / TRACK,
+            lr=lambda: float(state.optimizer.param_groups[0]["lr"]),
+            batch_size=recipe.batch_size,
         )
+        tracker = TRACKERS.build(recipe.track, followed)
         samples = min(recipe.track.settings["samples"], len(split.train))
         callbacks["eigenvalues"] = Eigenvalues(
             tracker, state.optimizer, samples / recipe.batch_size

@@ -77,6 +77,8 @@ from steppe.results import Estimates as Estimates
 from steppe.results import Spectrum as Spectrum
 from steppe.surfaces import Arrow as Arrow
 from steppe.surfaces import Band as Band
+from steppe.surfaces import Basins as Basins
 from steppe.surfaces import Surface as Surface
 from steppe.surfaces import Trajectory as Trajectory
+from steppe.surfaces import basins as basins
 from steppe.tracking.tracker import SpectrumTracker as SpectrumTracker

@@ -403,8 +403,8 @@ def test_a_figure_in_words_has_its_extremes_and_its_recipe():
     assert text == (
         "SGD: loss over x (norms of the filters) from -1 to 1 and y (norms of the "
         "filters) from -1 to 1. It is lowest, 0.02, at (0, 0), and highest, 5.02, at "
-        "(-1, -1). 10 samples; batch norm frozen at the base point; 63 points; cosine "
-        "of the axes 0.03."
+        "(-1, -1). One basin. 10 samples; batch norm frozen at the base point; 63 "
+        "points; cosine of the axes 0.03."
     )
     assert "It is 0.7 everywhere." in plots.alt(plane(lambda x, y: 0.7))
     assert "No value is finite." in plots.alt(plane(lambda x, y: np.nan))

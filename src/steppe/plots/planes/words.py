@@ -16,7 +16,7 @@ from steppe.plots.planes.values import (
     tensors_of,
     words_of,
 )
-from steppe.surfaces import Surface, Trajectory
+from steppe.surfaces import Surface, Trajectory, basins
 
 _BATCH_NORM = {
     "interpolate": "interpolated with the weights",
@@ -117,7 +117,8 @@ def _described(name: str, surface: Surface, quantity: str) -> str:
     facts = "; ".join(recipe(surface, quantity).values())
     if float(values[known].max()) == float(values[known].min()):
         return f"{start} It is {short(float(values[known][0]))} everywhere. {facts}."
-    return f"{start} It is lowest, {least}, and highest, {most}. {facts}."
+    shape = f" {basins(surface).sentence()}" if quantity == LOSS else ""
+    return f"{start} It is lowest, {least}, and highest, {most}.{shape} {facts}."
 
 
 def _place(surface: Surface, values: Any, pick: Any) -> str:

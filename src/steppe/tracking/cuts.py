@@ -174,9 +174,9 @@ def arrays_of(
         samples: loss terms that each value is a mean over.
 
     Returns:
-        `eps` of shape (X,) and its `unit` in words, `epoch` and `step` of shape (R,), and for each index
-        `loss_curve_<i>`, `stderr_<i>` and `rise_stderr_<i>` of shape (R, X), and
-        `scale_<i>` and `eigenvalue_<i>` of shape (R,).
+        `eps` of shape (X,) and its `unit` in words, `epoch` and `step` of shape (R,),
+        and for each index `loss_curve_<i>`, `stderr_<i>` and `rise_stderr_<i>` of shape
+        (R, X), and `scale_<i>` and `eigenvalue_<i>` of shape (R,).
     """
     arrays: dict[str, Any] = {
         "eps": np.array(settings.along, dtype=float),

@@ -32,6 +32,8 @@ from steppe.landscapes.subspaces.box import Box as Box
 from steppe.landscapes.subspaces.curve import Curve as Curve
 from steppe.landscapes.subspaces.line import Line as Line
 from steppe.landscapes.subspaces.plane import Plane as Plane
+from steppe.landscapes.trajectories.arrows import arrow as arrow
+from steppe.landscapes.trajectories.arrows import gradient_arrows as gradient_arrows
 from steppe.landscapes.trajectories.projection import project as project
 from steppe.linalg.angles import alignment as alignment
 from steppe.linalg.angles import directional as directional

@@ -261,3 +261,21 @@ def test_readers_do_not_wait_for_whoever_has_the_file_open(tmp_path):
     assert Surface.load(file).samples == 3
     with h5py.File(file, "r+"), xarray.open_dataset(file, engine="h5netcdf"):
         assert Surface.load(file).samples == 3
+
+
+@pytest.mark.parametrize("lengths", [(6,), (4, 3), (3, 2, 4)])
+def test_the_data_set_of_xarray_is_the_one_that_it_reads_from_the_file(
+    tmp_path, lengths
+):
+    surface = surfaces.full(*lengths)
+    surface.save(tmp_path / "s.nc")
+    with xarray.open_dataset(tmp_path / "s.nc", engine="h5netcdf") as file:
+        xarray.testing.assert_identical(surface.to_xarray(), file)
+        assert list(surface.to_xarray()) == list(file)
+    assert surface.to_xarray().train_loss.dtype == np.float64
+
+
+def test_without_xarray_the_way_out_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(UsageError, match="pip install xarray"):
+        small().to_xarray()

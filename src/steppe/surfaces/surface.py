@@ -19,6 +19,8 @@ from steppe.results.tables import AbstractTabulated, Table
 from steppe.surfaces.overlays import Arrow, Trajectory
 
 if TYPE_CHECKING:
+    import xarray
+
     from steppe.surfaces.files.directions import Directions
 
 ERRORS = ("rise_stderr", "subset_stderr")  # that a surface may have
@@ -163,6 +165,19 @@ class Surface(AbstractTabulated):
         from steppe.surfaces.files.surface_file import load_surface
 
         return load_surface(path)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The surface as a data set of xarray, with the names of its HDF5 file.
+
+        Dimensions are xcoordinates, ycoordinates, ...; the loss is `train_loss`, and
+        points that are not finished are NaN.
+
+        Raises:
+            UsageError: xarray is not installed.
+        """
+        from steppe.surfaces.files.labelled import dataset_of
+
+        return dataset_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON has them; numbers that are not finite are None."""

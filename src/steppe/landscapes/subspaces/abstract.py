@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from steppe.errors import SettingError, brief
 from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.directions.geometry import cosines, length
 from steppe.parameters import interpolated
+from steppe.surfaces.files.directions import Directions, save_directions
 from steppe.surfaces.surface import letters_of
 
 Point = tuple[float, ...]  # coordinates, one for each axis
@@ -104,6 +106,37 @@ class Subspace:
         for factor, direction in self.terms(place):
             torch._foreach_add_(weights, list(direction), alpha=factor)
         return weights
+
+    def stored(self) -> Directions:
+        """The directions as files have them, for `Surface.save`.
+
+        Raises:
+            UsageError: a curve, or an axis that mixes buffers of networks with a
+                direction of states.
+        """
+        from steppe.landscapes.subspaces.saved import stored
+
+        return stored(self)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the directions to a file, which `from_file` of the class reads.
+
+        The base point is not in it, but its digest is. Points that networks are at are
+        met up to rounding by the subspace of the file. The published code of Li et al.,
+        2018, arXiv:1712.09913, reads files of HDF5 where all parameters require a
+        gradient and no buffers move; those stand behind all parameters.
+
+        Args:
+            path: see `Surface.save`; beyond 256 MB the file has the recipe alone.
+            overwrite: replace a file of others too.
+
+        Raises:
+            DataError: a file of other directions, or of something else.
+            SettingError: another ending, or a folder.
+            UsageError: see `stored`; or h5py is not installed.
+            OSError: no space, or no right to write; a file there stays.
+        """
+        save_directions(self.stored(), path, overwrite=overwrite)
 
     @property
     def moves_buffers(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
 from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from steppe.landscapes.subspaces.frames import Unit, framed
 from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
 from steppe.landscapes.subspaces.random import Of, random_subspace
+from steppe.landscapes.subspaces.saved import from_file
 from steppe.objective import Objective
 
 
@@ -168,3 +170,23 @@ class Line(Subspace):
             UsageError: checkpoints that are all the same.
         """
         return cls(**pca_subspace(checkpoints, 1, model, center, ignore, budget))
+
+    @classmethod
+    def from_file(
+        cls, path: str | PathLike[str], model: nn.Module, *, other_base: bool = False
+    ) -> Line:
+        """The line through a model along the direction of a file.
+
+        Args:
+            path: a file of `save`, of `Surface.save` with directions, or of the
+                published code of Li et al.; of that, the kind of directions ("weights"
+                or "states") is in the name.
+            model: its parameters that require a gradient are the base point.
+            other_base: allow a direction that was made around other parameters, such as
+                those of another run, whose surfaces then have one direction.
+
+        Raises:
+            DataError: no such file, or one that is damaged, of another number of axes,
+                of another model, or around other parameters.
+        """
+        return cls(**from_file(path, model, cls.dimensions, other_base=other_base))

@@ -20,7 +20,14 @@ from torch import Tensor
 from steppe.batches import digest_of
 from steppe.errors import DataError
 from steppe.surfaces.files.exact_json import from_json, to_json
-from steppe.surfaces.files.formats import is_direction, read_stored, write_stored
+from steppe.surfaces.files.formats import (
+    WRITERS,
+    check_target,
+    is_direction,
+    read_stored,
+    write_stored,
+)
+from steppe.surfaces.files.recipes import check_recipe
 from steppe.surfaces.files.reference_names import flags_of
 from steppe.surfaces.files.stored import (
     DAMAGE,
@@ -52,10 +59,22 @@ class Directions:
     tensors: tuple[tuple[Tensor, ...], ...]  # K times P; none where left out
     names: tuple[str, ...] = ()  # P; none in files of the published code
     kind: Kind = "weights"
+    # Of each axis, whether its buffers lead to those of a network at 1.
+    ends: tuple[bool, ...] = ()
+    mixing: tuple[tuple[float, ...], ...] = ()  # as subspaces have it
     base: str = ""  # digest of the base point; "" in files of the published code
-    digest: str = ""  # of the tensors
     details: Mapping[str, Any] = field(default_factory=dict)  # how they were made
     axes: tuple[Mapping[str, Any], ...] = ()  # fields of each axis
+    batch_norm: str = ""  # buffers at a point where nothing else is asked
+    recorded: str = ""  # digest that a file without the tensors has
+
+    @property
+    def digest(self) -> str:
+        """The start of the SHA-256 of the tensors as files have them."""
+        if not self.tensors:
+            return self.recorded
+        as_stored = [[tensor_of(array_of(t)) for t in each] for each in self.tensors]
+        return digest_of([list(self.names), as_stored])
 
 
 def digest_of_tensors(names: Sequence[str], tensors: Sequence[Tensor]) -> str:
@@ -77,11 +96,13 @@ def variables_of(
     about = {
         "names": list(directions.names),
         "kind": directions.kind,
+        "ends": directions.ends,
+        "mixing": directions.mixing,
         "base": directions.base,
         "digest": directions.digest,
         "details": dict(directions.details),
         "axes": [dict(axis) for axis in directions.axes],
-        "left_out": size > limit,
+        "batch_norm": directions.batch_norm,
     }
     attributes: dict[str, Attribute] = {"directions": to_json(about)}
     if size > limit:
@@ -104,15 +125,44 @@ def variables_of(
 
 
 def save_directions(
-    directions: Directions, path: str | PathLike[str], limit: int = LIMIT
+    directions: Directions,
+    path: str | PathLike[str],
+    limit: int = LIMIT,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write directions to a file of their own.
 
+    Args:
+        directions: to write.
+        path: with the ending of an HDF5 file or .npz; see `Surface.save`.
+        limit: see `variables_of`.
+        overwrite: replace a file of others too.
+
     Raises:
+        DataError: a file of other directions, or of something else.
         SettingError, UsageError, OSError: see `write_stored`.
     """
+    target = Path(path)
+    check_target(target, WRITERS)
+    if target.exists() and not overwrite:
+        _check_own(target, directions)
     variables, attributes = variables_of(directions, limit)
-    write_stored(Path(path), Stored(variables, {"format": FORMAT, **attributes}))
+    write_stored(target, Stored(variables, {"format": FORMAT, **attributes}))
+
+
+def _check_own(target: Path, directions: Directions) -> None:
+    """Refuse to replace a surface, or other directions."""
+    if "samples" in read_stored(target, is_direction).attributes:
+        raise DataError(
+            f"{target} holds a surface; name another file, or pass overwrite=True to "
+            "replace it."
+        )
+    recipes = [
+        {**each.details, "base": each.base, "directions": each.digest}
+        for each in (load_directions(target), directions)
+    ]
+    check_recipe(target, *recipes)
 
 
 def load_directions(path: str | PathLike[str]) -> Directions:
@@ -137,19 +187,25 @@ def directions_within(path: str | PathLike[str]) -> Directions | None:
         return _published(stored, tensors, source) if tensors else None
     try:
         about = from_json(str(stored.attributes["directions"]))
-        return Directions(
-            tensors=tensors,
-            names=tuple(about["names"]),
-            kind=about["kind"],
-            base=about["base"],
-            digest=about["digest"],
-            details=about["details"],
-            axes=tuple(about["axes"]),
+        digest = about.pop("digest")
+        directions = Directions(
+            **{
+                **about,
+                "tensors": tensors,
+                "names": tuple(about["names"]),
+                "axes": tuple(about["axes"]),
+                "recorded": "" if tensors else digest,
+            }
         )
     except DAMAGE as error:
         raise DataError(
             f"{source} holds damaged directions ({reason(error)}); write it again."
         ) from error
+    if directions.digest != digest:
+        raise DataError(
+            f"{source} holds other tensors than were written; write it again."
+        )
+    return directions
 
 
 def _tensors(stored: Stored, source: Path) -> tuple[tuple[Tensor, ...], ...]:

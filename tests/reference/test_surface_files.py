@@ -1,6 +1,7 @@
 """Files of surfaces, opened by h5py and xarray without the library's own reader."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import subprocess
@@ -43,6 +44,14 @@ def test_every_field_comes_back_to_the_last_bit(tmp_path, ending, lengths):
     surface.save(file)
     surfaces.assert_same(Surface.load(file), surface)
     assert os.listdir(file.parent) == [file.name]
+
+
+def test_the_surface_of_these_tests_uses_every_field():
+    surface = surfaces.full(4, 3)
+    for record in (surface, *surface.paths, *surface.arrows):
+        for field in dataclasses.fields(record):
+            if field.default is not dataclasses.MISSING:
+                assert getattr(record, field.name) is not field.default, field.name
 
 
 @pytest.mark.parametrize("ending", ["h5", "npz"])

@@ -29,6 +29,7 @@ def full(*lengths):
         stderr=draws(*shape, seed=1).abs(),
         samples=7,
         rise_stderr=draws(*shape, seed=2).abs(),
+        subset_stderr=draws(*shape, seed=7).abs(),
         computed=computed,
         quantities={
             "accuracy": Values(values=loss / 7, stderr=draws(*shape), units="share"),

@@ -13,7 +13,7 @@ from steppe_lab.cli.parsing import parse
 from steppe_lab.training.settings import option_of
 
 
-@pytest.fixture(params=cli.VERBS)
+@pytest.fixture(params=cli.COMMANDS)
 def verb(request):
     return request.param
 
@@ -22,7 +22,7 @@ def page_of(verb, columns=80, monkeypatch=None):
     record = cli.verb_module(verb).Args
     if monkeypatch is not None:
         monkeypatch.setenv("COLUMNS", str(columns))
-    return help_page(record, verb, cli.VERBS[verb])
+    return help_page(record, verb, cli.COMMANDS[verb])
 
 
 def test_metavars_are_words(verb):
@@ -43,8 +43,9 @@ def test_every_option_stands_once_with_a_text_in_a_named_group(verb):
 
 def test_the_example_is_understood(verb):
     record = cli.verb_module(verb).Args
-    name, own, *arguments = shlex.split(record.example)
-    assert (name, own) == ("steppe", verb)
+    words, own = shlex.split(record.example), ["steppe", *verb.split()]
+    arguments = words[len(own) :]
+    assert words[: len(own)] == own
     assert isinstance(parse(record, verb, "", arguments, io.StringIO()), record)
 
 
@@ -59,6 +60,12 @@ def test_texts_fill_their_lines(verb, columns, monkeypatch):
     for row, after in itertools.pairwise(rows):
         if after.startswith(" " * 30) and row.startswith(" " * 30):
             assert len(row) + 1 + len(after.split()[0]) > min(columns, 100)
+
+
+def test_the_page_of_a_verb_names_its_subcommands():
+    page = " ".join(page_of("landscape").split())
+    for word, about in cli.SUBCOMMANDS["landscape"].items():
+        assert f"landscape {word} {about[0].upper()}{about[1:]}." in page
 
 
 def test_each_option_has_one_group():

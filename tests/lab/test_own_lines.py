@@ -61,7 +61,8 @@ def test_a_line_between_two_files_is_that_of_the_library(pair, capsys):
     a, b = pair
     line = steppe.Line.between(a.model, b.model)
     expected = steppe.landscape(a, line, x=(0, 1, 5), batch_norm="interpolate")
-    record = printed(capsys, "landscape", "a.pt", "b.pt", "--points", "5")
+    words = ["landscape", "a.pt", "b.pt", "--batch-norm", "interpolate"]
+    record = printed(capsys, *words, "--x", "0:1:5")
     assert record["x"] == list(expected.x)
     assert record["loss"] == pytest.approx(expected.loss.tolist(), rel=1e-6)
     assert record["stderr"] == pytest.approx(expected.stderr.tolist(), rel=1e-6)
@@ -70,8 +71,9 @@ def test_a_line_between_two_files_is_that_of_the_library(pair, capsys):
 
 
 def test_a_random_line_is_drawn_and_its_numbers_are_beside(pair, capsys):
-    out = ["--out", "pictures/line.png"]
-    words = ["landscape", "a.pt", *OWN, *out, "--points", "7", "--seed", "3"]
+    out = ["--out", "pictures/line.png", "pictures/line.csv"]
+    line = ["--dims", "1", "--x", "-1:1:7", "--seed", "3"]
+    words = ["landscape", "a.pt", *OWN, *out, *line]
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "at a.pt (0)" in told
@@ -85,7 +87,7 @@ def test_a_random_line_is_drawn_and_its_numbers_are_beside(pair, capsys):
 
 
 def test_the_barrier_between_two_files_is_said(pair, capsys):
-    assert main(["landscape", "a.pt", "b.pt", *OWN, "--points", "5"]) == 0
+    assert main(["landscape", "a.pt", "b.pt", *OWN, "--x", "0:1:5"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "at a.pt (0) and" in told
     assert "at b.pt (1)." in told
@@ -94,7 +96,7 @@ def test_the_barrier_between_two_files_is_said(pair, capsys):
 
 def test_a_dollar_in_the_name_of_a_file_is_no_formula(pair, capsys):
     saved("$_^$.pt", nets="both.nets")
-    assert main(["landscape", "a.pt", "$_^$.pt", *OWN, "--points", "3"]) == 0
+    assert main(["landscape", "a.pt", "$_^$.pt", *OWN, "--x", "0:1:3"]) == 0
     assert "at $_^$.pt (1)." in " ".join(capsys.readouterr().out.split())
 
 
@@ -117,16 +119,14 @@ def test_two_files_are_compared_as_in_the_library(pair, capsys):
         (["landscape", "a.pt", "c.pt"], "the weights in c.pt are not those of this"),
         (["landscape", "a.pt", "missing.pt"], "there is no file missing.pt"),
         (
-            ["landscape", "a.pt", "--start", "2"],
-            "start must be below stop, got 2",
+            ["landscape", "a.pt", "--x", "2:1:5"],
+            "x must start below its stop, got 2",
         ),
+        (["landscape", "a.pt", "--x", "-1:1:1"], "x must have from 2 to"),
+        (["landscape", "a.pt", "--x", "-1:1"], "x takes START:STOP:COUNT as"),
         (
-            ["landscape", "a.pt", "--points", "1"],
-            "points must be greater than or",
-        ),
-        (
-            ["landscape", "a.pt", "--out", "line.csv"],
-            "--out must be a picture that ends in .png, got line.csv",
+            ["landscape", "a.pt", "--out", "line.pdf"],
+            "got line.pdf; checkpoints come before options",
         ),
         (["measure", "a.pt", "loss", "--and", "a.pt"], ""),
         (["measure", "a.pt", "loss", "--and", "c.pt"], "the weights in c.pt"),
@@ -146,6 +146,6 @@ def huge(state):
 
 def test_a_line_of_a_network_that_breaks_says_how_many_points_are_lost(theirs, capsys):
     saved("a.pt", wrap=huge, nets="both.nets")
-    assert main(["landscape", "a.pt", *OWN, "--points", "3"]) == 0
+    assert main(["landscape", "a.pt", *OWN, "--dims", "1", "--x=-1,0,1"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "of 3 points the loss is not finite" in told

@@ -27,7 +27,7 @@ GROUPED = {
         "measure": "measure the flatness of checkpoints",
         "examine": "curvature, noise and rounding of a checkpoint on one page",
         "spectrum": "find the spectrum of a checkpoint and draw it",
-        "landscape": "draw the loss on a line around a checkpoint or to another one",
+        "landscape": "draw the loss around a checkpoint, or through two or three",
     },
     "look things up": {
         "download": "fetch the published files of data sets",
@@ -36,6 +36,18 @@ GROUPED = {
     },
 }
 VERBS = {verb: about for verbs in GROUPED.values() for verb, about in verbs.items()}
+# A verb's first word, where it is one of these and no file, is another command.
+SUBCOMMANDS = {
+    "landscape": {
+        "plot": "draw surfaces from their files, several on one scale",
+        "convert": "write a surface into files of other formats",
+    },
+}
+COMMANDS = VERBS | {
+    f"{verb} {word}": about
+    for verb, words in SUBCOMMANDS.items()
+    for word, about in words.items()
+}
 EXAMPLE = "steppe compare sgd sam lpf_sgd"
 # module:function, and not name:setting=value.
 CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
@@ -111,8 +123,8 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
 
         results.write(f"steppe {version('steppe')}\n")
         return 0
-    verb, *rest = arguments
-    if verb not in VERBS:
+    verb, rest = _command_of(arguments)
+    if verb not in COMMANDS:
         from steppe.registry.registry import unknown_name
 
         raise unknown_name("verb", verb, (*VERBS, "--help", VERSION))
@@ -125,14 +137,23 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
             f"steppe {verb}; start it without torchrun."
         )
     module = verb_module(verb)
-    parsed = parse(module.Args, verb, VERBS[verb], rest, results)
+    parsed = parse(module.Args, verb, COMMANDS[verb], rest, results)
     code: int = 0 if parsed is None else module.run(parsed, results)
     return code
 
 
+def _command_of(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command that arguments begin with, and the rest."""
+    verb, *rest = arguments
+    if rest and rest[0] in SUBCOMMANDS.get(verb, ()) and not os.path.exists(rest[0]):
+        return f"{verb} {rest[0]}", rest[1:]
+    return verb, rest
+
+
 def verb_module(verb: str) -> Any:
-    """The module of a verb, with `Args` and `run`."""
-    return importlib.import_module(f"steppe_lab.cli.verbs.{verb}")
+    """The module of a verb or of its subcommand, with `Args` and `run`."""
+    name = verb.replace(" ", "_")
+    return importlib.import_module(f"steppe_lab.cli.verbs.{name}")
 
 
 def _usage() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from steppe_lab.cli import SUBCOMMANDS
 from steppe_lab.training.settings import option_of
 
 if TYPE_CHECKING:
@@ -54,12 +55,24 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
             "steps",
         ),
         *("probes", "draws", "matrix", "sigma", "alpha", "line_points", "line_radius"),
-        *("points", "start", "stop", "norm", "ignore", "batch_norm"),
-        *("further", "groups", "repeats", "other"),
+        *("start", "further", "groups", "repeats", "other"),
     ),
+    "axes and points": (
+        *("dirs", "dims", "x", "y", "norm", "ignore", "batch_norm"),
+        *("eigenvectors", "lr", "checkpoints"),
+    ),
+    "pictures": ("pictures", "quantity", "log", "vmin", "vmax", "vlevel"),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
     "precision and speed": ("amp", "channels_last", "compile", "perturbations"),
-    "running and output": ("device", "devices", "workers", "out", "keep", "as_json"),
+    "running and output": (
+        "device",
+        "devices",
+        "workers",
+        "out",
+        "names",
+        "keep",
+        "as_json",
+    ),
 }
 OTHERS = "more options"
 # Words for values whose type does not say what they are.
@@ -86,6 +99,14 @@ METAVARS: Mapping[str, str] = {
     "weights": "ENTRY",
     "further": "CHECKPOINT",
     "other": "SECOND",
+    "third": "THIRD",
+    "file": "FILE",
+    "files": "FILE",
+    "targets": "TARGET",
+    "checkpoints": "CHECKPOINT",
+    "eigenvectors": "INDEX",
+    "x": "START:STOP:COUNT",
+    "y": "START:STOP:COUNT",
     "data_dir": "DIR",
     "sigma": "WIDTH",
     "checkpoint": "CHECKPOINT",
@@ -109,6 +130,10 @@ def help_page(record: type[Arguments], verb: str, about: str) -> str:
     usage = ["usage: steppe", verb, *(_usage(n, fields[n]) for n in placed)]
     lines = [" ".join([*usage, "[OPTIONS]"]), "", f"{about[:1].upper()}{about[1:]}."]
     lines += ["", "example:", f"  {record.example}"]
+    if subcommands := SUBCOMMANDS.get(verb):
+        lines += ["", "subcommands, each with a --help of its own:"]
+        for word, what in subcommands.items():
+            lines += _rows(f"{verb} {word}", f"{what[:1].upper()}{what[1:]}.", width)
     if placed:
         lines += ["", "arguments:"]
         for name in placed:
@@ -135,6 +160,8 @@ def metavar(name: str, kind: Any) -> str:
         return METAVARS.get(name, "")
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
+    if get_origin(kinds[0]) is Literal:
+        return "|".join(map(str, get_args(kinds[0])))
     plain = {int: "N", float: "X", Path: "PATH"}
     return plain.get(kinds[0], option_of(name).upper())
 

@@ -7,8 +7,9 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from pydantic import BaseModel
 from tyro.conf import Positional
 
 from steppe.errors import SettingError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from steppe_lab.analysis.foreign import Belongs
     from steppe_lab.store.store import Store
     from steppe_lab.training.trained_loss import LossKind
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 CPU = "cpu"  # the device of settings that name none
 OUT = Path("steppe-runs")
@@ -40,8 +43,9 @@ class CheckpointArguments(Arguments):
     batches, or the name of a data set."""
     loss: str | None = None
     """The loss of such weights: module:function of (outputs, targets) or of (model,
-    batch) that gives one for each sample, cross_entropy, mse or next_token; the default
-    follows from the targets. Of a checkpoint of steppe: trained, the one it was trained
+    batch) that gives one for each sample, cross_entropy, mse, next_token, or of
+    landscape programs smooth_crossentropy and softmax_mse; the default follows from
+    the targets. Of a checkpoint of steppe: trained, the one it was trained
     on (the default), or plain, without label smoothing and L2."""
     weights: str | None = None
     """Which weights, where a file holds several, such as model_ema."""
@@ -54,6 +58,11 @@ class CheckpointArguments(Arguments):
     this command names is yours anyway: bare, the option adds nothing."""
 
     bare: ClassVar[frozenset[str]] = frozenset({"--trust"})
+
+
+def part_of(args: Arguments, record: type[Settings]) -> Settings:
+    """The settings of a record among the arguments of a verb."""
+    return record(**{name: getattr(args, name) for name in record.model_fields})
 
 
 def use_data_dir(data_dir: Path | None) -> None:

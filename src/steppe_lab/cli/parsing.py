@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TextIO, TypeVar, get_args
 import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from steppe_lab.cli.messages import ParseError, sentence
+from steppe_lab.cli.messages import ParseError, say, sentence
 from steppe_lab.training.settings import option_of
 
 
@@ -27,6 +27,14 @@ class Arguments(BaseModel):
     example: ClassVar[str]  # of a command, for its help
     spellings: ClassVar[Mapping[str, str]] = {}  # other words for arguments
     bare: ClassVar[frozenset[str]] = frozenset()  # options that may have no value
+
+    @classmethod
+    def understood(cls, arguments: list[str]) -> tuple[list[str], list[str]]:
+        """Arguments as the options have them, and notes without full stops.
+
+        A verb that takes flags of another program translates them here.
+        """
+        return arguments, []
 
     @classmethod
     def is_placed(cls, name: str) -> bool:
@@ -45,6 +53,7 @@ class Arguments(BaseModel):
 Record = TypeVar("Record", bound=Arguments)
 
 _OPTION = re.compile(r"--?[A-Za-z]")  # a number may be negative
+_NEGATIVE = re.compile(r"-[\d.]")
 (_PLACED,) = get_args(tyro.conf.Positional[int])[1:]  # marks arguments without a name
 _PATHS = (Path, Path | None)
 _NEAR = 0.7  # likeness of two words, below which one is not meant for the other
@@ -88,6 +97,7 @@ def parse(
     Raises:
         ParseError: an option that does not exist, or a value that makes no sense.
     """
+    arguments, notes = record.understood(arguments)
     # Before tyro, whose complaint about an option would fill a screen.
     check_options(record, verb, arguments)
     if {"-h", "--help"}.intersection(arguments):
@@ -98,14 +108,30 @@ def parse(
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(results):
-            return tyro.cli(
+            words = _joined(arguments)
+            parsed = tyro.cli(
                 record,
                 prog=f"steppe {verb}",
-                args=[record.spellings.get(each, each) for each in arguments],
+                args=[record.spellings.get(each, each) for each in words],
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         raise ParseError(_complaint(record, said.getvalue(), verb)) from stop
+    for note in notes:  # before the work, which may be long
+        say(f"note: {note}.")
+    return parsed
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """Arguments with a negative value joined to its option: it may be no number."""
+    words: list[str] = []
+    for argument in arguments:
+        before = words[-1] if words else ""
+        if _NEGATIVE.match(argument) and _OPTION.match(before) and "=" not in before:
+            words[-1] = f"{before}={argument}"
+        else:
+            words.append(argument)
+    return words
 
 
 def check_options(record: type[Arguments], verb: str, arguments: list[str]) -> None:

@@ -149,53 +149,6 @@ class ExaminationSettings(BaseModel):
     """Seed of all draws."""
 
 
-class LineSettings(BaseModel):
-    """Settings that the loss on a line follows from, beside the networks."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-    points: int = Field(default=25, ge=2, le=100_001)
-    """Points of the line, both ends included."""
-    start: float | None = None
-    """First coordinate; the default is -1 on a random line, and 0, the first
-    checkpoint, on a line to a second one."""
-    stop: float | None = None
-    """Last coordinate; the default is 1, the second checkpoint if there is one."""
-    norm: Literal["filter", "layer", "none"] = "filter"
-    """Length of a random direction: that of each filter of the network, of each tensor,
-    or as it was drawn."""
-    ignore: Literal["biasbn", "none"] = "biasbn"
-    """Tensors that a random line leaves where they are: biases and batch norm, or
-    none."""
-    batch_norm: Literal["interpolate", "freeze"] = "interpolate"
-    """Running statistics between two checkpoints: those between theirs, or those of the
-    first."""
-    samples: int = Field(default=2000, ge=1)
-    """Samples that the loss is averaged over, at most."""
-    part: Literal["train", "test"] = "train"
-    """Samples of which part of the data."""
-    seed: int = Field(default=0, ge=0, lt=SEEDS)
-    """Seed of a random direction."""
-
-    def ends(self, *, between: bool) -> tuple[float, float, int]:
-        """First and last coordinate and the number of points.
-
-        Raises:
-            SettingError: the first is not below the last.
-        """
-        first = 0.0 if between else -1.0
-        start = first if self.start is None else self.start
-        stop = 1.0 if self.stop is None else self.stop
-        if not start < stop:
-            raise SettingError(f"start must be below stop, got {start:g} and {stop:g}.")
-        return start, stop, self.points
-
-
 class CompareSettings(TrainingSettings):
     """Everything the numbers of a comparison follow from."""
 

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from steppe.errors import SettingError
-from steppe.losses import LOSSES, BatchLoss
+from steppe.losses import LOSSES, BatchLoss, LabelSmoothing
 from steppe.registry.registry import Registry, is_code
 from steppe.registry.specs import Spec
 
@@ -23,7 +24,8 @@ LOSS = (
     "first argument is called model, and gives one loss for each sample, shape (B,)"
 )
 NEXT_TOKEN = "next_token"
-NAMES = (*LOSSES, NEXT_TOKEN)
+PUBLISHED = ("smooth_crossentropy", "softmax_mse")  # of landscape programs
+NAMES = (*LOSSES, NEXT_TOKEN, *PUBLISHED)
 FUNCTIONAL = "torch.nn.functional"
 _CODE: Registry[Spec] = Registry("loss", Spec)
 
@@ -32,13 +34,20 @@ def read_loss(text: str | None) -> str | BatchLoss | None:
     """A loss as `steppe.Objective` takes it; None where nothing is said.
 
     Args:
-        text: cross_entropy, mse, next_token, or module:function, with settings as
+        text: cross_entropy, mse, next_token; smooth_crossentropy for a smoothing of
+            0.1 that is spread over the other classes (Szegedy et al., 2016,
+            arXiv:1512.00567, with C - 1 for C); softmax_mse for squared errors of the
+            probabilities; or module:function, with settings as
             module:function:name=value.
 
     Raises:
         SettingError: no such name, or something that cannot be called so.
         UnknownNameError: code that cannot be imported.
     """
+    if text == "smooth_crossentropy":
+        return LabelSmoothing(0.1, form="others")
+    if text == "softmax_mse":
+        return OwnLoss(_softmax_mse, text, takes_model=False)
     if text is None or text in NAMES:
         return text
     if not is_code(text):
@@ -86,6 +95,12 @@ class OwnLoss:
             return self.function(model, batch)
         inputs, targets = batch
         return self.function(model(inputs), targets)
+
+
+def _softmax_mse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the classes of squared errors of the probabilities, shape (B,)."""
+    wanted = F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+    return (outputs.softmax(-1) - wanted).square().mean(-1)
 
 
 def _places(function: Callable[..., Any], name: str) -> list[str]:

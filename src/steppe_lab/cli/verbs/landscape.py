@@ -1,81 +1,107 @@
-"""`steppe landscape`: the loss on a line, around a checkpoint or to another one."""
+"""`steppe landscape`: the loss around a checkpoint, or through two or three."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, TextIO
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TextIO
 
 import tyro
 from tyro.conf import Positional
 
-from steppe.errors import SettingError
 from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
     belongs,
     check_place,
     loss_kind,
+    part_of,
     trusted,
     use_data_dir,
 )
 from steppe_lab.cli.progress import counted, progress
 from steppe_lab.cli.streams import console, print_notes
-from steppe_lab.runs.settings import LineSettings
+from steppe_lab.runs.landscape_settings import LandscapeSettings, PictureSettings
+
+if TYPE_CHECKING:
+    from steppe.surfaces import Surface
 
 
-class Args(CheckpointArguments, LineSettings):
+class Args(CheckpointArguments, LandscapeSettings, PictureSettings):
     """Arguments of `steppe landscape`."""
 
-    example: ClassVar = "steppe landscape a.pt b.pt --model mine:build --data mine:load"
+    example: ClassVar = "steppe landscape net.pt --model mine:build --data mine:load"
 
     other: Positional[Path | None] = None
-    """A second checkpoint of the same network, where the line ends; none for a random
-    line through the first. Planes are not there yet."""
-    out: Path = OUT / "landscape.png"
-    """PNG to write; the numbers go beside it, as .csv."""
+    """A second checkpoint of the same network, where the first axis leads."""
+    third: Positional[Path | None] = None
+    """A third one, where the second axis leads."""
+    out: tuple[Path, ...] = (OUT / "landscape.png", OUT / "landscape.csv")
+    """Files to write, by their endings: .png pictures; .h5, .nc or .npz all of the
+    surface; .csv, .json or .vtp its values for other programs."""
+    names: Literal["plain", "reference"] = "plain"
+    """Names of files where flags of the published landscape code are given: short ones
+    in steppe-runs, or those of that code."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
+    @classmethod
+    def understood(cls, arguments: list[str]) -> tuple[list[str], list[str]]:
+        """Flags of the published landscape code as options."""
+        from steppe_lab.cli.reference_flags import translated
+
+        return translated(arguments)
+
 
 def run(args: Args, results: TextIO) -> int:
-    """Walk the line, draw it, say its ends."""
-    from steppe_lab.analysis.pairs import walk
+    """Evaluate the loss, write it, say it."""
+    from steppe_lab.analysis.landscapes import landscape_of
     from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.reports.line.files import publish_line, sentences
+    from steppe_lab.reports.landscape.files import publish, targets
+    from steppe_lab.reports.landscape.sentences import sentences, warnings
     from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
-    if args.out.suffix.lower() != ".png":
-        raise SettingError(
-            f"--out must be a picture that ends in .png, got {args.out}; the numbers "
-            "go beside it, as .csv."
-        )
-    check_place(args.out)
-    names = LineSettings.model_fields
-    settings = LineSettings(**{name: getattr(args, name) for name in names})
-    other = None if args.other is None else checkpoint_at(args.other, OUT)
-    first = checkpoint_at(args.checkpoint, OUT)
+    settings = part_of(args, LandscapeSettings)
+    pictures = part_of(args, PictureSettings)
+    given = [args.checkpoint, args.other, args.third]
+    networks = [checkpoint_at(path, OUT) for path in given if path is not None]
+    _, dims = settings.subspace(len(networks))
+    published = args.names == "reference"
+    files = targets(args.out, pictures, dims, published=published)
+    for file in files:
+        check_place(file.path)
     with progress() as tell:
-        walked = walk(
-            first,
-            other,
+        evaluated = landscape_of(
+            networks,
             settings,
+            OUT,
             device=args.device,
             trust=trusted(args.trust),
             belongs=belongs(args),
             loss=loss_kind(args),
-            progress=counted(tell, "evaluating the line"),
+            progress=counted(tell, "evaluating the landscape"),
         )
-    surface = walked.value
-    files = publish_line(surface, args.out, first, other)
+    surface = evaluated.value
+    publish({"loss": surface}, files, pictures, _along(networks, surface))
+    notes = (*evaluated.notes, *warnings(surface, networks))
     if args.as_json:
-        record = {**surface.to_dict(), "notes": walked.notes}
-        print(json_line({**record, "files": list(map(str, files))}), file=results)
+        record = {**surface.to_dict(), "notes": notes}
+        print(
+            json_line({**record, "files": [str(file.path) for file in files]}),
+            file=results,
+        )
         return 0
     page = console(results)
-    for sentence in sentences(surface, first, other):
+    for sentence in sentences(surface, networks):
         page.print(sentence, markup=False)
-    print_notes(page, walked.notes)
-    for path in files:
-        page.print(str(path), markup=False, soft_wrap=True)
+    print_notes(page, notes)
+    for file in files:
+        page.print(str(file.path), markup=False, soft_wrap=True)
     return 0
+
+
+def _along(networks: list[Path], surface: Surface) -> str | None:
+    """Name of the axis of a line between two networks; None for others."""
+    if len(surface.coordinates) > 1 or len(networks) == 1:
+        return None
+    return f"0 is {networks[0].name}, 1 is {networks[1].name}"

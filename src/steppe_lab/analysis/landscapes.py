@@ -1,0 +1,162 @@
+"""The loss around a checkpoint, or on the line or plane through several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from steppe.errors import DataError
+from steppe.landscapes.directions.eigen import EigenSettings
+from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.abstract import Subspace
+from steppe.landscapes.subspaces.line import Line
+from steppe.landscapes.subspaces.plane import Plane
+from steppe.landscapes.trajectories.projection import project
+from steppe.objective import Objective
+from steppe.surfaces import Surface
+from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.single import (
+    Network,
+    Noted,
+    check_one_loss,
+    read_network,
+)
+from steppe_lab.analysis.training_files import training_files
+from steppe_lab.runs.landscape_settings import LandscapeSettings, read_coordinates
+from steppe_lab.training.trained_loss import LossKind
+
+Progress = Callable[[int, int], None]
+LETTERS = "xy"
+
+
+def landscape_of(
+    checkpoints: Sequence[Path],
+    settings: LandscapeSettings,
+    store: Path,
+    *,
+    device: str | None = None,
+    trust: Collection[str] = (),
+    belongs: Belongs | None = None,
+    loss: LossKind = "trained",
+    progress: Progress | None = None,
+) -> Noted[Surface]:
+    """Loss on a line or plane around a checkpoint, or through two or three.
+
+    Args:
+        checkpoints: the first is at 0 of all axes; the others, where the axes lead to
+            them, are at 1 of an axis each.
+        settings: of the axes and the samples.
+        store: the folder of runs that ids are looked for in.
+        device: None for the one trained on.
+        trust: code of the user, as module:function, that the checkpoints may name.
+        belongs: of files of another program; None for those that steppe wrote.
+        loss: that of checkpoints of steppe: the one trained on, or the plain one.
+        progress: called with the number of evaluations done and of all.
+
+    Returns:
+        Surface with the losses and their standard errors over the samples.
+
+    Raises:
+        CheckpointError: a file that is missing, damaged or not of the network.
+        DataError: data that are missing, or not the same for all.
+        SettingError: networks of unlike parameters, or settings that do not fit their
+            number.
+    """
+    dirs, dims = settings.subspace(len(checkpoints))
+    # The network itself ends its path.
+    files = [
+        file
+        for file in training_files(settings.checkpoints, store)
+        if file.resolve() != checkpoints[0].resolve()
+    ]
+    networks = [
+        read_network(
+            path,
+            part=settings.part,
+            samples=settings.samples,
+            device=device,
+            trust=trust,
+            belongs=belongs,
+            loss=loss,
+        )
+        for path in checkpoints
+    ]
+    first = networks[0]
+    for other in networks[1:]:
+        check_alike(first, other)
+    subspace = subspace_of(networks, dirs, dims, settings, files)
+    letters = LETTERS[: len(subspace.axes)]
+    surface = landscape(
+        first.objective,
+        subspace,
+        axes=[read_coordinates(getattr(settings, each), each) for each in letters],
+        batch_norm=settings.batch_norm,
+        progress=progress,
+    )
+    if files:
+        path = project(
+            subspace,
+            [*files, first.objective.model],
+            first.objective,
+            labels=[*(file.stem for file in files), first.path.stem],
+            batch_norm=settings.batch_norm,
+        )
+        surface = surface.with_path(path)
+    return Noted(surface, first.notes)
+
+
+def check_alike(first: Network, other: Network) -> None:
+    """Refuse networks of other data, samples or another loss than the first.
+
+    Raises:
+        DataError: other data or samples.
+        SettingError: another loss.
+    """
+    check_one_loss(first, other)
+    if first.objective.digest != other.objective.digest:
+        raise DataError(
+            f"{first.path} and {other.path} are of other data or samples; a landscape "
+            "needs one loss, so give checkpoints of the same data."
+        )
+
+
+def subspace_of(
+    networks: Sequence[Network],
+    dirs: str,
+    dims: int,
+    settings: LandscapeSettings,
+    files: Sequence[Path] = (),
+) -> Subspace:
+    """The line or plane of the settings.
+
+    Args:
+        networks: the first is the base.
+        dirs: kind of the directions.
+        dims: number of axes.
+        settings: of the directions.
+        files: of checkpoints along a training, which components go along.
+
+    Raises:
+        SettingError: networks of unlike parameters.
+    """
+    models = [network.objective.model for network in networks]
+    kind: type[Line | Plane] = Line if dims == 1 else Plane
+    if dirs == "random":
+        return kind.random(models[0], settings.norm, settings.ignore, settings.seed)
+    if dirs == "pca":
+        return kind.pca([*files, models[0]], ignore=settings.ignore)
+    if dirs == "eigen":
+        return _along_eigenvectors(networks[0].objective, dims, settings)
+    return Line.between(*models) if dims == 1 else Plane.through(*models)
+
+
+def _along_eigenvectors(
+    objective: Objective, dims: int, settings: LandscapeSettings
+) -> Subspace:
+    first, *others = settings.eigenvectors or tuple(range(dims))
+    more: EigenSettings = {"seed": settings.seed}
+    if settings.lr is not None:
+        more |= {"unit": "step", "lr": settings.lr}
+    if dims == 1:
+        return Line.eigen(objective, first, **more)
+    return Plane.eigen(objective, (first, others[0]), **more)

@@ -1,0 +1,337 @@
+"""Flags of the published landscape code, as options of `steppe landscape`.
+
+Sources: plot_surface.py, plot_2D.py and plot_trajectory.py beside Li et al., 2018,
+arXiv:1712.09913, and the copy of the first for SAM of the course CS-439, which adds
+flags of its networks. Whoever adds an option to a verb need not look here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steppe.errors import SettingError
+from steppe_lab.runs.landscape_settings import read_coordinates
+
+Given = dict[str, str]
+
+SHORT = {"m": "mpi", "c": "cuda", "l": "loss_name", "f": "surf_file"}
+SWITCHES = {"mpi", "cuda", "raw_data", "same_dir", "show", "plot"}
+NETWORK = {  # settings of networks, with their published defaults
+    "wide_resnet": {"depth": "16", "width_factor": "8", "dropout": "0.0"},
+    "ecg_transformer": {
+        "d_model": "200",
+        "n_head": "2",
+        "n_layer": "1",
+        "ffn_hidden": "128",
+        "dropout": "0.0",
+    },
+    "gcn": {"hidden_channels": "64"},
+}
+OURS = {"width_factor": "width"}  # settings under another name
+# Flags with a value that no option of ours has.
+VALUES = {
+    *("batch_size", "threads", "ngpu", "dataset", "datapath", "data_split"),
+    *("split_idx", "trainloader", "testloader", "model_folder", "model_file"),
+    *("model_file2", "model_file3", "loss_name", "dir_type", "xnorm", "ynorm"),
+    *("xignore", "yignore", "idx", "surf_file", "proj_file", "loss_max"),
+    *("percentage", "train_rate", "max_len", "sequence_len"),
+    *("surf_name", "zlim", "xmin", "xmax"),
+    *(name for settings in NETWORK.values() for name in settings),
+}
+SHARED = {"model", "x", "y", "out", "names", "dir_file"}  # with options of ours
+MODELS = {
+    **dict.fromkeys(("cifar", "WideResNet"), "wide_resnet"),
+    **dict.fromkeys(("mitbih", "Transformer"), "ecg_transformer"),
+    **dict.fromkeys(("GCN", "gcn"), "gcn"),
+}
+LOSSES = {
+    "crossentropy": "cross_entropy",
+    "mse": "softmax_mse",
+    "smooth_crossentropy": "smooth_crossentropy",
+}
+CIFAR10 = 50_000  # training images, which a percentage is of
+QUANTITIES = {"train_acc": "accuracy", "train_err": "error"}  # of published files
+PICTURES = ("contour", "contourf", "heat", "surface")
+_FLAG = re.compile(r"--?([A-Za-z][\w-]*)(?:=(.*))?", re.DOTALL)
+_UNIT = re.compile(r"1_block\.block\.(\d+)\.")
+
+
+def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments with published flags as arguments of ours, and notes on them.
+
+    A call without a flag of the published code alone stays as it is.
+
+    Args:
+        arguments: after `steppe landscape`.
+
+    Returns:
+        The arguments, and sentences without full stops on flags without a meaning.
+
+    Raises:
+        SettingError: a flag that asks for what steppe does not do.
+        CheckpointError: a network whose form must be read off its file, which is none.
+    """
+    if not any(name in SWITCHES | VALUES for name, _ in _flags(arguments)):
+        return list(arguments), []
+    given, others = _split(arguments)
+    networks = _networks(given)
+    words = [
+        *networks,
+        *others,
+        *_belongs(given, networks),
+        *_axes(given, networks),
+        *_outputs(given, networks),
+    ]
+    return words, list(_notes(given))
+
+
+def translated_plot(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments of `steppe landscape plot` with published flags as ours, and notes.
+
+    Raises:
+        SettingError: a flag without a value, or given twice.
+    """
+    if not any(name in SWITCHES | VALUES for name, _ in _flags(arguments)):
+        return list(arguments), []
+    given, others = _split(arguments)
+    files = [given["surf_file"]] if given.get("surf_file") else []
+    name = given.get("surf_name", "train_loss")
+    words = [] if name == "train_loss" else [f"--quantity={QUANTITIES.get(name, name)}"]
+    if given.get("zlim") and "--vmax" not in [a.partition("=")[0] for a in others]:
+        words.append(f"--vmax={given['zlim']}")
+    if "names" in given:
+        words.append(f"--names={given['names']}")
+    return [*files, *others, *words], list(_notes(given))
+
+
+def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    for argument in arguments:
+        if flag := _FLAG.fullmatch(argument):
+            yield _name(flag[1]), flag[2]
+
+
+def _name(word: str) -> str:
+    word = word.replace("-", "_")
+    return SHORT.get(word, word)
+
+
+def _split(arguments: Sequence[str]) -> tuple[Given, list[str]]:
+    """Published flags by name, and all other arguments."""
+    given: Given = {}
+    others: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        flag = _FLAG.fullmatch(argument)
+        name = _name(flag[1]) if flag else ""
+        if name in SWITCHES:
+            given[name] = "true"
+        elif flag and name in VALUES | SHARED:
+            if name in given:
+                raise SettingError(f"--{name} is given twice; give it once.")
+            if flag[2] is None and not left:
+                raise SettingError(f"--{name} needs a value; write it after --{name}.")
+            given[name] = left.pop(0) if flag[2] is None else flag[2]
+        else:
+            others.append(argument)
+    return given, others
+
+
+def _networks(given: Given) -> list[str]:
+    folder = given.get("model_folder", "")
+    names = [given.get(f"model_file{n}", "") for n in ("", "2", "3")]
+    return [_inside(folder, name) for name in names if name]
+
+
+def _inside(folder: str, name: str) -> str:
+    inside = Path(folder) / name
+    return str(inside) if folder and inside.exists() else name
+
+
+def _belongs(given: Given, networks: Sequence[str]) -> list[str]:
+    """Network, data, loss and device."""
+    words = []
+    if "model" in given or "dataset" in given:
+        model = _model(given, networks)
+        words = [f"--model={model}", f"--data={_data(given, model)}"]
+        name = given.get("loss_name", "crossentropy")
+        if name not in LOSSES:
+            raise SettingError(f"--loss_name takes {', '.join(LOSSES)}, got '{name}'.")
+        words.append(f"--loss={LOSSES[name]}")
+    if given.get("datapath"):
+        words.append(f"--data-dir={given['datapath']}")
+    if "cuda" in given and _has_cuda():
+        words.append("--device=cuda")
+    return words + _samples(given)
+
+
+def _samples(given: Given) -> list[str]:
+    if int(given.get("data_split", "1")) > 1:
+        raise SettingError(
+            "--data_split has no meaning here; give --samples N for a part of the "
+            "samples, drawn by the seed of the data."
+        )
+    if given.get("trainloader") or given.get("testloader"):
+        raise SettingError(
+            "--trainloader and --testloader would run code of a file; give --data a "
+            "function of yours as module:function that makes the loader."
+        )
+    share = float(given.get("percentage", "1"))
+    if not 0 < share <= 1:
+        raise SettingError(f"--percentage must be in (0, 1], got {share:g}.")
+    return [f"--samples={int(share * CIFAR10)}"] if share < 1 else []
+
+
+def _model(given: Given, networks: Sequence[str]) -> str:
+    name = given.get("model", "WideResNet")
+    if name not in MODELS:  # of the registry, or of the user
+        return name
+    ours = MODELS[name]
+    settings = {key: given.get(key, each) for key, each in NETWORK[ours].items()}
+    if ours == "gcn":  # the published number is that of the first convolution
+        return f"gcn:hidden={2 * int(settings['hidden_channels'])}"
+    if ours == "wide_resnet" and networks:
+        settings["form"] = _form(Path(networks[0]), settings["depth"])
+    said = [f"{OURS.get(key, key)}={value}" for key, value in settings.items()]
+    return f"{ours}:{','.join(said)}"
+
+
+def _form(path: Path, depth: str) -> str:
+    """Which network of a depth is in a file: davda54 has one unit more in a block."""
+    from steppe_lab.training.weights import read_states
+
+    names = [name for state in read_states(path).values() for name in state]
+    units = 1 + max((int(m[1]) for n in names if (m := _UNIT.search(n))), default=0)
+    published = depth.isdecimal() and int(depth) == 6 * units + 4
+    return "published" if published else "davda54"
+
+
+def _data(given: Given, model: str) -> str:
+    name = given.get("dataset", "cifar10")
+    rate = given.get("train_rate", "70")
+    if rate != "70":
+        raise SettingError(
+            f"--train_rate must be 70, the share of graphs that are trained on, got "
+            f"{rate}; give --data a function of yours for another."
+        )
+    if name == "mitbih":
+        return "heartbeat"
+    if model.startswith("gcn") and ":" not in name:
+        return f"tudataset:name={name}"
+    if name != "cifar10":
+        return name
+    # The original has published statistics, its copy for SAM those of the data.
+    own = given.get("model", "WideResNet") in MODELS
+    kind = "unit" if "raw_data" in given else "computed" if own else "channel"
+    return f"cifar10:standardise={kind}"
+
+
+def _axes(given: Given, networks: Sequence[str]) -> list[str]:
+    """Subspace and coordinates."""
+    if not networks:
+        return [f"--{key}={given[key]}" for key in ("x", "y") if given.get(key)]
+    words = [f"--x={given.get('x') or '-1:1:51'}"]
+    words += [f"--y={given['y']}"] if given.get("y") else []
+    words.append(f"--dims={2 if given.get('y') else 1}")
+    statistics = "freeze" if given.get("dir_type", "weights") == "weights" else None
+    words += [f"--batch-norm={statistics or 'interpolate'}"]
+    if len(networks) > 1:
+        return words
+    for setting in ("norm", "ignore"):
+        x, y = given.get(f"x{setting}", ""), given.get(f"y{setting}", "")
+        if given.get("y") and x != y:
+            raise SettingError(
+                f"--x{setting} and --y{setting} must be the same here, got '{x}' and "
+                f"'{y}'."
+            )
+        words.append(f"--{setting}={x or 'none'}")
+    if "same_dir" in given:
+        raise SettingError(
+            "--same_dir makes a plane of one direction, a line; leave --y out for it."
+        )
+    return [*words, f"--seed={given.get('idx', '0')}"]
+
+
+def _outputs(given: Given, networks: Sequence[str]) -> list[str]:
+    words = []
+    plane = bool(given.get("y"))
+    if "plot" in given and plane:
+        words = ["--pictures", *PICTURES]
+    names = given.get("names", "plain")
+    words.append(f"--names={names}")
+    if given.get("out"):
+        return [*words, f"--out={given['out']}"]
+    if not networks:
+        return words
+    surface = _surface_file(given, networks, names)
+    # Published names of pictures begin with the whole name of the surface.
+    picture = surface + ".png" if names == "reference" else _stem(surface) + ".png"
+    return [*words, "--out", surface, *([picture] if "plot" in given else [])]
+
+
+def _stem(path: str) -> str:
+    return str(Path(path).with_suffix(""))
+
+
+def _surface_file(given: Given, networks: Sequence[str], names: str) -> str:
+    if given.get("surf_file"):
+        return given["surf_file"]
+    if names != "reference":
+        from steppe_lab.cli.options import OUT
+
+        return str(OUT / f"{Path(networks[0]).stem}.h5")
+    return _published_name(given, networks)
+
+
+def _published_name(given: Given, networks: Sequence[str]) -> str:
+    """The name of a surface in the published code."""
+    from steppe.surfaces.files.reference_names import Flags, surface_file
+
+    files = ("model_file", "model_file2", "model_file3")
+    names = ("dir_type", "xignore", "xnorm", "yignore", "ynorm")
+    x = read_coordinates(given.get("x") or "-1:1:51", "x")
+    y = read_coordinates(given.get("y", ""), "y")
+    if isinstance(x, list) or isinstance(y, list):
+        raise SettingError(
+            "--names reference has a range in its names, as --x=-1:1:51; leave it out "
+            "for coordinates one by one."
+        )
+    fields: dict[str, Any] = {
+        **dict(zip(files, networks, strict=False)),
+        **{name: given[name] for name in names if name in given},
+        "x": x,
+        "y": y,
+        "raw_data": "raw_data" in given,
+        "idx": int(given.get("idx", "0")),
+    }
+    return surface_file(Flags(**fields))
+
+
+def _notes(given: Mapping[str, str]) -> Iterator[str]:
+    from steppe_lab.reports.text.numbers import listed
+
+    without = [
+        *("mpi", "threads", "ngpu", "batch_size", "split_idx", "show", "loss_max"),
+        *("max_len", "sequence_len", "xmin", "xmax"),
+    ]
+    idle = [f"--{name}" for name in without if name in given]
+    if "cuda" in given and not _has_cuda():
+        idle.append("--cuda")
+    if idle:
+        yield (
+            f"{listed(idle)} of the published code {'have' if idle[1:] else 'has'} no "
+            "effect here"
+        )
+    if float(given.get("percentage", "1")) < 1:
+        yield "--percentage is of 50,000 samples, drawn without regard to classes"
+    if given.get("dir_type") == "states" and "model_file2" not in given:
+        yield "running statistics stay those of the checkpoint"
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,1 @@
+"""The loss around networks as pictures, files of numbers, and sentences."""

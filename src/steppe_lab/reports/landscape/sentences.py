@@ -1,0 +1,118 @@
+"""A landscape in sentences."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from steppe.surfaces import Surface
+from steppe_lab.reports.text.numbers import listed, number, with_error
+
+Place = tuple[float, ...]
+
+BUFFERS = {
+    "interpolate": "those between the networks",
+    "freeze": "those of the first checkpoint",
+    "reestimate": "re-estimated at every point",
+}
+
+
+def sentences(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
+    """The loss at the checkpoints, its range, and the rise between two networks.
+
+    Args:
+        surface: of one axis or more.
+        checkpoints: see `places_of`.
+    """
+    values = _values(surface)
+    ends = [
+        f"{with_error(*values[place])} at {path} ({_shown(place)})"
+        for place, path in places_of(surface, checkpoints).items()
+        if place in values
+    ]
+    lines = [f"Loss {listed(ends)}."] if ends else []
+    known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
+    lines.append(range_of(surface))
+    lines += _between(surface, known, checkpoints)
+    statistics = surface.details.get("batch_norm")
+    if statistics in BUFFERS and len(checkpoints) > 1:
+        lines.append(f"Running statistics are {BUFFERS[statistics]}.")
+    return lines
+
+
+def range_of(surface: Surface) -> str:
+    """The highest and the lowest loss and their places, in a sentence or two."""
+    values = _values(surface)
+    known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
+    parts = []
+    if lost := len(values) - len(known):
+        parts.append(f"At {lost} of {len(values)} points the loss is not finite.")
+    if known:
+        most = max(known, key=known.__getitem__)
+        least = min(known, key=known.__getitem__)
+        where = "line" if len(surface.coordinates) == 1 else "grid"
+        parts.append(
+            f"On the {where} it is highest at {_shown(most)}, "
+            f"{with_error(*values[most])}, and lowest at {_shown(least)}, "
+            f"{with_error(*values[least])}."
+        )
+    return " ".join(parts)
+
+
+def warnings(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
+    """Sentences without full stops on a grid that misses its networks."""
+    values = _values(surface)
+    missed = [
+        f"{path} ({_shown(place)})"
+        for place, path in places_of(surface, checkpoints).items()
+        if place not in values
+    ]
+    if not missed:
+        return []
+    return [
+        f"the grid has no point at {listed(missed)}; an odd count, such as --x=-1:1:21,"
+        " has one at the middle of its range"
+    ]
+
+
+def places_of(surface: Surface, checkpoints: Sequence[Path]) -> dict[Place, Path]:
+    """Coordinates of the checkpoints.
+
+    Args:
+        surface: of one axis or more.
+        checkpoints: the first is at 0; each other one is at 1 of an axis of its own.
+    """
+    count = len(surface.coordinates)
+    origin = (0.0,) * count
+    units = [tuple(float(i == k) for i in range(count)) for k in range(count)]
+    return dict(zip([origin, *units], checkpoints, strict=False))
+
+
+def _values(surface: Surface) -> dict[Place, tuple[float, float]]:
+    """Loss and standard error at every point."""
+    points = itertools.product(*reversed(surface.coordinates))
+    losses, errors = surface.loss.flatten().tolist(), surface.stderr.flatten().tolist()
+    return {
+        tuple(reversed(point)): (loss, error)
+        for point, loss, error in zip(points, losses, errors, strict=True)
+    }
+
+
+def _between(
+    surface: Surface, known: Mapping[Place, float], checkpoints: Sequence[Path]
+) -> list[str]:
+    ends = {(0.0,), (1.0,)}
+    line_between = len(surface.coordinates) == 1 and len(checkpoints) == 2
+    if not (line_between and ends <= known.keys()):
+        return []
+    highest = max(loss for (x,), loss in known.items() if 0 <= x <= 1)
+    barrier = highest - max(known[end] for end in ends)
+    if barrier > 0:
+        return [f"Between the two it rises {number(barrier)} above the higher end."]
+    return ["Between the two it does not rise above the higher end."]
+
+
+def _shown(place: Place) -> str:
+    return ", ".join(f"{coordinate:.3g}" for coordinate in place)

@@ -1,1 +1,0 @@
-"""The loss on a line as a picture, numbers and sentences."""

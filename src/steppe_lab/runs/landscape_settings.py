@@ -1,0 +1,192 @@
+"""Settings of landscapes, importable without torch so that `--help` is quick."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from steppe.errors import SettingError
+from steppe_lab.training.settings import SEEDS
+
+Dirs = Literal["random", "models", "eigen", "pca"]
+Picture = Literal["contour", "contourf", "heat", "surface"]
+
+# Networks that a subspace is made from, and the subspace where nothing is said.
+DEFAULT_DIRS = {1: "random", 2: "models", 3: "models"}
+DEFAULT_DIMS = {1: 2, 2: 1, 3: 2}
+MOST = 100_001  # coordinates of an axis
+FORM = "START:STOP:COUNT as -1:1:51, or coordinates as -1,0,1"
+
+
+class PictureSettings(BaseModel):
+    """How surfaces are drawn."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    pictures: tuple[Picture, ...] = ("contour",)
+    """Pictures of a plane: lines of equal loss, the same filled, a heat map, or a
+    shaded surface; several have their name before the ending of the file."""
+    quantity: str = "loss"
+    """The quantity that is drawn: loss, rise (the loss minus that at the checkpoint),
+    stderr, or one of --quantities."""
+    log: bool = False
+    """Levels spread over decades; without it wherever the range asks for that."""
+    vmin: float | None = None
+    """Least level; published pictures have 0.1."""
+    vmax: float | None = None
+    """Largest level; published pictures have 10."""
+    vlevel: float | None = Field(default=None, gt=0)
+    """Distance of the levels; published pictures have 0.5."""
+
+    @field_validator("pictures")
+    @classmethod
+    def _once(cls, value: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError(f"name each of --pictures once, got {' '.join(value)}.")
+        return value
+
+
+class LandscapeSettings(BaseModel):
+    """Settings that the loss around networks follows from, beside the networks."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    dirs: Dirs | None = None
+    """Where the axes lead: in random directions (the default for one network), to the
+    other networks (for two and three), along eigenvectors of the Hessian, or along
+    principal components of --checkpoints."""
+    eigenvectors: tuple[int, ...] = ()
+    """For dirs=eigen, which eigenvectors: 0 of the largest eigenvalue, 1 of the next,
+    -1 of the smallest. The default is 0, and 1 for a second axis."""
+    lr: float | None = Field(default=None, gt=0)
+    """For dirs=eigen, a learning rate: a coordinate of 1 is the mean step of SGD along
+    the eigenvector. The default is a distance of 1."""
+    checkpoints: tuple[Path, ...] = ()
+    """Checkpoints of a training in their order: files, or the folder of a run with all
+    that it kept. Components go along them, and the picture has their path."""
+    dims: Literal[1, 2] | None = None
+    """Axes: 1 for a line, 2 for a plane. The default is a plane around one network and
+    through three, and a line between two."""
+    x: str = ""
+    """Coordinates along the first axis: -1:1:51 for 51 from -1 to 1, or a list as
+    -1,0,1. The default is 51 over a range that suits the axis."""
+    y: str = ""
+    """The same along the second axis of a plane."""
+    norm: Literal["filter", "layer", "none"] = "filter"
+    """Length of a random direction: that of each filter of the network, of each tensor,
+    or as it was drawn."""
+    ignore: Literal["biasbn", "none"] = "biasbn"
+    """Tensors that random directions leave where they are: biases and batch norm, or
+    none."""
+    batch_norm: Literal["freeze", "interpolate", "reestimate"] | None = None
+    """Running statistics at a point: those of the first network (the default around
+    one), those between the networks, or re-estimated on the samples, for a pass more at
+    each point (the default between networks)."""
+    samples: int = Field(default=2000, ge=1)
+    """Samples that the loss is averaged over, at most."""
+    part: Literal["train", "test"] = "train"
+    """Samples of which part of the data."""
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
+    """Seed of random directions."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> LandscapeSettings:
+        for letter in ("x", "y"):
+            read_coordinates(getattr(self, letter), letter)
+        if self.y and self.dims == 1:
+            raise SettingError(f"a line has no y, got y={self.y} and dims=1.")
+        return self
+
+    def subspace(self, networks: int) -> tuple[str, int]:
+        """Kind of the directions and number of axes.
+
+        Args:
+            networks: that are given.
+
+        Raises:
+            SettingError: such a subspace needs another number of networks.
+        """
+        dirs = self.dirs or DEFAULT_DIRS[networks]
+        dims = self.dims or (2 if self.y else DEFAULT_DIMS[networks])
+        if dirs == "models" and networks != dims + 1:
+            raise SettingError(
+                f"dirs=models with {dims} axes needs {dims + 1} checkpoints, got "
+                f"{networks}."
+            )
+        if dirs != "models" and networks > 1:
+            raise SettingError(
+                f"dirs={dirs} goes around one checkpoint, got {networks}; leave dirs "
+                "out for the line or plane through them."
+            )
+        if dirs == "pca" and not self.checkpoints:
+            raise SettingError(
+                "dirs=pca needs checkpoints of a training; give --checkpoints."
+            )
+        if dirs != "eigen" and (self.eigenvectors or self.lr):
+            raise SettingError(
+                f"eigenvectors and lr go with dirs=eigen, got dirs={dirs}."
+            )
+        if self.eigenvectors and len(self.eigenvectors) != dims:
+            raise SettingError(
+                f"eigenvectors must be one for each of {dims} axes, got "
+                f"{len(self.eigenvectors)}."
+            )
+        return dirs, dims
+
+
+def read_coordinates(
+    text: str, letter: str
+) -> tuple[float, float, int] | list[float] | None:
+    """Coordinates along an axis, as `steppe.landscape` takes them; None where unsaid.
+
+    Example:
+        >>> read_coordinates("-1:1:51", "x"), read_coordinates("-1,0,1", "x")
+        ((-1.0, 1.0, 51), [-1.0, 0.0, 1.0])
+
+    Raises:
+        SettingError: a text that is neither, or numbers out of range.
+    """
+    if not text:
+        return None
+    start, colon, rest = text.partition(":")
+    try:
+        if not colon:
+            places = [float(piece) for piece in text.split(",")]
+            if all(map(math.isfinite, places)):
+                return places
+        else:
+            stop, _, count = rest.partition(":")
+            low, high, points = float(start), float(stop), int(float(count))
+            if points == float(count) and math.isfinite(low) and math.isfinite(high):
+                return _checked(low, high, points, letter)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, SettingError):
+            raise
+    raise SettingError(f"{letter} takes {FORM}, got '{text}'.")
+
+
+def _checked(
+    low: float, high: float, count: int, letter: str
+) -> tuple[float, float, int]:
+    if not low < high:
+        raise SettingError(
+            f"{letter} must start below its stop, got {low:g} and {high:g}."
+        )
+    if not 2 <= count <= MOST:
+        raise SettingError(
+            f"{letter} must have from 2 to {MOST:,} coordinates, got {count}."
+        )
+    return low, high, count

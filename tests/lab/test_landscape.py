@@ -1,0 +1,198 @@
+"""Planes around and through checkpoints of somebody else, their files and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import steppe
+from own_files import package, saved
+from steppe.landscapes.subspaces.plane import Plane
+from steppe.surfaces import Surface
+from steppe_lab.cli import main
+
+NETS = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+"""
+DATA = """
+import torch
+
+def load():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    return x, (x.sum(1) > 0).long()
+"""
+OWN = ("--model", "planes.nets:build", "--data", "planes.data:load")
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    with package(tmp_path, monkeypatch, "planes", nets=NETS, data=DATA) as folder:
+        yield folder
+
+
+@pytest.fixture
+def objectives(theirs):
+    """Three networks in files, and the objective of each."""
+    from planes import data
+
+    names = ("a.pt", "b.pt", "c.pt")
+    models = [saved(n, seed=i, nets="planes.nets") for i, n in enumerate(names)]
+    return [steppe.Objective(model, data.load()) for model in models]
+
+
+def run(text, *more):
+    return main([*shlex.split(text), *OWN, *more])
+
+
+def printed(capsys, text):
+    assert run(text, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def same(record, surface):
+    np.testing.assert_allclose(record["loss"], surface.loss.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(record["stderr"], surface.stderr.numpy(), rtol=1e-5)
+
+
+def test_one_checkpoint_gives_a_random_plane_of_the_library(objectives, capsys):
+    text = "landscape a.pt --x -1:1:3 --y=-0.5,0 --seed 3 --norm layer"
+    record = printed(capsys, text)
+    plane = Plane.random(objectives[0].model, norm="layer", seed=3)
+    same(record, steppe.landscape(objectives[0], plane, (-1, 1, 3), [-0.5, 0]))
+    assert record["y"] == [-0.5, 0]
+
+
+def test_three_checkpoints_give_the_plane_through_them(objectives, capsys):
+    record = printed(capsys, "landscape a.pt b.pt c.pt --x 0:1:2 --y 0:1:2")
+    losses = [objective.value().value for objective in objectives]
+    (first, second), (third, _) = record["loss"]
+    assert [first, second, third] == pytest.approx(losses, rel=1e-6)
+
+
+def test_files_have_the_surface_and_pictures_their_kinds(objectives, capsys):
+    out = "--out o/s.h5 o/s.npz o/s.csv o/s.png --pictures contour heat surface"
+    assert run(f"landscape a.pt --x -1:1:5 --y -1:1:3 {out}") == 0
+    said = capsys.readouterr().out
+    pictures = [Path(f"o/s-{kind}.png") for kind in ("contour", "heat", "surface")]
+    for path in (*pictures, "o/s.h5", "o/s.npz", "o/s.csv"):
+        assert str(path) in said
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    surface = Surface.load("o/s.h5")
+    assert torch.equal(surface.loss, Surface.load("o/s.npz").loss)
+    rows = list(csv.DictReader(Path("o/s.csv").read_text().splitlines()))
+    assert [float(row["loss"]) for row in rows] == surface.loss.flatten().tolist()
+    base = objectives[0].value()
+    assert f"Loss {base.value:.2f}"[:8] in said
+    assert "at a.pt (0, 0)." in said
+    assert "On the grid it is highest at" in said
+
+
+def test_an_even_grid_says_that_it_misses_the_checkpoint(objectives, capsys):
+    assert run("landscape a.pt --x -1:1:4 --y -1:1:3 --out s.csv") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: the grid has no point at a.pt (0, 0); an odd count" in said
+
+
+def test_lines_and_planes_follow_eigenvectors(objectives, capsys):
+    record = printed(capsys, "landscape a.pt --dirs eigen --x -1,0,1 --y 0,1")
+    plane = Plane.eigen(objectives[0])
+    same(record, steppe.landscape(objectives[0], plane, [-1, 0, 1], [0, 1]))
+    text = "landscape a.pt --dirs eigen --dims 1 --eigenvectors -1 --lr 0.1 --x 0,1"
+    record = printed(capsys, text)
+    line = steppe.Line.eigen(objectives[0], -1, unit="step", lr=0.1)
+    same(record, steppe.landscape(objectives[0], line, [0, 1]))
+
+
+def test_planes_follow_components_of_checkpoints(objectives, capsys):
+    text = "landscape c.pt --dirs pca --x 0,1 --y 0,1 --checkpoints a.pt b.pt c.pt"
+    record = printed(
+        capsys, text.replace(" --checkpoints", " --ignore none --checkpoints")
+    )
+    models = [objective.model for objective in objectives]
+    plane = Plane.pca(models)
+    same(record, steppe.landscape(objectives[2], plane, [0, 1], [0, 1]))
+    (path,) = record["paths"]
+    assert path["labels"] == ["a", "b", "c"]
+    assert path["residual"] == pytest.approx([0, 0, 0], abs=1e-5)
+    losses = [objective.value().value for objective in objectives]
+    assert path["loss"] == pytest.approx(losses, rel=1e-6)
+
+
+def test_surfaces_are_drawn_from_their_files_on_one_scale(objectives, capsys):
+    for name in ("a", "b"):
+        out = f"--x -1:1:3 --y -1:1:3 --out {name}.h5"
+        assert run(f"landscape {name}.pt {out}") == 0
+    capsys.readouterr()
+    words = "landscape plot a.h5 b.h5 --pictures contourf surface --out both.png"
+    assert main(shlex.split(words)) == 0
+    said = capsys.readouterr().out
+    assert "a: On the grid it is highest at" in said
+    assert "both-contourf.png" in said
+    assert Path("both-surface.png").is_file()
+    # The published program has flags of its own for one file.
+    assert main(shlex.split("landscape plot --surf_file a.h5 --vlevel 0.2")) == 0
+
+
+def test_a_surface_is_converted(objectives, capsys):
+    assert run("landscape a.pt --x -1:1:3 --y -1:1:3 --out a.h5") == 0
+    assert main(shlex.split("landscape convert a.h5 b.npz b.csv b.png b.vtp")) == 0
+    assert torch.equal(Surface.load("a.h5").loss, Surface.load("b.npz").loss)
+    assert Path("b.csv").is_file()
+    assert Path("b.png").is_file()
+
+
+def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):
+    Path("plot").write_bytes(Path("a.pt").read_bytes())
+    assert run("landscape plot --dims 1 --x 0,1 --out s.csv") == 0
+    assert "at plot (0)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("landscape a.pt --dims 1 --y 0,1", "a line has no y"),
+        ("landscape a.pt b.pt --dims 2", "needs 3 checkpoints, got 2"),
+        ("landscape a.pt b.pt --dirs random", "goes around one checkpoint, got 2"),
+        ("landscape a.pt --dirs pca", "give --checkpoints"),
+        ("landscape a.pt --lr 0.1", "eigenvectors and lr go with dirs=eigen"),
+        ("landscape a.pt --dirs eigen --eigenvectors 0", "one for each of 2 axes"),
+        ("landscape a.pt --dirs pca --checkpoints none.pt", "there is no file none.pt"),
+        ("landscape a.pt --pictures heat heat", "name each of --pictures once"),
+        ("landscape a.pt --out a.csv a.csv", "name every file to write once"),
+        ("landscape a.pt --out a.pdf", "files to write must end in"),
+        ("landscape plto a.h5", "there is no file plto"),
+    ],
+)
+def test_mistakes_are_one_sentence(objectives, capsys, text, message):
+    assert run(text) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("landscape plot missing.h5", "there is no file missing.h5"),
+        ("landscape plot a.pt", "a.pt holds arrays of another program"),
+        ("landscape plot a.h5 a.h5", "name every file of a surface once"),
+        ("landscape plot a.h5 line.h5", "as many axes, got 2 in a.h5 and 1"),
+        ("landscape plot a.h5 --out a.csv", "files to write must end in .png"),
+        ("landscape plot a.h5 --quantity accuracy", "quantity"),
+        ("landscape convert a.h5 a.h5", "is the file that is read"),
+        ("landscape convert a.h5 a.xyz", "files to write must end in"),
+    ],
+)
+def test_mistakes_about_files_are_one_sentence(objectives, capsys, text, message):
+    assert run("landscape a.pt --x 0,1 --y 0,1 --out a.h5") == 0
+    assert run("landscape a.pt --dims 1 --x 0,1 --out line.h5") == 0
+    capsys.readouterr()
+    assert main(shlex.split(text)) == 2
+    assert message in capsys.readouterr().err

@@ -102,6 +102,19 @@ def test_an_even_grid_says_that_it_misses_the_checkpoint(objectives, capsys):
     assert "Note: the grid has no point at a.pt (0, 0); an odd count" in said
 
 
+def test_some_points_are_interpolated_to_a_tolerance(objectives, capsys):
+    text = "landscape a.pt --dims 1 --x -1:1:51 --out s.csv"
+    assert run(text) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of 51 points were evaluated, and the others interpolated" in said
+    rows = list(csv.DictReader(Path("s.csv").read_text().splitlines()))
+    assert {row["computed"] for row in rows} == {"True", "False"}
+    record = printed(capsys, f"{text} --exact --samples 30")
+    line = steppe.Line.random(objectives[0].model)
+    expected = steppe.landscape(objectives[0], line, samples=30, exact=True)
+    same(record, expected)
+
+
 def test_lines_and_planes_follow_eigenvectors(objectives, capsys):
     record = printed(capsys, "landscape a.pt --dirs eigen --x -1,0,1 --y 0,1")
     plane = Plane.eigen(objectives[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def landscape_of(
         read_network(
             path,
             part=settings.part,
-            samples=settings.samples,
+            samples=settings.data_samples,
             device=device,
             trust=trust,
             belongs=belongs,
@@ -86,13 +87,20 @@ def landscape_of(
         check_alike(first, other)
     subspace = subspace_of(networks, dirs, dims, settings, files)
     letters = LETTERS[: len(subspace.axes)]
-    surface = landscape(
-        first.objective,
-        subspace,
-        axes=[read_coordinates(getattr(settings, each), each) for each in letters],
-        batch_norm=settings.batch_norm,
-        progress=progress,
-    )
+    with warnings.catch_warnings():
+        # Sentences about the result say it, with the names of the checkpoints.
+        warnings.filterwarnings("ignore", message="no point along")
+        surface = landscape(
+            first.objective,
+            subspace,
+            axes=[read_coordinates(getattr(settings, each), each) for each in letters],
+            batch_norm=settings.batch_norm,
+            samples=settings.samples,
+            seed=settings.seed,
+            tolerance=settings.tolerance,
+            exact=settings.exact,
+            progress=progress,
+        )
     if files:
         path = project(
             subspace,

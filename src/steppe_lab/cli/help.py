@@ -59,7 +59,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "axes and points": (
         *("dirs", "dims", "x", "y", "norm", "ignore", "batch_norm"),
-        *("eigenvectors", "lr", "checkpoints"),
+        *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
     "pictures": ("pictures", "quantity", "log", "vmin", "vmax", "vlevel"),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),

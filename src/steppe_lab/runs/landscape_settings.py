@@ -95,12 +95,22 @@ class LandscapeSettings(BaseModel):
     """Running statistics at a point: those of the first network (the default around
     one), those between the networks, or re-estimated on the samples, for a pass more at
     each point (the default between networks)."""
+    tolerance: float = Field(default=0.01, gt=0)
+    """Points are evaluated until the others can be interpolated with a relative error
+    of this, root mean square over points that are left out of the interpolation."""
+    exact: bool = False
+    """Evaluate all points."""
+    data_samples: int = Field(default=10_000, ge=1)
+    """Samples that are read, at most; the loss of the checkpoint is that of all of
+    them."""
     samples: int = Field(default=2000, ge=1)
-    """Samples that the loss is averaged over, at most."""
+    """Samples of those that other points are evaluated on, at most: the same ones
+    everywhere, so that their rise above the checkpoint is the more accurate the nearer
+    they are."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
-    """Seed of random directions."""
+    """Seed of random directions, and of the draw of samples."""
 
     @model_validator(mode="after")
     def _fits(self) -> LandscapeSettings:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from steppe.surfaces import Surface
-from steppe_lab.reports.text.numbers import listed, number, with_error
+from steppe_lab.reports.text.numbers import listed, number, percent, with_error
 
 Place = tuple[float, ...]
 
@@ -35,6 +35,7 @@ def sentences(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
     lines = [f"Loss {listed(ends)}."] if ends else []
     known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
     lines.append(range_of(surface))
+    lines += _interpolated(surface)
     lines += _between(surface, known, checkpoints)
     statistics = surface.details.get("batch_norm")
     if statistics in BUFFERS and len(checkpoints) > 1:
@@ -98,6 +99,19 @@ def _values(surface: Surface) -> dict[Place, tuple[float, float]]:
         tuple(reversed(point)): (loss, error)
         for point, loss, error in zip(points, losses, errors, strict=True)
     }
+
+
+def _interpolated(surface: Surface) -> list[str]:
+    about = surface.details.get("interpolation")
+    if about is None:
+        return []
+    error = about["relative_error"]["loss"]
+    return [
+        f"{about['evaluated']:,} of {surface.loss.numel():,} points were evaluated, "
+        "and the others interpolated, with relative errors of "
+        f"{percent(error['rms'])} (at most {percent(error['max'])}) at "
+        f"{about['tests']} points that were left out."
+    ]
 
 
 def _between(

@@ -28,6 +28,8 @@ from steppe.examination.examination import Examination as Examination
 from steppe.examination.examine import examine as examine
 from steppe.landscapes.evaluation.band import band as band
 from steppe.landscapes.evaluation.landscape import landscape as landscape
+from steppe.landscapes.quantities.points import PointQuantity as PointQuantity
+from steppe.landscapes.quantities.samples import SampleMean as SampleMean
 from steppe.landscapes.subspaces.box import Box as Box
 from steppe.landscapes.subspaces.curve import Curve as Curve
 from steppe.landscapes.subspaces.line import Line as Line
@@ -46,6 +48,7 @@ from steppe.linalg.trace import trace as trace
 from steppe.losses import L2 as L2
 from steppe.losses import LabelSmoothing as LabelSmoothing
 from steppe.losses import LogitNormalised as LogitNormalised
+from steppe.losses import SumOfTerms as SumOfTerms
 from steppe.measures import measure as measure
 from steppe.measures.spectral.minimum_sharpness import (
     minimum_sharpness as minimum_sharpness,

@@ -12,9 +12,11 @@ from steppe.errors import SettingError, brief
 from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.directions.ignoring import Ignore
 from steppe.landscapes.directions.norms import Norm
-from steppe.landscapes.evaluation.evaluator import Progress, SampleQuantity
+from steppe.landscapes.evaluation.evaluator import Progress
 from steppe.landscapes.evaluation.grid import Coordinates
-from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.evaluation.landscape import SAMPLES, landscape
+from steppe.landscapes.evaluation.subset import Samples
+from steppe.landscapes.quantities.choice import Quantity
 from steppe.landscapes.subspaces.frames import Unit
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.random import Of
@@ -34,7 +36,8 @@ def band(
     unit: Unit = "direction",
     levels: tuple[float, float] = (0.1, 0.9),
     batch_norm: BatchNorm | None = None,
-    quantities: Sequence[SampleQuantity] = (),
+    quantities: str | Sequence[Quantity] = (),
+    samples: Samples = SAMPLES,
     progress: Progress | None = None,
 ) -> Band:
     """Mean loss along a random line for each of several seeds, on the same samples.
@@ -50,6 +53,7 @@ def band(
         levels: quantiles at the two ends of the band, between 0 and 1.
         batch_norm: see `landscape`.
         quantities: see `landscape`.
+        samples: see `landscape`; the same ones on every line.
         progress: called with the number of evaluations done and of all.
 
     Returns:
@@ -92,6 +96,7 @@ def band(
             x,
             batch_norm=batch_norm,
             quantities=quantities,
+            samples=samples,
             progress=report,
         )
         surfaces.append(surface)

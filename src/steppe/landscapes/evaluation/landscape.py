@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steppe.errors import SettingError, brief, check_positive, check_switch
+from steppe.errors import SettingError, brief, check_count, check_positive, check_switch
 from steppe.landscapes.buffers import BatchNorm, check_same, shapes
-from steppe.landscapes.evaluation.evaluator import (
-    Evaluator,
-    Progress,
-    SampleQuantity,
+from steppe.landscapes.evaluation.beside import (
+    Stages,
+    check_also,
+    evaluator_of_others,
+    of_points,
 )
+from steppe.landscapes.evaluation.evaluator import Evaluator, Progress
 from steppe.landscapes.evaluation.grid import Coordinates, grid_of
 from steppe.landscapes.evaluation.grid_values import (
     LOSS,
@@ -24,6 +26,8 @@ from steppe.landscapes.evaluation.grid_values import (
 from steppe.landscapes.evaluation.points import Points
 from steppe.landscapes.evaluation.refinement import refine
 from steppe.landscapes.evaluation.subset import Samples
+from steppe.landscapes.quantities.choice import Quantity
+from steppe.landscapes.quantities.choice import chosen as chosen_of
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.objective import Objective, check_objective
 from steppe.surfaces import Surface, Values
@@ -41,7 +45,9 @@ def landscape(
     *,
     axes: Sequence[Coordinates | None] | None = None,
     batch_norm: BatchNorm | None = None,
-    quantities: Sequence[SampleQuantity] = (),
+    quantities: str | Sequence[Quantity] = (),
+    every: int = 1,
+    also: Mapping[str, Objective] | None = None,
     samples: Samples = SAMPLES,
     seed: int = 0,
     tolerance: float = 0.01,
@@ -79,7 +85,18 @@ def landscape(
             networks, where the others may be far off, "interpolate" along directions of
             states, and "freeze" elsewhere. Mode
             "train" of the objective uses statistics of the batch instead.
-        quantities: beside the loss, means over samples.
+        quantities: beside the loss, by name or as objects. Means over samples:
+            "accuracy"; "class_losses", of the samples of each class; "loss_terms", of
+            a loss that is a `SumOfTerms`; a `SampleMean`. Of the whole objective, on
+            the evaluated samples: "gradient_norm"; "top_eigenvalue",
+            "smallest_eigenvalue" and "eigenvalue_ratio" (|smallest / largest|) of the
+            Hessian; a `PointQuantity`, such as of a measure.
+        every: those of the whole objective are evaluated at every so many points along
+            each axis, the base point among them, and NaN elsewhere.
+        also: further objectives of the same model object by name, such as `{"test":
+            test_objective}`, on whose data loss and means over samples are evaluated
+            too: the quantities "test_loss", "test_accuracy" and so on. Statistics that
+            are re-estimated are those of `objective`.
         samples: that points are evaluated on, the same ones at all of them; None or
             "all" for all. Only the rise above the base point is then an estimate: the
             loss there is that of all of the data. Rows of batches are drawn where
@@ -90,7 +107,9 @@ def landscape(
             a positive loss to the loss, where it is smaller than that.
         exact: evaluate all points.
         progress: called with the number of evaluations of a batch done, and of all that
-            are planned, which become fewer when the tolerance is met.
+            are planned, which become fewer when the tolerance is met; those of further
+            objectives, and points of quantities of the whole objective, are added when
+            they begin.
 
     Returns:
         Surface with the losses, shape (X,) on a line and (Y, X) on a plane; the details
@@ -115,26 +134,52 @@ def landscape(
         )
     check_positive("tolerance", tolerance)
     check_switch("exact", exact)
+    check_count("every", every, 1)
+    chosen, further = chosen_of(quantities), check_also(also, objective)
     grid = grid_of(subspace, (x, y, z), axes)
     _check_belongs(objective, subspace)
     evaluator = Evaluator(
-        objective, subspace, batch_norm, quantities, samples=samples, seed=seed
+        objective,
+        subspace,
+        batch_norm,
+        chosen.of_samples(objective),
+        samples=samples,
+        seed=seed,
     )
-    values = GridValues(grid, Points(evaluator, progress))
-    about: dict[str, Any] = {}
+    stages = Stages(progress)
+    values = GridValues(grid, Points(evaluator, stages.begun()))
+    about = _evaluate(values, tolerance, exact=exact)
+    others: dict[str, Values] = {}
+    others_about: dict[str, Any] = {}
+    for name, other in further.items():
+        there = evaluator_of_others(evaluator, other, chosen)
+        its = GridValues(grid, Points(there, stages.begun()))
+        others_about[name] = other.details | _evaluate(its, tolerance, exact=exact)
+        loss = Values(
+            values=its.tensor(LOSS), stderr=its.tensor(("loss", STDERR)), units="loss"
+        )
+        known = {"loss": loss, **_means(there, its)}
+        others |= {f"{name}_{key}": value for key, value in known.items()}
+    points, doubts = of_points(
+        evaluator, grid, chosen.of_points(), every, stages.begun()
+    )
+    more = {**doubts, **({"also": others_about} if others_about else {})}
+    return _surface(evaluator, values, about, others | points, more)
+
+
+def _evaluate(values: GridValues, tolerance: float, *, exact: bool) -> dict[str, Any]:
+    """Evaluate a grid; give the details of an interpolation where there is one."""
     if exact:
-        values.plan(grid.places())
-        values.evaluate(grid.places())
+        values.plan(values.grid.places())
+        values.evaluate(values.grid.places())
     elif refined := refine(values, tolerance):
-        about = {"interpolation": refined.details(tolerance, values)}
-    return _surface(evaluator, values, about)
+        return {"interpolation": refined.details(tolerance, values)}
+    return {}
 
 
-def _surface(
-    evaluator: Evaluator, values: GridValues, about: dict[str, Any]
-) -> Surface:
-    objective, subspace, grid = evaluator.objective, evaluator.subspace, values.grid
-    others = {
+def _means(evaluator: Evaluator, values: GridValues) -> dict[str, Values]:
+    """Means over samples beside the loss, by name."""
+    return {
         quantity.name: Values(
             values=values.tensor((quantity.name, MEAN)),
             stderr=values.tensor((quantity.name, STDERR)),
@@ -142,6 +187,17 @@ def _surface(
         )
         for quantity in evaluator.quantities
     }
+
+
+def _surface(
+    evaluator: Evaluator,
+    values: GridValues,
+    about: dict[str, Any],
+    beside: dict[str, Values],
+    more: dict[str, Any],
+) -> Surface:
+    objective, subspace, grid = evaluator.objective, evaluator.subspace, values.grid
+    others = {**_means(evaluator, values), **beside}
     if objective.penalty is not None:
         others["penalty"] = Values(
             values=values.tensor(("penalty", MEAN)), units="loss"
@@ -164,6 +220,7 @@ def _surface(
             "range": ranges[0] if len(ranges) == 1 else dict(zip(letters, ranges)),
             "has_centre": None not in grid.bases,
             **about,
+            **more,
         },
     )
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from steppe.errors import DataError, SteppeError, UsageError
-from steppe.losses import class_dimension
+from steppe.errors import DataError, SteppeError
+from steppe.losses import scores_and_classes
 from steppe.measures.measurement import JointNeed, Measurement
 from steppe.measuring.evaluation import Evaluation
 from steppe.objective import Objective
@@ -123,34 +123,9 @@ def class_scores(evaluation: Evaluation, objective: Objective) -> tuple[Tensor, 
     Raises:
         UsageError: outputs that are no scores of at least two classes.
     """
-    batch, scores = evaluation.batch, evaluation.outputs
-    pair = isinstance(batch, tuple | list) and len(batch) == 2
-    targets = batch[1] if pair else None
-    if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
-        raise UsageError(_NO_CLASSES.format("batches or outputs of another form"))
-    given = f"outputs {tuple(scores.shape)} and targets {tuple(targets.shape)}"
-    known = objective.likelihood
-    if known is not None and known.outputs not in ("logits", "log_probabilities"):
-        raise UsageError(_NO_CLASSES.format(f"those of the loss {objective.loss_name}"))
-    if scores.dim() > 1 and targets.shape == scores.shape:
-        if known is None or not targets.is_floating_point():
-            raise UsageError(_NO_CLASSES.format(given))
-        return _rows(scores, 1), targets.argmax(1).flatten()
-    classes = class_dimension(scores.shape, targets.shape)
-    one_each = scores.dim() > 1 and scores.shape[classes] > 1
-    fit = scores.shape[:classes] + scores.shape[classes + 1 :] == targets.shape
-    if not one_each or not fit or targets.dtype != torch.int64:
-        raise UsageError(_NO_CLASSES.format(given))
-    rows, labels = _rows(scores, classes), targets.flatten()
-    if known is None or known.ignored is None:
-        return rows, labels
-    kept = labels != known.ignored
-    return rows[kept], labels[kept]
-
-
-def _rows(scores: Tensor, classes: int) -> Tensor:
-    """Scores with classes along a dimension as one row for each loss term."""
-    return scores.movedim(classes, -1).flatten(0, -2)
+    return scores_and_classes(
+        evaluation.outputs, evaluation.batch, objective.likelihood, objective.loss_name
+    )
 
 
 @dataclass(frozen=True)
@@ -179,9 +154,3 @@ def tenth_percentile(sorted_margins: Tensor) -> float:
             f"{margin:g}; measure without margin, or a network with other outputs."
         )
     return margin
-
-
-_NO_CLASSES = (
-    "an error rate or a margin needs scores of at least two classes and one class for "
-    "each of them, got {}; measure a classifier on batches (inputs, targets)."
-)

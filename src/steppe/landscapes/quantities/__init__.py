@@ -1,0 +1,1 @@
+"""Quantities beside the loss at points of a subspace."""

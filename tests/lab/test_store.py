@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from steppe.errors import SettingError, StoreError
-from steppe_lab.store import leases
+from steppe.files import leases
 from steppe_lab.store.json_files import (
     canonical_json,
     digest,

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from steppe.errors import SteppeError, StoreError, UsageError
+from steppe.files.leases import Lease
 from steppe.registry.registry import one_line, reading
 from steppe_lab.execution.fork_server import forget_start
 from steppe_lab.execution.interrupts import leave_ctrl_c_to_the_parent
 from steppe_lab.progress import Progress, Report, stored
 from steppe_lab.store.json_files import write_atomically
-from steppe_lab.store.leases import Lease
 from steppe_lab.store.store import Failure, Store
 
 Work = Callable[[dict[str, Any], Path, Report], dict[str, Any]]

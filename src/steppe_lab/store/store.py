@@ -23,8 +23,8 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from steppe.errors import SettingError, StoreError
-from steppe.files import TEMPORARY
-from steppe_lab.store import leases
+from steppe.files import TEMPORARY, leases
+from steppe.files.leases import Lease
 from steppe_lab.store.json_files import (
     cannot,
     digest,
@@ -34,7 +34,6 @@ from steppe_lab.store.json_files import (
     write_json,
     write_record,
 )
-from steppe_lab.store.leases import Lease
 
 FORMAT = 1
 STALE_AFTER = 60.0  # seconds without a heartbeat
@@ -230,7 +229,10 @@ class Store:
         self.free(run)
         if exists(folder / _RESULT):
             return None
-        lease = leases.create(folder / _LEASE)
+        try:
+            lease = leases.create(folder / _LEASE)
+        except OSError as error:
+            raise cannot("write", folder / _LEASE, error) from error
         if lease is None:
             return None
         # Another process may have finished between the look above and the lease.
@@ -245,7 +247,10 @@ class Store:
     def free(self, run: str) -> bool:
         """Remove the lease of a holder that is gone; True when there was one."""
         path = self.folder(run) / _LEASE
-        return path.exists() and leases.break_stale(path, self.stale_after)
+        try:
+            return path.exists() and leases.break_stale(path, self.stale_after)
+        except OSError as error:
+            raise cannot("write", path, error) from error
 
     def rows(self, runs: Iterable[str] | None = None) -> Iterator[Row]:
         """Runs with settings, result and failure, in the order given, or sorted by id.

@@ -1,4 +1,4 @@
-"""Leases: one process at a time works on a run, and a dead one does not block it.
+"""Leases: one process at a time does a work, and a dead one does not block it.
 
 A lease is a file, created exclusively, that names its holder; its time of last
 change is the heartbeat. It is stale when the heartbeat is old, by the clock of the
@@ -20,13 +20,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from steppe.files import TEMPORARY
-from steppe_lab.store.json_files import cannot
+from steppe.files.whole import TEMPORARY
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work on one run, until released or stolen."""
+    """The right to do one work, until released or stolen."""
 
     path: Path
     token: str  # drawn at random; whoever finds another one there has lost the lease
@@ -66,7 +65,7 @@ def create(path: Path) -> Lease | None:
     """Take a free lease; None when somebody has it.
 
     Raises:
-        StoreError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     token = secrets.token_hex(8)
     pid = os.getpid()
@@ -127,7 +126,7 @@ def take_away(path: Path, token: str | None) -> bool:
         return False
     holder = _read(taken)
     same = holder.get("token") == token
-    # Somebody took the run between our look and the rename: the lease is theirs.
+    # Somebody took the work between our look and the rename: the lease is theirs.
     if not same:
         _create(path, holder)
     try:
@@ -201,13 +200,11 @@ def _clock(folder: Path) -> float:
 
 def _create(path: Path, holder: dict[str, Any]) -> bool:
     # Whole before it has its name: a process may be killed at any moment, and a lease
-    # without its holder would block the run until it is old.
+    # without its holder would block the work until it is old.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
     try:
         _write(draft, holder)
         return _link(draft, path, holder)
-    except OSError as error:
-        raise cannot("write", path, error) from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()

@@ -319,6 +319,7 @@ def test_the_details_say_what_the_curve_is_a_function_of():
         "ignore": "biasbn",
         "seed": 4,
         "length": pytest.approx(float(flatten(line.direction).norm()), rel=1e-12),
+        **line.digests,
         "range": (0.5, 1.0),
         "has_centre": False,
     }

@@ -247,3 +247,30 @@ def test_a_parameter_that_the_file_does_not_move_is_named(tmp_path):
         Plane.from_file(tmp_path / "d.h5", model)
     with pytest.raises(DataError, match=r"no direction of 0\.bias"):
         Plane.from_file(tmp_path / "d.h5", model, other_base=True)
+
+
+def test_surfaces_name_the_weights_buffers_and_directions_that_they_are_of(tmp_path):
+    model, data = norm_network()
+    objective = problems.objective(model, data)
+    plane = Plane.random(model, of="states", ignore="none")
+
+    def digests(subspace):
+        details = landscape(objective, subspace, **GRID).details
+        return [details[name] for name in ("weights", "buffers", "directions")]
+
+    first = digests(plane)
+    assert first == digests(Plane.random(model, of="states", ignore="none"))
+    landscape(objective, plane, **GRID).save(tmp_path / "s.h5")
+    changes = {
+        "weights": {"base": tuple(2 * t for t in plane.base)},
+        "buffers": {"buffers": {n: 2 * b for n, b in plane.buffers.items()}},
+        "directions": {"buffer_directions": ({}, plane.buffer_directions[1])},
+    }
+    for position, (name, change) in enumerate(changes.items()):
+        other = dataclasses.replace(plane, **change)
+        found = digests(other)
+        assert [a != b for a, b in zip(first, found, strict=True)] == [
+            i == position for i in range(3)
+        ]
+        with pytest.raises(DataError, match=f"another recipe.*: {name} is"):
+            landscape(objective, other, **GRID).save(tmp_path / "s.h5")

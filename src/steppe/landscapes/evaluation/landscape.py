@@ -217,6 +217,7 @@ def _surface(
             **evaluator.details,
             **subspace.details,
             **subspace.geometry(),
+            **subspace.digests,
             "range": ranges[0] if len(ranges) == 1 else dict(zip(letters, ranges)),
             "has_centre": None not in grid.bases,
             **about,

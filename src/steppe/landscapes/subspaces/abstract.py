@@ -8,17 +8,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from steppe.batches import digest_of
 from steppe.errors import SettingError, brief
 from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.directions.geometry import cosines, length
 from steppe.parameters import interpolated
-from steppe.surfaces.files.directions import Directions, save_directions
+from steppe.surfaces.files.directions import (
+    Directions,
+    digest_of_tensors,
+    save_directions,
+)
 from steppe.surfaces.surface import letters_of
 
 Point = tuple[float, ...]  # coordinates, one for each axis
@@ -137,6 +143,22 @@ class Subspace:
             OSError: no space, or no right to write; a file there stays.
         """
         save_directions(self.stored(), path, overwrite=overwrite)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Starts of the SHA-256 of "weights", "buffers" and "directions".
+
+        The first two are of the base point. Values of a surface belong to them, and to
+        no other network that has the same names.
+        """
+        moving = [*self.end_buffers, *self.buffer_directions]
+        along = [digest_of_tensors(each) if each else "" for each in moving]
+        weights = dict(zip(self.names, self.base, strict=True))
+        return {
+            "weights": digest_of_tensors(weights),
+            **({"buffers": digest_of_tensors(self.buffers)} if self.buffers else {}),
+            "directions": digest_of([self.directions, self.mixing, along]),
+        }
 
     @property
     def moves_buffers(self) -> bool:

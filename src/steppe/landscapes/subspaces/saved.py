@@ -65,7 +65,7 @@ def stored(subspace: Subspace) -> Directions:
         kind="states" if buffers else "weights",
         ends=tuple(end is not None for end in ends),
         mixing=subspace.mixing,
-        base=_base_digest(dict(zip(subspace.names, subspace.base, strict=True))),
+        base=subspace.digests["weights"],
         details=dict(subspace.details),
         axes=tuple(asdict(axis) for axis in subspace.axes),
         batch_norm=(
@@ -104,7 +104,7 @@ def from_file(
             f"{path} holds {_directions(count)}, and the subspace has {axes} axes; "
             "name another file, or use the class for that number of axes."
         )
-    if directions.base not in ("", _base_digest(base)) and not other_base:
+    if not other_base and directions.base not in ("", digest_of_tensors(base)):
         raise DataError(
             f"{path} holds directions around other parameters than those of the model; "
             "load the weights they were made for, or pass other_base=True."
@@ -138,10 +138,6 @@ def from_file(
         "batch_norm": directions.batch_norm
         or ("interpolate" if any(along) else "freeze"),
     }
-
-
-def _base_digest(base: Mapping[str, Tensor]) -> str:
-    return digest_of_tensors(list(base), list(base.values()))
 
 
 def _differences(

@@ -8,7 +8,7 @@ Shape letters: P tensors, K directions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -77,9 +77,9 @@ class Directions:
         return digest_of([list(self.names), as_stored])
 
 
-def digest_of_tensors(names: Sequence[str], tensors: Sequence[Tensor]) -> str:
+def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """The start of the SHA-256 of tensors with their names, types and shapes."""
-    return digest_of([list(names), [tensor.detach() for tensor in tensors]])
+    return digest_of([list(tensors), [t.detach() for t in tensors.values()]])
 
 
 def variables_of(

@@ -53,6 +53,7 @@ def full(*lengths):
             "range": (-1, 1.5),
             "rate": NAN,
             "nested": {1: (2, [INF, None, True]), "$tuple": "text"},
+            "file": "Fläche\udc80\n\0.pt",
             "tensor": torch.tensor([1.5, -INF]),
         },
     )

@@ -27,7 +27,9 @@ def to_json(value: Any) -> str:
         >>> to_json({"range": (-1, 1), "loss": math.nan})
         '{"range": {"$tuple": [-1, 1]}, "loss": {"$number": "nan"}}'
     """
-    return json.dumps(_tagged(value), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_tagged(value), allow_nan=False, ensure_ascii=False)
+    # Halves of characters, as names of files may hold, are escaped: UTF-8 has none.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def from_json(text: str) -> Any:

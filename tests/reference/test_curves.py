@@ -245,6 +245,35 @@ def test_frozen_parameters_stay_and_float32_works():
     assert found[[0, 2]].tolist() == pytest.approx(ends, rel=1e-6)
 
 
+def test_parametrized_weights_and_half_precision_are_fitted():
+    """The loss of a step is that of the network at the point of the step."""
+    a, b = problems.mlp(), problems.mlp(seed=1)
+    for model in (a, b):
+        nn.utils.parametrizations.weight_norm(model[2])
+    data = problems.vectors()
+    objective = problems.objective(a, data, batch_size=7)
+    curve = Curve.bezier(a, b.state_dict())
+    t = float(torch.rand((), generator=stream(0), dtype=torch.float64))
+    with nn.utils.parametrize.cached():
+        fitted = curve.fit(objective, steps=1)
+    there = problems.loss_of(a, data)(flat(curve.point(t)))
+    assert fitted.losses[0] == pytest.approx(there.item(), rel=1e-12)
+    a, b = (problems.mlp(seed=s).bfloat16() for s in (0, 1))
+    half = Objective(a, (data[0].bfloat16(), data[1]), batch_size=3)
+    fitted = Curve.polychain(a, b, 2).fit(half, steps=4)
+    assert {p.dtype for d in fitted.directions for p in d} == {torch.bfloat16}
+    assert all(map(math.isfinite, landscape(half, fitted, (0, 1, 5)).loss.tolist()))
+
+
+def test_names_of_a_wrapper_are_those_of_its_network():
+    a, b = problems.mlp(), problems.mlp(seed=1)
+    wrapped = nn.DataParallel(a)
+    data = problems.vectors()
+    curve = Curve.bezier(wrapped, b).fit(problems.objective(wrapped, data), steps=2)
+    plain = Curve.bezier(a, b).fit(problems.objective(a, data), steps=2)
+    assert curve.losses == plain.losses
+
+
 def test_batches_of_other_forms_and_fresh_ones():
     a, b, objective = on_the_ring()
     read = []

@@ -20,13 +20,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steppe.errors import SettingError, UsageError, brief, check_count
 from steppe.landscapes.subspaces.abstract import Axis, Point, Subspace
 from steppe.landscapes.subspaces.arcs import bezier_length
 from steppe.landscapes.subspaces.fitting import MakeOptimizer, fitted_bends
-from steppe.landscapes.subspaces.networks import through_networks
+from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.objective import Objective
 from steppe.parameters import between
@@ -95,12 +95,13 @@ class Curve(Subspace):
     dimensions: ClassVar[int] = 1
 
     @classmethod
-    def bezier(cls, model_a: nn.Module, model_b: nn.Module, bends: int = 1) -> Curve:
+    def bezier(cls, model_a: Network, model_b: Network, bends: int = 1) -> Curve:
         """The Bezier curve from one model (0) to another (1), straight before `fit`.
 
         Args:
-            model_a: its parameters that require a gradient move.
-            model_b: of the same structure.
+            model_a: a network or an objective of one; its parameters that require a
+                gradient move.
+            model_b: the same, or a state_dict.
             bends: number of control points between the models, >= 1.
 
         Raises:
@@ -110,7 +111,7 @@ class Curve(Subspace):
         return cls._straight("bezier", model_a, model_b, bends)
 
     @classmethod
-    def polychain(cls, model_a: nn.Module, model_b: nn.Module, bends: int = 1) -> Curve:
+    def polychain(cls, model_a: Network, model_b: Network, bends: int = 1) -> Curve:
         """The polygonal chain from one model (0) to another (1); see `bezier`.
 
         All its pieces take the same share of the coordinate: with one bend, that is at
@@ -120,7 +121,7 @@ class Curve(Subspace):
 
     @classmethod
     def _straight(
-        cls, kind: CurveKind, model_a: nn.Module, model_b: nn.Module, bends: int
+        cls, kind: CurveKind, model_a: Network, model_b: Network, bends: int
     ) -> Curve:
         check_count("bends", bends, 1)
         fields = through_networks(model_a, [model_b])

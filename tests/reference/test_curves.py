@@ -344,7 +344,9 @@ def test_the_plane_of_the_bend_holds_the_curve():
             torch.testing.assert_close(flat(plane.point(x, y)), flat(curve.point(t)))
         size = float(flat(curve.directions[-1]).norm())
         assert path.coordinates[-1].tolist() == pytest.approx([size, 0], abs=1e-12)
-        assert plane.axes[0].range == pytest.approx((-0.2 * size, 1.2 * size))
+        assert plane.axes[0].range == pytest.approx((-size / 4, 5 * size / 4))
+        grid = landscape(objective, plane, (*plane.axes[0].range, 7), [0.0])
+        assert {0.0, plane.axes[0].range[1] * 4 / 5} <= set(grid.x)
         surface = landscape(objective, plane, [size], [0.0]).with_path(path)
         end = problems.objective(b, problems.vectors()).value().value
         assert surface.loss.item() == pytest.approx(end, rel=1e-14)

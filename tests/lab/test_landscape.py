@@ -14,6 +14,7 @@ import torch
 import steppe
 from own_files import package, saved
 from steppe.landscapes.subspaces.plane import Plane
+from steppe.seeds import seed_of
 from steppe.surfaces import Surface
 from steppe_lab.cli import main
 
@@ -115,6 +116,37 @@ def test_some_points_are_interpolated_to_a_tolerance(objectives, capsys):
     same(record, expected)
 
 
+def test_the_second_axis_may_have_another_norm_or_another_kind(objectives, capsys):
+    a, b, _ = objectives
+    second = steppe.Line.random(a.model, "layer", "none", seed_of(3, 1))
+    axes = "--x 0,1 --y 0,0.5 --seed 3 --y-norm layer --y-ignore none"
+    record = printed(capsys, f"landscape a.pt {axes}")
+    plane = Plane.of(steppe.Line.random(a.model, seed=3), second)
+    same(record, steppe.landscape(a, plane, [0, 1], [0, 0.5]))
+    record = printed(capsys, f"landscape a.pt b.pt {axes}")
+    plane = Plane.of(steppe.Line.between(a.model, b.model), second)
+    same(record, steppe.landscape(a, plane, [0, 1], [0, 0.5]))
+    record = printed(capsys, "landscape a.pt --x 0,1 --y 0,1 --same-dir")
+    assert record["loss"][0][1] == pytest.approx(record["loss"][1][0])
+
+
+def test_directions_of_a_file_make_the_same_surface(objectives, capsys):
+    assert run("landscape a.pt --x 0,1 --y 0,1 --seed 5 --out a.h5") == 0
+    capsys.readouterr()
+    record = printed(capsys, "landscape a.pt --dir-file a.h5 --x 0,1 --y 0,1")
+    same(record, Surface.load("a.h5"))
+
+
+def test_an_accuracy_stands_beside_the_loss(objectives, capsys):
+    text = "landscape a.pt --x 0,1 --y 0,1 --quantities accuracy,gradient_norm"
+    record = printed(capsys, text)
+    x, y = objectives[0].batch(0)
+    right = (objectives[0].model(x).argmax(1) == y).double().mean()
+    found = record["quantities"]["accuracy"]["values"][0][0]
+    assert found == pytest.approx(float(right))
+    assert run(f"{text} --quantity accuracy --out p.png") == 0
+
+
 def test_lines_and_planes_follow_eigenvectors(objectives, capsys):
     record = printed(capsys, "landscape a.pt --dirs eigen --x -1,0,1 --y 0,1")
     plane = Plane.eigen(objectives[0])
@@ -173,7 +205,10 @@ def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):
     ("text", "message"),
     [
         ("landscape a.pt --dims 1 --y 0,1", "a line has no y"),
-        ("landscape a.pt b.pt --dims 2", "needs 3 checkpoints, got 2"),
+        ("landscape a.pt b.pt c.pt --dims 1", "needs 2 checkpoints, got 3"),
+        ("landscape a.pt --dirs models", "needs 3 checkpoints, got 1"),
+        ("landscape a.pt --dirs file", "dirs=file and dir_file go together"),
+        ("landscape a.pt --quantities speed", "speed"),
         ("landscape a.pt b.pt --dirs random", "goes around one checkpoint, got 2"),
         ("landscape a.pt --dirs pca", "give --checkpoints"),
         ("landscape a.pt --lr 0.1", "eigenvectors and lr go with dirs=eigen"),

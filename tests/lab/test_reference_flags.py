@@ -50,6 +50,8 @@ def test_the_documented_command_is_one_of_ours(file):
         "--batch-norm=freeze",
         "--norm=filter",
         "--ignore=biasbn",
+        "--y-norm=filter",
+        "--y-ignore=biasbn",
         "--seed=0",
         *("--pictures", "contour", "contourf", "heat", "surface"),
         "--names=plain",
@@ -76,6 +78,13 @@ def test_published_names_are_those_of_the_published_code(file):
         ("--y -1:1:11", {"--x=-1:1:51", "--y=-1:1:11", "--norm=none"}),
         ("", {"--x=-1:1:51", "--dims=1", "--ignore=none"}),
         ("--dir_type states", {"--batch-norm=interpolate"}),
+        ("--dir_type states --y -1:1:3", {"--of=states", "--batch-norm=interpolate"}),
+        (
+            "--y -1:1:5 --xnorm filter --ynorm layer",
+            {"--norm=filter", "--y-norm=layer"},
+        ),
+        ("--y -1:1:5 --same_dir", {"--same-dir"}),
+        ("--model_file2 b.pt --y -1:1:5 --ynorm layer", {"b.pt", "--y-norm=layer"}),
         ("--idx 3 --xnorm layer", {"--seed=3", "--norm=layer"}),
         ("--datapath /data", {"--data-dir=/data"}),
         ("--dataset cifar10 -l mse", {"--loss=softmax_mse"}),
@@ -113,8 +122,6 @@ def test_flags_without_a_meaning_are_said_in_one_note(file):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--y -1:1:5 --xnorm filter --ynorm layer", "--xnorm and --ynorm must be the"),
-        ("--y -1:1:5 --same_dir", "--same_dir makes a plane of one direction"),
         ("--data_split 2", "--data_split has no meaning here"),
         ("--trainloader loader.pt", "would run code of a file"),
         ("--dataset cifar10 -l hinge", "--loss_name takes crossentropy, mse"),
@@ -127,6 +134,21 @@ def test_flags_without_a_meaning_are_said_in_one_note(file):
 def test_flags_that_ask_for_something_else_are_refused(file, flags, message):
     with pytest.raises(SettingError, match=message):
         words_of(f"--model_file {file} {flags}")
+
+
+def test_published_flags_stand_beside_options_of_ours(file):
+    words, _ = words_of(
+        f"--model_file {file} --model mine:build --data mine:load --loss mse "
+        "--xnorm filter --out a.h5 a.png"
+    )
+    assert {"--model=mine:build", "mine:load", "--norm=filter"} <= set(words)
+    assert not any(word.startswith(("--data=", "--loss=")) for word in words)
+    assert words.count("--out") == 1
+
+
+def test_published_flags_without_a_file_are_refused():
+    with pytest.raises(SettingError, match="--xnorm is a flag of the published"):
+        translated(["net.pt", "--xnorm", "filter"])
 
 
 def test_other_calls_stay_as_they_are():

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import nn
 
 from steppe.errors import DataError
 from steppe.landscapes.directions.eigen import EigenSettings
+from steppe.landscapes.directions.ignoring import Ignore
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.abstract import Subspace
+from steppe.landscapes.subspaces.frames import Unit
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.landscapes.trajectories.projection import project
 from steppe.objective import Objective
+from steppe.seeds import seed_of
 from steppe.surfaces import Surface
+from steppe.surfaces.files.directions import Directions
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import (
     Network,
-    Noted,
     check_one_loss,
     read_network,
 )
@@ -28,6 +34,15 @@ from steppe_lab.training.trained_loss import LossKind
 
 Progress = Callable[[int, int], None]
 LETTERS = "xy"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A surface, the directions that it lies along, and sentences on it."""
+
+    surface: Surface
+    directions: Directions | None  # None of a curve
+    notes: tuple[str, ...] = ()  # without full stops
 
 
 def landscape_of(
@@ -40,7 +55,7 @@ def landscape_of(
     belongs: Belongs | None = None,
     loss: LossKind = "trained",
     progress: Progress | None = None,
-) -> Noted[Surface]:
+) -> Evaluated:
     """Loss on a line or plane around a checkpoint, or through two or three.
 
     Args:
@@ -95,6 +110,8 @@ def landscape_of(
             subspace,
             axes=[read_coordinates(getattr(settings, each), each) for each in letters],
             batch_norm=settings.batch_norm,
+            quantities=settings.quantities,
+            every=settings.every,
             samples=settings.samples,
             seed=settings.seed,
             tolerance=settings.tolerance,
@@ -110,7 +127,7 @@ def landscape_of(
             batch_norm=settings.batch_norm,
         )
         surface = surface.with_path(path)
-    return Noted(surface, first.notes)
+    return Evaluated(surface, subspace.stored(), first.notes)
 
 
 def check_alike(first: Network, other: Network) -> None:
@@ -149,13 +166,51 @@ def subspace_of(
     """
     models = [network.objective.model for network in networks]
     kind: type[Line | Plane] = Line if dims == 1 else Plane
-    if dirs == "random":
-        return kind.random(models[0], settings.norm, settings.ignore, settings.seed)
     if dirs == "pca":
-        return kind.pca([*files, models[0]], ignore=settings.ignore)
+        ignore = settings.ignore or ("none",)
+        return kind.pca([*files, models[0]], ignore=_one_or_all(ignore))
     if dirs == "eigen":
         return _along_eigenvectors(networks[0].objective, dims, settings)
-    return Line.between(*models) if dims == 1 else Plane.through(*models)
+    if dirs == "file":
+        assert settings.dir_file is not None
+        return kind.from_file(settings.dir_file, models[0], other_base=True)
+    if len(models) == 3:
+        return Plane.through(
+            *models, orthogonal=settings.orthogonal, unit=settings.unit
+        )
+    if dims == 1:
+        if dirs == "models":
+            return Line.between(*models, unit=settings.unit)
+        return _random(models[0], settings, 0, unit=settings.unit)
+    first = (
+        Line.between(*models) if dirs == "models" else _random(models[0], settings, 0)
+    )
+    return Plane.of(
+        first,
+        _random(models[0], settings, 1),
+        orthogonal=settings.orthogonal,
+        unit=settings.unit,
+        parallel=settings.same_dir,
+    )
+
+
+def _random(
+    model: nn.Module,
+    settings: LandscapeSettings,
+    axis: int,
+    unit: Unit = "direction",
+) -> Line:
+    """The random line along an axis; that of the second one is of `Plane.random`."""
+    norm, ignore, seed = settings.norm, settings.ignore, settings.seed
+    if axis:
+        norm, ignore = settings.y_norm or norm, settings.y_ignore or ignore
+        seed = seed if settings.same_dir else seed_of(seed, axis)
+    ignored = _one_or_all(ignore or ("biasbn",))
+    return Line.random(model, norm, ignored, seed, of=settings.of, unit=unit)
+
+
+def _one_or_all(ignore: tuple[str, ...]) -> Ignore:
+    return ignore[0] if len(ignore) == 1 else ignore
 
 
 def _along_eigenvectors(

@@ -55,10 +55,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
             "steps",
         ),
         *("probes", "draws", "matrix", "sigma", "alpha", "line_points", "line_radius"),
-        *("start", "further", "groups", "repeats", "other"),
+        *("quantities", "every", "start", "further", "groups", "repeats", "other"),
     ),
     "axes and points": (
-        *("dirs", "dims", "x", "y", "norm", "ignore", "batch_norm"),
+        *("dirs", "dims", "x", "y", "norm", "ignore", "y_norm", "y_ignore"),
+        *("same_dir", "of", "orthogonal", "unit", "dir_file", "batch_norm"),
         *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
     "pictures": ("pictures", "quantity", "log", "vmin", "vmax", "vlevel"),

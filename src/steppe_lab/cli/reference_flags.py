@@ -8,7 +8,7 @@ flags of its networks. Whoever adds an option to a verb need not look here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ VALUES = {
     *("surf_name", "zlim", "xmin", "xmax"),
     *(name for settings in NETWORK.values() for name in settings),
 }
-SHARED = {"model", "x", "y", "out", "names", "dir_file"}  # with options of ours
+SHARED = {"model", "x", "y", "names", "dir_file"}  # with options of ours
+PUBLISHED = (SWITCHES | VALUES) - {"same_dir"}  # and of no option of ours
 MODELS = {
     **dict.fromkeys(("cifar", "WideResNet"), "wide_resnet"),
     **dict.fromkeys(("mitbih", "Transformer"), "ecg_transformer"),
@@ -74,16 +75,22 @@ def translated(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         SettingError: a flag that asks for what steppe does not do.
         CheckpointError: a network whose form must be read off its file, which is none.
     """
-    if not any(name in SWITCHES | VALUES for name, _ in _flags(arguments)):
+    flags = [name for name in _names(arguments) if name in PUBLISHED]
+    if not flags:
         return list(arguments), []
     given, others = _split(arguments)
     networks = _networks(given)
+    if not networks:
+        raise SettingError(
+            f"--{flags[0]} is a flag of the published landscape code, and goes with "
+            "--model_file; `steppe landscape --help` lists the options of steppe."
+        )
     words = [
         *networks,
         *others,
-        *_belongs(given, networks),
+        *_belongs(given, networks, {"data", "loss"}.intersection(_names(others))),
         *_axes(given, networks),
-        *_outputs(given, networks),
+        *_outputs(given, networks, own="out" in _names(others)),
     ]
     return words, list(_notes(given))
 
@@ -94,7 +101,7 @@ def translated_plot(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         SettingError: a flag without a value, or given twice.
     """
-    if not any(name in SWITCHES | VALUES for name, _ in _flags(arguments)):
+    if not PUBLISHED.intersection(_names(arguments)):
         return list(arguments), []
     given, others = _split(arguments)
     files = [given["surf_file"]] if given.get("surf_file") else []
@@ -107,10 +114,9 @@ def translated_plot(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [*files, *others, *words], list(_notes(given))
 
 
-def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    for argument in arguments:
-        if flag := _FLAG.fullmatch(argument):
-            yield _name(flag[1]), flag[2]
+def _names(arguments: Sequence[str]) -> list[str]:
+    """Names of the flags among arguments, with underscores."""
+    return [_name(flag[1]) for each in arguments if (flag := _FLAG.fullmatch(each))]
 
 
 def _name(word: str) -> str:
@@ -151,12 +157,14 @@ def _inside(folder: str, name: str) -> str:
     return str(inside) if folder and inside.exists() else name
 
 
-def _belongs(given: Given, networks: Sequence[str]) -> list[str]:
-    """Network, data, loss and device."""
+def _belongs(given: Given, networks: Sequence[str], own: Collection[str]) -> list[str]:
+    """Network, data, loss and device; `own` has those that options of ours name."""
     words = []
-    if "model" in given or "dataset" in given:
+    if own or "model" in given or "dataset" in given:
         model = _model(given, networks)
-        words = [f"--model={model}", f"--data={_data(given, model)}"]
+        words.append(f"--model={model}")
+        words += [] if "data" in own else [f"--data={_data(given, model)}"]
+    if words and "loss" not in own:
         name = given.get("loss_name", "crossentropy")
         if name not in LOSSES:
             raise SettingError(f"--loss_name takes {', '.join(LOSSES)}, got '{name}'.")
@@ -231,40 +239,32 @@ def _data(given: Given, model: str) -> str:
 
 def _axes(given: Given, networks: Sequence[str]) -> list[str]:
     """Subspace and coordinates."""
-    if not networks:
-        return [f"--{key}={given[key]}" for key in ("x", "y") if given.get(key)]
     words = [f"--x={given.get('x') or '-1:1:51'}"]
     words += [f"--y={given['y']}"] if given.get("y") else []
     words.append(f"--dims={2 if given.get('y') else 1}")
-    statistics = "freeze" if given.get("dir_type", "weights") == "weights" else None
-    words += [f"--batch-norm={statistics or 'interpolate'}"]
-    if len(networks) > 1:
+    states = given.get("dir_type", "weights") == "states"
+    words.append(f"--batch-norm={'interpolate' if states else 'freeze'}")
+    if len(networks) > 1 + bool(given.get("y")):
         return words
-    for setting in ("norm", "ignore"):
-        x, y = given.get(f"x{setting}", ""), given.get(f"y{setting}", "")
-        if given.get("y") and x != y:
-            raise SettingError(
-                f"--x{setting} and --y{setting} must be the same here, got '{x}' and "
-                f"'{y}'."
-            )
-        words.append(f"--{setting}={x or 'none'}")
-    if "same_dir" in given:
-        raise SettingError(
-            "--same_dir makes a plane of one direction, a line; leave --y out for it."
-        )
+    letters = ["x", "y"] if given.get("y") else ["x"]
+    for letter in letters[len(networks) - 1 :]:
+        for setting in ("norm", "ignore"):
+            value = given.get(f"{letter}{setting}") or "none"
+            option = f"y-{setting}" if letter == "y" else setting
+            words.append(f"--{option}={value}")
+    words += ["--same-dir"] if "same_dir" in given else []
+    words += ["--of=states"] if given.get("dir_type") == "states" else []
+    if (file := given.get("dir_file")) and Path(file).exists():
+        words.append(f"--dir-file={file}")
     return [*words, f"--seed={given.get('idx', '0')}"]
 
 
-def _outputs(given: Given, networks: Sequence[str]) -> list[str]:
-    words = []
-    plane = bool(given.get("y"))
-    if "plot" in given and plane:
-        words = ["--pictures", *PICTURES]
+def _outputs(given: Given, networks: Sequence[str], *, own: bool) -> list[str]:
+    """Files to write; `own` where an option of ours names them."""
+    words = ["--pictures", *PICTURES] if "plot" in given and given.get("y") else []
     names = given.get("names", "plain")
     words.append(f"--names={names}")
-    if given.get("out"):
-        return [*words, f"--out={given['out']}"]
-    if not networks:
+    if own:
         return words
     surface = _surface_file(given, networks, names)
     # Published names of pictures begin with the whole name of the surface.
@@ -305,6 +305,7 @@ def _published_name(given: Given, networks: Sequence[str]) -> str:
         "x": x,
         "y": y,
         "raw_data": "raw_data" in given,
+        "same_dir": "same_dir" in given,
         "idx": int(given.get("idx", "0")),
     }
     return surface_file(Flags(**fields))
@@ -327,8 +328,8 @@ def _notes(given: Mapping[str, str]) -> Iterator[str]:
         )
     if float(given.get("percentage", "1")) < 1:
         yield "--percentage is of 50,000 samples, drawn without regard to classes"
-    if given.get("dir_type") == "states" and "model_file2" not in given:
-        yield "running statistics stay those of the checkpoint"
+    if (file := given.get("dir_file")) and not Path(file).exists():
+        yield f"directions are in the file of the surface, and not in {file}"
 
 
 def _has_cuda() -> bool:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from steppe.errors import SettingError
 from steppe_lab.training.settings import SEEDS
 
-Dirs = Literal["random", "models", "eigen", "pca"]
+Dirs = Literal["random", "models", "eigen", "pca", "file"]
+Norm = Literal["filter", "layer", "weight", "dfilter", "dlayer", "none"]
 Picture = Literal["contour", "contourf", "heat", "surface"]
 
 # Networks that a subspace is made from, and the subspace where nothing is said.
@@ -66,8 +67,8 @@ class LandscapeSettings(BaseModel):
 
     dirs: Dirs | None = None
     """Where the axes lead: in random directions (the default for one network), to the
-    other networks (for two and three), along eigenvectors of the Hessian, or along
-    principal components of --checkpoints."""
+    other networks (for two and three), along eigenvectors of the Hessian, along
+    principal components of --checkpoints, or along the directions of --dir-file."""
     eigenvectors: tuple[int, ...] = ()
     """For dirs=eigen, which eigenvectors: 0 of the largest eigenvalue, 1 of the next,
     -1 of the smallest. The default is 0, and 1 for a second axis."""
@@ -85,12 +86,28 @@ class LandscapeSettings(BaseModel):
     -1,0,1. The default is 51 over a range that suits the axis."""
     y: str = ""
     """The same along the second axis of a plane."""
-    norm: Literal["filter", "layer", "none"] = "filter"
+    norm: Norm = "filter"
     """Length of a random direction: that of each filter of the network, of each tensor,
-    or as it was drawn."""
-    ignore: Literal["biasbn", "none"] = "biasbn"
-    """Tensors that random directions leave where they are: biases and batch norm, or
-    none."""
+    or entry by entry a multiple of the weights; 1 for each filter or each tensor; or as
+    it was drawn."""
+    ignore: tuple[str, ...] = ()
+    """Tensors that directions leave where they are: biasbn for biases and batch norm,
+    the default of random ones; none; or patterns of names, such as head.*."""
+    y_norm: Norm | None = None
+    """The norm of the second random direction, where it is another."""
+    y_ignore: tuple[str, ...] = ()
+    """The same for --ignore."""
+    same_dir: bool = False
+    """Both random directions are the same one."""
+    of: Literal["parameters", "states"] = "parameters"
+    """What random directions move: parameters, or running statistics too."""
+    orthogonal: bool = False
+    """Take the projection on the first direction out of the second one."""
+    unit: Literal["direction", "absolute"] = "direction"
+    """A coordinate of 1 is the whole direction, or a distance of 1."""
+    dir_file: Path | None = None
+    """A file with directions, of steppe or of the published landscape code: that of
+    directions alone, or of a surface."""
     batch_norm: Literal["freeze", "interpolate", "reestimate"] | None = None
     """Running statistics at a point: those of the first network (the default around
     one), those between the networks, or re-estimated on the samples, for a pass more at
@@ -109,8 +126,19 @@ class LandscapeSettings(BaseModel):
     they are."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
+    quantities: tuple[str, ...] = ()
+    """Beside the loss, with commas or blanks between them: accuracy, class_losses;
+    gradient_norm, top_eigenvalue, smallest_eigenvalue and eigenvalue_ratio, which take
+    much longer."""
+    every: int = Field(default=1, ge=1)
+    """Gradients and eigenvalues at every so many points along each axis alone."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of random directions, and of the draw of samples."""
+
+    @field_validator("quantities")
+    @classmethod
+    def _parted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for text in value for name in text.split(",") if name)
 
     @model_validator(mode="after")
     def _fits(self) -> LandscapeSettings:
@@ -129,11 +157,14 @@ class LandscapeSettings(BaseModel):
         Raises:
             SettingError: such a subspace needs another number of networks.
         """
-        dirs = self.dirs or DEFAULT_DIRS[networks]
+        default = "file" if self.dir_file else DEFAULT_DIRS[networks]
+        dirs = self.dirs or default
         dims = self.dims or (2 if self.y else DEFAULT_DIMS[networks])
-        if dirs == "models" and networks != dims + 1:
+        # A second axis may be random where no third network is.
+        needed = {2} if dims == 1 else {2, 3}
+        if dirs == "models" and networks not in needed:
             raise SettingError(
-                f"dirs=models with {dims} axes needs {dims + 1} checkpoints, got "
+                f"dirs=models with {dims} axes needs {max(needed)} checkpoints, got "
                 f"{networks}."
             )
         if dirs != "models" and networks > 1:
@@ -141,6 +172,8 @@ class LandscapeSettings(BaseModel):
                 f"dirs={dirs} goes around one checkpoint, got {networks}; leave dirs "
                 "out for the line or plane through them."
             )
+        if (dirs == "file") != (self.dir_file is not None):
+            raise SettingError(f"dirs=file and dir_file go together, got dirs={dirs}.")
         if dirs == "pca" and not self.checkpoints:
             raise SettingError(
                 "dirs=pca needs checkpoints of a training; give --checkpoints."

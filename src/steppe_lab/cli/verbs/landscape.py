@@ -81,8 +81,14 @@ def run(args: Args, results: TextIO) -> int:
             loss=loss_kind(args),
             progress=counted(tell, "evaluating the landscape"),
         )
-    surface = evaluated.value
-    publish({"loss": surface}, files, pictures, _along(networks, surface))
+    surface = evaluated.surface
+    publish(
+        {"loss": surface},
+        files,
+        pictures,
+        _along(networks, surface),
+        evaluated.directions,
+    )
     notes = (*evaluated.notes, *warnings(surface, networks))
     if args.as_json:
         record = {**surface.to_dict(), "notes": notes}

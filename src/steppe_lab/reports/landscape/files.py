@@ -9,6 +9,7 @@ from pathlib import Path
 from steppe.errors import SettingError
 from steppe.surfaces import Surface
 from steppe.surfaces.files.convert import EXPORTS
+from steppe.surfaces.files.directions import Directions
 from steppe.surfaces.files.formats import WRITERS
 from steppe_lab.reports.landscape.pictures import drawn
 from steppe_lab.runs.landscape_settings import PictureSettings
@@ -81,6 +82,7 @@ def publish(
     files: Sequence[Target],
     settings: PictureSettings,
     xlabel: str | None = None,
+    directions: Directions | None = None,
 ) -> None:
     """Write surfaces into files: all into each picture, the only one into others.
 
@@ -89,6 +91,7 @@ def publish(
         files: to write.
         settings: of the pictures.
         xlabel: of the first axis of a line; None for its unit.
+        directions: of the only surface.
 
     Raises:
         SettingError: a picture of a quantity that the surfaces lack.
@@ -105,6 +108,6 @@ def publish(
             if ending in EXPORTS:
                 EXPORTS[ending](surface, target.path)
             else:
-                surface.save(target.path, overwrite=True)
+                surface.save(target.path, directions, overwrite=True)
         except OSError as error:
             raise cannot("write", target.path, error) from error

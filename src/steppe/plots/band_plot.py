@@ -87,5 +87,5 @@ def _quantiles(values: Array) -> Array:
     empty = np.isnan(values).all(axis=0)
     # A column without a number stays one; numpy would warn of it.
     filled = np.where(empty, 0.0, values)
-    found: Array = np.nanquantile(filled, (0, 0.25, 0.5, 0.75, 1), axis=0)
-    return np.where(empty, np.nan, found)
+    levels: Array = np.nanquantile(filled, (0, 0.25, 0.5, 0.75, 1), axis=0)
+    return np.where(empty, np.nan, levels)

@@ -55,15 +55,15 @@ class PointQuantity:
         Raises:
             UsageError: a function that returns neither an Estimate nor a number.
         """
-        found = self.function(here.objective)
-        if isinstance(found, Estimate):
-            return found
+        value = self.function(here.objective)
+        if isinstance(value, Estimate):
+            return value
         try:
-            return Estimate(value=float(found))
+            return Estimate(value=float(value))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"the function of {self.name} must return a steppe.Estimate or a "
-                f"number, got an object of type {type(found).__name__}."
+                f"number, got an object of type {type(value).__name__}."
             ) from error
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "InstanceNorm",
     "NormBase",
     "buffer_table",
+    "has_hooks",
+    "is_compiled",
     "parameter_table",
     "transforms_active",
     "tree_leaves",
@@ -73,3 +75,15 @@ def parameter_table(module: nn.Module) -> dict[str, Any]:
 def buffer_table(module: nn.Module) -> dict[str, Any]:
     """A module's own buffers by name, None among them; writing to it sets one."""
     return module._buffers
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is called before or after the module's own forward pass."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is, or calls, code that `torch.compile` made."""
+    return "_orig_mod" in dict(module.named_children()) or bool(
+        getattr(module, "_compiled_call_impl", None)
+    )

@@ -318,6 +318,7 @@ def test_the_details_say_what_the_curve_is_a_function_of():
         "norm": "filter",
         "ignore": "biasbn",
         "seed": 4,
+        "strategy": "shared first layer",
         "length": pytest.approx(float(flatten(line.direction).norm()), rel=1e-12),
         **line.digests,
         "range": (0.5, 1.0),

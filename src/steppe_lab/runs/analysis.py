@@ -185,7 +185,9 @@ def needs(measure: str, kind: str) -> bool:
 def _line(objective: Objective, analysis: Analysis) -> Surface:
     line = Line.random(objective.model, seed=analysis.seed)
     ends = (-analysis.line_radius, analysis.line_radius, analysis.line_points)
-    return landscape(objective, line, x=ends, samples="all", exact=True)
+    return landscape(
+        objective, line, x=ends, samples="all", exact=True, strategy="one_by_one"
+    )
 
 
 def _whole(path: Path) -> dict[str, Any] | None:

@@ -170,4 +170,5 @@ def evaluator_of_others(
         quantities.of_samples(other),
         samples=evaluator.samples,
         seed=evaluator.seed,
+        strategy=evaluator.way,
     )

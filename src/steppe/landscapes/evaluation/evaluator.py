@@ -4,26 +4,30 @@ Every batch is loaded once and evaluated at all points. The values at a point ar
 function of the objective and the point alone: they have the same bits whichever other
 points are evaluated, in one call or in several.
 
-Shape letters: X points, B loss terms of a batch.
+Memory, beside the model and the data: the directions, the losses of one batch, sums of
+each point, at most 256 MiB of buffers of points, 16 MiB of losses that wait to be
+summed, and with a shared first layer its outputs on one batch for each direction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from steppe.errors import check_integer
+from steppe.errors import check_choice, check_integer
 from steppe.landscapes.buffers import BatchNorm, check_batch_norm, mode_of
+from steppe.landscapes.evaluation.first_layer import FirstLayer, Profile, may_share
 from steppe.landscapes.evaluation.moments import BaseValues, Moments
 from steppe.landscapes.evaluation.strategies import (
     LOSS,
     OneByOne,
     Strategy,
+    Way,
 )
 from steppe.landscapes.evaluation.strategies import SampleQuantity as SampleQuantity
 from steppe.landscapes.evaluation.subset import (
@@ -38,6 +42,7 @@ from steppe.measuring.batch_norm import has_statistics
 from steppe.objective import Objective
 from steppe.results import Cost
 
+BYTES = 2**28  # of buffers of the points that are evaluated together
 Progress = Callable[[int, int], None]  # evaluations of a batch done, and of all
 
 
@@ -65,9 +70,10 @@ class Evaluator:
         quantities: beside the loss, means over samples.
         samples: that points are evaluated on; None or "all" for all of them.
         seed: of their draw.
+        strategy: to compute the values of a batch at points; see `landscape`.
 
     Raises:
-        SettingError: an unknown mode, or a number of samples below 1.
+        SettingError: an unknown mode or strategy, or a number of samples below 1.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Evaluator:
         *,
         samples: Samples = None,
         seed: int = 0,
+        strategy: Way = "auto",
     ) -> None:
         self.objective = objective
         self.subspace = subspace
@@ -91,7 +98,11 @@ class Evaluator:
         check_integer("seed", seed)
         self.samples = samples
         self.seed = seed
+        check_choice("strategy", strategy, get_args(Way))
+        self.way = strategy
         self._part: Part | None = None
+        self._layer: nn.Module | None = None  # whose outputs points share
+        self._used = OneByOne.name
         self._base: dict[str, BaseValues] = {}
 
     @property
@@ -102,7 +113,8 @@ class Evaluator:
         return {
             **self.objective.details,
             **self._norm(),
-            **(drawn if part is not self.objective else {}),
+            "strategy": self._used,
+            **(drawn if part.count() < self.objective.count() else {}),
         }
 
     def _norm(self) -> dict[str, str]:
@@ -132,7 +144,14 @@ class Evaluator:
         part = self.part.objective
         with self._counting(part):
             with Walk(part, self.subspace, self.batch_norm).begun() as walk:
-                return self._evaluate(walk, points, progress)
+                strategy = self._strategy(walk)
+                at_once = max(1, BYTES // max(1, walk.buffer_bytes))
+                values: list[PointValues] = []
+                for start in range(0, len(points), at_once):
+                    tell = self._reporter(progress, start, len(points))
+                    block = points[start : start + at_once]
+                    values += self._evaluate(walk, strategy, block, tell)
+                return values
 
     @property
     def part(self) -> Part:
@@ -176,20 +195,30 @@ class Evaluator:
     def _at_base(self, objective: Objective) -> dict[str, list[Tensor]]:
         origin = self.subspace.origin
         names = (LOSS, *(quantity.name for quantity in self.quantities))
-        found: dict[str, list[Tensor]] = {name: [] for name in names}
+        by_batch: dict[str, list[Tensor]] = {name: [] for name in names}
         with Walk(objective, self.subspace, self.batch_norm).begun() as walk:
             strategy = OneByOne(walk, self.quantities)
+            profile = Profile(walk)
             buffers = walk.buffers_at(origin)
             for index in range(len(objective.batches)):
                 walk.go_to(origin, buffers)
-                for name, values in strategy.values(index).items():
-                    found[name].append(values.double())
+                batch = objective.batch(index)
+                watched = index == 0 and may_share(walk)
+                with profile.watching() if watched else nullcontext():
+                    values = strategy.values(batch)
+                for name, each in values.items():
+                    by_batch[name].append(each.double())
+            self._layer = profile.layer()
         objective.cost += Cost(forwards=1)
-        objective.note_terms(sum(map(len, found[LOSS])))
-        return found
+        objective.note_terms(sum(map(len, by_batch[LOSS])))
+        return by_batch
 
     def _evaluate(
-        self, walk: Walk, points: Sequence[Point], progress: Progress | None
+        self,
+        walk: Walk,
+        strategy: Strategy,
+        points: Sequence[Point],
+        tell: Callable[[int], None],
     ) -> list[PointValues]:
         objective = walk.objective
         # Before the batches: re-estimated statistics need a pass over the data, and
@@ -202,18 +231,34 @@ class Evaluator:
             name: Moments(len(points), base, dependent=dependent)
             for name, base in self._base.items()
         }
-        strategy: Strategy = OneByOne(walk, self.quantities)
-        count = len(objective.batches)
-        for index in range(count):
+        for index in range(len(objective.batches)):
             done = 0
             for number, values in strategy.on_batch(index, points, buffers):
                 for name, each in values.items():
                     moments[name].add(index, done, each)
                 done += number
-                if progress is not None:
-                    progress(index * len(points) + done, count * len(points))
+                tell(index * len(points) + done)
         objective.cost += Cost(forwards=len(points))
         return self._collected(points, moments, penalties)
+
+    def _reporter(
+        self, progress: Progress | None, start: int, points: int
+    ) -> Callable[[int], None]:
+        batches = len(self.part.objective.batches)
+
+        def tell(done: int) -> None:
+            if progress is not None:
+                progress(start * batches + done, points * batches)
+
+        return tell
+
+    def _strategy(self, walk: Walk) -> Strategy:
+        one_by_one = OneByOne(walk, self.quantities)
+        strategy: Strategy = one_by_one
+        if self.way != "one_by_one" and self._layer is not None:
+            strategy = FirstLayer(walk, one_by_one, self._layer)
+        self._used = strategy.name
+        return strategy
 
     def _collected(
         self,

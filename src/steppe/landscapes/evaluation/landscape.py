@@ -25,6 +25,7 @@ from steppe.landscapes.evaluation.grid_values import (
 )
 from steppe.landscapes.evaluation.points import Points
 from steppe.landscapes.evaluation.refinement import refine
+from steppe.landscapes.evaluation.strategies import Way
 from steppe.landscapes.evaluation.subset import Samples
 from steppe.landscapes.quantities.choice import Quantity
 from steppe.landscapes.quantities.choice import chosen as chosen_of
@@ -52,6 +53,7 @@ def landscape(
     seed: int = 0,
     tolerance: float = 0.01,
     exact: bool = False,
+    strategy: Way = "auto",
     progress: Progress | None = None,
 ) -> Surface:
     """Mean loss on a grid of a subspace, with its standard error over the samples.
@@ -102,6 +104,10 @@ def landscape(
             loss there is that of all of the data. Rows of batches are drawn where
             losses are those of single rows, else whole batches.
         seed: of the draw of these samples; equally many are drawn as the same rows.
+        strategy: "auto" shares the work of a first layer with more than 30 % of the
+            multiplications among the points, which changes losses by rounding, and
+            else, like "one_by_one" always, makes one pass after the other; with both, a
+            point has the same bits whichever others are evaluated.
         tolerance: that the root mean square of relative errors of the spline must
             meet. They are relative to the range of the values on the grid, and those of
             a positive loss to the loss, where it is smaller than that.
@@ -145,6 +151,7 @@ def landscape(
         chosen.of_samples(objective),
         samples=samples,
         seed=seed,
+        strategy=strategy,
     )
     stages = Stages(progress)
     values = GridValues(grid, Points(evaluator, stages.begun()))

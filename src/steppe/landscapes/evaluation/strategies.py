@@ -6,16 +6,18 @@ Shape letters: B loss terms of a batch, K points at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
 from steppe.landscapes.evaluation.walk import Walk
 from steppe.landscapes.subspaces.abstract import Point
-from steppe.measuring.evaluation import Evaluation
+from steppe.measuring.evaluation import Evaluation, WithoutGraph, evaluated
 
 LOSS = "loss"
 Values = dict[str, Tensor]  # the loss and quantities, by name
+Way = Literal["auto", "one_by_one", "fastest"]
 
 
 class SampleQuantity(Protocol):
@@ -75,6 +77,7 @@ class OneByOne:
     def __init__(self, walk: Walk, quantities: Sequence[SampleQuantity] = ()) -> None:
         self.walk = walk
         self.quantities = quantities
+        self._without_graph = WithoutGraph(walk.objective.model)
 
     def on_batch(
         self,
@@ -83,15 +86,22 @@ class OneByOne:
         buffers: Sequence[Mapping[str, Tensor]],
     ) -> Iterator[tuple[int, Values]]:
         """Values of a batch at points; see `Strategy`."""
+        objective = self.walk.objective
+        batch = objective.batch(index)
         for point, own in zip(points, buffers, strict=True):
             self.walk.go_to(point, own)
-            yield 1, self.values(index)
+            if objective.mode == "train":  # the same random masks each time
+                batch = objective.batch(index)
+            yield 1, self.values(batch)
 
-    def values(self, index: int) -> Values:
-        """Values of a batch at the present point."""
+    def values(self, batch: Any) -> Values:
+        """Values of a batch on the device, at the present point."""
         objective = self.walk.objective
+        losses = partial(objective.losses_on, batch)
         if not self.quantities:
-            return {LOSS: objective.batch_values(index)}
-        evaluation = objective.evaluation(index)
+            return {LOSS: self._without_graph(losses).detach()}
+        evaluation = self._without_graph(
+            partial(evaluated, objective.model, batch, losses)
+        )
         others = {q.name: q.values(evaluation) for q in self.quantities}
         return {LOSS: evaluation.losses, **others}

@@ -21,10 +21,12 @@ from steppe.samples import (
     row_count,
     rows_of,
 )
+from steppe.torch_internals import tree_map
 
 Samples = int | Literal["all"] | None
 
 LEAST_BATCHES = 10  # that are drawn whole: fewer tell no error
+LEAST_ROWS = 128  # of a batch of drawn rows on a CPU
 ROWS = 256  # of a batch on a CPU, where larger ones are slower (measured: up to 1.8 x)
 
 
@@ -32,7 +34,7 @@ ROWS = 256  # of a batch on a CPU, where larger ones are slower (measured: up to
 class Part:
     """The data that points are evaluated on."""
 
-    objective: Objective  # on it; the whole one itself where nothing is left out
+    objective: Objective  # on it; the given one where its batches are evaluated
     by_batch: bool = False  # whole batches were drawn, whose samples may be alike
 
 
@@ -52,7 +54,8 @@ def evaluated_part(
     """The part of the data that points are evaluated on.
 
     Rows are drawn where the losses of a batch are those of its rows, else whole
-    batches, so that every loss term is computed among the same others.
+    batches, so that every loss term is computed among the same others. On a CPU, longer
+    batches of rows are cut.
 
     Args:
         objective: on all of the data.
@@ -62,19 +65,28 @@ def evaluated_part(
         terms: loss terms of each batch.
     """
     sizes = [rows_of(batch) or 0 for batch in objective.batches]
-    if samples is None or samples == "all":
-        return Part(objective)
-    if all(sizes) and sum(sizes) <= samples:
+    on_cpu = objective.device.type == "cpu"
+    if samples is None or samples == "all" or (all(sizes) and samples >= sum(sizes)):
+        too_long = on_cpu and max(sizes) > ROWS
+        if too_long and _has_free_rows(objective, sizes):
+            return Part(on_batches(objective, shorter(objective.batches)))
         return Part(objective)
     source = torch.Generator().manual_seed(seed)
-    if _has_free_rows(objective, sizes):
-        drawn = torch.randperm(row_count(objective), generator=source)[:samples]
-        rows = max(sizes)
-        if objective.device.type == "cpu":
-            rows = min(rows, ROWS)
-        groups = torch.split(drawn.sort().values, rows)
-        return Part(regrouped(objective, groups))
-    return _whole_batches(objective, samples, source, terms)
+    if not _has_free_rows(objective, sizes):
+        return _whole_batches(objective, samples, source, terms)
+    drawn = torch.randperm(row_count(objective), generator=source)[:samples]
+    rows = min(max(*sizes, LEAST_ROWS), ROWS) if on_cpu else max(sizes)
+    return Part(regrouped(objective, torch.split(drawn.sort().values, rows)))
+
+
+def shorter(batches: Sequence[Any]) -> list[Any]:
+    """Batches of at most 256 rows: views of those that are longer."""
+    parts: list[Any] = []
+    for batch in batches:
+        for start in range(0, rows_of(batch) or 0, ROWS):
+            cut = slice(start, start + ROWS)
+            parts.append(tree_map(lambda t, cut=cut: t[cut], batch))
+    return parts
 
 
 def _has_free_rows(objective: Objective, sizes: Sequence[int]) -> bool:

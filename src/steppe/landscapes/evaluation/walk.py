@@ -52,6 +52,9 @@ class Walk:
         self.objective = objective
         self.subspace = subspace
         self.batch_norm = batch_norm
+        # Of P parameters each, in the order and on the device of the objective.
+        self.base: list[Tensor] = []
+        self.directions: list[list[Tensor]] = []
         self._refit: Callable[[nn.Module], object] | None = None
         if callable(batch_norm):
             self._refit = batch_norm
@@ -66,10 +69,8 @@ class Walk:
         objective, subspace = self.objective, self.subspace
         self._params: list[Tensor] = list(objective.params)
         with objective.measuring(), restored(self._params), torch.no_grad():
-            self._base = self._ordered(subspace.base)
-            self._directions = {
-                id(each): self._ordered(each) for each in subspace.directions
-            }
+            self.base = self._ordered(subspace.base)
+            self.directions = [self._ordered(each) for each in subspace.directions]
             self._exact = {
                 point: self._ordered(each) for point, each in subspace.exact.items()
             }
@@ -84,6 +85,22 @@ class Walk:
         # A forward pass may have put other tensors in the place of buffers.
         self._at_base.put_back()
         self._write(buffers)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes that the buffers of a point take, at most; inside `begun()`."""
+        if self.batch_norm == "freeze":
+            return 0
+        return sum(buffer.nbytes for buffer in self._own.values())
+
+    def is_exact(self, point: Point) -> bool:
+        """Whether a point is a network of its own and no sum of directions."""
+        return point in self._exact
+
+    def terms(self, point: Point) -> list[tuple[float, int]]:
+        """Coefficients other than 0 at a point, with the numbers of the directions."""
+        factors = self.subspace.coefficients(point)
+        return [(factor, number) for number, factor in enumerate(factors) if factor]
 
     def penalty_at(self, point: Point) -> float:
         """The penalty of the objective at a point."""
@@ -119,9 +136,9 @@ class Walk:
         if point in self._exact:  # a sum of directions rounds to another point
             overwrite_(self._params, self._exact[point])
             return
-        overwrite_(self._params, self._base)
-        for factor, direction in self.subspace.terms(point):
-            displace_(self._params, self._directions[id(direction)], factor)
+        overwrite_(self._params, self.base)
+        for factor, number in self.terms(point):
+            displace_(self._params, self.directions[number], factor)
 
     def _ordered(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         by_name = dict(zip(self.subspace.names, tensors, strict=True))

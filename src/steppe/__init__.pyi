@@ -71,6 +71,7 @@ from steppe.optimizers.sam import SAM as SAM
 from steppe.optimizers.smoothout import SmoothOut as SmoothOut
 from steppe.optimizers.vasso import VaSSO as VaSSO
 from steppe.optimizers.wsam import WSAM as WSAM
+from steppe.pages.surfaces.page import surface_html as surface_html
 from steppe.registry.sweeps import sweep as sweep
 from steppe.results import Barriers as Barriers
 from steppe.results import Comparison as Comparison

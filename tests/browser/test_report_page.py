@@ -1,9 +1,7 @@
 """Pages in a real browser: no request, no overflow, both themes."""
 
 import base64
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,29 +16,6 @@ from steppe_lab.runs.settings import SpectrumSettings
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 NAMES = ("sgd", "sam:rho=0.1", "lpf_sgd:gamma=0.002,micro_batches=4", "<b>&adam")
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-
-
-def chromium():
-    named = os.environ.get("STEPPE_CHROMIUM")
-    found = named or shutil.which("chromium") or "/usr/bin/chromium"
-    return found if Path(found).exists() else None
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    if path is None:
-        reason = "no Chromium: set STEPPE_CHROMIUM to its path."
-        if os.environ.get("STEPPE_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=ARGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module", params=["comparison", "spectrum"])

@@ -8,7 +8,7 @@ import torch
 
 from steppe import plots
 from steppe.errors import SettingError
-from steppe.surfaces import Surface, Values
+from steppe.surfaces import Band, Surface, Values
 
 
 def line(*loss, x=None, stderr=0.0, **fields):
@@ -23,36 +23,37 @@ def line(*loss, x=None, stderr=0.0, **fields):
     )
 
 
-SEEDS = [line(1.0, 0.0, float(i)) for i in (1, 2, 3, 4, 10)]
-
-
-def test_bands_are_the_median_quartiles_and_range_of_the_lines():
-    (axes,) = plots.bands({"sam": SEEDS}).axes
+def test_a_band_is_drawn_between_its_quantiles_around_the_median():
+    several = [line(1.0, 0.0, float(i)) for i in (1, 2, 3, 4, 10)]
+    figure = plots.bands(Band(surfaces=tuple(several), levels=(0.25, 0.75)))
+    (axes,) = figure.axes
     (median,) = axes.lines
     assert median.get_ydata().tolist() == [1, 0, 3]
-    whole, quartiles = (c.get_paths()[0].vertices for c in axes.collections)
-    at_end = [sorted(set(v[v[:, 0] == 2, 1])) for v in (whole, quartiles)]
-    assert at_end == [[1, 3, 10], [2, 3, 4]] or at_end == [[1, 10], [2, 4]]
+    (between,) = (c.get_paths()[0].vertices for c in axes.collections)
+    assert sorted(set(between[between[:, 0] == 2, 1])) == [2, 3, 4] or sorted(
+        set(between[between[:, 0] == 2, 1])
+    ) == [2, 4]
+    (name,) = (text.get_text() for text in figure.legends[0].get_texts())
+    assert name == "median of 5, 25 to 75 %"
 
 
-def test_a_point_that_is_not_finite_leaves_the_other_lines():
+def test_a_band_has_a_gap_where_its_ends_are_not_finite():
     lost = line(1.0, math.nan, math.inf)
-    (axes,) = plots.bands({"a": [lost, line(1.0, 2.0, 3.0)], "b": [lost], "c": []}).axes
-    first, second = (each.get_ydata() for each in axes.lines)
-    assert first.tolist() == [1, 2, 3]
+    named = {
+        "a": Band(surfaces=(lost, line(1.0, 2.0, 3.0))),
+        "b": Band(surfaces=(lost,)),
+    }
+    first, second = (each.get_ydata() for each in plots.bands(named).axes[0].lines)
+    assert first[0] == 1
+    assert np.isnan(first[1:]).all()
     assert np.isnan(second[1:]).all()
 
 
 def test_points_are_drawn_in_the_order_of_the_line():
     mixed = line(3.0, 1.0, 2.0, x=(2.0, 0.0, 1.0))
-    for figure in (plots.lines({"a": [mixed]}), plots.bands({"a": [mixed]})):
+    for figure in (plots.lines({"a": [mixed]}), plots.bands(Band(surfaces=(mixed,)))):
         drawn = figure.axes[0].lines[-1].get_xydata().tolist()
         assert drawn == [[0, 1], [1, 2], [2, 3]]
-
-
-def test_lines_of_other_coordinates_make_no_band():
-    with pytest.raises(SettingError, match="lines of 'a' must have the same coord"):
-        plots.bands({"a": [line(1.0, 2.0), line(1.0, 2.0, x=(0.0, 3.0))]})
 
 
 ACCURACY = {"accuracy": Values(values=torch.tensor([90.0, 95.0, 10.0]), units="%")}
@@ -88,7 +89,7 @@ def test_several_profiles_share_both_axes():
 @pytest.mark.parametrize("log", [True, None])
 def test_any_line_becomes_a_picture(loss, log):
     assert plots.profile(line(*loss), log=log).axes
-    assert plots.bands({"a": [line(*loss)] * 2}).axes
+    assert plots.bands({"a": Band(surfaces=(line(*loss),) * 2)}).axes
 
 
 def test_a_plane_is_no_line():
@@ -98,10 +99,11 @@ def test_a_plane_is_no_line():
         stderr=torch.zeros(2, 2),
         samples=1,
     )
-    for draw in (plots.lines, plots.bands):
-        with pytest.raises(
-            SettingError, match=r"one axis, got one of 2; plots\.contour"
-        ):
-            draw({"a": [plane]})
+    with pytest.raises(SettingError, match=r"one axis, got one of 2; plots\.contour"):
+        plots.lines({"a": [plane]})
+    with pytest.raises(SettingError, match="one axis"):
+        plots.bands(Band(surfaces=(plane,)))
     with pytest.raises(SettingError, match="one axis"):
         plots.profile(plane)
+    with pytest.raises(SettingError, match=r"bands\(\) draws a Band or Bands"):
+        plots.bands({"a": [plane]})

@@ -6,7 +6,6 @@ import json
 import platform
 from datetime import date
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +14,7 @@ from steppe import plots
 from steppe.pages.attachment import attached
 from steppe.pages.picture import Picture, pictured
 from steppe.pages.templating import template
+from steppe.pages.versions import own_version
 from steppe.results import Estimate, Estimates
 
 if TYPE_CHECKING:
@@ -228,12 +228,8 @@ def _call(result: Examination) -> str:
 
 
 def _versions() -> dict[str, str]:
-    try:
-        own = version("steppe")
-    except PackageNotFoundError:  # run from its source
-        own = "from source"
     return {
-        "steppe": own,
+        "steppe": own_version(),
         "torch": torch.__version__,
         "Python": platform.python_version(),
     }

@@ -30,6 +30,18 @@ def template(name: str, package: str = HOME) -> Template:
     return _templates(package).get_template(name)
 
 
+def source_of(name: str, package: str = HOME) -> str:
+    """The text of a file in the folder `templates` of a package, as it stands there.
+
+    Args:
+        name: of the file.
+        package: of this project.
+    """
+    loader = _templates(package).loader
+    assert loader is not None
+    return loader.get_source(_templates(package), name)[0]
+
+
 @cache
 def _templates(package: str) -> Environment:
     try:
@@ -48,7 +60,7 @@ def _templates(package: str) -> Environment:
     )
     environment.filters |= {"breakable": _breakable, "soft": _soft}
     script = _script(environment)
-    environment.globals |= {"script": script, "script_hash": _hash(script)}
+    environment.globals |= {"script": script, "script_hash": hash_of(script)}
     return environment
 
 
@@ -65,7 +77,7 @@ def _script(environment: Environment) -> Markup:
     return Markup(environment.loader.get_source(environment, "page.js")[0])
 
 
-def _hash(script: str) -> str:
+def hash_of(script: str) -> str:
     """The hash that lets this script run on a page, and no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"

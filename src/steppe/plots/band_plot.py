@@ -1,13 +1,14 @@
-"""The loss along several lines of each kind: their median, quartiles and range."""
+"""The loss along several lines of each kind: their median and a band of quantiles."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
-from steppe.errors import SettingError
+from steppe.errors import SettingError, brief
 from steppe.plots.canvas import (
     Theme,
     canvas,
@@ -18,74 +19,78 @@ from steppe.plots.canvas import (
     without_collisions,
 )
 from steppe.plots.line_values import along
-from steppe.plots.planes.values import LOSS, Array
-from steppe.surfaces import Surface
+from steppe.plots.planes.panels import put_footer
+from steppe.plots.planes.values import LOSS, axis_names
+from steppe.plots.planes.words import footer
+from steppe.surfaces import Band
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def bands(
-    surfaces: Mapping[str, Sequence[Surface]],
+    several: Band | Mapping[str, Band],
     *,
     quantity: str = LOSS,
-    xlabel: str = "distance along the line",
-    ylabel: str = "",
     theme: Theme = "light",
 ) -> Figure:
-    """Draw the median of the lines of each name, with bands for how much they differ.
+    """Draw the median of several lines and a band between two of their quantiles.
 
-    One random line says little of a network: another has another shape. The dark band
-    lies between the quartiles, the pale one between the least and the largest value.
-    Where a line has no finite value, the others make the band.
+    One random line says little of a network: another has another shape. Where the
+    median or an end of the band is not finite there is a gap.
 
     Args:
-        surfaces: by name of what is compared, lines of several seeds with the same
-            coordinates.
-        quantity: as in `contour`.
-        xlabel: what the coordinate is.
-        ylabel: what the values are; empty for the name of the quantity.
+        several: lines of several seeds, such as those of `steppe.band`; or such bands
+            by name of what is compared, on one scale.
+        quantity: "loss", or the name of a quantity beside it.
         theme: "light" for dark ink on a light page, "dark" for the contrary.
 
     Raises:
-        SettingError: surfaces of other than one axis, lines of a name with different
-            coordinates, or no such quantity.
+        SettingError: no band, surfaces of other than one axis, or no such quantity.
         UsageError: matplotlib is not installed.
     """
-    figure, axes = canvas(theme)
-    handles, every, words = {}, [], ""
-    for name, look in looks(surfaces, theme).items():
-        runs = [along(each, quantity, figure="bands") for each in surfaces[name]]
-        if not runs:
-            continue
-        words = words or runs[0].words
-        x = runs[0].x
-        if any(not np.array_equal(run.x, x) for run in runs):
-            raise SettingError(
-                f"lines of {name!r} must have the same coordinates; evaluate each at "
-                "the same x."
-            )
-        low, lower, median, upper, high = _quantiles(
-            np.stack([run.values for run in runs])
+    named = {"": several} if isinstance(several, Band) else several
+    if not isinstance(named, Mapping) or not all(
+        isinstance(each, Band) for each in named.values()
+    ):
+        raise SettingError(
+            "bands() draws a Band or Bands by name, such as {'SGD': a, 'SAM': b}, got "
+            f"{brief(several)}."
         )
-        every += [*low.tolist(), *high.tolist()]
-        if len(runs) > 1:
-            axes.fill_between(x, low, high, color=look.colour, alpha=0.12, lw=0)
-            axes.fill_between(x, lower, upper, color=look.colour, alpha=0.25, lw=0)
-        label = name if len(runs) == 1 else f"{name} ({len(runs)} lines)"
-        (handles[label],) = axes.plot(x, median, color=look.colour, ls=look.dash, lw=2)
-    axes.set(xlabel=xlabel, ylabel=ylabel or words)
+    figure, axes = canvas(theme)
+    handles: dict[str, Any] = {}
+    every: list[float] = []
+    xlabels: dict[str, None] = {}
+    ylabels: dict[str, None] = {}
+    for name, look in looks(named, theme).items():
+        band = named[name]
+        first = along(band.surfaces[0], quantity, figure="bands")
+        order = np.argsort(band.x, kind="stable")
+        low, median, high = (
+            _finite(band.quantile(level, quantity))[order]
+            for level in (band.levels[0], 0.5, band.levels[1])
+        )
+        axes.fill_between(first.x, low, high, color=look.colour, alpha=0.2, lw=0)
+        lower, upper = (f"{100 * level:g}" for level in band.levels)
+        label = f"median of {len(band.surfaces)}, {lower} to {upper} %"
+        label = f"{name}: {label}" if name else label
+        (handles[label],) = axes.plot(
+            first.x, median, color=look.colour, ls=look.dash, lw=2
+        )
+        every += [value for value in (*low, *median, *high) if np.isfinite(value)]
+        xlabels[axis_names(band.surfaces[0])[0]] = ylabels[first.words] = None
+    axes.set(xlabel=" or ".join(xlabels), ylabel=" or ".join(ylabels))
     axes.locator_params(axis="x", nbins=5)
     if quantity == LOSS and wants_log(every):
-        log_axis(axes, "y", [value for value in every if value == value])
+        log_axis(axes, "y", every)
     legend(figure, theme, handles, least=1)
+    firsts = {name: band.surfaces[0] for name, band in named.items()}
+    # Of one line each: errors and places without a value differ from line to line.
+    facts = footer(firsts, quantity, without=("error", "lost", "cosine"))
+    put_footer(figure, facts, theme)
     return without_collisions(figure)
 
 
-def _quantiles(values: Array) -> Array:
-    """Least value, quartiles and largest value over the lines; (5, X)."""
-    empty = np.isnan(values).all(axis=0)
-    # A column without a number stays one; numpy would warn of it.
-    filled = np.where(empty, 0.0, values)
-    levels: Array = np.nanquantile(filled, (0, 0.25, 0.5, 0.75, 1), axis=0)
-    return np.where(empty, np.nan, levels)
+def _finite(values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    numbers = values.numpy()
+    return np.where(np.isfinite(numbers), numbers, np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,19 @@ _BATCH_NORM = {
 }
 
 
-def footer(surfaces: Mapping[str, Surface], quantity: str) -> list[str]:
-    """Facts of one or several surfaces; one that all share stands once."""
+def footer(
+    surfaces: Mapping[str, Surface], quantity: str, without: Sequence[str] = ()
+) -> list[str]:
+    """Facts of one or several surfaces; one that all share stands once.
+
+    Args:
+        surfaces: by name.
+        quantity: that is drawn.
+        without: subjects of a recipe that are left out.
+    """
     recipes = {name: recipe(surface, quantity) for name, surface in surfaces.items()}
     facts = list(dict.fromkeys(fact for made in recipes.values() for fact in made))
+    facts = [fact for fact in facts if fact not in without]
     lines = []
     for fact in facts:
         texts = {name: made[fact] for name, made in recipes.items() if fact in made}

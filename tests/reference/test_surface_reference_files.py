@@ -80,7 +80,7 @@ def test_eigenvalues_and_test_values_are_read_and_go_through_our_own_file(tmp_pa
     )  # fmt: skip
     surface = Surface.load(tmp_path / "s.h5")
     assert surface.computed is None
-    values = surface.quantities["min_eig"].values
+    values = surface.quantities["smallest_eigenvalue"].values
     surfaces.assert_same(
         values, torch.tensor([[NAN, -3, 2], [0.5, -1, 1.5]], dtype=torch.float64)
     )
@@ -88,6 +88,7 @@ def test_eigenvalues_and_test_values_are_read_and_go_through_our_own_file(tmp_pa
     surfaces.assert_same(Surface.load(tmp_path / "ours.h5"), surface)
     with h5py.File(tmp_path / "ours.h5") as file:
         assert file["test_acc"][()].tolist() == (least * 9).reshape(2, 3).tolist()
+        assert file["max_eig"][()].tolist() == (least + 7).reshape(2, 3).tolist()
 
 
 def test_a_surface_of_eigenvalues_alone_has_no_loss(tmp_path):
@@ -97,7 +98,7 @@ def test_a_surface_of_eigenvalues_alone_has_no_loss(tmp_path):
     surface = Surface.load(tmp_path / "s.h5")
     assert surface.loss.isnan().all()
     assert not surface.computed.any()
-    assert surface.quantities["max_eig"].values.tolist()[1:] == [4, 2]
+    assert surface.quantities["top_eigenvalue"].values.tolist()[1:] == [4, 2]
 
 
 def test_a_line_is_read(tmp_path):

@@ -33,6 +33,9 @@ def full(*lengths):
         computed=computed,
         quantities={
             "accuracy": Values(values=loss / 7, stderr=draws(*shape), units="share"),
+            "test_accuracy": Values(values=loss * 3, units="percent"),
+            "smallest_eigenvalue": Values(values=draws(*shape, seed=11)),
+            "train_acc": Values(values=draws(*shape, seed=10)),
             "train_loss": Values(values=draws(*shape, seed=3)),
             "a/b é": Values(values=draws(*shape, seed=4), units="1/loss"),
             "proj_xcoord": Values(values=draws(*shape, seed=5)),

@@ -296,8 +296,8 @@ def test_decades_of_the_loss_are_the_height_on_a_logarithmic_axis():
 
 QUANTITIES = {
     "accuracy": Values(values=torch.full((7, 9), 0.5), units="%"),
-    "min_eig": Values(values=torch.full((7, 9), -1.0)),
-    "max_eig": Values(values=torch.full((7, 9), 4.0), stderr=torch.ones(7, 9)),
+    "smallest_eigenvalue": Values(values=torch.full((7, 9), -1.0)),
+    "top_eigenvalue": Values(values=torch.full((7, 9), 4.0), stderr=torch.ones(7, 9)),
 }
 
 
@@ -305,8 +305,8 @@ def test_quantities_are_drawn_by_name_and_named_in_words():
     surface = plane(bowl, quantities=QUANTITIES, rise_stderr=torch.ones(7, 9))
     names = quantities_of(surface)
     assert names == [
-        *("loss", "stderr", "rise", "rise_stderr", "accuracy", "min_eig"),
-        *("max_eig", "max_eig_stderr", "|lmin/lmax|"),
+        *("loss", "stderr", "rise", "rise_stderr", "accuracy", "smallest_eigenvalue"),
+        *("top_eigenvalue", "top_eigenvalue_stderr", "|lmin/lmax|"),
     ]
     figure = plots.heat(surface, quantity="accuracy")
     assert bar(figure).get_ylabel() == "accuracy (%)"

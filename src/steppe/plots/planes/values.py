@@ -20,7 +20,7 @@ Surfaces = Surface | Mapping[str, Surface]
 
 LOSS, STDERR, RISE, RISE_STDERR = "loss", "stderr", "rise", "rise_stderr"
 RATIO = "|lmin/lmax|"  # of the Hessian; 0 where it is positive semi-definite
-ENDS = ("min_eig", "max_eig")  # quantities that it is computed from
+ENDS = ("smallest_eigenvalue", "top_eigenvalue")  # quantities that it is computed from
 _WORDS = {
     LOSS: "loss",
     STDERR: "standard error of the loss",
@@ -151,7 +151,8 @@ def shown(surface: Surface, quantity: str = LOSS, *, figure: str) -> Shown:
         surface: of two axes.
         quantity: "loss", "stderr", "rise" (the loss minus that at the base point),
             "rise_stderr", the name of one beside the loss, that name with "_stderr",
-            or "|lmin/lmax|" of a surface with "min_eig" and "max_eig".
+            or "|lmin/lmax|" of a surface with "smallest_eigenvalue" and
+            "top_eigenvalue".
         figure: name of the function that needs it, for messages.
 
     Raises:

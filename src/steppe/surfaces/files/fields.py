@@ -9,17 +9,16 @@ loss may be negative.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from steppe.errors import DataError
 from steppe.surfaces.files.exact_json import from_json, to_json
+from steppe.surfaces.files.quantities import add_quantities, quantity_of
 from steppe.surfaces.files.stored import (
     FORMAT,
     Array,
@@ -27,17 +26,18 @@ from steppe.surfaces.files.stored import (
     Stored,
     Variable,
     array_of,
+    filled,
     tensor_of,
+    without_fill,
 )
 from steppe.surfaces.overlays import Arrow, Trajectory
-from steppe.surfaces.surface import Surface, Values, letters_of
+from steppe.surfaces.surface import Surface, letters_of
 
 LOSS, STDERR = "train_loss", "train_loss_se"
 ERRORS = {"rise_stderr": "train_loss_diff_se", "subset_stderr": "train_loss_subset_se"}
-SAMPLES, COMPUTED, ACCURACY = "n_samples", "computed", "train_acc"
+SAMPLES, COMPUTED = "n_samples", "computed"
 UNFINISHED = -1.0
 TRUTH: Mapping[str, Attribute] = {"dtype": "bool"}  # as xarray marks truth values
-RESERVED = re.compile("checkpoints|proj_|path_|dir_file|[xyz].*direction")
 COLUMN_NAMES = {"stderr": "loss_se", "projected_stderr": "projected_loss_se"}
 
 
@@ -56,7 +56,7 @@ def stored_of(surface: Surface) -> Stored:
         )
     }
     open_points = _unfinished(surface)
-    variables[LOSS] = _with_fill(array_of(surface.loss), open_points, dims)
+    variables[LOSS] = filled(array_of(surface.loss), open_points, dims, UNFINISHED)
     variables[STDERR] = Variable(array_of(surface.stderr), dims)
     for field, name in ERRORS.items():
         error = getattr(surface, field)
@@ -66,7 +66,7 @@ def stored_of(surface: Surface) -> Stored:
     if surface.computed is not None:
         computed = array_of(surface.computed)
         variables[COMPUTED] = Variable(computed, dims, attributes=TRUTH)
-    quantities = _add_quantities(variables, surface, open_points, dims)
+    quantities = add_quantities(variables, surface, open_points, dims)
     paths = [
         add_path(variables, path, letters, number)
         for number, path in enumerate(surface.paths, start=1)
@@ -98,7 +98,7 @@ def surface_of(stored: Stored) -> Surface:
     attributes = stored.attributes
     letters = letters_of(arrays[LOSS].ndim)
     computed = tensor_of(arrays[COMPUTED]).bool() if COMPUTED in arrays else None
-    loss = _without_fill(stored.variables[LOSS], computed)
+    loss = without_fill(stored.variables[LOSS], computed)
 
     def listed(name: str) -> Any:
         return from_json(str(attributes.get(name, "[]")))
@@ -117,7 +117,7 @@ def surface_of(stored: Stored) -> Surface:
         samples=int(attributes["samples"]),
         computed=computed,
         quantities={
-            each["name"]: _quantity(each, stored.variables, computed)
+            each["name"]: quantity_of(each, stored.variables, computed)
             for each in listed("quantities")
         },
         axes=tuple(listed("axes")),
@@ -174,14 +174,6 @@ def path_of(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trajectory
     )
 
 
-def in_percent(name: str, quantity: Values) -> Tensor | None:
-    """Values of an accuracy in percent; None for any other quantity."""
-    if name not in ("accuracy", "acc", ACCURACY):
-        return None
-    percent = quantity.units in ("percent", "%")
-    return quantity.values if percent else 100 * quantity.values
-
-
 def _units(surface: Surface) -> Sequence[str]:
     count = len(surface.coordinates)
     return surface.axes if len(surface.axes) == count else [""] * count
@@ -203,71 +195,3 @@ def _counts(surface: Surface) -> Array:
     if surface.computed is not None:
         counts[array_of(surface.computed) == 0] = 0
     return counts
-
-
-def _with_fill(values: Array, unfinished: Array, dims: tuple[str, ...]) -> Variable:
-    if (values == UNFINISHED).any():
-        # Readers of netCDF would take finished values for unfinished ones.
-        return Variable(values, dims, fill=np.nan)
-    return Variable(np.where(unfinished, UNFINISHED, values), dims, fill=UNFINISHED)
-
-
-def _without_fill(variable: Variable, computed: Tensor | None) -> Tensor:
-    values = tensor_of(variable.values)
-    if computed is None or variable.fill is None:
-        return values
-    # A computed value equal to the fill is a value.
-    return torch.where((values == variable.fill) & ~computed, torch.nan, values)
-
-
-def _add_quantities(
-    variables: dict[str, Variable],
-    surface: Surface,
-    unfinished: Array,
-    dims: tuple[str, ...],
-) -> list[dict[str, str]]:
-    """Add the quantities to the arrays; how they are named there."""
-    entries = []
-    for name, quantity in surface.quantities.items():
-        percent = in_percent(name, quantity)
-        own = percent is quantity.values and ACCURACY not in variables
-        place = ACCURACY if own else _free(name, variables)
-        entry = {"name": name, "units": quantity.units, "values": place}
-        attributes = {"units": quantity.units} if quantity.units else {}
-        values = array_of(quantity.values)
-        if own:
-            variables[place] = _with_fill(values, unfinished, dims)
-        else:
-            variables[place] = Variable(values, dims, attributes=attributes)
-        if quantity.stderr is not None:
-            entry["stderr"] = _free(f"{place}_se", variables)
-            variables[entry["stderr"]] = Variable(array_of(quantity.stderr), dims)
-        if percent is not None and ACCURACY not in variables:
-            # Beside the quantity: a hundred times a number does not divide back.
-            in_file = _with_fill(array_of(percent), unfinished, dims)
-            variables[ACCURACY] = in_file
-        entries.append(entry)
-    return entries
-
-
-def _quantity(
-    entry: Mapping[str, str],
-    variables: Mapping[str, Variable],
-    computed: Tensor | None,
-) -> Values:
-    place = entry.get("stderr")
-    return Values(
-        values=_without_fill(variables[entry["values"]], computed),
-        stderr=tensor_of(variables[place].values) if place else None,
-        units=entry["units"],
-    )
-
-
-def _free(name: str, variables: Mapping[str, Variable]) -> str:
-    """A name that netCDF allows and that nothing else in the file has."""
-    allowed = "".join(c if c.isalnum() or c in "_.@+-" else "_" for c in name)
-    if not allowed[:1].isalpha() or RESERVED.match(allowed):
-        allowed = f"of_{allowed}"
-    while allowed in variables:
-        allowed += "_"
-    return allowed

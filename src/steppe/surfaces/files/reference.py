@@ -15,22 +15,14 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe.surfaces.files.fields import ACCURACY, LOSS
+from steppe.surfaces.files.fields import LOSS
+from steppe.surfaces.files.quantities import PUBLISHED
 from steppe.surfaces.files.reference_names import flags_of
 from steppe.surfaces.files.stored import Array, Stored, tensor_of
 from steppe.surfaces.overlays import Trajectory
 from steppe.surfaces.surface import Surface, Values, letters_of
 
 NOT_COMPUTED = -1.0
-# Arrays beside the loss: the name of the quantity, its units, the value of a point that
-# is not computed.
-QUANTITIES = {
-    ACCURACY: ("accuracy", "percent", NOT_COMPUTED),
-    "test_loss": ("test_loss", "loss", NOT_COMPUTED),
-    "test_acc": ("test_acc", "percent", NOT_COMPUTED),
-    "max_eig": ("max_eig", "1", NOT_COMPUTED),
-    "min_eig": ("min_eig", "1", 1.0),
-}
 PROJECTED = "proj_xcoord"
 
 
@@ -44,7 +36,7 @@ def reference_surface(stored: Stored) -> Surface:
         KeyError: no coordinates.
     """
     arrays = {name: each.values for name, each in stored.variables.items()}
-    named = [name for name in (LOSS, *QUANTITIES) if name in arrays]
+    named = [name for name in (LOSS, *PUBLISHED) if name in arrays]
     if not named:
         raise DataError(f"it has no {LOSS}")
     letters = [
@@ -66,7 +58,7 @@ def reference_surface(stored: Stored) -> Surface:
         samples=0,
         computed=None if bool(computed.all()) else computed,
         quantities={
-            QUANTITIES[name][0]: _quantity(name, grid)
+            PUBLISHED[name].quantity: _quantity(name, grid)
             for name, grid in grids.items()
             if name != LOSS
         },
@@ -115,8 +107,10 @@ def _on_grid(name: str, values: Array, shape: tuple[int, ...]) -> Tensor:
 
 
 def _quantity(name: str, grid: Tensor) -> Values:
-    _, units, unset = QUANTITIES[name]
-    return Values(values=torch.where(grid == unset, torch.nan, grid), units=units)
+    known = PUBLISHED[name]
+    return Values(
+        values=torch.where(grid == known.unset, torch.nan, grid), units=known.units
+    )
 
 
 def _details(arrays: dict[str, Array]) -> dict[str, str]:

@@ -78,6 +78,26 @@ def tensor_of(array: Array) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
+def filled(
+    values: Array, unfinished: Array, dims: tuple[str, ...], fill: float
+) -> Variable:
+    """An array with a value in place of NaN at points that are not finished."""
+    if (values == fill).any():
+        # Readers of netCDF would take finished values for unfinished ones.
+        return Variable(values, dims, fill=np.nan)
+    marked = np.where(unfinished & np.isnan(values), values.dtype.type(fill), values)
+    return Variable(marked, dims, fill=fill)
+
+
+def without_fill(variable: Variable, computed: Tensor | None) -> Tensor:
+    """The values of an array, NaN where they are filled in."""
+    values = tensor_of(variable.values)
+    if computed is None or variable.fill is None:
+        return values
+    # A computed value equal to the fill is a value.
+    return torch.where((values == variable.fill) & ~computed, torch.nan, values)
+
+
 def reason(error: BaseException) -> str:
     """The words of an error that fit into one sentence."""
     words = " ".join(str(error).split()) or type(error).__name__

@@ -29,7 +29,7 @@ def save_csv(surface: Surface, path: str | PathLike[str]) -> None:
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    replace_file(Path(path), file.getvalue().encode())
+    replace_file(Path(path), file.getvalue().encode(errors="backslashreplace"))
 
 
 def save_json(surface: Surface, path: str | PathLike[str]) -> None:
@@ -43,4 +43,5 @@ def save_json(surface: Surface, path: str | PathLike[str]) -> None:
         OSError: no space, or no right to write.
     """
     text = json.dumps(surface.to_dict(), allow_nan=False, ensure_ascii=False)
-    replace_file(Path(path), f"{text}\n".encode())
+    # Halves of characters, as names of files may hold, are escaped: UTF-8 has none.
+    replace_file(Path(path), f"{text}\n".encode(errors="backslashreplace"))

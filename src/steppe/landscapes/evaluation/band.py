@@ -13,8 +13,8 @@ from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.directions.ignoring import Ignore
 from steppe.landscapes.directions.norms import Norm
 from steppe.landscapes.evaluation.evaluator import Progress
-from steppe.landscapes.evaluation.grid import Coordinates
 from steppe.landscapes.evaluation.landscape import SAMPLES, landscape
+from steppe.landscapes.evaluation.range import Along, is_auto
 from steppe.landscapes.evaluation.subset import Samples
 from steppe.landscapes.quantities.choice import Quantity
 from steppe.landscapes.subspaces.frames import Unit
@@ -28,7 +28,7 @@ from steppe.surfaces.band import check_levels
 def band(
     objective: Objective,
     seeds: Iterable[int] = range(5),
-    x: Coordinates | None = None,
+    x: Along = None,
     *,
     norm: Norm = "filter",
     ignore: Ignore = "biasbn",
@@ -45,7 +45,8 @@ def band(
     Args:
         objective: the mean loss; its present parameters are at 0 on every line.
         seeds: of the lines, at least one, none twice.
-        x: coordinates on every line; see `landscape`.
+        x: coordinates on every line; see `landscape`. "auto" seeks the range on the
+            first line, and takes it for all.
         norm: see `Line.random`.
         ignore: see `Line.random`.
         of: see `Line.random`.
@@ -100,6 +101,8 @@ def band(
             progress=report,
         )
         surfaces.append(surface)
+        if is_auto(x):
+            x = (surface.x[0], surface.x[-1], len(surface.x))
     shared = {
         name: value
         for name, value in surfaces[0].details.items()

@@ -102,23 +102,22 @@ def grid_of(subspace: Subspace, xyz: Sequence[Any], axes: Sequence[Any] | None) 
     ]
     coordinates = tuple(map(coordinates_of, full, letters))
     ranged = tuple(is_range(along) and along[0] != along[1] for along in full)
-    grid = Grid(coordinates, ranged, subspace.origin)
-    _warn_without_base(grid, letters)
-    return grid
+    return Grid(coordinates, ranged, subspace.origin)
 
 
-def _warn_without_base(grid: Grid, letters: Sequence[str]) -> None:
+def warn_without_base(grid: Grid) -> None:
     """Warn of even steps that go around the base point without meeting it.
 
     Coordinates that were listed one by one are meant as they are.
     """
+    letters = letters_of(len(grid.coordinates))
     for i, (low, high) in enumerate(grid.ranges):
         if grid.ranged[i] and grid.bases[i] is None and low < 0 < high:
             warnings.warn(
                 f"no point along {letters[i]} is at 0, where the base point is, so "
                 "that the surface misses it; take an odd count, such as "
                 f"{grid.counts[i] + 1}, or a range that has 0 among its steps.",
-                stacklevel=4,
+                stacklevel=3,
             )
 
 

@@ -14,7 +14,7 @@ from steppe.landscapes.evaluation.beside import (
     of_points,
 )
 from steppe.landscapes.evaluation.evaluator import Evaluator, Progress
-from steppe.landscapes.evaluation.grid import Coordinates, grid_of
+from steppe.landscapes.evaluation.grid import warn_without_base
 from steppe.landscapes.evaluation.grid_values import (
     LOSS,
     MEAN,
@@ -24,6 +24,7 @@ from steppe.landscapes.evaluation.grid_values import (
     GridValues,
 )
 from steppe.landscapes.evaluation.points import Points
+from steppe.landscapes.evaluation.range import Along, Ranges
 from steppe.landscapes.evaluation.refinement import refine
 from steppe.landscapes.evaluation.strategies import Way
 from steppe.landscapes.evaluation.subset import Samples
@@ -40,11 +41,11 @@ SAMPLES = 5000
 def landscape(
     objective: Objective,
     subspace: Subspace,
-    x: Coordinates | None = None,
-    y: Coordinates | None = None,
-    z: Coordinates | None = None,
+    x: Along = None,
+    y: Along = None,
+    z: Along = None,
     *,
-    axes: Sequence[Coordinates | None] | None = None,
+    axes: Sequence[Along] | None = None,
     batch_norm: BatchNorm | None = None,
     quantities: str | Sequence[Quantity] = (),
     every: int = 1,
@@ -73,6 +74,10 @@ def landscape(
             is an integer, of Python or numpy, stands for evenly spaced ones, both ends
             included; any other sequence for itself. None stands for 51 on the range of
             the axis: from -1 to 1 on a random line, from 0 to 1 between networks.
+            "auto", or `("auto", count)`, seeks the range: it ends where the loss is ten
+            times that of the base point, on the steeper side, for 3 to 13 more
+            evaluations; the details have, as "auto", the distances at which it is
+            1.01, 3 and 10 times as high.
         y: the same along the second axis of a plane or box.
         z: the same along the third axis of a box.
         axes: the same for each axis of a subspace of any number, in place of x, y and
@@ -142,7 +147,7 @@ def landscape(
     check_switch("exact", exact)
     check_count("every", every, 1)
     chosen, further = chosen_of(quantities), check_also(also, objective)
-    grid = grid_of(subspace, (x, y, z), axes)
+    ranges = Ranges(subspace, (x, y, z), axes)
     _check_belongs(objective, subspace)
     evaluator = Evaluator(
         objective,
@@ -154,6 +159,8 @@ def landscape(
         strategy=strategy,
     )
     stages = Stages(progress)
+    grid = ranges.grid(evaluator, stages.begun)
+    warn_without_base(grid)
     values = GridValues(grid, Points(evaluator, stages.begun()))
     about = _evaluate(values, tolerance, exact=exact)
     others: dict[str, Values] = {}
@@ -170,7 +177,11 @@ def landscape(
     points, doubts = of_points(
         evaluator, grid, chosen.of_points(), every, stages.begun()
     )
-    more = {**doubts, **({"also": others_about} if others_about else {})}
+    more = {
+        **ranges.details,
+        **doubts,
+        **({"also": others_about} if others_about else {}),
+    }
     return _surface(evaluator, values, about, others | points, more)
 
 

@@ -9,49 +9,15 @@ import torch
 from torch import nn
 
 import problems
+from probes import probe
 from steppe.errors import SettingError
 from steppe.landscapes.evaluation.grid import Grid
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.evaluation.levels import levels_of, levels_of_axis
 from steppe.landscapes.subspaces.abstract import Axis
-from steppe.landscapes.subspaces.box import Box
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.objective import Objective
-
-
-class Probe(nn.Module):
-    """Coordinates as parameters, so that a test chooses the loss at each point."""
-
-    def __init__(self, axes):
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(axes, dtype=torch.float64))
-        self.seen = []
-
-
-def probe(function, axes=2):
-    """An objective whose loss at a point is a function of its coordinates."""
-    model = Probe(axes)
-
-    def loss(model, batch):
-        place = tuple(model.w.tolist())
-        model.seen.append(place)
-        value = torch.tensor(function(*place), dtype=torch.float64)
-        return value + batch
-
-    objective = Objective(model, [torch.tensor([-0.0, 0.0]).double()], loss)
-    objective.count()
-    objective.check_repeatable()
-    model.seen.clear()
-    unit = tuple(torch.eye(axes, dtype=torch.float64))
-    kinds = {1: Line, 2: Plane, 3: Box}
-    subspace = kinds[axes](
-        names=("w",),
-        base=(torch.zeros(axes, dtype=torch.float64),),
-        directions=tuple((each,) for each in unit),
-        axes=(Axis(),) * axes,
-    )
-    return objective, subspace
 
 
 def both(objective, subspace, *along, **settings):

@@ -156,7 +156,8 @@ class Surface(AbstractTabulated):
     def load(cls, path: str | PathLike[str]) -> Surface:
         """Read a surface from a file of `save`, or of the published code of Li et al.
 
-        Points that are not finished are NaN, and False in `computed`.
+        Points that are not finished are NaN, and False in `computed`. A folder of
+        points that `landscape(..., out=...)` writes gives those finished so far.
 
         Raises:
             DataError: no such file, none with a surface, or a damaged one.

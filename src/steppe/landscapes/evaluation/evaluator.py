@@ -102,7 +102,6 @@ class Evaluator:
         self.way = strategy
         self._part: Part | None = None
         self._layer: nn.Module | None = None  # whose outputs points share
-        self._used = OneByOne.name
         self._base: dict[str, BaseValues] = {}
 
     @property
@@ -113,7 +112,7 @@ class Evaluator:
         return {
             **self.objective.details,
             **self._norm(),
-            "strategy": self._used,
+            "strategy": (FirstLayer if self._shares else OneByOne).name,
             **(drawn if part.count() < self.objective.count() else {}),
         }
 
@@ -159,6 +158,12 @@ class Evaluator:
         if self._part is None:
             self._part = self._prepare()
         return self._part
+
+    @property
+    def base_loss(self) -> float:
+        """Mean loss at the base point, of all of the data and without a penalty."""
+        assert self.part
+        return self._base[LOSS].mean
 
     @contextmanager
     def _counting(self, part: Objective) -> Iterator[None]:
@@ -254,11 +259,15 @@ class Evaluator:
 
     def _strategy(self, walk: Walk) -> Strategy:
         one_by_one = OneByOne(walk, self.quantities)
-        strategy: Strategy = one_by_one
-        if self.way != "one_by_one" and self._layer is not None:
-            strategy = FirstLayer(walk, one_by_one, self._layer)
-        self._used = strategy.name
-        return strategy
+        if not self._shares:
+            return one_by_one
+        assert self._layer is not None
+        return FirstLayer(walk, one_by_one, self._layer)
+
+    @property
+    def _shares(self) -> bool:
+        """Whether points share the work of a layer; known once the base point is."""
+        return self.way != "one_by_one" and self._layer is not None
 
     def _collected(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from steppe.errors import SettingError, brief, check_count, check_positive, check_switch
@@ -23,6 +24,7 @@ from steppe.landscapes.evaluation.grid_values import (
     SUBSET_STDERR,
     GridValues,
 )
+from steppe.landscapes.evaluation.output import output_of
 from steppe.landscapes.evaluation.points import Points
 from steppe.landscapes.evaluation.range import Along, Ranges
 from steppe.landscapes.evaluation.refinement import refine
@@ -55,6 +57,8 @@ def landscape(
     tolerance: float = 0.01,
     exact: bool = False,
     strategy: Way = "auto",
+    out: str | PathLike[str] | None = None,
+    resume: bool = True,
     progress: Progress | None = None,
 ) -> Surface:
     """Mean loss on a grid of a subspace, with its standard error over the samples.
@@ -117,6 +121,14 @@ def landscape(
             meet. They are relative to the range of the values on the grid, and those of
             a positive loss to the loss, where it is smaller than that.
         exact: evaluate all points.
+        out: a file to write the surface to, in a format of `Surface.save`; or a folder.
+            Points are kept as they finish, in the folder or in one beside the file
+            (`surface.h5.points`): after an interruption the same call goes on, and
+            several processes that make it at a time share the points; each of them
+            returns the whole surface. `Surface.load` of the folder gives the points so
+            far. They serve other grids of the same subspace too. Quantities of the
+            whole objective are not kept.
+        resume: go on from the points in `out`; False removes them first.
         progress: called with the number of evaluations of a batch done, and of all that
             are planned, which become fewer when the tolerance is met; those of further
             objectives, and points of quantities of the whole objective, are added when
@@ -135,7 +147,9 @@ def landscape(
     Raises:
         SettingError: coordinates that are none or not finite, a count that is no
             integer, an unknown mode, or a subspace of another model.
-        DataError: no loss terms.
+        DataError: no loss terms, or `out` holds points of another recipe.
+        StoreError: `out` cannot be read or written; what was finished is kept.
+        UsageError: the package of the format of `out` is not installed.
     """
     check_objective(objective, "landscape")
     if not isinstance(subspace, Subspace):
@@ -149,6 +163,7 @@ def landscape(
     chosen, further = chosen_of(quantities), check_also(also, objective)
     ranges = Ranges(subspace, (x, y, z), axes)
     _check_belongs(objective, subspace)
+    output = output_of(out, resume=resume)
     evaluator = Evaluator(
         objective,
         subspace,
@@ -161,13 +176,13 @@ def landscape(
     stages = Stages(progress)
     grid = ranges.grid(evaluator, stages.begun)
     warn_without_base(grid)
-    values = GridValues(grid, Points(evaluator, stages.begun()))
+    values = GridValues(grid, Points(evaluator, stages.begun(), output.folder))
     about = _evaluate(values, tolerance, exact=exact)
     others: dict[str, Values] = {}
     others_about: dict[str, Any] = {}
     for name, other in further.items():
         there = evaluator_of_others(evaluator, other, chosen)
-        its = GridValues(grid, Points(there, stages.begun()))
+        its = GridValues(grid, Points(there, stages.begun(), output.part(name)))
         others_about[name] = other.details | _evaluate(its, tolerance, exact=exact)
         loss = Values(
             values=its.tensor(LOSS), stderr=its.tensor(("loss", STDERR)), units="loss"
@@ -182,7 +197,9 @@ def landscape(
         **doubts,
         **({"also": others_about} if others_about else {}),
     }
-    return _surface(evaluator, values, about, others | points, more)
+    surface = _surface(evaluator, values, about, others | points, more)
+    output.finish(surface)
+    return surface
 
 
 def _evaluate(values: GridValues, tolerance: float, *, exact: bool) -> dict[str, Any]:

@@ -92,9 +92,7 @@ def refine(values: GridValues, tolerance: float) -> Refined | None:
         if len(sound) < FEWEST_TESTS:
             continue
         checks = {
-            column: _check(values, column, level, sound)
-            for column in values.columns
-            if column[1] == MEAN
+            column: _check(values, column, level, sound) for column in _means(values)
         }
         if all(check.rms <= tolerance for check in checks.values()):
             # No spline crosses points without a value: what lies beside is evaluated.
@@ -120,10 +118,19 @@ def _interpolate(values: GridValues, refined: Refined) -> None:
         values.fill(column, spline if column[1] == MEAN else spline.clip(min=0))
 
 
+def _means(values: GridValues) -> list[Column]:
+    """The loss, and quantities that have a value anywhere."""
+    return [
+        column
+        for column, numbers in values.columns.items()
+        if column == LOSS or (column[1] == MEAN and np.isfinite(numbers).any())
+    ]
+
+
 def _unsound_cells(values: GridValues, level: Level, tests: Sequence[Place]) -> Mask:
     """Cells with values that are not finite, and their neighbours."""
-    means = [column for name, column in values.columns.items() if name[1] == MEAN]
-    finite: Mask = np.all(np.isfinite(np.stack(means)), axis=0)
+    means = np.stack([values.columns[column] for column in _means(values)])
+    finite: Mask = np.all(np.isfinite(means), axis=0)
     nodes = finite[np.ix_(*level.nodes)]
     return level.cells_touching(~nodes, [place for place in tests if not finite[place]])
 

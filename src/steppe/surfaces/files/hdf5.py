@@ -82,6 +82,15 @@ def read_hdf5(path: Path, wanted: Wanted) -> Stored:
         ) from error
 
 
+def check_h5py() -> None:
+    """Refuse to begin work whose result could not be written.
+
+    Raises:
+        UsageError: h5py is not installed.
+    """
+    _h5py()
+
+
 def _h5py() -> Any:
     try:
         import h5py

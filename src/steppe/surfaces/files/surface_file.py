@@ -15,6 +15,7 @@ from steppe.surfaces.files.formats import (
     read_stored,
     write_stored,
 )
+from steppe.surfaces.files.points import has_points, partial_surface
 from steppe.surfaces.files.recipes import check_recipe
 from steppe.surfaces.files.reference import reference_surface
 from steppe.surfaces.files.stored import DAMAGE, Stored, reason
@@ -45,6 +46,8 @@ def save_surface(
 def load_surface(path: str | PathLike[str]) -> Surface:
     """Read a surface; see `Surface.load`."""
     source = Path(path)
+    if has_points(source):
+        return partial_surface(source)
     stored = read_stored(source, no_direction)
     try:
         ours = "format" in stored.attributes

@@ -14,6 +14,7 @@ from steppe.landscapes.subspaces.abstract import Axis
 from steppe.landscapes.subspaces.curve import Curve
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
+from steppe.landscapes.trajectories.arrows import gradient_arrows
 from steppe.landscapes.trajectories.projection import project
 from steppe.losses import L2
 from steppe.parameters import flatten, trainable, unflatten
@@ -141,6 +142,29 @@ def test_an_exception_half_way_leaves_no_trace():
     with pytest.raises(SettingError, match="the checkpoint 1 must have the tensors"):
         project(Line.random(model), [other, wrong], objective)
     problems.assert_same(problems.state_of(model), before)
+
+
+@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+def test_what_stands_around_changes_no_number(context):
+    model, data = problems.networks()["batch_norm"]
+    objective = problems.objective(model, data)
+    networks = [
+        moved(model, problems.flat(model) + 0.1 * d) for d in draws(model, 3, seed=5)
+    ]
+
+    def numbers():
+        line = Line.eigen(objective, unit="step", lr=0.1)
+        plane = Plane.pca(networks)
+        (arrow,) = gradient_arrows(objective, plane, [(0.1, 0.2)])
+        path = project(plane, [model], objective)
+        values = [*path.columns().values(), path.coordinates, *arrow.vector]
+        values += [flatten(d) for d in (*line.directions, *plane.directions)]
+        return torch.cat([torch.as_tensor(v).double().flatten() for v in values])
+
+    expected = numbers()
+    with context():
+        found = numbers()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

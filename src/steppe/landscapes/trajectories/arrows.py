@@ -123,8 +123,9 @@ def _arrow(
 ) -> Arrow:
     subspace = solver.subspace
     tensors = _by_name(subspace, displacement)
-    apart = [tensors[n].detach().cpu().double() for n in subspace.names]
-    vector, left, total = solver.coordinates(apart)
+    vector, left, total = solver.coordinates(
+        lambda: (tensors[n].detach().cpu().double() for n in subspace.names)
+    )
     return Arrow(
         start=_place(subspace, subspace.origin if at is None else at),
         vector=tuple(vector.tolist()),

@@ -5,7 +5,7 @@ Shape letters: P parameter tensors, K directions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -60,25 +60,28 @@ class LeastSquares:
                 "has no coordinates of its own there; make one of fewer axes."
             )
 
-    def coordinates(self, apart: Sequence[Tensor]) -> tuple[Tensor, float, float]:
+    def coordinates(
+        self, apart: Callable[[], Iterable[Tensor]]
+    ) -> tuple[Tensor, float, float]:
         """Coordinates of the nearest displacement within, and the distances.
 
         Args:
-            apart: P tensors on the host in float64, in the order of the subspace.
+            apart: gives P tensors on the host in float64, in the order of the subspace;
+                it is called twice, so that one of them is in memory at a time.
 
         Returns:
             Coordinates, shape (K,), the norm of what is left, and of all.
         """
         products = torch.zeros(len(self.gram), dtype=torch.float64)
         total = 0.0
-        for rows, tensor in zip(self._rows(), apart, strict=True):
+        for rows, tensor in zip(self._rows(), apart(), strict=True):
             products += rows @ tensor.flatten()
             total += float(tensor.square().sum())
         scaled = torch.linalg.solve(self._cosines, products / self._sizes)
         nearest = scaled / self._sizes
         left = 0.0
         # Not by the difference of squares, which rounds a small residual away.
-        for rows, tensor in zip(self._rows(), apart, strict=True):
+        for rows, tensor in zip(self._rows(), apart(), strict=True):
             left += float((tensor.flatten() - nearest @ rows).square().sum())
         return nearest, left**0.5, total**0.5
 

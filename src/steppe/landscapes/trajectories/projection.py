@@ -10,7 +10,8 @@ Shape letters: T checkpoints, K axes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -88,14 +89,10 @@ def project(
         check_objective(objective, "project")
         _check_belongs(objective, subspace)
     base = dict(zip(subspace.names, subspace.base, strict=True))
-    start = {n: tensor.detach().cpu().double() for n, tensor in base.items()}
     coordinates, residuals, shares, values = [], [], [], []
     for number, checkpoint in enumerate(several):
         state = read(checkpoint, base, known[number])
-        apart = [
-            state[n].detach().cpu().double() - tensor for n, tensor in start.items()
-        ]
-        at, left, total = solver.coordinates(apart)
+        at, left, total = solver.coordinates(partial(_apart, state, base))
         coordinates.append(at)
         residuals.append(left)
         shares.append(left / total if total else 0.0)
@@ -113,6 +110,12 @@ def project(
         details={"method": "lstsq", "gram": solver.gram.tolist()},
         **_losses(objective, values, subspace, at_nearest, batch_norm),
     )
+
+
+def _apart(state: State, base: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """Differences of the parameters from the base, on the host in float64."""
+    for name, start in base.items():
+        yield state[name].detach().cpu().double() - start.detach().cpu().double()
 
 
 def _value_at(objective: Objective, state: State, label: str) -> Estimate:

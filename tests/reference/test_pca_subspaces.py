@@ -1,6 +1,7 @@
 """Principal components of checkpoints: numpy's SVD, scikit-learn, memory, refusals."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from sklearn.decomposition import PCA
 
 import problems
 from steppe.errors import DataError, SettingError, UsageError
-from steppe.landscapes.directions.pca import gram_matrix
+from steppe.landscapes.directions.pca import gram_matrix, principal_components
+from steppe.landscapes.evaluation.grid import coordinates_of
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
@@ -99,6 +101,27 @@ def test_the_base_is_the_final_network_bit_for_bit_with_its_buffers():
     usual = landscape(objective, plane, x=[0.0], y=[0.0])
     assert usual.details["batch_norm"] == "reestimate"
     assert float(plane.buffers["1.running_mean"][0]) == 0.25
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_grid_of_a_plane_has_its_base_and_all_checkpoints(seed):
+    networks, points = walk(problems.mlp(), seed=seed)
+    plane = Plane.pca(networks)
+    for number, axis in enumerate(plane.axes):
+        along = (points - points[-1]) @ columns(plane)[number]
+        assert axis.range[0] < along.min()
+        assert along.max() < axis.range[1]
+        for count in (11, 31, 51, 101):
+            assert 0.0 in coordinates_of((*axis.range, count), "x")
+
+
+def test_a_random_walk_has_the_explained_variance_that_theory_gives():
+    """6 / (pi k)^2 in many dimensions (Antognini and Sohl-Dickstein, 2018)."""
+    drawn = torch.randn((300, 4000), generator=problems.generator())
+    points = list(torch.cumsum(drawn, 0).double()[:, None])
+    found = principal_components(lambda i: points[i], 300, 3, "final", 2**31)
+    expected = [6 / (math.pi * k) ** 2 for k in (1, 2, 3)]
+    assert found.variance_ratio.tolist() == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("held", [2, 3, 4, 5, T])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
@@ -23,7 +24,8 @@ from steppe.landscapes.subspaces.abstract import Axis
 from steppe.parameters import trainable
 
 BUDGET = 2**31  # bytes of checkpoints in memory at once
-MARGIN = 0.2  # of the range that the checkpoints take, on either side
+MARGIN = 0.1  # of the range that the checkpoints take, on either side at least
+DIGITS = 12  # binary ones of a tenth of the range
 
 
 def pca_subspace(
@@ -133,8 +135,17 @@ def _base(
 
 
 def _range(coordinates: Tensor) -> tuple[float, float]:
-    """A range with all checkpoints and the base in it."""
+    """A range with all checkpoints in it, and the base at one of its tenths.
+
+    Grids of 11, 21, 31 points and so on have a point at the base then, exactly.
+    """
     low = min(0.0, float(coordinates.min()))
     high = max(0.0, float(coordinates.max()))
     margin = MARGIN * (high - low)
-    return low - margin, high + margin
+    low, high = low - margin, high + margin
+    tenths = {j: max(-low / j, high / (10 - j)) for j in range(1, 10)}
+    below = min(tenths, key=lambda j: tenths[j])
+    # Few binary digits, upwards: their small multiples have no rounding errors.
+    mantissa, exponent = math.frexp(tenths[below])
+    step = math.ldexp(math.ceil(mantissa * 2**DIGITS), exponent - DIGITS)
+    return -below * step, (10 - below) * step

@@ -55,6 +55,7 @@ def run(text, *more):
 
 
 def printed(capsys, text):
+    capsys.readouterr()
     assert run(text, "--json") == 0
     return json.loads(capsys.readouterr().out)
 
@@ -193,6 +194,47 @@ def test_a_surface_is_converted(objectives, capsys):
     assert torch.equal(Surface.load("a.h5").loss, Surface.load("b.npz").loss)
     assert Path("b.csv").is_file()
     assert Path("b.png").is_file()
+
+
+def test_a_path_is_projected_onto_a_surface_from_its_file(objectives, capsys):
+    axes = "--ignore none --x -1:1:3 --y -1:1:3 --out c.h5"
+    assert run(f"landscape c.pt --dirs pca --checkpoints a.pt b.pt {axes}") == 0
+    assert len(Surface.load("c.h5").paths) == 1
+    text = "landscape project c.pt c.h5 --checkpoints a.pt b.pt --out d.h5 d.png"
+    record = printed(capsys, text)
+    losses = [objective.value().value for objective in objectives[:2]]
+    assert record["loss"] == pytest.approx(losses, rel=1e-6)
+    assert record["residual"] == pytest.approx([0, 0], abs=1e-5)
+    assert len(Surface.load("d.h5").paths) == 2
+    assert run(text) == 0
+    assert "off the subspace" in capsys.readouterr().out
+
+
+def test_a_curve_connects_two_networks(objectives, capsys):
+    few = "--curve-steps 30 --points 5"
+    assert run(f"landscape connect a.pt b.pt {few} --out e.png e.csv") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Along the curve the loss is at most" in said
+    assert "times as long as the line" in said
+    record = printed(capsys, f"landscape connect a.pt b.pt {few}")
+    a, b, _ = objectives
+    curve = steppe.Curve.bezier(a.model, b.model).fit(a, steps=30)
+    same(record["surfaces"]["curve"], steppe.landscape(a, curve, (0, 1, 5)))
+    maximum = record["statistics"]["curve"]["maximum"]
+    assert maximum == max(record["surfaces"]["curve"]["loss"])
+    text = f"landscape connect a.pt b.pt {few} --view plane --out e.h5 e.png"
+    assert run(text) == 0
+    assert Surface.load("e.h5").paths[0].name == "bezier"
+
+
+def test_barriers_of_every_two_networks_are_a_table(objectives, capsys):
+    text = "landscape barriers a.pt b.pt c.pt --points 5 --out barriers.png"
+    assert run(text) == 0
+    said = capsys.readouterr().out
+    assert "a.pt - c.pt" in said
+    assert Path("barriers.png").read_bytes().startswith(b"\x89PNG")
+    record = printed(capsys, text)
+    assert "finished before" in record["notes"][-1]
 
 
 def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):

@@ -20,7 +20,7 @@ from steppe.landscapes.subspaces.plane import Plane
 from steppe.landscapes.trajectories.projection import project
 from steppe.objective import Objective
 from steppe.seeds import seed_of
-from steppe.surfaces import Surface
+from steppe.surfaces import Surface, Trajectory
 from steppe.surfaces.files.directions import Directions
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import (
@@ -128,6 +128,38 @@ def landscape_of(
         )
         surface = surface.with_path(path)
     return Evaluated(surface, subspace.stored(), first.notes)
+
+
+def projected(
+    surface: Surface,
+    file: Path,
+    network: Network,
+    checkpoints: Sequence[Path],
+    progress: Progress | None = None,
+) -> tuple[Trajectory, Directions]:
+    """The path of checkpoints on a surface, and the directions of the surface.
+
+    Args:
+        surface: of one or two axes.
+        file: of the surface, with its directions.
+        network: at the base of the surface.
+        checkpoints: files along a training, one at least.
+        progress: called with the number of checkpoints done and of all.
+
+    Raises:
+        DataError: directions of another network, or none.
+        SettingError: no checkpoint, or one of another network.
+    """
+    kind: type[Line | Plane] = Line if len(surface.coordinates) == 1 else Plane
+    subspace = kind.from_file(file, network.objective.model)
+    path = project(
+        subspace,
+        checkpoints,
+        network.objective,
+        labels=[each.stem for each in checkpoints],
+        progress=progress,
+    )
+    return path, subspace.stored()
 
 
 def check_alike(first: Network, other: Network) -> None:

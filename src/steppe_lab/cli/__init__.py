@@ -40,6 +40,9 @@ VERBS = {verb: about for verbs in GROUPED.values() for verb, about in verbs.item
 SUBCOMMANDS = {
     "landscape": {
         "plot": "draw surfaces from their files, several on one scale",
+        "project": "draw the path of a training on a surface from its file",
+        "connect": "fit a curve of low loss between two networks",
+        "barriers": "measure the rise of the loss between every two networks",
         "convert": "write a surface into files of other formats",
     },
 }

@@ -60,6 +60,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "axes and points": (
         *("dirs", "dims", "x", "y", "norm", "ignore", "y_norm", "y_ignore"),
         *("same_dir", "of", "orthogonal", "unit", "dir_file", "batch_norm"),
+        *("curve", "bends", "curve_steps", "view", "matched", "points"),
         *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
     "pictures": ("pictures", "quantity", "log", "vmin", "vmax", "vlevel"),
@@ -102,6 +103,8 @@ METAVARS: Mapping[str, str] = {
     "other": "SECOND",
     "third": "THIRD",
     "file": "FILE",
+    "others": "OTHER",
+    "surface": "SURFACE",
     "files": "FILE",
     "targets": "TARGET",
     "checkpoints": "CHECKPOINT",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TextIO
+from typing import Annotated, ClassVar, Literal, TextIO
 
 import tyro
 from tyro.conf import Positional
@@ -21,9 +21,6 @@ from steppe_lab.cli.options import (
 from steppe_lab.cli.progress import counted, progress
 from steppe_lab.cli.streams import console, print_notes
 from steppe_lab.runs.landscape_settings import LandscapeSettings, PictureSettings
-
-if TYPE_CHECKING:
-    from steppe.surfaces import Surface
 
 
 class Args(CheckpointArguments, LandscapeSettings, PictureSettings):
@@ -86,7 +83,6 @@ def run(args: Args, results: TextIO) -> int:
         {"loss": surface},
         files,
         pictures,
-        _along(networks, surface),
         evaluated.directions,
     )
     notes = (*evaluated.notes, *warnings(surface, networks))
@@ -104,10 +100,3 @@ def run(args: Args, results: TextIO) -> int:
     for file in files:
         page.print(str(file.path), markup=False, soft_wrap=True)
     return 0
-
-
-def _along(networks: list[Path], surface: Surface) -> str | None:
-    """Name of the axis of a line between two networks; None for others."""
-    if len(surface.coordinates) > 1 or len(networks) == 1:
-        return None
-    return f"0 is {networks[0].name}, 1 is {networks[1].name}"

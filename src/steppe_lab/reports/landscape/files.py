@@ -81,17 +81,15 @@ def publish(
     surfaces: Mapping[str, Surface],
     files: Sequence[Target],
     settings: PictureSettings,
-    xlabel: str | None = None,
     directions: Directions | None = None,
 ) -> None:
-    """Write surfaces into files: all into each picture, the only one into others.
+    """Write surfaces into files: all into each picture, the first into others.
 
     Args:
         surfaces: by name.
         files: to write.
         settings: of the pictures.
-        xlabel: of the first axis of a line; None for its unit.
-        directions: of the only surface.
+        directions: of the first surface.
 
     Raises:
         SettingError: a picture of a quantity that the surfaces lack.
@@ -99,10 +97,10 @@ def publish(
     """
     for target in files:
         if target.picture:
-            content = drawn(surfaces, target.picture, settings, xlabel)
+            content = drawn(surfaces, target.picture, settings)
             write_atomically(target.path, content)
             continue
-        (surface,) = surfaces.values()
+        surface = next(iter(surfaces.values()))
         ending = target.path.suffix.lower()
         try:
             if ending in EXPORTS:

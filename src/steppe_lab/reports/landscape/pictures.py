@@ -21,10 +21,7 @@ PLANES: Mapping[str, Callable[..., Figure]] = {
 
 
 def drawn(
-    surfaces: Mapping[str, Surface],
-    kind: str,
-    settings: PictureSettings,
-    xlabel: str | None = None,
+    surfaces: Mapping[str, Surface], kind: str, settings: PictureSettings
 ) -> bytes:
     """A picture of surfaces on one scale, as PNG.
 
@@ -32,35 +29,22 @@ def drawn(
         surfaces: by name; a single one needs none in the picture.
         kind: line, or one of `PLANES`.
         settings: of the picture.
-        xlabel: of the first axis of a line; None for its unit.
 
     Raises:
         SettingError: a quantity that the surfaces lack, or surfaces of unlike axes.
     """
+    single = next(iter(surfaces.values())) if len(surfaces) == 1 else None
+    shown = surfaces if single is None else single
+    log = settings.log or None
     if kind == "line":
-        figure = _line(surfaces, xlabel)
-    else:
-        options: dict[str, Any] = {
-            "quantity": settings.quantity,
-            "log": settings.log or None,
-            "vmin": settings.vmin,
-            "vmax": settings.vmax,
-        }
-        if kind in ("contour", "contourf"):
-            options["vlevel"] = settings.vlevel
-        single = len(surfaces) == 1
-        figure = PLANES[kind](
-            next(iter(surfaces.values())) if single else surfaces, **options
-        )
-    return plots.save_png(figure)
-
-
-def _line(surfaces: Mapping[str, Surface], xlabel: str | None) -> Figure:
-    first = next(iter(surfaces.values()))
-    along = xlabel or "distance, in " + (first.axes[0] if first.axes else "steps")
-    return plots.lines(
-        {name: [surface] for name, surface in surfaces.items()},
-        xlabel=along.replace("$", r"\$"),  # which would begin a formula
-        ylabel="loss ± standard error",
-        band=True,
-    )
+        second = None if settings.quantity == "loss" else settings.quantity
+        return plots.save_png(plots.profile(shown, second=second, log=log))
+    options: dict[str, Any] = {
+        "quantity": settings.quantity,
+        "log": log,
+        "vmin": settings.vmin,
+        "vmax": settings.vmax,
+    }
+    if kind in ("contour", "contourf"):
+        options["vlevel"] = settings.vlevel
+    return plots.save_png(PLANES[kind](shown, **options))

@@ -1,0 +1,100 @@
+"""`steppe landscape connect`: a curve of low loss between two networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO
+
+import tyro
+from tyro.conf import Positional
+
+from steppe_lab.cli.options import (
+    OUT,
+    CheckpointArguments,
+    belongs,
+    check_place,
+    loss_kind,
+    part_of,
+    trusted,
+    use_data_dir,
+)
+from steppe_lab.cli.progress import counted, progress
+from steppe_lab.cli.streams import console, print_notes
+from steppe_lab.runs.connect_settings import ConnectSettings
+from steppe_lab.runs.landscape_settings import PictureSettings
+
+if TYPE_CHECKING:
+    from steppe_lab.analysis.connecting import Connected
+
+
+class Args(CheckpointArguments, ConnectSettings, PictureSettings):
+    """Arguments of `steppe landscape connect`."""
+
+    example: ClassVar = (
+        "steppe landscape connect a.pt b.pt --model mine:build --data mine:load"
+    )
+
+    other: Positional[Path]
+    """The second network, of the same structure and data."""
+    out: tuple[Path, ...] = (OUT / "connect.png", OUT / "connect.csv")
+    """Files to write, by their endings as of `steppe landscape`: pictures of the curve
+    and the line, and the numbers of the curve; or those of the plane."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON object instead of sentences."""
+
+
+def run(args: Args, results: TextIO) -> int:
+    """Fit the curve, evaluate it, write and say it."""
+    from steppe_lab.analysis.connecting import connected
+    from steppe_lab.analysis.places import checkpoint_at
+    from steppe_lab.reports.landscape.files import publish, targets
+    from steppe_lab.store.json_files import json_line
+
+    use_data_dir(args.data_dir)
+    settings = part_of(args, ConnectSettings)
+    pictures = part_of(args, PictureSettings)
+    files = targets(args.out, pictures, 1 if settings.view == "curve" else 2)
+    for file in files:
+        check_place(file.path)
+    with progress() as tell:
+        found = connected(
+            checkpoint_at(args.checkpoint, OUT),
+            checkpoint_at(args.other, OUT),
+            settings,
+            device=args.device,
+            trust=trusted(args.trust),
+            belongs=belongs(args),
+            loss=loss_kind(args),
+            progress=counted(tell, "fitting the curve"),
+        )
+    publish(found.surfaces, files, pictures, found.directions)
+    written = [str(file.path) for file in files]
+    if args.as_json:
+        record = {
+            "surfaces": {name: s.to_dict() for name, s in found.surfaces.items()},
+            "statistics": {n: vars(each) for n, each in found.statistics.items()},
+            "length": found.length,
+            "notes": found.notes,
+            "files": written,
+        }
+        print(json_line(record), file=results)
+        return 0
+    page = console(results)
+    for sentence in _sentences(found):
+        page.print(sentence, markup=False)
+    print_notes(page, found.notes)
+    for path in written:
+        page.print(path, markup=False, soft_wrap=True)
+    return 0
+
+
+def _sentences(found: Connected) -> list[str]:
+    from steppe_lab.reports.text.numbers import number
+
+    curve, line = found.statistics["curve"], found.statistics["line"]
+    return [
+        f"Along the curve the loss is at most {number(curve.maximum)}, and "
+        f"{number(curve.arc_mean)} on average over its length; along the line at most "
+        f"{number(line.maximum)}, and {number(line.arc_mean)}.",
+        f"The curve is {found.length:.3g} times as long as the line.",
+    ]

@@ -1,5 +1,6 @@
 """Random directions: the published formulas bit for bit, whatever the network is."""
 
+import copy
 import math
 from itertools import product
 
@@ -259,3 +260,27 @@ def test_the_length_of_a_direction_is_that_between_points():
             apart = [a - b for a, b in zip(plane.point(*at), plane.base, strict=True)]
             distance = math.sqrt(sum(float(t.square().sum()) for t in apart))
             assert distance == pytest.approx(0.75 * facts["length"][letter], rel=1e-12)
+
+
+def rescaled(model, factors):
+    """The network with filters of its convolution scaled, before a batch norm."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model[0].weight.mul_(factors[:, None, None, None])
+        model[0].bias.mul_(factors)
+    return model
+
+
+@pytest.mark.parametrize(("norm", "follows"), [("filter", True), ("layer", False)])
+def test_filters_before_a_batch_norm_have_no_scale_with_filter_norm(norm, follows):
+    model = problems.cnn()
+    model[1].eps = 1e-30  # 0 is refused in training
+    other = rescaled(model, torch.tensor([4.0, 0.5, 2.0], dtype=torch.float64))
+    curves = []
+    for each in (model, other):
+        data = problems.vectors(shape=(1, 4, 4))
+        objective = problems.objective(each, data, 7, mode="train")
+        line = Line.random(each, norm)
+        curves.append(landscape(objective, line, [-1.0, 0.0, 0.5, 1.0]).loss)
+    assert torch.allclose(curves[0][1], curves[1][1], rtol=1e-9)
+    assert torch.allclose(*curves, rtol=1e-7) == follows

@@ -311,3 +311,50 @@ def test_an_accuracy_needs_a_classifier():
     objective = Objective(model, data, "mse")
     with pytest.raises(UsageError, match="an accuracy, an error rate or a"):
         landscape(objective, Line.random(model), [0.0], quantities="accuracy")
+
+
+@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+def test_a_context_around_it_changes_nothing(context):
+    _, objective, line = scene()
+    names = ("accuracy", "gradient_norm", "top_eigenvalue")
+    expected = landscape(objective, line, [0.5], quantities=names).quantities
+    with context():
+        given = landscape(objective, line, [0.5], quantities=names).quantities
+    for name in names:
+        assert torch.equal(given[name].values, expected[name].values), name
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: m.bfloat16()])
+def test_wrapped_networks_and_those_in_half_precision_have_quantities(wrap):
+    model = wrap(problems.mlp().float())
+    x = DATA[0].to(next(model.parameters()).dtype)
+    objective = problems.objective(model, (x, DATA[1]))
+    before = problems.state_of(model)
+    line = Line.random(model)
+    names = ("accuracy", "class_losses", "gradient_norm", "top_eigenvalue")
+    surface = landscape(objective, line, [0.0, 1.0], quantities=names)
+    problems.assert_same(problems.state_of(model), before)
+    right = (model(x).argmax(1) == DATA[1]).double().mean()
+    accuracy = surface.quantities["accuracy"].values[0]
+    assert float(accuracy) == pytest.approx(float(right))
+    assert all(bool(q.values.isfinite().all()) for q in surface.quantities.values())
+
+
+def test_an_interrupted_point_leaves_no_trace():
+    model, objective, line = scene()
+    before = problems.state_of(model)
+
+    def stopped(objective):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        landscape(objective, line, X, quantities=[PointQuantity("stop", stopped)])
+    problems.assert_same(problems.state_of(model), before)
+
+
+def test_where_the_loss_is_not_finite_there_is_no_curvature():
+    _, objective, line = scene()
+    surface = landscape(objective, line, [0.0, 1e200], quantities="top_eigenvalue")
+    values = surface.quantities["top_eigenvalue"].values
+    assert values.isfinite().tolist()[0]
+    assert not values.isfinite().tolist()[1] or values[1] == 0

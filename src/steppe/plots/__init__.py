@@ -3,6 +3,7 @@
 matplotlib is imported when a picture is made, not before; it comes with the extra viz.
 """
 
+from steppe.plots.animation import animate as animate
 from steppe.plots.band_plot import bands as bands
 from steppe.plots.bar_plot import bars as bars
 from steppe.plots.barrier_plot import barriers as barriers

@@ -98,6 +98,13 @@ def test_files_have_the_surface_and_pictures_their_kinds(objectives, capsys):
     assert "On the grid it is highest at" in said
 
 
+def test_ranges_are_sought(objectives, capsys):
+    record = printed(capsys, "landscape a.pt --x auto:9 --y auto:9 --exact")
+    assert len(record["x"]) == 9
+    assert record["x"][0] < -1
+    assert "auto" in record["details"]
+
+
 def test_an_even_grid_says_that_it_misses_the_checkpoint(objectives, capsys):
     assert run("landscape a.pt --x -1:1:4 --y -1:1:3 --out s.csv") == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -178,12 +185,13 @@ def test_surfaces_are_drawn_from_their_files_on_one_scale(objectives, capsys):
         out = f"--x -1:1:3 --y -1:1:3 --out {name}.h5"
         assert run(f"landscape {name}.pt {out}") == 0
     capsys.readouterr()
-    words = "landscape plot a.h5 b.h5 --pictures contourf surface --out both.png"
+    words = "landscape plot a.h5 b.h5 --pictures contourf surface --out both.png p.html"
     assert main(shlex.split(words)) == 0
     said = capsys.readouterr().out
     assert "a: On the grid it is highest at" in said
     assert "both-contourf.png" in said
     assert Path("both-surface.png").is_file()
+    assert "<html" in Path("p.html").read_text()
     # The published program has flags of its own for one file.
     assert main(shlex.split("landscape plot --surf_file a.h5 --vlevel 0.2")) == 0
 
@@ -259,6 +267,7 @@ def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):
         ("landscape a.pt --pictures heat heat", "name each of --pictures once"),
         ("landscape a.pt --out a.csv a.csv", "name every file to write once"),
         ("landscape a.pt --out a.pdf", "files to write must end in"),
+        ("landscape a.pt --dims 1 --out a.html", "a page is of a plane"),
         ("landscape plto a.h5", "there is no file plto"),
     ],
 )

@@ -63,7 +63,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("curve", "bends", "curve_steps", "view", "matched", "points"),
         *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
-    "pictures": ("pictures", "quantity", "log", "vmin", "vmax", "vlevel"),
+    "pictures": ("paths", "pictures", "quantity", "log", "vmin", "vmax", "vlevel"),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
     "precision and speed": ("amp", "channels_last", "compile", "perturbations"),
     "running and output": (
@@ -106,6 +106,7 @@ METAVARS: Mapping[str, str] = {
     "others": "OTHER",
     "surface": "SURFACE",
     "files": "FILE",
+    "paths": "PATHS",
     "targets": "TARGET",
     "checkpoints": "CHECKPOINT",
     "eigenvectors": "INDEX",

@@ -109,8 +109,9 @@ def translated_plot(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     words = [] if name == "train_loss" else [f"--quantity={QUANTITIES.get(name, name)}"]
     if given.get("zlim") and "--vmax" not in [a.partition("=")[0] for a in others]:
         words.append(f"--vmax={given['zlim']}")
-    if "names" in given:
-        words.append(f"--names={given['names']}")
+    if given.get("proj_file"):
+        words.append(f"--paths={given['proj_file']}")
+    given = {name: each for name, each in given.items() if name != "dir_file"}
     return [*files, *others, *words], list(_notes(given))
 
 
@@ -294,7 +295,7 @@ def _published_name(given: Given, networks: Sequence[str]) -> str:
     names = ("dir_type", "xignore", "xnorm", "yignore", "ynorm")
     x = read_coordinates(given.get("x") or "-1:1:51", "x")
     y = read_coordinates(given.get("y", ""), "y")
-    if isinstance(x, list) or isinstance(y, list):
+    if any(each is not None and len(each) != 3 for each in (x, y)):
         raise SettingError(
             "--names reference has a range in its names, as --x=-1:1:51; leave it out "
             "for coordinates one by one."

@@ -19,7 +19,14 @@ Picture = Literal["contour", "contourf", "heat", "surface"]
 DEFAULT_DIRS = {1: "random", 2: "models", 3: "models"}
 DEFAULT_DIMS = {1: 2, 2: 1, 3: 2}
 MOST = 100_001  # coordinates of an axis
-FORM = "START:STOP:COUNT as -1:1:51, or coordinates as -1,0,1"
+FORM = "START:STOP:COUNT as -1:1:51, coordinates as -1,0,1, auto or auto:COUNT"
+AUTO: Literal["auto"] = "auto"
+Coordinates = (
+    tuple[float, float, int]
+    | list[float]
+    | Literal["auto"]
+    | tuple[Literal["auto"], int]
+)
 
 
 class PictureSettings(BaseModel):
@@ -82,8 +89,9 @@ class LandscapeSettings(BaseModel):
     """Axes: 1 for a line, 2 for a plane. The default is a plane around one network and
     through three, and a line between two."""
     x: str = ""
-    """Coordinates along the first axis: -1:1:51 for 51 from -1 to 1, or a list as
-    -1,0,1. The default is 51 over a range that suits the axis."""
+    """Coordinates along the first axis: -1:1:51 for 51 from -1 to 1; a list as -1,0,1;
+    or auto, or auto:33, for a range that ends where the loss is ten times as large. The
+    default is 51 over a range that suits the axis."""
     y: str = ""
     """The same along the second axis of a plane."""
     norm: Norm = "filter"
@@ -190,9 +198,7 @@ class LandscapeSettings(BaseModel):
         return dirs, dims
 
 
-def read_coordinates(
-    text: str, letter: str
-) -> tuple[float, float, int] | list[float] | None:
+def read_coordinates(text: str, letter: str) -> Coordinates | None:
     """Coordinates along an axis, as `steppe.landscape` takes them; None where unsaid.
 
     Example:
@@ -205,7 +211,11 @@ def read_coordinates(
     if not text:
         return None
     start, colon, rest = text.partition(":")
+    if text == AUTO:
+        return AUTO
     try:
+        if start == AUTO:
+            return AUTO, int(rest)
         if not colon:
             places = [float(piece) for piece in text.split(",")]
             if all(map(math.isfinite, places)):

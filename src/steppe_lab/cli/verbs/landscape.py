@@ -33,7 +33,8 @@ class Args(CheckpointArguments, LandscapeSettings, PictureSettings):
     third: Positional[Path | None] = None
     """A third one, where the second axis leads."""
     out: tuple[Path, ...] = (OUT / "landscape.png", OUT / "landscape.csv")
-    """Files to write, by their endings: .png pictures; .h5, .nc or .npz all of the
+    """Files to write, by their endings: .png pictures; .html a page where the surface
+    turns; .h5, .nc or .npz all of the
     surface; .csv, .json or .vtp its values for other programs."""
     names: Literal["plain", "reference"] = "plain"
     """Names of files where flags of the published landscape code are given: short ones

@@ -22,8 +22,10 @@ class Args(Arguments, PictureSettings):
     files: Positional[tuple[Path, ...]]
     """Files of surfaces that steppe or the published landscape code wrote; several
     stand side by side on one scale."""
+    paths: tuple[Path, ...] = ()
+    """Files of projected checkpoints, whose paths are drawn on all surfaces."""
     out: tuple[Path, ...] = (OUT / "landscape.png",)
-    """Pictures to write, which end in .png."""
+    """Figures to write: .png pictures; .html a page where the surfaces turn."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
@@ -42,7 +44,7 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.reports.landscape.sentences import range_of
     from steppe_lab.store.json_files import json_line
 
-    surfaces = read_surfaces(args.files)
+    surfaces = read_surfaces(args.files, args.paths)
     axes = len(next(iter(surfaces.values())).coordinates)
     settings = part_of(args, PictureSettings)
     files = targets(args.out, settings, axes, endings=ENDINGS)

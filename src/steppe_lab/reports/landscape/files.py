@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steppe.errors import SettingError
+from steppe.pages.surfaces.page import render
 from steppe.surfaces import Surface
 from steppe.surfaces.files.convert import EXPORTS
 from steppe.surfaces.files.directions import Directions
@@ -17,7 +18,8 @@ from steppe_lab.store.json_files import cannot, write_atomically
 
 LINE = "line"  # the picture of a surface of one axis
 PICTURE = ".png"
-ENDINGS = (PICTURE,)  # of pictures
+PAGE = ".html"
+ENDINGS = (PICTURE, PAGE)  # of figures
 # Words before the ending of a picture, in the published landscape code.
 PUBLISHED = {
     "contour": "_train_loss_2dcontour",
@@ -56,13 +58,17 @@ def targets(
     Raises:
         SettingError: no path, one with an unknown ending, or the same one twice.
     """
-    known = list(endings or (PICTURE, *WRITERS, *EXPORTS))
+    known = list(endings or (*ENDINGS, *WRITERS, *EXPORTS))
     found: list[Target] = []
     for path in paths:
         if path.suffix.lower() not in known:
             raise SettingError(
                 f"files to write must end in {' or '.join(known)}, got {path}; "
                 "checkpoints come before options."
+            )
+        if path.suffix.lower() == PAGE and axes == 1:
+            raise SettingError(
+                f"a page is of a plane, got {path} for a line; write a .png of it."
             )
         if path.suffix.lower() != PICTURE:
             found.append(Target(path))
@@ -82,6 +88,7 @@ def publish(
     files: Sequence[Target],
     settings: PictureSettings,
     directions: Directions | None = None,
+    command: str = "steppe landscape",
 ) -> None:
     """Write surfaces into files: all into each picture, the first into others.
 
@@ -90,6 +97,7 @@ def publish(
         files: to write.
         settings: of the pictures.
         directions: of the first surface.
+        command: that makes them again, for pages.
 
     Raises:
         SettingError: a picture of a quantity that the surfaces lack.
@@ -100,8 +108,14 @@ def publish(
             content = drawn(surfaces, target.picture, settings)
             write_atomically(target.path, content)
             continue
-        surface = next(iter(surfaces.values()))
         ending = target.path.suffix.lower()
+        if ending == PAGE:
+            named = (
+                surfaces if len(surfaces) > 1 else {"": next(iter(surfaces.values()))}
+            )
+            write_atomically(target.path, render(named, title="", command=command))
+            continue
+        surface = next(iter(surfaces.values()))
         try:
             if ending in EXPORTS:
                 EXPORTS[ending](surface, target.path)

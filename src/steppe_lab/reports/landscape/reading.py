@@ -7,10 +7,17 @@ from pathlib import Path
 
 from steppe.errors import SettingError
 from steppe.surfaces import Surface
+from steppe.surfaces.files.projections import load_trajectories
 
 
-def read_surfaces(paths: Sequence[Path]) -> dict[str, Surface]:
+def read_surfaces(
+    paths: Sequence[Path], trajectories: Sequence[Path] = ()
+) -> dict[str, Surface]:
     """Surfaces of the same number of axes, by the shortest names that tell them apart.
+
+    Args:
+        paths: of their files.
+        trajectories: files of paths, which all surfaces get.
 
     Raises:
         DataError: a file that is missing, damaged or no surface.
@@ -26,6 +33,9 @@ def read_surfaces(paths: Sequence[Path]) -> dict[str, Surface]:
                 f"surfaces in one picture must have as many axes, got {first} in "
                 f"{paths[0]} and {len(surface.coordinates)} in {path}."
             )
+    along = [each for file in trajectories for each in load_trajectories(file)]
+    for trajectory in along:
+        surfaces = [surface.with_path(trajectory) for surface in surfaces]
     return dict(zip(_names(paths), surfaces, strict=True))
 
 

@@ -36,6 +36,7 @@ from steppe.landscapes.evaluation.subset import (
     check_samples,
     evaluated_part,
 )
+from steppe.landscapes.evaluation.vmapped import fastest
 from steppe.landscapes.evaluation.walk import Walk
 from steppe.landscapes.subspaces.abstract import Point, Subspace
 from steppe.measuring.batch_norm import has_statistics
@@ -102,6 +103,8 @@ class Evaluator:
         self.way = strategy
         self._part: Part | None = None
         self._layer: nn.Module | None = None  # whose outputs points share
+        self._largest = 0  # bytes of the outputs of a layer
+        self._used: str | None = None
         self._base: dict[str, BaseValues] = {}
 
     @property
@@ -112,9 +115,19 @@ class Evaluator:
         return {
             **self.objective.details,
             **self._norm(),
-            "strategy": (FirstLayer if self._shares else OneByOne).name,
+            "strategy": self._single,
             **(drawn if part.count() < self.objective.count() else {}),
         }
+
+    @property
+    def used(self) -> str:
+        """The strategy that was used last, which a trial may have chosen."""
+        return self._used or self._single
+
+    @property
+    def _single(self) -> str:
+        """Name of the way for one point after the other."""
+        return (FirstLayer if self._shares else OneByOne).name
 
     def _norm(self) -> dict[str, str]:
         if self.objective.mode == "train":  # each batch has statistics of its own
@@ -143,13 +156,14 @@ class Evaluator:
         part = self.part.objective
         with self._counting(part):
             with Walk(part, self.subspace, self.batch_norm).begun() as walk:
-                strategy = self._strategy(walk)
+                strategy = self._strategy(walk, points)
                 at_once = max(1, BYTES // max(1, walk.buffer_bytes))
                 values: list[PointValues] = []
                 for start in range(0, len(points), at_once):
                     tell = self._reporter(progress, start, len(points))
                     block = points[start : start + at_once]
                     values += self._evaluate(walk, strategy, block, tell)
+                self._used = strategy.name
                 return values
 
     @property
@@ -213,7 +227,7 @@ class Evaluator:
                     values = strategy.values(batch)
                 for name, each in values.items():
                     by_batch[name].append(each.double())
-            self._layer = profile.layer()
+            self._layer, self._largest = profile.layer(), profile.largest
         objective.cost += Cost(forwards=1)
         objective.note_terms(sum(map(len, by_batch[LOSS])))
         return by_batch
@@ -257,12 +271,15 @@ class Evaluator:
 
         return tell
 
-    def _strategy(self, walk: Walk) -> Strategy:
+    def _strategy(self, walk: Walk, points: Sequence[Point]) -> Strategy:
         one_by_one = OneByOne(walk, self.quantities)
-        if not self._shares:
-            return one_by_one
-        assert self._layer is not None
-        return FirstLayer(walk, one_by_one, self._layer)
+        single: Strategy = one_by_one
+        if self._shares:
+            assert self._layer is not None
+            single = FirstLayer(walk, one_by_one, self._layer)
+        if self.way != "fastest" or self.quantities:
+            return single
+        return fastest(walk, single, points, self._largest)
 
     @property
     def _shares(self) -> bool:

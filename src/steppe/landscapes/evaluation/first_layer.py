@@ -137,6 +137,7 @@ class Profile:
         self._walk = walk
         self._calls: list[tuple[Any, int]] = []  # of affine layers: multiplications
         self._fits = self._known = True
+        self.largest = 0  # bytes of the outputs of a layer
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -164,6 +165,8 @@ class Profile:
 
     def _note(self, layer: Any, inputs: Any, outputs: Any) -> None:
         products = 0
+        if isinstance(outputs, Tensor):
+            self.largest = max(self.largest, outputs.nbytes)
         if type(layer) in AFFINE and len(inputs) == 1:
             weight = layer.weight
             products = outputs.numel() * (weight.numel() // weight.shape[0])

@@ -222,6 +222,17 @@ def test_damaged_bytes_never_give_another_kind_of_error(tmp_path):
             Surface.load(file)
 
 
+@pytest.mark.parametrize("ending", ["h5", "npz"])
+def test_a_changed_bit_of_a_number_is_refused(tmp_path, ending):
+    file = tmp_path / f"s.{ending}"
+    small(stderr=LOSS + 0.123).save(file)
+    content = bytearray(file.read_bytes())
+    content[content.index(np.float64(5 + 0.123).tobytes())] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        Surface.load(file)
+
+
 def test_files_of_others_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(DataError, match=r"there is no file .*s\.h5"):
         Surface.load(tmp_path / "s.h5")

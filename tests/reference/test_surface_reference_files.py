@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import xarray
 
 import surfaces
 from steppe.errors import DataError, SettingError
@@ -244,6 +245,9 @@ def test_a_surface_and_its_directions_share_a_file(tmp_path, ending):
     surface.save(file, along)
     surfaces.assert_same(Surface.load(file), surface)
     surfaces.assert_same(load_directions(file), along)
+    if ending == "h5":
+        with xarray.open_dataset(file, engine="h5netcdf") as opened:
+            np.testing.assert_array_equal(opened.train_loss, surface.loss)
     other = tmp_path / ("t.npz" if ending == "h5" else "t.h5")
     convert(file, other)
     surfaces.assert_same(Surface.load(other), surface)

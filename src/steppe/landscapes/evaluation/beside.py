@@ -171,4 +171,6 @@ def evaluator_of_others(
         samples=evaluator.samples,
         seed=evaluator.seed,
         strategy=evaluator.way,
+        dtype=evaluator.dtype,
+        compile=evaluator.compile,
     )

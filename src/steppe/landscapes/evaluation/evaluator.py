@@ -19,10 +19,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import check_choice, check_integer
+from steppe.errors import check_choice, check_integer, check_switch
 from steppe.landscapes.buffers import BatchNorm, check_batch_norm, mode_of
 from steppe.landscapes.evaluation.first_layer import FirstLayer, Profile, may_share
 from steppe.landscapes.evaluation.moments import BaseValues, Moments
+from steppe.landscapes.evaluation.precision import check_dtype, compiled, passes_in
 from steppe.landscapes.evaluation.strategies import (
     LOSS,
     OneByOne,
@@ -72,6 +73,8 @@ class Evaluator:
         samples: that points are evaluated on; None or "all" for all of them.
         seed: of their draw.
         strategy: to compute the values of a batch at points; see `landscape`.
+        dtype: of passes; None for that of the network.
+        compile: compile passes with `torch.compile`.
 
     Raises:
         SettingError: an unknown mode or strategy, or a number of samples below 1.
@@ -87,6 +90,8 @@ class Evaluator:
         samples: Samples = None,
         seed: int = 0,
         strategy: Way = "auto",
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
     ) -> None:
         self.objective = objective
         self.subspace = subspace
@@ -100,7 +105,11 @@ class Evaluator:
         self.samples = samples
         self.seed = seed
         check_choice("strategy", strategy, get_args(Way))
+        check_dtype(dtype, objective, subspace)
+        check_switch("compile", compile)
         self.way = strategy
+        self.dtype = dtype
+        self.compile = compile
         self._part: Part | None = None
         self._layer: nn.Module | None = None  # whose outputs points share
         self._largest = 0  # bytes of the outputs of a layer
@@ -115,6 +124,7 @@ class Evaluator:
         return {
             **self.objective.details,
             **self._norm(),
+            **({"dtype": "bfloat16"} if self.dtype else {}),
             "strategy": self._single,
             **(drawn if part.count() < self.objective.count() else {}),
         }
@@ -155,7 +165,7 @@ class Evaluator:
             return []
         part = self.part.objective
         with self._counting(part):
-            with Walk(part, self.subspace, self.batch_norm).begun() as walk:
+            with self._begun(part) as walk:
                 strategy = self._strategy(walk, points)
                 at_once = max(1, BYTES // max(1, walk.buffer_bytes))
                 values: list[PointValues] = []
@@ -190,6 +200,12 @@ class Evaluator:
                 share = part.count() / self.objective.count()
                 self.objective.cost += (part.cost - before).scaled(share)
 
+    @contextmanager
+    def _begun(self, objective: Objective) -> Iterator[Walk]:
+        with Walk(objective, self.subspace, self.batch_norm).begun() as walk:
+            with passes_in(self.dtype, objective.device):
+                yield walk
+
     def _prepare(self) -> Part:
         """Values at the base point: of all of the data, and of the evaluated part."""
         objective = self.objective
@@ -215,7 +231,7 @@ class Evaluator:
         origin = self.subspace.origin
         names = (LOSS, *(quantity.name for quantity in self.quantities))
         by_batch: dict[str, list[Tensor]] = {name: [] for name in names}
-        with Walk(objective, self.subspace, self.batch_norm).begun() as walk:
+        with self._begun(objective) as walk:
             strategy = OneByOne(walk, self.quantities)
             profile = Profile(walk)
             buffers = walk.buffers_at(origin)
@@ -273,6 +289,8 @@ class Evaluator:
 
     def _strategy(self, walk: Walk, points: Sequence[Point]) -> Strategy:
         one_by_one = OneByOne(walk, self.quantities)
+        if self.compile and not self.quantities:
+            return compiled(walk, one_by_one)
         single: Strategy = one_by_one
         if self._shares:
             assert self._layer is not None

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+import torch
+
 from steppe.errors import SettingError, brief, check_count, check_positive, check_switch
 from steppe.landscapes.buffers import BatchNorm, check_same, shapes
 from steppe.landscapes.evaluation.beside import (
@@ -26,6 +28,7 @@ from steppe.landscapes.evaluation.grid_values import (
 )
 from steppe.landscapes.evaluation.output import output_of
 from steppe.landscapes.evaluation.points import Points
+from steppe.landscapes.evaluation.precision import check_steps
 from steppe.landscapes.evaluation.range import Along, Ranges
 from steppe.landscapes.evaluation.refinement import refine
 from steppe.landscapes.evaluation.strategies import Way
@@ -57,6 +60,8 @@ def landscape(
     tolerance: float = 0.01,
     exact: bool = False,
     strategy: Way = "auto",
+    dtype: torch.dtype | None = None,
+    compile: bool = False,
     out: str | PathLike[str] | None = None,
     resume: bool = True,
     progress: Progress | None = None,
@@ -121,6 +126,11 @@ def landscape(
             first batch says that it takes less time: for small networks, few samples
             and accelerators; losses then agree but for rounding. The details have the
             strategy that was used.
+        dtype: torch.bfloat16 for passes of a float32 network under autocast, which
+            changes losses by some tenths of a percent; refused for eigenvectors and
+            for steps that it rounds away.
+        compile: compile passes, which pays in long jobs on networks of many small
+            operations; passes that cannot be compiled are made as they are.
         tolerance: that the root mean square of relative errors of the spline must
             meet. They are relative to the range of the values on the grid, and those of
             a positive loss to the loss, where it is smaller than that.
@@ -176,9 +186,12 @@ def landscape(
         samples=samples,
         seed=seed,
         strategy=strategy,
+        dtype=dtype,
+        compile=compile,
     )
     stages = Stages(progress)
     grid = ranges.grid(evaluator, stages.begun)
+    check_steps(subspace, grid.coordinates, dtype)
     warn_without_base(grid)
     values = GridValues(grid, Points(evaluator, stages.begun(), output.folder))
     about = _evaluate(values, tolerance, exact=exact)

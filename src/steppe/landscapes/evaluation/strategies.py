@@ -5,7 +5,7 @@ Shape letters: B loss terms of a batch, K points at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,7 @@ from steppe.measuring.evaluation import Evaluation, WithoutGraph, evaluated
 
 LOSS = "loss"
 Values = dict[str, Tensor]  # the loss and quantities, by name
+LossesOn = Callable[[Any], Tensor]  # of a batch
 Way = Literal["auto", "one_by_one", "fastest"]
 
 
@@ -70,11 +71,20 @@ class OneByOne:
     Args:
         walk: to the points.
         quantities: beside the loss.
+        losses_on: compiled, in place of that of the objective.
     """
 
     name = "one by one"
 
-    def __init__(self, walk: Walk, quantities: Sequence[SampleQuantity] = ()) -> None:
+    def __init__(
+        self,
+        walk: Walk,
+        quantities: Sequence[SampleQuantity] = (),
+        losses_on: LossesOn | None = None,
+    ) -> None:
+        if losses_on is not None:
+            self.name = "compiled"
+        self._losses_on = losses_on or walk.objective.losses_on
         self.walk = walk
         self.quantities = quantities
         self._without_graph = WithoutGraph(walk.objective.model)
@@ -97,7 +107,7 @@ class OneByOne:
     def values(self, batch: Any) -> Values:
         """Values of a batch on the device, at the present point."""
         objective = self.walk.objective
-        losses = partial(objective.losses_on, batch)
+        losses = partial(self._losses_on, batch)
         if not self.quantities:
             return {LOSS: self._without_graph(losses).detach()}
         evaluation = self._without_graph(

@@ -13,6 +13,7 @@ import torch
 
 import steppe
 from own_files import package, saved
+from steppe.landscapes.evaluation.walk import Walk
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.seeds import seed_of
 from steppe.surfaces import Surface
@@ -243,6 +244,32 @@ def test_barriers_of_every_two_networks_are_a_table(objectives, capsys):
     assert Path("barriers.png").read_bytes().startswith(b"\x89PNG")
     record = printed(capsys, text)
     assert "finished before" in record["notes"][-1]
+
+
+def test_a_command_that_was_stopped_goes_on(objectives, capsys, monkeypatch):
+    text = "landscape a.pt --x -1:1:9 --y 0,1 --exact --out f.h5"
+    given = Walk.go_to
+    calls = iter(range(1, 10**6))
+
+    def stopping(*args):
+        if next(calls) == 12:
+            raise KeyboardInterrupt
+        return given(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Walk, "go_to", stopping)
+        assert run(text) == 130
+    assert "what is finished is kept" in capsys.readouterr().err
+    assert run(text) == 0
+    whole = steppe.landscape(
+        objectives[0], Plane.random(objectives[0].model), (-1, 1, 9), [0, 1], exact=True
+    )
+    assert torch.equal(Surface.load("f.h5").loss, whole.loss)
+    moves = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Walk, "go_to", lambda *args: (moves.append(1), given(*args)))
+        assert run(text) == 0
+    assert len(moves) <= 2  # to the base alone
 
 
 def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):

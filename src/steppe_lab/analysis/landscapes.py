@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from torch import nn
 
+from steppe.batches import UNKNOWN
 from steppe.errors import DataError
 from steppe.landscapes.directions.eigen import EigenSettings
 from steppe.landscapes.directions.ignoring import Ignore
@@ -30,10 +32,13 @@ from steppe_lab.analysis.single import (
 )
 from steppe_lab.analysis.training_files import training_files
 from steppe_lab.runs.landscape_settings import LandscapeSettings, read_coordinates
+from steppe_lab.store.json_files import digest
+from steppe_lab.training.checkpoints import versions
 from steppe_lab.training.trained_loss import LossKind
 
 Progress = Callable[[int, int], None]
 LETTERS = "xy"
+FOLDER = "landscapes"  # below the folder of all results
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def landscape_of(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
     loss: LossKind = "trained",
+    keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Loss on a line or plane around a checkpoint, or through two or three.
@@ -67,6 +73,8 @@ def landscape_of(
         trust: code of the user, as module:function, that the checkpoints may name.
         belongs: of files of another program; None for those that steppe wrote.
         loss: that of checkpoints of steppe: the one trained on, or the plain one.
+        keep: folder of all results, where finished points are kept and read again; None
+            for nowhere.
         progress: called with the number of evaluations done and of all.
 
     Returns:
@@ -102,6 +110,7 @@ def landscape_of(
         check_alike(first, other)
     subspace = subspace_of(networks, dirs, dims, settings, files)
     letters = LETTERS[: len(subspace.axes)]
+    place, notes = _place_of_points(networks, files, settings, keep)
     with warnings.catch_warnings():
         # Sentences about the result say it, with the names of the checkpoints.
         warnings.filterwarnings("ignore", message="no point along")
@@ -116,6 +125,7 @@ def landscape_of(
             seed=settings.seed,
             tolerance=settings.tolerance,
             exact=settings.exact,
+            out=place,
             progress=progress,
         )
     if files:
@@ -127,7 +137,36 @@ def landscape_of(
             batch_norm=settings.batch_norm,
         )
         surface = surface.with_path(path)
-    return Evaluated(surface, subspace.stored(), first.notes)
+    return Evaluated(surface, subspace.stored(), (*first.notes, *notes))
+
+
+def _place_of_points(
+    networks: Sequence[Network],
+    files: Sequence[Path],
+    settings: LandscapeSettings,
+    keep: Path | None,
+) -> tuple[Path | None, list[str]]:
+    """The folder of points of these networks and settings, or a note why none."""
+    if keep is None:
+        return None, []
+    objective = networks[0].objective
+    if objective.digest.startswith(UNKNOWN):
+        return None, ["points are not kept: batches of other things than tensors"]
+    grid = {"x", "y", "tolerance", "exact"}  # which all grids have in common
+    said = {
+        "networks": [network.digest for network in networks],
+        "along": [sha256(file.read_bytes()).hexdigest() for file in files],
+        "settings": settings.model_dump(mode="json", exclude=grid),
+        "data": objective.digest,
+        "device": objective.device.type,
+        "versions": versions(),
+    }
+    place = keep / FOLDER / digest(said)[:16]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return None, [f"points are not kept in {place}: {error.strerror}"]
+    return place, []
 
 
 def projected(

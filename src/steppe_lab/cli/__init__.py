@@ -55,7 +55,8 @@ EXAMPLE = "steppe compare sgd sam lpf_sgd"
 # module:function, and not name:setting=value.
 CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 PARALLEL = "train"  # the verb that torchrun starts in several processes
-RESUMING = ("compare", "measure", "train")  # verbs that go on where they were stopped
+# Commands that go on where they were stopped.
+RESUMING = ("compare", "landscape", "landscape barriers", "measure", "train")
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (
     "jinja2",
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if any(map(CODE.search, arguments)):
         sys.path.append(os.getcwd())
     # Known before arguments are parsed, since Ctrl-C may come during imports.
-    resumes = bool(arguments) and arguments[0] in RESUMING
+    resumes = bool(arguments) and _command_of(arguments)[0] in RESUMING
     last = argv is None  # nothing but the end of the process comes after
     return reported(lambda: _with_results(arguments, last), resumes=resumes)
 

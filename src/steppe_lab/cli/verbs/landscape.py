@@ -39,6 +39,9 @@ class Args(CheckpointArguments, LandscapeSettings, PictureSettings):
     names: Literal["plain", "reference"] = "plain"
     """Names of files where flags of the published landscape code are given: short ones
     in steppe-runs, or those of that code."""
+    keep: Path = OUT
+    """Folder where finished points are kept, so that the same command goes on where it
+    was stopped, and other grids of the same axes have them."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
@@ -77,6 +80,7 @@ def run(args: Args, results: TextIO) -> int:
             trust=trusted(args.trust),
             belongs=belongs(args),
             loss=loss_kind(args),
+            keep=args.keep,
             progress=counted(tell, "evaluating the landscape"),
         )
     surface = evaluated.surface

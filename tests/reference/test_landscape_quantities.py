@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import problems
 import steppe
 from steppe import PointQuantity, SampleMean
-from steppe.errors import SettingError, UsageError
+from steppe.errors import DataError, SettingError, UsageError
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
@@ -95,6 +95,17 @@ def test_a_function_of_outputs_and_batch_is_averaged_over_samples():
         expected = float(entropies(at(model, line, c)(DATA[0]), DATA).mean())
         found = float(surface.quantities["entropy"].values[i])
         assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_kept_points_of_other_code_under_the_same_name_are_refused(tmp_path):
+    _, objective, line = scene()
+
+    def values(column):
+        return [SampleMean("score", lambda outputs, batch: outputs[:, column])]
+
+    landscape(objective, line, X, quantities=values(0), out=tmp_path / "points")
+    with pytest.raises(DataError, match="points of another recipe"):
+        landscape(objective, line, X, quantities=values(1), out=tmp_path / "points")
 
 
 def terms(model, batch):

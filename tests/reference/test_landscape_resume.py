@@ -245,7 +245,7 @@ def test_the_same_network_in_another_process_has_the_same_recipe(tmp_path):
 
 def test_other_code_of_the_same_name_is_seen_at_the_base_point(tmp_path):
     landscape(*probe(lambda x: x + 1, axes=1), [0, 1], out=tmp_path)
-    with pytest.raises(DataError, match="loss_at_the_base"):
+    with pytest.raises(DataError, match="means_at_the_base"):
         landscape(*probe(lambda x: x + 2, axes=1), [0, 1], out=tmp_path)
 
 

@@ -37,7 +37,10 @@ def band(
     levels: tuple[float, float] = (0.1, 0.9),
     batch_norm: BatchNorm | None = None,
     quantities: str | Sequence[Quantity] = (),
+    every: int = 1,
     samples: Samples = SAMPLES,
+    tolerance: float = 0.01,
+    exact: bool = False,
     progress: Progress | None = None,
 ) -> Band:
     """Mean loss along a random line for each of several seeds, on the same samples.
@@ -54,7 +57,10 @@ def band(
         levels: quantiles at the two ends of the band, between 0 and 1.
         batch_norm: see `landscape`.
         quantities: see `landscape`.
+        every: see `landscape`.
         samples: see `landscape`; the same ones on every line.
+        tolerance: see `landscape`.
+        exact: see `landscape`.
         progress: called with the number of evaluations done and of all.
 
     Returns:
@@ -97,7 +103,10 @@ def band(
             x,
             batch_norm=batch_norm,
             quantities=quantities,
+            every=every,
             samples=samples,
+            tolerance=tolerance,
+            exact=exact,
             progress=report,
         )
         surfaces.append(surface)

@@ -184,10 +184,12 @@ class Evaluator:
         return self._part
 
     @property
-    def base_loss(self) -> float:
-        """Mean loss at the base point, of all of the data and without a penalty."""
+    def base_means(self) -> dict[str, float]:
+        """Means at the base point, of all of the data: of the loss without a penalty,
+        and of the quantities beside it, by name.
+        """
         assert self.part
-        return self._base[LOSS].mean
+        return {name: base.mean for name, base in self._base.items()}
 
     @contextmanager
     def _counting(self, part: Objective) -> Iterator[None]:

@@ -21,7 +21,7 @@ def recipe_of(evaluator: Evaluator) -> dict[str, Any]:
     """Settings and digests; two evaluators with equal ones have equal values.
 
     The code of a loss, of a model or of a quantity is known by its name, and by the
-    loss at the base point.
+    means at the base point.
     """
     objective, subspace = evaluator.objective, evaluator.subspace
     model = objective.model
@@ -48,7 +48,9 @@ def recipe_of(evaluator: Evaluator) -> dict[str, Any]:
         "samples": evaluator.samples,
         "way": evaluator.way,
         # Rounded: it only shows that other code computes something else.
-        "loss_at_the_base": f"{evaluator.base_loss:.3g}",
+        "means_at_the_base": {
+            name: f"{mean:.3g}" for name, mean in evaluator.base_means.items()
+        },
     }
 
 

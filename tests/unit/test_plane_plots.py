@@ -306,14 +306,14 @@ def test_quantities_are_drawn_by_name_and_named_in_words():
     names = quantities_of(surface)
     assert names == [
         *("loss", "stderr", "rise", "rise_stderr", "accuracy", "smallest_eigenvalue"),
-        *("top_eigenvalue", "top_eigenvalue_stderr", "|lmin/lmax|"),
+        *("top_eigenvalue", "top_eigenvalue_stderr", "eigenvalue_ratio"),
     ]
     figure = plots.heat(surface, quantity="accuracy")
     assert bar(figure).get_ylabel() == "accuracy (%)"
     words = [words_of(surface, name) for name in names]
     assert words[-1] == "|smallest / largest eigenvalue|"
     assert len(set(words)) == len(words)
-    ratio = shown(surface, "|lmin/lmax|", figure="heat")
+    ratio = shown(surface, "eigenvalue_ratio", figure="heat")
     assert (ratio.values == 0.25).all()
     rise = shown(surface, "rise", figure="heat")
     assert rise.values.min() == 0
@@ -322,6 +322,36 @@ def test_quantities_are_drawn_by_name_and_named_in_words():
         SettingError, match=r"quantity must be 'loss', 'stderr', .*'acc'"
     ):
         plots.heat(surface, quantity="acc")
+
+
+def test_a_quantity_of_every_second_point_is_drawn_on_these_alone():
+    values = torch.full((7, 9), math.nan)
+    values[::3, ::2] = 1.0
+    values[0, 0] = math.nan  # one of them has failed
+    values[3, 2] = math.inf
+    surface = plane(bowl, quantities={"trace": Values(values=values)})
+    coarse = shown(surface, "trace", figure="heat")
+    assert coarse.values.shape == (3, 5)
+    assert coarse.x.tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert coarse.y.tolist() == [-1, 0, 1]
+    text = footer_of(plots.heat(surface, quantity="trace"))
+    assert "15 points · 2 points not finite (hatched)" in text
+    lost = plane(lambda x, y: np.where(x < 0, np.nan, x + y))
+    assert shown(lost, figure="heat").values.shape == (7, 9)  # the loss has all
+
+
+def test_the_footer_says_how_far_interpolated_points_may_be_off():
+    computed = torch.zeros(7, 9, dtype=torch.bool)
+    computed[::2, ::2] = True
+    errors = {"loss": {"rms": 0.001, "max": 0.0123}}
+    surface = plane(
+        bowl,
+        computed=computed,
+        details={"interpolation": {"relative_error": errors}, "evaluated_terms": 10},
+    )
+    text = footer_of(plots.heat(surface))
+    assert "10 samples drawn" in text
+    assert "interpolated (relative error at most 1.2 % where tested)" in text
 
 
 @EACH

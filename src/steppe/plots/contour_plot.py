@@ -46,8 +46,8 @@ def contour(
         surfaces: of two axes; several by name stand side by side, with the same levels.
         quantity: "loss", "stderr", "rise" (the loss minus that at the base point),
             "rise_stderr", the name of a quantity beside the loss, that name with
-            "_stderr", or "|lmin/lmax|" of a surface with "smallest_eigenvalue"
-            and "top_eigenvalue".
+            "_stderr", or "eigenvalue_ratio" of a surface with both ends of the
+            spectrum.
         log: whether levels are spread over decades; None for losses that are nowhere
             negative and span more than a factor of 30.
         vmin: least level; the published pictures have 0.1.

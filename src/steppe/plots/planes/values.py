@@ -19,15 +19,14 @@ Array = NDArray[np.float64]
 Surfaces = Surface | Mapping[str, Surface]
 
 LOSS, STDERR, RISE, RISE_STDERR = "loss", "stderr", "rise", "rise_stderr"
-RATIO = "|lmin/lmax|"  # of the Hessian; 0 where it is positive semi-definite
-ENDS = ("smallest_eigenvalue", "top_eigenvalue")  # quantities that it is computed from
+RATIO = "eigenvalue_ratio"  # |smallest / largest|; computed where a surface lacks it
+ENDS = ("smallest_eigenvalue", "top_eigenvalue")  # quantities that it follows from
 _WORDS = {
     LOSS: "loss",
     STDERR: "standard error of the loss",
     RISE: "loss minus that at the base point",
     RISE_STDERR: "standard error of the rise",
     RATIO: "|smallest / largest eigenvalue|",
-    ENDS[0]: "smallest eigenvalue",
     ENDS[1]: "largest eigenvalue",
 }
 
@@ -99,7 +98,7 @@ def quantities_of(surface: Surface) -> list[str]:
         names.append(name)
         if quantity.stderr is not None:
             names.append(f"{name}_stderr")
-    if all(name in surface.quantities for name in ENDS):
+    if RATIO not in names and all(name in names for name in ENDS):
         names.append(RATIO)
     return names
 
@@ -151,8 +150,9 @@ def shown(surface: Surface, quantity: str = LOSS, *, figure: str) -> Shown:
         surface: of two axes.
         quantity: "loss", "stderr", "rise" (the loss minus that at the base point),
             "rise_stderr", the name of one beside the loss, that name with "_stderr",
-            or "|lmin/lmax|" of a surface with "smallest_eigenvalue" and
-            "top_eigenvalue".
+            or "eigenvalue_ratio" of a surface with "smallest_eigenvalue" and
+            "top_eigenvalue". One that was evaluated on a part of the rows and columns
+            is shown on these alone.
         figure: name of the function that needs it, for messages.
 
     Raises:
@@ -161,11 +161,17 @@ def shown(surface: Surface, quantity: str = LOSS, *, figure: str) -> Shown:
     _check_plane(surface, figure)
     values, stderr = tensors_of(surface, quantity)
     kept = surface.quantities.get(quantity)
-    x, columns = np.unique(np.asarray(surface.x, dtype=np.float64), return_index=True)
-    y, rows = np.unique(np.asarray(surface.y, dtype=np.float64), return_index=True)
+    axes = [np.asarray(along, dtype=np.float64) for along in (surface.y, surface.x)]
+    lattices = lattice(surface, quantity)
+    # Coordinates in any order, and one that is there twice once.
+    (y, rows), (x, columns) = (
+        np.unique(along[places], return_index=True)
+        for along, places in zip(axes, lattices)
+    )
+    chosen = np.ix_(lattices[0][rows], lattices[1][columns])
 
     def on_grid(tensor: Tensor) -> NDArray[np.generic]:
-        return tensor.detach().cpu().numpy()[np.ix_(rows, columns)]
+        return tensor.detach().cpu().numpy()[chosen]
 
     computed = surface.computed
     return Shown(
@@ -187,6 +193,25 @@ def edges(places: Array) -> Array:
     middles = (places[1:] + places[:-1]) / 2
     first, last = places[0] - (middles[0] - places[0]), 2 * places[-1] - middles[-1]
     return np.concatenate(([first], middles, [last]))
+
+
+def lattice(surface: Surface, quantity: str) -> list[NDArray[np.intp]]:
+    """Places along each axis, the last first, where a quantity has values.
+
+    Quantities that take long are evaluated on every so many rows and columns of the
+    grid; a row without any value is none of theirs. The loss has all places.
+    """
+    values, _ = tensors_of(surface, quantity)
+    every = [np.arange(count) for count in values.shape]
+    if quantity not in surface.quantities and quantity != RATIO:
+        return every
+    known = ~np.isnan(values.detach().cpu().double().numpy())
+    axes = range(known.ndim)
+    kept = [
+        np.flatnonzero(known.any(axis=tuple(a for a in axes if a != axis)))
+        for axis in axes
+    ]
+    return kept if all(len(places) > 1 for places in kept) else every
 
 
 def axis_names(surface: Surface) -> list[str]:

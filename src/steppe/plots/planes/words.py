@@ -13,6 +13,7 @@ from steppe.plots.planes.values import (
     Surfaces,
     axis_names,
     by_name,
+    lattice,
     tensors_of,
     words_of,
 )
@@ -56,7 +57,10 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
         quantity: that is drawn of it.
     """
     values, _ = tensors_of(surface, quantity)
-    facts = {"samples": _counted(surface.samples, "sample")}
+    for axis, places in enumerate(lattice(surface, quantity)):
+        values = values.index_select(axis, torch.from_numpy(places))
+    part = " drawn" if "evaluated_terms" in surface.details else ""
+    facts = {"samples": _counted(surface.samples, "sample") + part}
     mode = surface.details.get("batch_norm")
     if mode is not None:
         facts["batch norm"] = f"batch norm {_BATCH_NORM.get(str(mode), mode)}"
@@ -64,12 +68,13 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
     if quantity == LOSS and error.numel() and float(error.max()) > 0:
         facts["error"] = f"standard error at most {short(float(error.max()))}"
     points = values.numel()
-    if surface.computed is None or bool(surface.computed.all()):
+    computed = surface.computed
+    if computed is None or points < computed.numel() or bool(computed.all()):
         facts["points"] = f"{points:,} points"
     else:
         facts["points"] = (
-            f"{int(surface.computed.sum()):,} of {points:,} points evaluated, the "
-            f"others interpolated{_interpolation(surface.details)}"
+            f"{int(computed.sum()):,} of {points:,} points evaluated, the "
+            f"others interpolated{_interpolation(surface.details, quantity)}"
         )
     lost = points - int(torch.isfinite(values).sum())
     if lost:
@@ -142,12 +147,13 @@ def _place(surface: Surface, values: Any, pick: Any) -> str:
     )
 
 
-def _interpolation(details: Mapping[str, Any]) -> str:
+def _interpolation(details: Mapping[str, Any], quantity: str) -> str:
     """The error of interpolated points, where it is known."""
-    error = details.get("interpolation_error")
+    errors = details.get("interpolation", {}).get("relative_error", {})
+    error = errors.get(quantity, {}).get("max")
     if not isinstance(error, int | float) or not math.isfinite(error):
         return ""
-    return f" (relative error {error:.2g})"
+    return f" (relative error at most {100 * error:.2g} % where tested)"
 
 
 def _apart(path: Trajectory) -> str:

@@ -218,6 +218,22 @@ def test_zero_and_negative_losses_are_values_like_others(offset):
     assert len(objective.model.seen) < 2 * 17 * 17  # none again and again
 
 
+def test_values_may_reach_the_largest_numbers():
+    objective, line = probe(lambda x: math.exp(700 * x), axes=1)
+    found, exact = both(objective, line, (-1, 1, 101))
+    assert found.details["interpolation"]["scale"] == "logarithm"
+    assert rms(true_errors(found, exact)) < 0.01
+    objective, line = probe(lambda x: 1.7e308 * math.sin(40 * x), axes=1)
+    assert landscape(objective, line, (-1, 1, 33)).computed is None
+
+
+def test_steps_that_round_to_nothing_are_no_range():
+    objective, line = probe(lambda x: x * x, axes=1)
+    found = landscape(objective, line, (1, 1 + 1e-15, 101))
+    assert found.computed is None
+    assert found.loss.tolist() == [x * x for x in found.x]
+
+
 def test_a_small_rise_above_a_large_loss_is_not_lost():
     objective, line = probe(lambda x: 100 + math.exp(-((8 * x) ** 2)), axes=1)
     found, exact = both(objective, line, (-1, 1, 129))

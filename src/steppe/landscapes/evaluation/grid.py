@@ -101,7 +101,11 @@ def grid_of(subspace: Subspace, xyz: Sequence[Any], axes: Sequence[Any] | None) 
         for axis, along in zip(subspace.axes, chosen, strict=False)
     ]
     coordinates = tuple(map(coordinates_of, full, letters))
-    ranged = tuple(is_range(along) and along[0] != along[1] for along in full)
+    # Coordinates that round to the same ones have no steps to halve.
+    ranged = tuple(
+        is_range(asked) and len(set(along)) == len(along)
+        for asked, along in zip(full, coordinates, strict=True)
+    )
     return Grid(coordinates, ranged, subspace.origin)
 
 

@@ -89,6 +89,7 @@ class Points:
             if not worked:
                 time.sleep(POLL)
                 self._read(kept)
+                self._report(0)
 
     def _evaluate(self, points: Sequence[Point]) -> None:
         missing = self._missing(points)

@@ -143,7 +143,9 @@ def _check(
     true = values.columns[column][at]
     seen = np.concatenate([true, _nodes(values, column, level).ravel()])
     seen = seen[np.isfinite(seen)]
-    scale = np.maximum(np.ptp(seen), LEAST_RANGE * np.abs(seen).max()) or 1.0
+    with np.errstate(over="ignore"):
+        reach = min(np.ptp(seen), np.finfo(np.float64).max)
+    scale = max(reach, LEAST_RANGE * np.abs(seen).max()) or 1.0
     positive = column == LOSS and bool((seen > 0).all())
     relative_to = np.minimum(true, scale) if positive else scale
     # On the coordinates of the tests alone, which are fewer than those of the grid.
@@ -156,9 +158,9 @@ def _check(
     checks = []
     for logarithm in (True, False) if positive else (False,):
         spline = _spline(values, column, level, targets, logarithm=logarithm)
-        guess = spline[where]
-        errors = np.abs(guess - true) / relative_to
-        rms = float(np.sqrt(np.mean(errors**2)))
+        with np.errstate(over="ignore"):  # an infinite error meets no tolerance
+            errors = np.abs(spline[where] - true) / relative_to
+            rms = float(np.sqrt(np.mean(errors**2)))
         checks.append(Check(rms, float(errors.max()), logarithm))
     return min(checks, key=lambda check: check.rms)
 

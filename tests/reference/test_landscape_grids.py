@@ -88,6 +88,7 @@ def test_tests_are_centres_of_cells_and_one_is_next_to_the_base():
     tests = level.tests()
     assert [len(level.nodes[0]), len(tests)] == [17, 64]
     assert (34, 34) in tests
+    assert sum(tests.values()) == pytest.approx(16 * 16)  # cells that they stand for
     assert all(place[0] % 4 == place[1] % 4 == 2 for place in tests)
     for axis in (0, 1):  # every row and column has some
         assert len({place[axis] for place in tests}) == 16

@@ -90,25 +90,35 @@ class Level:
         """All nodes."""
         return list(itertools.product(*(axis.tolist() for axis in self.nodes)))
 
-    def tests(self) -> list[Place]:
-        """Centres of cells, which no spline through the nodes has seen.
+    def tests(self) -> dict[Place, float]:
+        """Centres of cells, which no spline through the nodes has seen, with weights.
 
-        Of many, they are those near the base point, where relative errors are largest,
-        and a lattice that meets every row and column.
+        Of many, they are all near the base point, where relative errors are largest,
+        and a lattice that meets every row and column, whose weights are the number of
+        cells that each stands for: a stratified sample of all of them.
         """
         candidates = [
             np.setdiff1d(b, a) if refined else a
             for a, b, refined in zip(self.nodes, self.finer, self.refined, strict=True)
         ]
         if not any(self.refined):
-            return []
-        every = np.prod([len(c) for c in candidates]) <= ALL_TESTED
+            return {}
+        indices = list(itertools.product(*(range(len(c)) for c in candidates)))
         starts = list(map(np.searchsorted, candidates, self.anchor))
-        return [
-            tuple(int(c[i]) for c, i in zip(candidates, index, strict=True))
-            for index in itertools.product(*(range(len(c)) for c in candidates))
-            if every or _is_chosen(np.subtract(index, starts))
-        ]
+        steps = np.array(indices) - starts
+        near: Mask = np.all((steps >= -NEAR) & (steps < NEAR), axis=1)
+        if len(indices) <= ALL_TESTED:
+            near[:] = True
+        # (1, 2) modulo 5 are the moves of a knight: no two of a lattice are neighbours.
+        lattice = ~near & (steps @ 2 ** np.arange(len(starts)) % SHARE == 0)
+        weight = float((~near).sum() / max(1, lattice.sum()))
+        return {
+            tuple(int(c[i]) for c, i in zip(candidates, index, strict=True)): (
+                1.0 if near[number] else weight
+            )
+            for number, index in enumerate(indices)
+            if near[number] or lattice[number]
+        }
 
     def cells_touching(self, bad_nodes: Mask, bad_places: Sequence[Place]) -> Mask:
         """Cells with a corner among some nodes or a place inside, and their neighbours.
@@ -161,10 +171,3 @@ class Level:
         left = np.searchsorted(nodes, at, "left") - 1
         right = np.searchsorted(nodes, at, "right") - 1
         return left.clip(0, last), right.clip(0, last)
-
-
-def _is_chosen(steps: NDArray[np.intp]) -> bool:
-    """Whether a cell so many cells away from the base point is a test."""
-    near = bool(((steps >= -NEAR) & (steps < NEAR)).all())
-    # (1, 2) modulo 5 are the moves of a knight: no two of a lattice are neighbours.
-    return near or int(steps @ 2 ** np.arange(len(steps))) % SHARE == 0

@@ -10,7 +10,7 @@ Shape letters: n nodes of a level along an axis, T points that a spline is teste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,10 @@ def refine(values: GridValues, tolerance: float) -> Refined | None:
     for level in levels[:-1]:
         values.evaluate(level.places())
         tests = level.tests()
-        values.evaluate(tests)
-        unsound = _unsound_cells(values, level, tests)
+        values.evaluate(list(tests))
+        unsound = _unsound_cells(values, level, list(tests))
         outside = ~level.places_in(unsound)
-        sound = [place for place in tests if outside[place]]
+        sound = {place: weight for place, weight in tests.items() if outside[place]}
         if len(sound) < FEWEST_TESTS:
             continue
         checks = {
@@ -136,10 +136,11 @@ def _unsound_cells(values: GridValues, level: Level, tests: Sequence[Place]) -> 
 
 
 def _check(
-    values: GridValues, column: Column, level: Level, tests: Sequence[Place]
+    values: GridValues, column: Column, level: Level, tests: Mapping[Place, float]
 ) -> Check:
     """The errors of the spline of a quantity; of two scales the better one."""
-    at = tuple(np.array(tests).T)
+    at = tuple(np.array(list(tests)).T)
+    weights = list(tests.values())
     true = values.columns[column][at]
     seen = np.concatenate([true, _nodes(values, column, level).ravel()])
     seen = seen[np.isfinite(seen)]
@@ -160,7 +161,7 @@ def _check(
         spline = _spline(values, column, level, targets, logarithm=logarithm)
         with np.errstate(over="ignore"):  # an infinite error meets no tolerance
             errors = np.abs(spline[where] - true) / relative_to
-            rms = float(np.sqrt(np.mean(errors**2)))
+            rms = float(np.sqrt(np.average(errors**2, weights=weights)))
         checks.append(Check(rms, float(errors.max()), logarithm))
     return min(checks, key=lambda check: check.rms)
 

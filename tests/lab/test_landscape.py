@@ -97,6 +97,14 @@ def test_files_have_the_surface_and_pictures_their_kinds(objectives, capsys):
     assert f"Loss {base.value:.2f}"[:8] in said
     assert "at a.pt (0, 0)." in said
     assert "On the grid it is highest at" in said
+    assert "basin" in said
+
+
+def test_passes_may_be_in_bfloat16(objectives, capsys):
+    text = "landscape a.pt --x 0,1 --y 0,1 --dtype bfloat16"
+    record = printed(capsys, text)
+    expected = objectives[0].value().value
+    assert record["loss"][0][0] == pytest.approx(expected, rel=0.02)
 
 
 def test_ranges_are_sought(objectives, capsys):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from steppe.batches import UNKNOWN
@@ -125,6 +126,8 @@ def landscape_of(
             seed=settings.seed,
             tolerance=settings.tolerance,
             exact=settings.exact,
+            dtype=torch.bfloat16 if settings.dtype == "bfloat16" else None,
+            compile=settings.compile,
             out=place,
             progress=progress,
         )

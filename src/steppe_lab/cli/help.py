@@ -65,7 +65,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "pictures": ("paths", "pictures", "quantity", "log", "vmin", "vmax", "vlevel"),
     "randomness": ("seeds", "seed", "data_seed", "validation_seed"),
-    "precision and speed": ("amp", "channels_last", "compile", "perturbations"),
+    "precision and speed": (
+        "dtype",
+        "amp",
+        "channels_last",
+        "compile",
+        "perturbations",
+    ),
     "running and output": (
         "device",
         "devices",

@@ -125,6 +125,11 @@ class LandscapeSettings(BaseModel):
     of this, root mean square over points that are left out of the interpolation."""
     exact: bool = False
     """Evaluate all points."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of passes through a network of float32. With bfloat16 losses change by
+    some tenths of a percent."""
+    compile: bool = False
+    """Compile the passes, which pays in long jobs alone."""
     data_samples: int = Field(default=10_000, ge=1)
     """Samples that are read, at most; the loss of the checkpoint is that of all of
     them."""

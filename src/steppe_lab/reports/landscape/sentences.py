@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from steppe.surfaces import Surface
+from steppe.surfaces import Surface, basins
 from steppe_lab.reports.text.numbers import listed, number, percent, with_error
 
 Place = tuple[float, ...]
@@ -35,6 +35,8 @@ def sentences(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
     lines = [f"Loss {listed(ends)}."] if ends else []
     known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
     lines.append(range_of(surface))
+    if known:
+        lines.append(basins(surface).sentence())
     lines += _interpolated(surface)
     lines += _between(surface, known, checkpoints)
     statistics = surface.details.get("batch_norm")

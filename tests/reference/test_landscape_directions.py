@@ -284,3 +284,12 @@ def test_filters_before_a_batch_norm_have_no_scale_with_filter_norm(norm, follow
         curves.append(landscape(objective, line, [-1.0, 0.0, 0.5, 1.0]).loss)
     assert torch.allclose(curves[0][1], curves[1][1], rtol=1e-9)
     assert torch.allclose(*curves, rtol=1e-7) == follows
+
+
+def test_draws_have_both_signs_and_the_variance_of_the_normal_distribution():
+    # Uniform numbers between 0 and 1 would all be positive.
+    model = nn.Linear(200, 100)
+    (draw, _) = Line.random(model, "none").direction
+    assert abs(float(draw.mean())) < 5 / 20000**0.5
+    assert float(draw.std()) == pytest.approx(1, abs=0.03)
+    assert 0.48 < float((draw > 0).double().mean()) < 0.52

@@ -58,34 +58,19 @@ def framed(
         check_independent(fields["directions"])
     if not orthogonal and unit == "direction":
         return dict(fields)
-    moving = fields.get("buffer_directions") or [{}] * len(fields["directions"])
-    directions = list(map(Direction, fields["directions"], moving))
-    frame = torch.eye(len(directions), dtype=torch.float64)
-    if orthogonal:
-        directions, frame = orthogonalised(directions)
-    lengths = [1.0] * len(directions)
-    if unit == "absolute":
-        lengths = [length(direction.tensors) for direction in directions]
-        if not all(lengths):
-            check_independent([direction.tensors for direction in directions])
-        directions = [
-            scaled(each, 1 / size)
-            for each, size in zip(directions, lengths, strict=True)
-        ]
-        frame = frame / torch.tensor(lengths, dtype=torch.float64)
+    directions, lengths, frame = _on_axes(fields, orthogonal=orthogonal, unit=unit)
     exact = {_seen(point, frame): at for point, at in fields.get("exact", {}).items()}
     before = _matrix(fields.get("mixing", ()), len(directions))
-    settings: dict[str, Any] = {"orthogonal": True} if orthogonal else {}
-    if unit == "absolute":
-        settings["unit"] = unit
-    if exact:
-        settings["networks"] = [(0.0,) * len(directions), *exact]
+    settings = {
+        **({"orthogonal": True} if orthogonal else {}),
+        **({"unit": unit} if unit == "absolute" else {}),
+        **({"networks": [(0.0,) * len(directions), *exact]} if exact else {}),
+    }
+    moving = tuple(direction.buffers for direction in directions)
     return {
         **fields,
         "directions": tuple(direction.tensors for direction in directions),
-        "buffer_directions": tuple(direction.buffers for direction in directions)
-        if fields.get("buffer_directions")
-        else (),
+        "buffer_directions": moving if fields.get("buffer_directions") else (),
         "axes": tuple(
             _axis(axis, size, unit, [point[k] for point in exact])
             for k, (axis, size) in enumerate(zip(fields["axes"], lengths, strict=True))
@@ -94,6 +79,26 @@ def framed(
         "mixing": tuple(map(tuple, (before @ frame).tolist())),
         "details": {**fields["details"], **settings},
     }
+
+
+def _on_axes(
+    fields: Mapping[str, Any], *, orthogonal: bool, unit: Unit
+) -> tuple[list[Direction], list[float], torch.Tensor]:
+    """Directions of the axes, their units, and how they combine those of the fields."""
+    count = len(fields["directions"])
+    moving = fields.get("buffer_directions") or [{}] * count
+    directions = list(map(Direction, fields["directions"], moving))
+    frame = torch.eye(count, dtype=torch.float64)
+    if orthogonal:
+        directions, frame = orthogonalised(directions)
+    if unit == "direction":
+        return directions, [1.0] * count, frame
+    lengths = [length(direction.tensors) for direction in directions]
+    if not all(lengths):
+        check_independent([direction.tensors for direction in directions])
+    pairs = zip(directions, lengths, strict=True)
+    units = [scaled(direction, 1 / size) for direction, size in pairs]
+    return units, lengths, frame / torch.tensor(lengths, dtype=torch.float64)
 
 
 def joined(parts: Sequence[Subspace]) -> dict[str, Any]:

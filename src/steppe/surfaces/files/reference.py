@@ -71,7 +71,8 @@ def reference_trajectory(stored: Stored, source: Path) -> Trajectory:
 
     Distances from the plane are not in it and are NaN. With the projection "cos",
     which the name of the file says, a coordinate is the length along a direction; it is
-    that of the plane where the directions are orthogonal and of norm 1 alone.
+    that of the plane where the directions are orthogonal and of norm 1 alone; elsewhere
+    `coordinates_from` gives those, by the inner products of the directions.
 
     Raises:
         KeyError: no coordinates.

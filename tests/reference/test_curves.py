@@ -308,6 +308,24 @@ def test_buffers_go_with_the_coordinate_and_bends_have_none():
     assert found.loss.tolist() == pytest.approx(ends, rel=1e-14)
 
 
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("name", ["tanh", "tied", "lstm"])
+def test_losses_along_it_are_those_of_the_networks_there(name, make):
+    model, data = problems.networks()[name]
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.neg_()
+    curve = bent(make(model, other, 2))
+    loss = problems.loss_of(model, data)
+    expected = [loss(flat(curve.point(t))).item() for t in TS]
+    for way in ("auto", "one_by_one", "fastest"):
+        objective = problems.objective(model, data)
+        found = landscape(objective, curve, TS, strategy=way).loss
+        assert found.tolist() == pytest.approx(expected, rel=1e-10)
+    assert landscape(problems.objective(model, data), curve).x[::50] == (0.0, 1.0)
+
+
 def test_statistics_along_the_curve():
     a, b, objective = on_the_ring()
     curve = bent(Curve.bezier(a, b))

@@ -57,7 +57,7 @@ def run(args: Args, results: TextIO) -> int:
     for file in files:
         check_place(file.path)
     with progress() as tell:
-        found = connected(
+        connection = connected(
             checkpoint_at(args.checkpoint, OUT),
             checkpoint_at(args.other, OUT),
             settings,
@@ -67,34 +67,34 @@ def run(args: Args, results: TextIO) -> int:
             loss=loss_kind(args),
             progress=counted(tell, "fitting the curve"),
         )
-    publish(found.surfaces, files, pictures, found.directions)
+    publish(connection.surfaces, files, pictures, connection.directions)
     written = [str(file.path) for file in files]
     if args.as_json:
         record = {
-            "surfaces": {name: s.to_dict() for name, s in found.surfaces.items()},
-            "statistics": {n: vars(each) for n, each in found.statistics.items()},
-            "length": found.length,
-            "notes": found.notes,
+            "surfaces": {name: s.to_dict() for name, s in connection.surfaces.items()},
+            "statistics": {n: vars(each) for n, each in connection.statistics.items()},
+            "length": connection.length,
+            "notes": connection.notes,
             "files": written,
         }
         print(json_line(record), file=results)
         return 0
     page = console(results)
-    for sentence in _sentences(found):
+    for sentence in _sentences(connection):
         page.print(sentence, markup=False)
-    print_notes(page, found.notes)
+    print_notes(page, connection.notes)
     for path in written:
         page.print(path, markup=False, soft_wrap=True)
     return 0
 
 
-def _sentences(found: Connected) -> list[str]:
+def _sentences(connection: Connected) -> list[str]:
     from steppe_lab.reports.text.numbers import number
 
-    curve, line = found.statistics["curve"], found.statistics["line"]
+    curve, line = connection.statistics["curve"], connection.statistics["line"]
     return [
         f"Along the curve the loss is at most {number(curve.maximum)}, and "
         f"{number(curve.arc_mean)} on average over its length; along the line at most "
         f"{number(line.maximum)}, and {number(line.arc_mean)}.",
-        f"The curve is {found.length:.3g} times as long as the line.",
+        f"The curve is {connection.length:.3g} times as long as the line.",
     ]

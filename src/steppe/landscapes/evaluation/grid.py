@@ -8,6 +8,7 @@ import numbers
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from steppe.errors import SettingError, brief
@@ -46,6 +47,11 @@ class Grid:
         """Least and largest coordinate of each axis."""
         return [(min(along), max(along)) for along in self.coordinates]
 
+    @cached_property
+    def widths(self) -> list[float]:
+        """Widths of these ranges, 1 for a single coordinate."""
+        return [high - low or 1.0 for low, high in self.ranges]
+
     def places(self) -> list[Place]:
         """All of them, the last axis changing fastest."""
         return list(itertools.product(*map(range, self.counts)))
@@ -60,10 +66,9 @@ class Grid:
 
         Whoever stops early has the basin, and not the first rows.
         """
-        widths = [high - low or 1.0 for low, high in self.ranges]
 
         def distance(point: Point) -> tuple[float, Point]:
-            axes = zip(point, self.origin, widths, strict=True)
+            axes = zip(point, self.origin, self.widths, strict=True)
             return sum(((c - base) / width) ** 2 for c, base, width in axes), point
 
         return sorted(points, key=distance)

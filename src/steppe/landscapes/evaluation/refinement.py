@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from steppe.landscapes.evaluation.grid import Place
+from steppe.landscapes.evaluation.grid import Grid, Place
 from steppe.landscapes.evaluation.grid_values import (
     LOSS,
     MEAN,
+    RISE_STDERR,
+    STDERR,
+    SUBSET_STDERR,
     Column,
     GridValues,
 )
@@ -108,14 +112,33 @@ def refine(values: GridValues, tolerance: float) -> Refined | None:
     return None
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def _interpolate(values: GridValues, refined: Refined) -> None:
-    targets = values.grid.coordinates
-    for column in values.columns:
+    level, targets = refined.level, values.grid.coordinates
+    # The loss comes first: errors relative to it are smoother than the errors.
+    for column, numbers in values.columns.items():
         check = refined.checks.get(column)
         logarithm = check is not None and check.logarithm
-        spline = _spline(values, column, refined.level, targets, logarithm=logarithm)
+        scale = _scale(values, column)
+        relative = numbers / scale
+        if not np.isfinite(_nodes(relative, level)).any():
+            relative, scale = numbers, 1.0
+        spline = _spline(values.grid, relative, level, targets, logarithm=logarithm)
         # A spline may go below 0 between the nodes, a standard error may not.
-        values.fill(column, spline if column[1] == MEAN else spline.clip(min=0))
+        values.fill(column, scale * (spline if column[1] == MEAN else spline.clip(0)))
+
+
+def _scale(values: GridValues, column: Column) -> Array | float:
+    """A factor that a standard error is nearly proportional to; 1 for all else."""
+    loss = values.columns[LOSS]
+    if column == ("loss", RISE_STDERR):
+        # At the base point it is 0, with a corner that no spline meets.
+        grid = values.grid
+        axes = zip(grid.coordinates, grid.origin, grid.widths, strict=True)
+        squares = [((np.array(c) - base) / width) ** 2 for c, base, width in axes]
+        return np.sqrt(reduce(np.add.outer, squares)) * values.columns["loss", STDERR]
+    errors = ("loss", STDERR), ("loss", SUBSET_STDERR)
+    return loss if column in errors and not (loss <= 0).any() else 1.0
 
 
 def _means(values: GridValues) -> list[Column]:
@@ -141,8 +164,9 @@ def _check(
     """The errors of the spline of a quantity; of two scales the better one."""
     at = tuple(np.array(list(tests)).T)
     weights = list(tests.values())
-    true = values.columns[column][at]
-    seen = np.concatenate([true, _nodes(values, column, level).ravel()])
+    numbers = values.columns[column]
+    true = numbers[at]
+    seen = np.concatenate([true, _nodes(numbers, level).ravel()])
     seen = seen[np.isfinite(seen)]
     with np.errstate(over="ignore"):
         reach = min(np.ptp(seen), np.finfo(np.float64).max)
@@ -158,7 +182,7 @@ def _check(
     ]
     checks = []
     for logarithm in (True, False) if positive else (False,):
-        spline = _spline(values, column, level, targets, logarithm=logarithm)
+        spline = _spline(values.grid, numbers, level, targets, logarithm=logarithm)
         with np.errstate(over="ignore"):  # an infinite error meets no tolerance
             errors = np.abs(spline[where] - true) / relative_to
             rms = float(np.sqrt(np.average(errors**2, weights=weights)))
@@ -167,21 +191,21 @@ def _check(
 
 
 def _spline(
-    values: GridValues,
-    column: Column,
+    grid: Grid,
+    numbers: Array,
     level: Level,
     targets: Sequence[Any],
     *,
     logarithm: bool,
 ) -> Array:
-    """A quantity at the grid of some targets, by the spline of a level."""
-    through = _nodes(values, column, level)
+    """Numbers at the grid of some targets, by the spline of a level."""
+    through = _nodes(numbers, level)
     finite = np.isfinite(through)
     if not finite.any():  # such as the standard errors of a single sample
         return np.full([len(along) for along in targets], through.flat[0])
     nodes = [
         np.take(along, indices)
-        for along, indices in zip(values.grid.coordinates, level.nodes, strict=True)
+        for along, indices in zip(grid.coordinates, level.nodes, strict=True)
     ]
     smooth = _without_gaps(through, finite)
     if not logarithm:
@@ -190,8 +214,8 @@ def _spline(
         return np.exp(interpolated(np.log(smooth), nodes, targets))
 
 
-def _nodes(values: GridValues, column: Column, level: Level) -> Array:
-    return values.columns[column][np.ix_(*level.nodes)]
+def _nodes(numbers: Array, level: Level) -> Array:
+    return numbers[np.ix_(*level.nodes)]
 
 
 def _without_gaps(values: Array, finite: Mask) -> Array:

@@ -50,8 +50,6 @@ def test_the_documented_command_is_one_of_ours(file):
         "--batch-norm=freeze",
         "--norm=filter",
         "--ignore=biasbn",
-        "--y-norm=filter",
-        "--y-ignore=biasbn",
         "--seed=0",
         *("--pictures", "contour", "contourf", "heat", "surface"),
         "--names=plain",

@@ -256,6 +256,18 @@ def subspace_of(
         if dirs == "models":
             return Line.between(*models, unit=settings.unit)
         return _random(models[0], settings, 0, unit=settings.unit)
+    if dirs == "random" and not (
+        settings.y_norm or settings.y_ignore or settings.same_dir
+    ):
+        return Plane.random(
+            models[0],
+            settings.norm,
+            _one_or_all(settings.ignore or ("biasbn",)),
+            settings.seed,
+            of=settings.of,
+            orthogonal=settings.orthogonal,
+            unit=settings.unit,
+        )
     first = (
         Line.between(*models) if dirs == "models" else _random(models[0], settings, 0)
     )

@@ -52,12 +52,12 @@ def _of_run(run: Path, path: Path) -> list[Path]:
     initial = [file for file in kept if file.stem == INITIAL]
     epochs = [file for file in kept if _EPOCH.fullmatch(file.stem)]
     last = [file for file in [run / CHECKPOINT] if file.is_file()]
-    found = [*initial, *epochs, *last]
-    if not found:
+    files = [*initial, *epochs, *last]
+    if not files:
         raise CheckpointError(
             f"{path} keeps no checkpoint; train with --checkpoint-every."
         )
-    return found
+    return files
 
 
 def _in_folder(folder: Path) -> list[Path]:

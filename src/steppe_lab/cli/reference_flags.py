@@ -252,7 +252,9 @@ def _axes(given: Given, networks: Sequence[str]) -> list[str]:
         for setting in ("norm", "ignore"):
             value = given.get(f"{letter}{setting}") or "none"
             option = f"y-{setting}" if letter == "y" else setting
-            words.append(f"--{option}={value}")
+            same = value == (given.get(f"x{setting}") or "none") and len(networks) == 1
+            if letter == "x" or not same:
+                words.append(f"--{option}={value}")
     words += ["--same-dir"] if "same_dir" in given else []
     words += ["--of=states"] if given.get("dir_type") == "states" else []
     if (file := given.get("dir_file")) and Path(file).exists():

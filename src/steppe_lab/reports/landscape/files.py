@@ -59,7 +59,7 @@ def targets(
         SettingError: no path, one with an unknown ending, or the same one twice.
     """
     known = list(endings or (*ENDINGS, *WRITERS, *EXPORTS))
-    found: list[Target] = []
+    wanted: list[Target] = []
     for path in paths:
         if path.suffix.lower() not in known:
             raise SettingError(
@@ -71,16 +71,16 @@ def targets(
                 f"a page is of a plane, got {path} for a line; write a .png of it."
             )
         if path.suffix.lower() != PICTURE:
-            found.append(Target(path))
+            wanted.append(Target(path))
             continue
         kinds = (LINE,) if axes == 1 else settings.pictures
         for kind in kinds:
             word = f"-{kind}" if len(kinds) > 1 else ""
             word = PUBLISHED[kind] if published else word
-            found.append(Target(path.with_name(f"{path.stem}{word}{PICTURE}"), kind))
-    if not found or len({target.path for target in found}) < len(found):
+            wanted.append(Target(path.with_name(f"{path.stem}{word}{PICTURE}"), kind))
+    if not wanted or len({target.path for target in wanted}) < len(wanted):
         raise SettingError("name every file to write once, and at least one.")
-    return found
+    return wanted
 
 
 def publish(

@@ -114,7 +114,7 @@ def test_all_finished_runs_of_a_store_are_networks(tmp_path, monkeypatch):
     assert checkpoints_at(paths[:1], Path("runs")) == paths[:1]
     ask = Asked(paths, BarrierSettings(points=3, samples=50, part="test"))
     found = barriers_between(ask).value
-    assert sorted(found.names) == ["sgd, seed 0", "sgd, seed 1"]
+    assert found.names == ("sgd, seed 0", "sgd, seed 1")
     assert found.details["terms"] == 50
     Path("empty").mkdir()
     with pytest.raises(CheckpointError, match="empty holds no checkpoint"):

@@ -25,7 +25,7 @@ def made(matrix=MATRIX, names="abcd"):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_cells_stand_in_the_order_of_the_dendrogram(theme):
     figure = plots.barriers(made(), "matched", threshold=1.0, theme=theme)
-    heat, tree, _ = figure.axes
+    heat, tree, bar = figure.axes
     assert [label.get_text() for label in heat.get_yticklabels()] == list("acbd")
     order = [0, 2, 1, 3]
     drawn = torch.tensor(heat.images[0].get_array().filled(0.0))
@@ -36,7 +36,13 @@ def test_cells_stand_in_the_order_of_the_dendrogram(theme):
     merges = [max(line.get_xdata()) for line in tree.lines[:3]]
     assert merges == pytest.approx([0.1, 0.2, 2.0])
     assert list(tree.lines[3].get_xdata()) == [1.0, 1.0]
-    assert heat.get_title() == "barrier, matched"
+    assert bar.get_xlabel() == "barrier, matched"
+    page = figure.get_window_extent()
+    for axes in figure.axes:
+        box = axes.get_tightbbox()
+        assert page.x0 <= box.x0
+        assert page.y0 <= box.y0
+        assert box.y1 <= page.y1
     assert heat in figure.axes
     assert len(plots.save_png(figure, theme)) > 5000
     assert plots.save_svg(figure).startswith("<svg")

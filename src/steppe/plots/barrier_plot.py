@@ -64,34 +64,33 @@ def barriers(
     names = [_short(result.names[i]) for i in order]
     side, room = max(1.9, _CELL * count), _LETTER * max(map(len, names))
     # Names to the left and below, and the dendrogram beside.
-    figure = sheet(max(WIDTH, 2 * side + 0.6 + room), side + 0.9 + room)
+    figure = sheet(max(WIDTH, 2 * side + 0.6 + room), side + 1.1 + room)
     heat, tree = figure.subplots(
         1, 2, width_ratios=(1.0, 0.8), sharey=True, subplot_kw={"facecolor": "none"}
     )
     for axes in (heat, tree):
         style(axes, theme)
         axes.grid(visible=False)
-    _draw_cells(figure, heat, values[np.ix_(order, order)], names, theme)
+    cells = _draw_cells(heat, values[np.ix_(order, order)], names, theme)
     _draw_merges(tree, merges, order, threshold, theme)
+    bar = figure.colorbar(cells, ax=heat, location="bottom", shrink=0.9, aspect=25)
+    bar.ax.tick_params(labelsize=FONT - 2, colors=ink_of(theme), length=0)
+    bar.ax.locator_params(nbins=4)
+    bar.outline.set_visible(False)
     chosen = next(iter(result.paths)) if path is None else path
-    heat.set_title(f"barrier, {chosen}", color=ink_of(theme), fontsize=FONT)
+    bar.ax.set_xlabel(f"barrier, {chosen}", color=ink_of(theme), fontsize=FONT)
     heat.set_ylim(count - 0.5, -0.5)
     return without_collisions(figure)
 
 
-def _draw_cells(
-    figure: Figure, axes: Axes, values: Any, names: Sequence[str], theme: Theme
-) -> None:
+def _draw_cells(axes: Axes, values: Any, names: Sequence[str], theme: Theme) -> Any:
+    """A cell for each pair, and its number where there is room; gives the image."""
     count = len(values)
     off = ~np.eye(count, dtype=bool)
     refused = off & ~np.isfinite(values)
     shown = np.ma.masked_where(~off | refused, values)
     top = float(shown.max()) if shown.count() else 1.0
     cells = axes.imshow(shown, cmap=filling(theme), vmin=0.0, vmax=top or 1.0)
-    bar = figure.colorbar(cells, ax=axes, location="bottom", shrink=0.9, aspect=25)
-    bar.ax.tick_params(labelsize=FONT - 2, colors=ink_of(theme), length=0)
-    bar.ax.locator_params(nbins=4)
-    bar.outline.set_visible(False)
     for row, column in zip(*np.nonzero(refused), strict=True):
         axes.fill_between(
             [column - 0.5, column + 0.5],
@@ -118,6 +117,7 @@ def _draw_cells(
     axes.set_yticks(range(count), names)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    return cells
 
 
 def _draw_merges(
@@ -145,7 +145,7 @@ def _draw_merges(
         heights[number] = ((y0 + y1) / 2, x)
     if threshold is not None:
         axes.axvline(threshold, color=look["threshold"].colour, ls=":", lw=1.6)
-    axes.set(xlabel="barrier of the merge", xlim=(0.0, end))
+    axes.set(xlabel="barrier of the merge", xlim=(-0.02 * end, end))
     axes.tick_params(axis="y", labelleft=False)
     axes.spines["left"].set_visible(False)
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -67,7 +68,7 @@ def checkpoints_at(places: Sequence[Path], store: Path) -> list[Path]:
 
     Args:
         places: files, folders and ids of runs; a store stands for all of its finished
-            trainings.
+            trainings, by optimizer and seed.
         store: the folder of runs that bare ids are looked for in.
 
     Raises:
@@ -80,10 +81,11 @@ def checkpoints_at(places: Sequence[Path], store: Path) -> list[Path]:
         if not ids:
             paths.append(checkpoint_at(place, store))
             continue
+        configs = {run: runs.config(run) for run in ids}
         trained = [
             runs.artefact(run, CHECKPOINT)
-            for run in ids
-            if runs.config(run).get("kind") == "training" and is_whole(runs, run)
+            for run in sorted(ids, key=lambda run: _order(configs[run]))
+            if configs[run].get("kind") == "training" and is_whole(runs, run)
         ]
         if not trained:
             raise CheckpointError(
@@ -92,6 +94,12 @@ def checkpoints_at(places: Sequence[Path], store: Path) -> list[Path]:
             )
         paths += trained
     return paths
+
+
+def _order(config: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Networks of one optimizer stand together, by their seeds."""
+    methods = str(config.get("optimizer")), str(config.get("base"))
+    return (*methods, int(config.get("seed") or 0))
 
 
 def barriers_between(asked: Asked) -> Noted[Barriers]:

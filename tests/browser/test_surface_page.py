@@ -44,8 +44,11 @@ def surfaces():
         relative_residual=torch.tensor([0.8, 0.4, 0.0]),
         loss=torch.tensor([4.0, 2.0, 0.01]),
     )
-    first = plane(1.0, quantities={"accuracy": accuracy}).with_path(path)
-    second = plane(3.0, quantities={"accuracy": accuracy})
+    trace = torch.full((11, 21), math.nan)
+    trace[::5, ::10] = torch.arange(9.0).reshape(3, 3)
+    beside = {"accuracy": accuracy, "trace": Values(values=trace)}
+    first = plane(1.0, quantities=beside).with_path(path)
+    second = plane(3.0, quantities=beside)
     second.loss[0, 0], second.loss[0, 1] = math.nan, math.inf
     return dict(zip(NAMES, (first, second)))
 
@@ -83,7 +86,9 @@ def test_numbers_that_json_has_no_name_for_are_null(page_file):
     assert second["name"] == NAMES[1]
     assert second["values"]["loss"][0][:3] == [None, None, pytest.approx(13.95)]
     names = [quantity["name"] for quantity in record["quantities"]]
-    assert names == ["loss", "stderr", "rise", "accuracy"]
+    assert names == ["loss", "stderr", "rise", "accuracy", "trace"]
+    assert second["grids"] == {"trace": [[-1, 0, 1], [-1, 0, 1]]}
+    assert second["values"]["trace"] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert record["quantities"][0]["log"]
     assert record["quantities"][0]["high"] == pytest.approx(15.03, rel=1e-3)
     assert record["surfaces"][0]["paths"][0]["below"][1] is None  # off the plane
@@ -216,6 +221,11 @@ def test_networks_share_the_scale_and_quantities_have_their_own(visit):
     low, high = heights(page)
     assert low < 0.5 < high
     assert not page.is_checked("#log")
+    page.select_option("#quantity", label="trace")  # on a grid of three by three
+    page.wait_for_timeout(200)
+    assert heights(page) == [0, 8]
+    drawn = "document.getElementById('flat').data[0].x.length"
+    assert page.evaluate(drawn) == 3
 
 
 @browser_test

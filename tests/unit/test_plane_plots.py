@@ -205,6 +205,11 @@ def test_the_lowest_and_the_base_point_are_marked_where_they_are():
     (axes,) = panels(plots.contour(surface))
     marks = {line.get_marker(): line.get_xydata().tolist() for line in axes.lines}
     assert marks == {"P": [[0, 0]], "v": [[0.5, 0]]}
+    accuracy = Values(values=-surface.loss)
+    other = dataclasses.replace(surface, quantities={"accuracy": accuracy})
+    (axes,) = panels(plots.heat(other, quantity="accuracy"))
+    (lowest,) = (line for line in axes.lines if line.get_marker() == "v")
+    assert lowest.get_xydata().tolist() == [[0.5, 0]]  # of the loss, as before
     (axes,) = panels(plots.contour(plane(bowl, x=(0.5, 2))))
     assert [line.get_marker() for line in axes.lines] == ["v"]
 

@@ -37,7 +37,7 @@ def contour(
 ) -> Figure:
     """Draw lines of equal values of one surface, or of several on one scale.
 
-    Marks are the lowest point of the grid, the base point, and the trajectories and
+    Marks are the point of the lowest loss, the base point, and the trajectories and
     arrows of the surface. A checkpoint has the colour of its own loss; it is the paler
     and smaller the further it is off the plane. Where a value is not finite the picture
     is hatched. The footer has the recipe.

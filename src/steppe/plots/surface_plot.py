@@ -14,7 +14,7 @@ import numpy as np
 from steppe.errors import check_positive, check_range
 from steppe.plots.canvas import FONT, Theme, grid_of, ink_of, page_of
 from steppe.plots.planes.colours import filling
-from steppe.plots.planes.overlays import BASE, LOWEST, heights_of
+from steppe.plots.planes.overlays import BASE, LOWEST, heights_of, lowest_loss
 from steppe.plots.planes.panels import Panel, Request, drawn, normalised
 from steppe.plots.planes.scale import Scale
 from steppe.plots.planes.values import LOSS, Array, Surfaces, axis_names, by_name
@@ -191,10 +191,8 @@ def _marks(panel: Panel, scale: Scale, theme: Theme) -> dict[str, Any]:
     if math.isfinite(base):
         z = height(np.array([base]))
         (handles[BASE],) = axes.plot([0], [0], z, "P", ls="", markersize=8, **style)
-    place = grid.lowest()
-    if place is not None and not scale.constant:
-        j, i = place
-        z = height(grid.values[j : j + 1, i])
-        point = ([grid.x[i]], [grid.y[j]], z)
+    place = lowest_loss(panel)
+    if place is not None and math.isfinite(lowest := grid.at(*place)):
+        point = (*([along] for along in place), height(np.array([lowest])))
         (handles[LOWEST],) = axes.plot(*point, "v", ls="", markersize=7, **style)
     return handles

@@ -85,16 +85,19 @@ def _quantity(name: str, every: list[Shown]) -> dict[str, Any]:
 
 def _surface(name: str, surface: Surface, values: dict[str, Shown]) -> dict[str, Any]:
     grid = values[LOSS]
-    lowest = {
-        quantity: None if (place := each.lowest()) is None else list(place)
-        for quantity, each in values.items()
-    }
+    place = grid.lowest()
     xlabel, ylabel = (label.replace(r"\$", "$") for label in axis_names(surface))
     return {
         "name": name,
         "x": _row(grid.x),
         "y": _row(grid.y),
         "axes": [xlabel, ylabel],
+        # Quantities that take long are evaluated on a coarser grid.
+        "grids": {
+            q: [_row(each.x), _row(each.y)]
+            for q, each in values.items()
+            if each.values.shape != grid.values.shape
+        },
         "values": {q: _rows(each.values) for q, each in values.items()},
         "errors": {
             q: _rows(each.stderr)
@@ -102,7 +105,7 @@ def _surface(name: str, surface: Surface, values: dict[str, Shown]) -> dict[str,
             if each.stderr is not None and np.any(each.stderr)
         },
         "computed": None if grid.computed.all() else grid.computed.astype(int).tolist(),
-        "lowest": lowest,
+        "lowest": place and [float(grid.x[place[1]]), float(grid.y[place[0]])],
         "paths": [_path(path, grid) for path in surface.paths],
         "recipe": " · ".join(recipe(surface).values()),
     }

@@ -142,8 +142,8 @@ def _pictures(surfaces: Mapping[str, Surface]) -> list[Picture]:
         pictured(
             partial(plots.contourf, named),
             title="Contours",
-            caption="Lines of equal loss, on one scale. ▼ is the lowest point of the "
-            "grid, + the base point.",
+            caption="Lines of equal loss, on one scale. ▼ is the lowest one, + the "
+            "base point.",
             alt=words,
         ),
         pictured(

@@ -13,13 +13,13 @@ import numpy as np
 from steppe.plots.canvas import FONT, Theme, grid_of, ink_of, looks, page_of
 from steppe.plots.planes.panels import Panel, normalised
 from steppe.plots.planes.scale import Scale
-from steppe.plots.planes.values import Array, Shown, edges
+from steppe.plots.planes.values import Array, Shown, edges, shown
 from steppe.surfaces import Arrow, Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
-LOWEST, BASE, POINTS = "lowest point", "base point", "evaluated points"
+LOWEST, BASE, POINTS = "lowest loss", "base point", "evaluated points"
 BRIGHT, BLACK = "#fefefe", "#000001"  # on filled maps, the same in both themes
 _FAINT = 0.25  # opacity of a checkpoint that lies far off the plane
 _SHORT, _LONG = 0.06, 0.6  # of the picture's width, lengths of an arrow in sight
@@ -105,16 +105,23 @@ def _base_and_lowest(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
         "zorder": 7,
     }
     within = grid.x[0] <= 0 <= grid.x[-1] and grid.y[0] <= 0 <= grid.y[-1]
-    place = grid.lowest()
     if within:
         (handles[BASE],) = axes.plot(0, 0, "P", markersize=8.5, **style)
-    flat = grid.finite.any() and float(np.ptp(grid.values[grid.finite])) == 0.0
-    if place is not None and not flat:
-        j, i = place
+    place = lowest_loss(panel)
+    if place is not None:
         (handles[LOWEST],) = axes.plot(
-            grid.x[i], grid.y[j], "v", markersize=7, clip_on=False, **style
+            *place, "v", markersize=7, clip_on=False, **style
         )
     return handles
+
+
+def lowest_loss(panel: Panel) -> tuple[float, float] | None:
+    """Point of the lowest loss, whichever quantity is drawn; None where it is flat."""
+    loss = shown(panel.surface, figure="")
+    place = loss.lowest()
+    if place is None or float(np.ptp(loss.values[loss.finite])) == 0.0:
+        return None
+    return float(loss.x[place[1]]), float(loss.y[place[0]])
 
 
 def heights_of(path: Trajectory, grid: Shown) -> Array:

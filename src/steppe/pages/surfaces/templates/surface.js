@@ -77,10 +77,9 @@ const drawPage = () => {
     const points = [];
     const base = between(surface, values, 0, 0);
     if (base !== null) points.push(["base point", 0, 0, base, "cross"]);
-    const lowest = surface.lowest[quantity.name];
-    if (lowest) {
-      const [j, i] = lowest;
-      points.push(["lowest point", surface.x[i], surface.y[j], values[j][i], "diamond"]);
+    if (surface.lowest) {
+      const value = between(surface, values, ...surface.lowest);
+      if (value !== null) points.push(["lowest loss", ...surface.lowest, value, "diamond"]);
     }
     return points;
   };
@@ -112,9 +111,15 @@ const drawPage = () => {
     };
   };
 
+  const onItsGrid = (surface, quantity) => {
+    const coarse = surface.grids[quantity.name];
+    if (!coarse) return surface;
+    return { ...surface, x: coarse[0], y: coarse[1], computed: null };
+  };
+
   const draw = () => {
-    const surface = record.surfaces[chosen.network];
     const quantity = record.quantities[chosen.quantity];
+    const surface = onItsGrid(record.surfaces[chosen.network], quantity);
     const height = level(quantity);
     const [cmin, cmax] = ends(quantity).map(height);
     const z = surface.values[quantity.name].map((row) => row.map(height));

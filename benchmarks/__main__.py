@@ -24,6 +24,7 @@ import torch
 from benchmarks import (
     against,
     curvature,
+    landscapes,
     main_job,
     measures,
     memory,
@@ -60,7 +61,7 @@ def measured(benchmark: Benchmark, rounds: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    names = [*PLAIN, "curvature", "measures"]
+    names = [*PLAIN, "curvature", "measures", "landscapes"]
     parts_there = [*names, "main_job", []]
     parser.add_argument("parts", nargs="*", choices=parts_there, default=[])
     parser.add_argument("--only", default="", help="benchmarks whose name holds this")
@@ -76,6 +77,7 @@ def main() -> int:
     parts = PLAIN | {
         "curvature": partial(curvature.benchmarks, args.data_dir),
         "measures": partial(measures.benchmarks, args.data_dir),
+        "landscapes": partial(landscapes.benchmarks, args.data_dir),
     }
     chosen: Iterable[Benchmark]
     name = f"cpu-{datetime.date.today().isoformat()}"

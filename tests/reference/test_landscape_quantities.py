@@ -173,9 +173,9 @@ def test_measures_of_steppe_are_quantities_with_their_errors():
     model, objective, line = scene()
     measure = steppe.measures.Trace()
     trace = PointQuantity("trace", measure)
-    surface = landscape(objective, line, X, quantities=[trace])
+    surface = landscape(objective, line, [0.5], quantities=[trace])
     values = surface.quantities["trace"]
-    for i, c in enumerate(X):
+    for i, c in enumerate([0.5]):
         moved = problems.objective(at(model, line, c), DATA)
         alone = measure(moved)
         assert float(values.values[i]) == pytest.approx(alone.value, rel=1e-10)

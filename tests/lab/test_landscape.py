@@ -330,3 +330,9 @@ def test_mistakes_about_files_are_one_sentence(objectives, capsys, text, message
     capsys.readouterr()
     assert main(shlex.split(text)) == 2
     assert message in capsys.readouterr().err
+
+
+def test_steps_that_decimals_meet_are_met(objectives, capsys):
+    record = printed(capsys, "landscape a.pt b.pt --x=-0.2:1.2:15")
+    assert {0.0, 1.0} <= set(record["x"])
+    assert record["notes"] == []

@@ -8,6 +8,7 @@ import numbers
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -168,11 +169,7 @@ def _numbers(along: Any, letter: str) -> tuple[float, ...]:
                 f"the count of {letter}=(start, stop, count) must be >= 2, got {count};"
                 " give single coordinates as a list."
             )
-        last = count - 1
-        # Weighted ends: a symmetric range has its centre at exactly 0.
-        coordinates = tuple(
-            (start * (last - i) + stop * i) / last for i in range(count)
-        )
+        coordinates = _evenly(start, stop, count)
     else:
         coordinates = tuple(float(coordinate) for coordinate in along)
         if triple and coordinates[2] >= 2 and coordinates[2].is_integer():
@@ -185,3 +182,18 @@ def _numbers(along: Any, letter: str) -> tuple[float, ...]:
             f"{letter} must hold at least one coordinate, all finite, got {along}."
         )
     return coordinates
+
+
+def _evenly(start: float, stop: float, count: int) -> tuple[float, ...]:
+    """Evenly spaced coordinates, each rounded once.
+
+    Example:
+        >>> _evenly(-0.2, 1.2, 8)
+        (-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
+    """
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        return (start, stop)
+    # As the decimal numbers that were written: 0 and 1 among the steps are met.
+    low, high = Fraction(repr(start)), Fraction(repr(stop))
+    last = count - 1
+    return tuple(float((low * (last - i) + high * i) / last) for i in range(count))

@@ -17,7 +17,7 @@ import torch
 from steppe.measures import MEASURES
 from steppe.measures.families import family_of
 from steppe.optimizers import OPTIMIZERS
-from steppe_lab.cli import VERBS, verb_module
+from steppe_lab.cli import VERBS, command_of, verb_module
 from steppe_lab.cli.parsing import check_options
 from steppe_lab.datasets.loading import LOAD
 from steppe_lab.training.build import BUILD
@@ -90,9 +90,9 @@ def test_commands_in_pages_use_verbs_and_options_that_exist(page):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["steppe"]:
-                verb, *rest = words[1:]
-                assert verb in VERBS, line
-                check_options(verb_module(verb).Args, verb, rest)
+                assert words[1] in VERBS, line
+                command, rest = command_of(words[1:])
+                check_options(verb_module(command).Args, command, rest)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

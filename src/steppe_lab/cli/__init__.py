@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if any(map(CODE.search, arguments)):
         sys.path.append(os.getcwd())
     # Known before arguments are parsed, since Ctrl-C may come during imports.
-    resumes = bool(arguments) and _command_of(arguments)[0] in RESUMING
+    resumes = bool(arguments) and command_of(arguments)[0] in RESUMING
     last = argv is None  # nothing but the end of the process comes after
     return reported(lambda: _with_results(arguments, last), resumes=resumes)
 
@@ -127,7 +127,7 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
 
         results.write(f"steppe {version('steppe')}\n")
         return 0
-    verb, rest = _command_of(arguments)
+    verb, rest = command_of(arguments)
     if verb not in COMMANDS:
         from steppe.registry.registry import unknown_name
 
@@ -146,7 +146,7 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
     return code
 
 
-def _command_of(arguments: list[str]) -> tuple[str, list[str]]:
+def command_of(arguments: list[str]) -> tuple[str, list[str]]:
     """The command that arguments begin with, and the rest."""
     verb, *rest = arguments
     if rest and rest[0] in SUBCOMMANDS.get(verb, ()) and not os.path.exists(rest[0]):

@@ -16,6 +16,7 @@ from steppe.errors import SettingError, brief
 from steppe.landscapes.subspaces.abstract import Point, Subspace
 from steppe.surfaces.surface import letters_of
 
+WRITTEN = 12  # digits of a number that somebody wrote; a computed one has more
 Coordinates = tuple[float, float, int] | Iterable[float]
 Place = tuple[int, ...]  # an index into the coordinates of each axis, x first
 
@@ -193,7 +194,12 @@ def _evenly(start: float, stop: float, count: int) -> tuple[float, ...]:
     """
     if not (math.isfinite(start) and math.isfinite(stop)):
         return (start, stop)
-    # As the decimal numbers that were written: 0 and 1 among the steps are met.
-    low, high = Fraction(repr(start)), Fraction(repr(stop))
-    last = count - 1
+    low, high, last = _exact(start), _exact(stop), count - 1
     return tuple(float((low * (last - i) + high * i) / last) for i in range(count))
+
+
+def _exact(number: float) -> Fraction:
+    """The number that is meant: one of few digits was written as a decimal."""
+    text = repr(number)
+    written = sum(map(str.isdigit, text)) <= WRITTEN
+    return Fraction(text) if written else Fraction(number)

@@ -215,16 +215,13 @@ def _end(pairs: Eigenpairs, place: int, largest: float) -> Estimate:
 
 
 def _lines(objective: Objective, seed: int) -> list[Surface]:
+    model = objective.model
+    if all(p.dim() <= 1 or not p.any() for p in objective.params):
+        return []  # a line in units of the filters' norms moves none of them
     ends = (-RADIUS, RADIUS, POINTS)
+    lines = [Line.random(model, seed=seed_of(seed, i)) for i in range(LINES)]
     return [
-        landscape(
-            objective,
-            Line.random(objective.model, seed=seed_of(seed, number)),
-            x=ends,
-            samples="all",
-            exact=True,
-        )
-        for number in range(LINES)
+        landscape(objective, line, x=ends, samples="all", exact=True) for line in lines
     ]
 
 

@@ -28,7 +28,6 @@ from benchmarks.timing import Benchmark, ratios
 SIDE, TIMED, SMALL = 51, 3, 5
 BATCH = 128
 TOLERANCE = 0.01  # rms of relative errors of the spline
-MEAN, STD = 0.5, 0.25
 
 
 def mlp() -> nn.Module:
@@ -57,8 +56,10 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """Images of bytes, standardised one by one when they are asked for."""
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
-        span = x.max() - x.min()
-        self.bytes = ((x - x.min()) / span * 255).round().to(torch.uint8)
+        low, span = float(x.min()), float(x.max() - x.min())
+        self.bytes = ((x - low) / span * 255).round().to(torch.uint8)
+        # The standardised images are those that the network was trained on.
+        self.mean, self.std = -low / span, 1 / span
         self.labels = y.tolist()
 
     def __len__(self) -> int:
@@ -66,11 +67,11 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self.bytes[index].float().div(255)
-        return image.sub_(MEAN).div_(STD), self.labels[index]
+        return image.sub_(self.mean).div_(self.std), self.labels[index]
 
     def all(self) -> tuple[Tensor, Tensor]:
         """All images at once, standardised alike."""
-        images = self.bytes.float().div(255).sub_(MEAN).div_(STD)
+        images = self.bytes.float().div(255).sub_(self.mean).div_(self.std)
         return images, torch.tensor(self.labels)
 
 

@@ -84,7 +84,7 @@ def _network(name: str, data_dir: Path | None) -> tuple[nn.Module, Pictures]:
 def _job(name: str, data_dir: Path | None, rounds: int) -> dict[str, Any]:
     del rounds  # once: a job takes up to half a minute
     model, pictures = _network(name, data_dir)
-    objective = steppe.Objective(model, pictures.all(), batch_size=BATCH)
+    objective = steppe.Objective(model, pictures.all())
     plane = steppe.Plane.random(model)
     start = time.process_time()
     surface = steppe.landscape(objective, plane, tolerance=TOLERANCE)

@@ -107,3 +107,12 @@ def test_a_plane_is_no_line():
         plots.profile(plane)
     with pytest.raises(SettingError, match=r"bands\(\) draws a Band or Bands"):
         plots.bands({"a": [plane]})
+
+
+def test_few_points_of_a_line_are_shown_one_by_one():
+    for count, marker in ((7, "o"), (41, "")):
+        x = tuple(i / 10 for i in range(count))
+        values = torch.ones(count)
+        surface = Surface(coordinates=(x,), loss=values, stderr=0 * values, samples=1)
+        (axes,) = plots.profile(surface).axes
+        assert axes.lines[0].get_marker() == marker

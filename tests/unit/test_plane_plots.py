@@ -352,10 +352,16 @@ def test_the_footer_says_how_far_interpolated_points_may_be_off():
     surface = plane(
         bowl,
         computed=computed,
-        details={"interpolation": {"relative_error": errors}, "evaluated_terms": 10},
+        details={
+            "interpolation": {"relative_error": errors},
+            "evaluated_terms": 10,
+            "terms": 1000,
+        },
     )
     text = footer_of(plots.heat(surface))
-    assert "10 samples drawn" in text
+    assert "10 of 1,000 samples" in text
+    surface.details["evaluated_terms"] = 2  # batches
+    assert "10 samples drawn" in footer_of(plots.heat(surface))
     assert "interpolated (relative error at most 1.2 % where tested)" in text
 
 
@@ -443,3 +449,55 @@ def test_a_figure_in_words_has_its_extremes_and_its_recipe():
     )
     assert "It is 0.7 everywhere." in plots.alt(plane(lambda x, y: 0.7))
     assert "No value is finite." in plots.alt(plane(lambda x, y: np.nan))
+
+
+def test_the_lowest_loss_stands_above_the_base_point_where_both_meet():
+    for draw in (plots.contour, plots.surface3d):
+        (axes,) = panels(draw(plane(bowl, nx=9, ny=9)))
+        marks = {line.get_marker(): line for line in axes.lines}
+        places = {
+            mark: line.get_transform().transform((0, 0)) for mark, line in marks.items()
+        }
+        inches = (places["v"] - places["P"]) / axes.figure.dpi
+        assert inches == pytest.approx([0, 8 / 72])
+
+
+def test_no_number_on_a_line_is_cut_by_the_edge():
+    surface = plane(lambda x, y: np.exp(3 * x + 2 * y), nx=21, ny=21)
+    (axes,) = panels(figure := plots.contour(surface))
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) > 2
+    for box in boxes:
+        assert axes.bbox.x0 <= box.x0 <= box.x1 <= axes.bbox.x1
+        assert axes.bbox.y0 <= box.y0 <= box.y1 <= axes.bbox.y1
+
+
+def test_numbers_of_both_axes_do_not_meet_in_the_corner():
+    (axes,) = panels(figure := plots.contour(plane(bowl, nx=9, ny=9)))
+    figure.draw_without_rendering()
+    beside, below = (axis.get_ticklabels()[0] for axis in (axes.yaxis, axes.xaxis))
+    assert below.get_window_extent().y1 <= beside.get_window_extent().y0
+
+
+def test_the_footer_stays_within_the_figure():
+    named = {"SGD": plane(bowl), "SAM": plane(lambda x, y: 2 * bowl(x, y))}
+    for surface in named.values():
+        surface.details.update(evaluated_terms=10, terms=1000, cosine=0.0051)
+    figure = plots.contour(named)
+    figure.draw_without_rendering()
+    (footer,) = (text for text in figure.texts if "cosine" in text.get_text())
+    box = footer.get_window_extent()
+    assert 0 < box.x0 < box.x1 < figure.bbox.x1
+
+
+def test_a_lit_surface_has_the_colours_of_the_bar():
+    from matplotlib import colormaps
+
+    surface = plane(lambda x, y: 0.1 + 20 * (x**2 + y**2), nx=21, ny=21)
+    (axes,) = panels(plots.surface3d(surface))
+    (lit,) = axes.collections
+    shades = lit.get_facecolor()[:, None, :3]
+    map_of = colormaps["viridis"](np.linspace(0, 1, 256))[None, :, :3]
+    off = np.abs(shades - map_of).max(axis=2).min(axis=1)
+    assert off.max() < 0.15

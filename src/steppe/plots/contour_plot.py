@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steppe.plots.canvas import FONT, Theme, gradient
+from steppe.plots.canvas import FONT, Theme, gradient, page_of
 from steppe.plots.planes.colours import filling, lines_of
 from steppe.plots.planes.overlays import mark
-from steppe.plots.planes.panels import Panel, Request, drawn, normalised
+from steppe.plots.planes.panels import NUMBER, Panel, Request, drawn, normalised
 from steppe.plots.planes.scale import Scale
 from steppe.plots.planes.values import LOSS, Surfaces
 
@@ -102,6 +102,8 @@ def contourf(
 def _draw_lines(
     panel: Panel, scale: Scale, *, theme: Theme, points: bool
 ) -> dict[str, Any]:
+    from matplotlib.patheffects import withStroke
+
     grid, colours = panel.shown, lines_of(theme)
     values = np.ma.masked_invalid(grid.values)
     levels = _crossed(panel, scale)
@@ -119,9 +121,16 @@ def _draw_lines(
         )
         # Numbers on more lines would lie on each other.
         named = set(levels) & set(scale.few_levels(_NUMBERED))
-        panel.axes.clabel(
-            drawn_lines, sorted(named), fmt=lambda v: f"{v:g}", fontsize=FONT - 3
+        numbers = panel.axes.clabel(
+            drawn_lines,
+            sorted(named),
+            fmt=lambda v: f"{v:g}",
+            fontsize=FONT - 3,
+            inline=False,  # a number that is removed later leaves no gap
         )
+        around = [withStroke(linewidth=4, foreground=page_of(theme))]
+        for number in numbers:
+            number.set(gid=NUMBER, path_effects=around)
     return mark(panel, scale, theme, colours, filled=False, points=points, cells=False)
 
 

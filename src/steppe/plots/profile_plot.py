@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_FEW = 15  # points of a line that are shown one by one
+
 
 def profile(
     surfaces: Surfaces,
@@ -83,9 +85,15 @@ def _draw(axes: Axes, curve: Along, look: Look, dash: str) -> Any:
     if curve.stderr.any():
         ends = (curve.values - curve.stderr, curve.values + curve.stderr)
         axes.fill_between(curve.x, *ends, color=look.colour, alpha=0.18, lw=0)
-    dot = look.marker if len(curve.x) == 1 else ""
+    # Between few points a line is no more than a guess.
+    dot = look.marker if len(curve.x) <= _FEW else ""
     (handle,) = axes.plot(
-        curve.x, curve.values, color=look.colour, ls=dash, lw=1.8, marker=dot
+        *(curve.x, curve.values),
+        color=look.colour,
+        ls=dash,
+        lw=1.8,
+        marker=dot,
+        markersize=4.5,
     )
     return handle
 

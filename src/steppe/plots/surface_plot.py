@@ -14,7 +14,7 @@ import numpy as np
 from steppe.errors import check_positive, check_range
 from steppe.plots.canvas import FONT, Theme, grid_of, ink_of, page_of
 from steppe.plots.planes.colours import filling
-from steppe.plots.planes.overlays import BASE, LOWEST, heights_of, lowest_loss
+from steppe.plots.planes.overlays import BASE, LOWEST, heights_of, lift, lowest_loss
 from steppe.plots.planes.panels import Panel, Request, drawn, normalised
 from steppe.plots.planes.scale import Scale
 from steppe.plots.planes.values import LOSS, Array, Surfaces, axis_names, by_name
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _LIGHT = (315.0, 40.0)  # degrees: azimuth and height of the light
 _TALL = 0.75  # height of the box, of its width
-_ZOOM = 0.82  # of the box, so that the names of its axes stay within
+_ZOOM = 0.9  # of the box, so that the names of its axes stay within
+_DARKEST = 0.25  # share of light where the sun is below the surface
 _CLIPPED = 0.95  # quantile of values that a linear axis goes up to
 
 
@@ -108,7 +109,7 @@ def _draw(
             x,
             y,
             heights,
-            facecolors=_shaded(panel, scale, heights),
+            facecolors=_shaded(panel, scale, heights, eye),
             rcount=len(grid.y),
             ccount=len(grid.x),
             linewidth=0,
@@ -124,7 +125,9 @@ def _draw(
     return _marks(panel, scale, theme)
 
 
-def _shaded(panel: Panel, scale: Scale, heights: Array) -> Array:
+def _shaded(
+    panel: Panel, scale: Scale, heights: Array, eye: tuple[float, float]
+) -> Array:
     """Colours of the values, lighter and darker by the slope; (Y, X, 4)."""
     from matplotlib.colors import LightSource
 
@@ -135,16 +138,26 @@ def _shaded(panel: Panel, scale: Scale, heights: Array) -> Array:
     x, y = ((each - each[0]) / (each[-1] - each[0]) for each in (grid.x, grid.y))
     light = LightSource(*_LIGHT)
     slope_y, slope_x = np.gradient(level, y, x)
-    # Of the normal (-dz/dx, -dz/dy, 1) and the direction to the light.
-    azimuth, height = (math.radians(angle) for angle in (90 - _LIGHT[0], _LIGHT[1]))
-    sun = (math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height))
-    lit = math.sin(height) - slope_x * sun[0] - slope_y * sun[1]
-    lit = lit / np.sqrt(1 + slope_x**2 + slope_y**2)
+
+    def towards(azimuth: float, height: float) -> Array:
+        """Cosine of the normal (-dz/dx, -dz/dy, 1) and a direction, in degrees."""
+        along, up = math.radians(azimuth), math.radians(height)
+        across = slope_x * math.cos(along) + slope_y * math.sin(along)
+        cosine: Array = (math.sin(up) - across * math.cos(up)) / np.sqrt(
+            1 + slope_x**2 + slope_y**2
+        )
+        return cosine
+
+    # The lower side has light where the upper one has none.
+    side = np.where(towards(eye[1], eye[0]) < 0, -1.0, 1.0)
+    lit = side * towards(90 - _LIGHT[0], _LIGHT[1])
+    # Little, so that the colours stay those of the colour bar: 0.5 changes none.
+    lit = _DARKEST + (1 - 2 * _DARKEST) * np.clip(lit, 0, 1)
     values = np.where(grid.finite, grid.values, scale.low)
     colours = filling("light")(
         normalised(scale)(np.clip(values, scale.low, scale.high))
     )
-    shaded = light.blend_soft_light(colours[..., :3], np.clip(lit, 0, 1)[..., None])
+    shaded = light.blend_soft_light(colours[..., :3], lit[..., None])
     return np.dstack([np.clip(shaded, 0, 1), np.ones_like(heights)])
 
 
@@ -161,7 +174,7 @@ def _dress(panel: Panel, scale: Scale, theme: Theme) -> None:
     axes.set_zlim(*ends)
     for axis in (axes.xaxis, axes.yaxis):
         # Numbers at both ends would meet those of the other axis in the corner.
-        axis.set_major_locator(MaxNLocator(5, prune="both"))
+        axis.set_major_locator(MaxNLocator(4, prune="both"))
     places = scale.few_levels(5)
     axes.zaxis.set_major_locator(FixedLocator(list(scale.heights(np.array(places)))))
     axes.zaxis.set_major_formatter(FixedFormatter([f"{v:g}" for v in places]))
@@ -195,4 +208,5 @@ def _marks(panel: Panel, scale: Scale, theme: Theme) -> dict[str, Any]:
     if place is not None and math.isfinite(lowest := grid.at(*place)):
         point = (*([along] for along in place), height(np.array([lowest])))
         (handles[LOWEST],) = axes.plot(*point, "v", ls="", markersize=7, **style)
+        lift(handles[LOWEST], place)
     return handles

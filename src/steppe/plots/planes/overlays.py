@@ -18,11 +18,13 @@ from steppe.surfaces import Arrow, Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
+    from matplotlib.lines import Line2D
 
 LOWEST, BASE, POINTS = "lowest loss", "base point", "evaluated points"
 BRIGHT, BLACK = "#fefefe", "#000001"  # on filled maps, the same in both themes
 _FAINT = 0.25  # opacity of a checkpoint that lies far off the plane
 _SHORT, _LONG = 0.06, 0.6  # of the picture's width, lengths of an arrow in sight
+_LIFT = 8.0  # points, from one mark to another of the same place
 
 
 def mark(
@@ -112,7 +114,19 @@ def _base_and_lowest(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
         (handles[LOWEST],) = axes.plot(
             *place, "v", markersize=7, clip_on=False, **style
         )
+        lift(handles[LOWEST], place)
     return handles
+
+
+def lift(mark: Line2D, place: tuple[float, float]) -> None:
+    """Put the mark of the lowest loss above that of the base point if both meet."""
+    from matplotlib.transforms import ScaledTranslation
+
+    axes = mark.axes
+    figure = axes.get_figure(root=True) if axes is not None else None
+    if axes is not None and figure is not None and place == (0.0, 0.0):
+        above = ScaledTranslation(0, _LIFT / 72, figure.dpi_scale_trans)
+        mark.set_transform(axes.transData + above)
 
 
 def lowest_loss(panel: Panel) -> tuple[float, float] | None:

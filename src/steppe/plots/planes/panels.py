@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 COLUMNS = 3  # of panels at most
 SMALL = 7.5  # points, of the footer
+NUMBER = "number on a line"
+_MARGIN = 0.02  # of the figure's width, beside the footer
 _PANEL = (3.5, 3.2)  # inches of each of several panels
 _ALONE = (4.6, 3.6)
+_APART = 7.0  # points, of numbers below the axes
 _SLENDER = 3.0  # ratio of the sides beyond which axes do not share a unit
 
 
@@ -129,7 +132,10 @@ def drawn(
     named = {name: surface for name, (surface, _) in chosen.items()}
     lines = [*footer(named, request.quantity), *notes]
     put_footer(figure, lines, request.theme)
-    return without_collisions(figure)
+    without_collisions(figure)
+    for panel in panels:
+        _without_cut_numbers(panel.axes)
+    return figure
 
 
 def normalised(scale: Scale) -> Normalize:
@@ -163,9 +169,21 @@ def _dress(panel: Panel, cells: bool) -> None:
     x, y = (edges(grid.x), edges(grid.y)) if cells else (grid.x, grid.y)
     axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     axes.locator_params(nbins=5)
+    # The first numbers of both axes would meet in the corner.
+    axes.tick_params(axis="x", pad=_APART)
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set(visible=True, zorder=6)
+
+
+def _without_cut_numbers(axes: Axes) -> None:
+    """Remove numbers on lines that the edge of the picture would cut."""
+    for text in list(axes.texts):
+        box = text.get_window_extent()
+        if text.get_gid() == NUMBER and not (
+            axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+        ):
+            text.remove()
 
 
 def _colour_bar(
@@ -199,13 +217,13 @@ def _colour_bar(
 def put_footer(figure: Figure, facts: Sequence[str], theme: Theme) -> None:
     """Write facts in small letters below everything, as wide as the figure."""
     text = " · ".join(facts)
-    letters = int(figure.get_figwidth() * 72 / (0.52 * SMALL))
+    letters = int((1 - 2 * _MARGIN) * figure.get_figwidth() * 72 / (0.54 * SMALL))
     lines = textwrap.wrap(text.replace("$", r"\$"), letters)
     height = figure.get_figheight() + len(lines) * 1.35 * SMALL / 72
     figure.set_figheight(height)
     figure.supxlabel(
         "\n".join(lines),
-        x=0.02,
+        x=_MARGIN,
         ha="left",
         fontsize=SMALL,
         color=ink_of(theme),

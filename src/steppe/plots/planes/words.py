@@ -59,8 +59,7 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
     values, _ = tensors_of(surface, quantity)
     for axis, places in enumerate(lattice(surface, quantity)):
         values = values.index_select(axis, torch.from_numpy(places))
-    part = " drawn" if "evaluated_terms" in surface.details else ""
-    facts = {"samples": _counted(surface.samples, "sample") + part}
+    facts = {"samples": _samples(surface)}
     mode = surface.details.get("batch_norm")
     if mode is not None:
         facts["batch norm"] = f"batch norm {_BATCH_NORM.get(str(mode), mode)}"
@@ -145,6 +144,17 @@ def _place(surface: Surface, values: Any, pick: Any) -> str:
     return (
         f"{short(value)}, at {'(' + ', '.join(point) + ')' if point[1:] else point[0]}"
     )
+
+
+def _samples(surface: Surface) -> str:
+    """The samples that points are evaluated on, and of how many they are drawn."""
+    part = surface.details.get("evaluated_terms")
+    every = surface.details.get("terms")
+    if part is None:
+        return _counted(surface.samples, "sample")
+    if part == surface.samples and isinstance(every, int):
+        return f"{part:,} of {_counted(every, 'sample')}"
+    return f"{_counted(surface.samples, 'sample')} drawn"
 
 
 def _interpolation(details: Mapping[str, Any], quantity: str) -> str:

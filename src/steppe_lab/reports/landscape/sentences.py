@@ -28,7 +28,7 @@ def sentences(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
     """
     values = _values(surface)
     ends = [
-        f"{with_error(*values[place])} at {path} ({_shown(place)})"
+        f"{with_error(*values[place])} at {path} {_shown(place)}"
         for place, path in places_of(surface, checkpoints).items()
         if place in values
     ]
@@ -57,8 +57,8 @@ def range_of(surface: Surface) -> str:
         least = min(known, key=known.__getitem__)
         where = "line" if len(surface.coordinates) == 1 else "grid"
         parts.append(
-            f"On the {where} it is highest at {_shown(most)}, "
-            f"{with_error(*values[most])}, and lowest at {_shown(least)}, "
+            f"On the {where} it is highest at {_bare(most)}, "
+            f"{with_error(*values[most])}, and lowest at {_bare(least)}, "
             f"{with_error(*values[least])}."
         )
     return " ".join(parts)
@@ -68,7 +68,7 @@ def warnings(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
     """Sentences without full stops on a grid that misses its networks."""
     values = _values(surface)
     missed = [
-        f"{path} ({_shown(place)})"
+        f"{path} {_shown(place)}"
         for place, path in places_of(surface, checkpoints).items()
         if place not in values
     ]
@@ -131,4 +131,10 @@ def _between(
 
 
 def _shown(place: Place) -> str:
-    return ", ".join(f"{coordinate:.3g}" for coordinate in place)
+    return f"({', '.join(f'{coordinate:.3g}' for coordinate in place)})"
+
+
+def _bare(place: Place) -> str:
+    """A place in a sentence: a number on a line, a bracket elsewhere."""
+    shown = _shown(place)
+    return shown.strip("()") if len(place) == 1 else shown

@@ -1,5 +1,6 @@
 """Ways to evaluate points: all give the losses of one pass after the other."""
 
+import contextlib
 import copy
 import math
 
@@ -14,6 +15,7 @@ from steppe.landscapes.subspaces.curve import Curve
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.objective import Objective
+from steppe.parameters import overwrite_
 
 GRID = {"x": (-1, 1, 5), "y": (-0.5, 0.5, 3)}
 SHARED = "shared first layer"
@@ -221,3 +223,36 @@ def test_an_exception_in_the_model_leaves_no_trace(strategy):
     problems.assert_same(problems.state_of(model), before)
     assert torch.equal(problems.flat(model), weights)
     assert all("forward" not in vars(module) for module in model.modules())
+
+
+class FactorFirst(nn.Module):
+    """A trained factor before the first layer, written to one place or to a new one."""
+
+    def __init__(self, *, one_place: bool) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.rand(12) + 0.5)
+        self.first, self.last = nn.Linear(12, 30), nn.Linear(30, 3)
+        self.place = torch.zeros(16, 12) if one_place else None
+
+    def forward(self, x):
+        with torch.no_grad() if self.place is not None else contextlib.nullcontext():
+            x = x * self.factor
+            if self.place is not None:
+                x = self.place.copy_(x)
+        return self.last(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize("one_place", [False, True])
+def test_inputs_that_depend_on_the_point_are_those_of_the_point_alone(one_place):
+    torch.manual_seed(0)
+    model = FactorFirst(one_place=one_place)
+    data = torch.randn(32, 12), torch.randint(0, 3, (32,))
+    objective = Objective(model, data, batch_size=16)
+    line = Line.random(model, ignore="none")
+    evaluator = Evaluator(objective, line)
+    together = evaluator.evaluate([(0.3,), (0.7,)])
+    assert evaluator.used == "shared first layer"
+    alone = Evaluator(objective, line).evaluate([(0.7,)])
+    assert together[1] == alone[0]
+    overwrite_(objective.params, line.point(0.7))
+    assert together[1].loss == pytest.approx(objective.value().value, rel=1e-6)

@@ -55,12 +55,30 @@ class FirstLayer:
     ) -> Iterator[tuple[int, Values]]:
         """Values of a batch at points; see `Strategy`."""
         batch = self.walk.objective.batch(index)
-        shared = _Shared(self)
+        shared = _Shared(self, self._inputs_at_base(batch))
         for point, own in zip(points, buffers, strict=True):
             self.walk.go_to(point, own)
             with shared.at(self._layer, point):
                 values = self._one_by_one.values(batch)
             yield 1, values
+
+    def _inputs_at_base(self, batch: Any) -> Tensor | None:
+        """Inputs of the layer at the base point, whichever points are evaluated."""
+        seen: list[Tensor] = []
+
+        def stop(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.extend(inputs)
+            raise _Reached
+
+        self.walk.go_to(self.walk.subspace.origin, {})
+        handle = self._layer.register_forward_pre_hook(stop)
+        try:
+            self._one_by_one.values(batch)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        return seen[0] if len(seen) == 1 else None
 
     def start(self, inputs: Tensor) -> Tensor:
         """Outputs of the layer at the base point."""
@@ -85,30 +103,32 @@ class FirstLayer:
         return outputs
 
 
+class _Reached(BaseException):
+    """A pass has come to the first layer; no network catches it."""
+
+
 class _Shared:
     """Outputs of the first layer on one batch, at any point."""
 
-    def __init__(self, of: FirstLayer) -> None:
+    def __init__(self, of: FirstLayer, inputs: Tensor | None) -> None:
         self._of = of
-        self._inputs: Tensor | None = None  # of the first call
+        self._inputs = inputs
+        if inputs is not None:
+            self._version = _version(inputs)
+            self._start = of.start(inputs)
+            self._changes = of.changes(inputs)
 
     @contextmanager
     def at(self, layer: Any, point: Point) -> Iterator[None]:
-        """Have the layer give its outputs at a point for the inputs it had before."""
+        """Have the layer give its outputs at a point for the inputs of the base."""
         walk = self._of.walk
-        if walk.is_exact(point):  # no sum of directions
+        if self._inputs is None or walk.is_exact(point):  # no sum of directions
             yield
             return
         usual = layer.forward
 
         def outputs(inputs: Tensor) -> Tensor:
-            if self._inputs is None:
-                del layer.forward  # for the calls that are shared
-                self._inputs = inputs
-                self._start = self._of.start(inputs)
-                self._changes = self._of.changes(inputs)
-                layer.forward = outputs
-            elif not _same(inputs, self._inputs):  # they depend on the point
+            if not self._same(inputs):  # they depend on the point
                 through: Tensor = usual(inputs)
                 return through
             total = self._start
@@ -124,6 +144,18 @@ class _Shared:
             yield
         finally:
             vars(layer).pop("forward", None)
+
+    def _same(self, inputs: Tensor) -> bool:
+        """Whether inputs have the numbers that they have at the base point."""
+        before = self._inputs
+        assert before is not None
+        if inputs.shape != before.shape:
+            return False
+        if inputs.data_ptr() != before.data_ptr():
+            return torch.equal(inputs, before)
+        # What was in a place that the network has written to since is gone.
+        unwritten = _version(inputs) == self._version
+        return unwritten and inputs.stride() == before.stride()
 
 
 class Profile:
@@ -198,10 +230,6 @@ def may_share(walk: Walk) -> bool:
     )
 
 
-def _same(inputs: Tensor, before: Tensor) -> bool:
-    """Whether two tensors have the same numbers; those of one place always have."""
-    if inputs.shape != before.shape:
-        return False
-    strides = inputs.stride() == before.stride()
-    placed = strides and inputs.data_ptr() == before.data_ptr()
-    return placed or torch.equal(inputs, before)
+def _version(tensor: Tensor) -> int:
+    """Number of writes to the place of a tensor, as far as torch counts them."""
+    return -1 if tensor.is_inference() else tensor._version

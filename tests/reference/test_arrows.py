@@ -1,17 +1,21 @@
 """Gradients and steps on a subspace: closed forms, differences, and what is outside."""
 
+import copy
 import math
 
 import pytest
 import torch
 
 import problems
+from steppe.comparisons.barriers import barriers
 from steppe.errors import SettingError
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.abstract import Axis
+from steppe.landscapes.subspaces.curve import Curve
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.landscapes.trajectories.arrows import arrow, gradient_arrows
+from steppe.landscapes.trajectories.projection import project
 from steppe.objective import Objective
 from steppe.parameters import flatten, trainable, unflatten
 
@@ -132,3 +136,19 @@ def test_other_shapes_are_refused():
         gradient_arrows(objective, line, [(0.0,)])
     with pytest.raises(SettingError, match="lr must be > 0"):
         gradient_arrows(problems.objective(model, problems.vectors()), line, [], lr=0)
+
+
+def test_other_buffers_are_refused():
+    model, other = problems.linear(), problems.linear()
+    model.register_buffer("table", torch.zeros(3))
+    other.register_buffer("table", torch.zeros(4))
+    line, objective = Line.random(model), problems.objective(other, problems.vectors())
+    with pytest.raises(SettingError, match="must have the same buffers: table"):
+        gradient_arrows(objective, line, [(0.0,)])
+    with pytest.raises(SettingError, match="must have the same buffers: table"):
+        project(line, [model], objective)
+    curve = Curve.bezier(model, copy.deepcopy(model))
+    with pytest.raises(SettingError, match="must have the same buffers: table"):
+        curve.fit(objective, steps=1)
+    with pytest.raises(SettingError, match="must have the same buffers: table"):
+        barriers(objective, [other, other], paths=["curve"], curve=lambda *_: curve)

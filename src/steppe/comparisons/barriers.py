@@ -210,6 +210,7 @@ def _losses_on(
     objective: Objective, curve: Curve, path: Sequence[float], batch_norm: BatchNorm
 ) -> list[PathLosses]:
     """Losses at points of a curve, as those on the line to a second network."""
+    curve.check_belongs(objective)
     count = len(objective.batches)
     objective.check_repeatable()
     terms = objective.count()

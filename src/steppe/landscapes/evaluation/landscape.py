@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from steppe.errors import SettingError, brief, check_count, check_positive, check_switch
-from steppe.landscapes.buffers import BatchNorm, check_same, shapes
+from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.evaluation.beside import (
     Stages,
     check_also,
@@ -176,7 +176,7 @@ def landscape(
     check_count("every", every, 1)
     chosen, further = chosen_of(quantities), check_also(also, objective)
     ranges = Ranges(subspace, (x, y, z), axes)
-    _check_belongs(objective, subspace)
+    subspace.check_belongs(objective)
     output = output_of(out, resume=resume)
     evaluator = Evaluator(
         objective,
@@ -277,13 +277,3 @@ def _surface(
             **more,
         },
     )
-
-
-def _check_belongs(objective: Objective, subspace: Subspace) -> None:
-    """Refuse a subspace of other parameters or buffers than the model has."""
-    wanted = dict(zip(subspace.names, subspace.base, strict=True))
-    present = dict(zip(objective.names, objective.params, strict=True))
-    check_same(shapes(wanted), shapes(present), "parameters")
-    if subspace.buffers:
-        own = dict(objective.model.named_buffers())
-        check_same(shapes(subspace.buffers), shapes(own), "buffers")

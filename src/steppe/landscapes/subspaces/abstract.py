@@ -17,8 +17,9 @@ from torch import Tensor
 
 from steppe.batches import digest_of
 from steppe.errors import SettingError, brief
-from steppe.landscapes.buffers import BatchNorm
+from steppe.landscapes.buffers import BatchNorm, check_same, shapes
 from steppe.landscapes.directions.geometry import cosines, length
+from steppe.objective import Objective
 from steppe.parameters import interpolated
 from steppe.surfaces.files.directions import (
     Directions,
@@ -80,6 +81,19 @@ class Subspace:
         made = "".join(f"{name}={value!r}, " for name, value in self.details.items())
         count = sum(tensor.numel() for tensor in self.base)
         return f"{type(self).__name__}({made}parameters={count})"
+
+    def check_belongs(self, objective: Objective) -> None:
+        """Refuse an objective of other parameters or buffers.
+
+        Raises:
+            SettingError: the first name or shape that differs.
+        """
+        wanted = dict(zip(self.names, self.base, strict=True))
+        present = dict(zip(objective.names, objective.params, strict=True))
+        check_same(shapes(wanted), shapes(present), "parameters")
+        if self.buffers:
+            own = dict(objective.model.named_buffers())
+            check_same(shapes(self.buffers), shapes(own), "buffers")
 
     def coefficients(self, point: Point) -> tuple[float, ...]:
         """Coefficients of the K directions at a point."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from steppe.errors import SettingError, brief, check_positive
-from steppe.landscapes.buffers import BatchNorm, check_same, shapes
+from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.evaluation.walk import Walk
 from steppe.landscapes.subspaces.abstract import Point, Subspace
 from steppe.landscapes.trajectories.least_squares import LeastSquares
@@ -96,9 +96,7 @@ def gradient_arrows(
     check_objective(objective, "gradient_arrows")
     check_positive("lr", lr)
     solver = LeastSquares(subspace)
-    wanted = dict(zip(subspace.names, subspace.base, strict=True))
-    present = dict(zip(objective.names, objective.params, strict=True))
-    check_same(shapes(wanted), shapes(present), "parameters")
+    subspace.check_belongs(objective)
     places = [_place(subspace, point) for point in points]
     chosen = subspace.batch_norm if batch_norm is None else batch_norm
     if objective.mode == "reestimate":

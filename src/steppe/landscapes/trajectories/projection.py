@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
-from steppe.landscapes.buffers import BatchNorm, check_same, shapes
+from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.checkpoints import (
     Checkpoint,
     State,
@@ -87,7 +87,7 @@ def project(
         )
     if objective is not None:
         check_objective(objective, "project")
-        _check_belongs(objective, subspace)
+        subspace.check_belongs(objective)
     base = dict(zip(subspace.names, subspace.base, strict=True))
     coordinates, residuals, shares, values = [], [], [], []
     for number, checkpoint in enumerate(several):
@@ -164,9 +164,3 @@ def _losses(
         "projected_stderr": [each.stderr for each in nearest],
     }
     return {n: torch.tensor(c, dtype=torch.float64) for n, c in columns.items()}
-
-
-def _check_belongs(objective: Objective, subspace: Subspace) -> None:
-    wanted = dict(zip(subspace.names, subspace.base, strict=True))
-    present = dict(zip(objective.names, objective.params, strict=True))
-    check_same(shapes(wanted), shapes(present), "parameters")

@@ -395,6 +395,8 @@ def test_bad_calls_are_one_sentence():
         curve.fit(a, steps=1)
     with pytest.raises(SettingError, match="makes an optimizer of torch"):
         curve.fit(objective, steps=1, optimizer=lambda bends: bends[0])
+    with pytest.raises(SettingError, match="step from one gradient, got LBFGS"):
+        curve.fit(objective, steps=1, optimizer=torch.optim.LBFGS)
     with pytest.raises(SettingError, match="function that makes an optimizer"):
         curve.fit(objective, steps=1, optimizer="adam")
     with pytest.raises(SettingError, match=r"w is of shape \(2,\) in one"):

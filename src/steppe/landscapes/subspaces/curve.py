@@ -194,8 +194,8 @@ class Curve(Subspace):
             A new curve; its `losses` are those of the steps, without a penalty.
 
         Raises:
-            SettingError: no step, an optimizer that is none of torch, or an objective
-                of another model.
+            SettingError: no step, an optimizer that is none of torch or needs a
+                closure, as LBFGS does, or an objective of another model.
             UsageError: the loss or a bend is not finite.
             DataError: no batch.
         """
@@ -300,7 +300,6 @@ class Curve(Subspace):
         rests = [p - float(along[chosen]) * e for p, e in zip(part, u, strict=True)]
         height = math.sqrt(sum(float(r.double().square().sum()) for r in rests))
         v = tuple(rest / height for rest in rests)
-        ends = self.end_buffers[-1]
         return Plane(
             names=self.names,
             base=self.base,
@@ -310,7 +309,9 @@ class Curve(Subspace):
                 for side in (size, height)
             ),
             exact={(size, 0.0): self.exact[(1.0,)]},
-            buffers=self.buffers if ends is None else {},
+            buffers=self.buffers,
+            end_buffers=(self.end_buffers[-1], None),
+            mixing=((1 / size, 0.0), (0.0, 0.0)),  # along u from one end to the other
             batch_norm=self.batch_norm,
             details={**self.details, "subspace": f"plane of a {self.kind} bend"},
         )

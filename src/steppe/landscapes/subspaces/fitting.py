@@ -9,6 +9,7 @@ Shape letters: P parameter tensors.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ from steppe.errors import (
     check_count,
     check_integer,
 )
-from steppe.landscapes.buffers import check_same, shapes
 from steppe.measuring.model_state import measured
 from steppe.objective import Objective, check_objective
 from steppe.parameters import overwrite_, restored
@@ -60,7 +60,7 @@ def fitted_bends(
     check_integer("seed", seed)
     if make is not None:
         check_callable("optimizer", make, "makes an optimizer from a list of bends")
-    _check_belongs(curve, objective)
+    curve.check_belongs(objective)
     variables = dict(zip(objective.names, objective.params, strict=True))
     params = list(objective.params)
     losses: list[float] = []
@@ -184,6 +184,13 @@ def _optimizer(
             "of bends, such as lambda bends: torch.optim.SGD(bends, lr=0.01); it made "
             f"{brief(optimizer)}."
         )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise SettingError(
+            f"optimizer must step from one gradient, got {type(optimizer).__name__}, "
+            "which evaluates the loss again: each step of a fit is of another point; "
+            "use torch.optim.SGD or Adam."
+        )
     return optimizer, None
 
 
@@ -213,10 +220,3 @@ def _batches(
                 "the batches of a curve's fit ended and cannot be read again; give a "
                 "list or a DataLoader with at least one batch."
             )
-
-
-def _check_belongs(curve: Curve, objective: Objective) -> None:
-    """Refuse an objective of other parameters than the curve has."""
-    own = dict(zip(objective.names, objective.params, strict=True))
-    wanted = dict(zip(curve.names, curve.base, strict=True))
-    check_same(shapes(wanted), shapes(own), "parameters")

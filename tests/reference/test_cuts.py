@@ -152,3 +152,48 @@ def test_settings_are_refused_before_the_training(settings, message):
     _, _, objective, _ = problem()
     with pytest.raises(SettingError, match=message):
         SpectrumTracker(objective, k=2, cuts=Cuts(**settings))
+
+
+def test_three_coordinates_are_coordinates_also_where_they_look_like_a_range():
+    _, _, objective, small = problem()
+    cuts = Cuts(lr=LR, minibatches=small, coordinates=[0.0, 1.0, 2.0])
+    tracker = SpectrumTracker(objective, k=1, cuts=cuts)
+    tracker.measure()
+    assert tracker.state_dict()["cuts"][0][0]["loss"].shape == (3,)
+
+
+def test_all_samples_are_evaluated(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    data = torch.randn(5500, 3), torch.randint(0, 2, (5500,))
+    objective = Objective(model, data)
+    cuts = Cuts(unit="absolute", coordinates=[-1.0, 1.0])
+    tracker = SpectrumTracker(objective, k=1, cuts=cuts, folder=tmp_path)
+    pairs = tracker.measure()
+    vector = pairs.vectors[:, 0].double()
+    vector = vector * vector[vector.abs().argmax()].sign()
+    end = problems.flat(model).double() + vector / vector.norm()
+    expected = float(problems.loss_of(model, data)(end.float()))
+    line = read_cuts(tmp_path)[0][0]
+    assert line.samples == 5500
+    assert float(line.loss[1]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_from_before_the_first_cut_have_none(tmp_path):
+    _, _, objective, _ = problem()
+    before = SpectrumTracker(objective, k=1, folder=tmp_path)
+    before.measure()
+    cuts = Cuts(unit="absolute", coordinates=[-1.0, 0.0, 1.5])
+    tracker = SpectrumTracker(objective, k=1, cuts=cuts, folder=tmp_path)
+    tracker.load_state_dict(before.state_dict())
+    tracker.measure()
+    assert len(tracker.rows) == 2
+    assert len(read_cuts(tmp_path)[0]) == 1
+
+
+def test_minibatches_of_another_network_are_refused():
+    _, _, objective, _ = problem()
+    other = problem()[3]
+    tracker = SpectrumTracker(objective, k=1, cuts=Cuts(lr=LR, minibatches=other))
+    with pytest.raises(SettingError, match="of the same model"):
+        tracker.measure()

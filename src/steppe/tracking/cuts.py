@@ -22,6 +22,7 @@ from torch import Tensor
 from steppe.errors import DataError, SettingError, brief, check_count, check_integer
 from steppe.landscapes.directions.eigen import (
     EigenUnit,
+    check_batches,
     check_unit,
     chosen_vectors,
     step_lengths,
@@ -119,7 +120,9 @@ class Cuts:
                 line = Line.eigen(
                     objective, index, pairs=pairs, unit=length, allow_unconverged=True
                 )
-                surface = landscape(objective, line, x=along)
+                surface = landscape(
+                    objective, line, x=list(along), samples="all", exact=True
+                )
                 cut = {name: getattr(surface, name) for name in CURVES}
             cuts[index] = {**cut, "scale": length}
         return cuts
@@ -147,6 +150,7 @@ class Cuts:
             if given is None
             else (given if isinstance(given, Objective) else given())
         )
+        check_batches(objective, source)
         lr = self.lr() if callable(self.lr) else self.lr
         assert lr is not None
         vectors = chosen_vectors(pairs, indices, allowed=True)
@@ -169,7 +173,7 @@ def arrays_of(
 
     Args:
         measured: cuts of the R measurements.
-        rows: of the tracker, R of them.
+        rows: of the tracker; the last R of them have cuts.
         settings: of the cuts, with X coordinates.
         samples: loss terms that each value is a mean over.
 
@@ -178,11 +182,13 @@ def arrays_of(
         and for each index `loss_curve_<i>`, `stderr_<i>` and `rise_stderr_<i>` of shape
         (R, X), and `scale_<i>` and `eigenvalue_<i>` of shape (R,).
     """
+    # A training that was begun without cuts has rows before the first of them.
+    cut = rows[len(rows) - len(measured) :]
     arrays: dict[str, Any] = {
         "eps": np.array(settings.along, dtype=float),
         "unit": np.array(UNITS.get(settings.unit, f"lengths of {settings.unit}")),
-        "epoch": np.array([row["epoch"] for row in rows]),
-        "step": np.array([row["step"] for row in rows]),
+        "epoch": np.array([row["epoch"] for row in cut]),
+        "step": np.array([row["step"] for row in cut]),
         "samples": np.array(samples),
         "index": np.array(sorted(measured[0])),
     }
@@ -192,7 +198,7 @@ def arrays_of(
             curves: list[Tensor] = [cuts[index][name] for cuts in measured]
             arrays[f"{written}_{index}"] = torch.stack(curves).cpu().numpy()
         arrays[f"scale_{index}"] = np.array([cuts[index]["scale"] for cuts in measured])
-        values = [row[f"top_K_e/{index}"] for row in rows]
+        values = [row[f"top_K_e/{index}"] for row in cut]
         arrays[f"eigenvalue_{index}"] = np.array(values)
     return arrays
 
@@ -219,7 +225,7 @@ def read_cuts(path: str | Path) -> dict[int, list[Surface]]:
             int(i): [_line(arrays, int(i), r) for r in range(len(arrays["epoch"]))]
             for i in arrays["index"]
         }
-    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
+    except (OSError, ValueError, LookupError, EOFError, TypeError) as error:
         raise DataError(
             f"{place} cannot be read as cuts along eigenvectors ({brief(error)}); give "
             f"a {FILE} of a training with --track cuts."

@@ -9,7 +9,7 @@ Shape letters: P parameter tensors, D parameters in all, K directions, M minibat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -214,7 +214,7 @@ def eigen_directions(
     check_unit(unit, lr)
     check_count("count", count, 1)
     check_integer("seed", seed)
-    _check_batches(objective, minibatches)
+    check_batches(objective, minibatches)
     _check_precision(objective)
     if pairs is None:
         pairs = eigenpairs_for(
@@ -258,9 +258,12 @@ def eigen_directions(
     }
 
 
-def _gradients(objective: Objective, chosen: Sequence[int]) -> list[Tensor]:
-    """Gradients of the mean loss of single batches, with the penalty, (D,) each."""
-    gradients = []
+def _gradients(objective: Objective, chosen: Sequence[int]) -> Iterator[Tensor]:
+    """Gradients of the mean loss of single batches, with the penalty, (D,) each.
+
+    They come one after the other: each is as large as the network.
+    """
+    steps = 0
     with objective.measuring(), torch.enable_grad():
         for index in chosen:
             losses = objective.batch_losses(index)
@@ -276,10 +279,10 @@ def _gradients(objective: Objective, chosen: Sequence[int]) -> list[Tensor]:
             if objective.penalty is not None:
                 for grad, p in zip(grads, objective.params, strict=True):
                     grad.add_(p.detach(), alpha=objective.penalty.curvature(p))
-            gradients.append(flatten([g.detach() for g in grads]))
-    if not gradients:
+            steps += 1
+            yield flatten([g.detach() for g in grads])
+    if not steps:
         objective.note_terms(0)
-    return gradients
 
 
 def _check_indices(indices: Sequence[int]) -> None:
@@ -308,7 +311,8 @@ def check_unit(unit: EigenUnit, lr: float | None) -> None:
         raise SettingError(f"lr must be given with unit='step' alone, got unit={unit}.")
 
 
-def _check_batches(objective: Objective, minibatches: Objective | None) -> None:
+def check_batches(objective: Objective, minibatches: Objective | None) -> None:
+    """Refuse batches of a step of another model than that of an objective."""
     if minibatches is None:
         return
     check_objective(minibatches, "minibatches")

@@ -11,6 +11,7 @@ import problems
 from steppe.averaging import reestimate
 from steppe.errors import SettingError
 from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.subspaces.curve import Curve
 from steppe.landscapes.subspaces.line import Line
 from steppe.objective import Objective
 
@@ -232,3 +233,45 @@ def test_points_of_a_random_line_hold_no_buffers():
     other = copy.deepcopy(model)
     other.on.fill_(False)
     assert list(Line.between(model, other).changed_buffers(2.0)) == ["on"]
+
+
+def test_draws_of_a_function_are_the_same_at_every_point():
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)]
+    model = nn.Sequential(*layers)
+    x, y = torch.randn(32, 4), torch.randint(0, 2, (32,))
+    objective, line = Objective(model, (x, y)), Line.random(model)
+
+    def augmented(network):
+        reestimate(network, [(x + torch.randn_like(x), y)])
+
+    several = landscape(objective, line, [0.2, 0.7], batch_norm=augmented)
+    alone = landscape(objective, line, [0.7], batch_norm=augmented)
+    assert several.loss[1] == alone.loss[0]
+
+
+class Tempered(nn.Module):
+    """Logits times a buffer that is no statistic."""
+
+    def __init__(self, seed: int, factor: float) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+        self.register_buffer("factor", torch.tensor(factor))
+        self.double()
+
+    def forward(self, x):
+        return self.layers(x) * self.factor
+
+
+@pytest.mark.parametrize("mode", ["interpolate", "reestimate"])
+def test_the_plane_of_a_bend_has_the_buffers_of_both_networks(mode):
+    a, b = Tempered(1, 2.0), Tempered(2, 0.5)
+    data = torch.randn(20, 4).double(), torch.arange(20) % 3
+    objective = Objective(Tempered(3, 1.0), data)
+    curve = Curve.bezier(a, b).fit(objective, steps=5)
+    plane = curve.plane()
+    end = next(iter(plane.exact))[0]
+    losses = landscape(objective, plane, [0.0, end], [0.0], batch_norm=mode).loss[0]
+    expected = [Objective(each, data).value().value for each in (a, b)]
+    assert losses.tolist() == pytest.approx(expected, rel=1e-6)

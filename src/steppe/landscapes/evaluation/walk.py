@@ -23,6 +23,7 @@ from steppe.parameters import (
     overwrite_,
     restored,
 )
+from steppe.seeds import seed_of
 
 
 class Walk:
@@ -122,6 +123,8 @@ class Walk:
         base = buffers_of(self.objective.model)
         self._move(point)
         self._write(chosen)
+        # The same augmentations and order at each point, whichever come before it.
+        torch.manual_seed(seed_of(self.objective.seed))
         with _in_modes(self._modes):
             self._refit(self.objective.model)
         estimated = buffers_of(self.objective.model)

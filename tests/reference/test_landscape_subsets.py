@@ -174,3 +174,17 @@ def test_a_loss_with_more_terms_at_some_points_is_one_sentence():
 
     with pytest.raises(DataError, match="same number of terms at every point"):
         landscape(Objective(model, data, loss), Line.random(model), x=[-9.0, 9.0])
+
+
+def test_a_class_without_a_sample_in_the_subset_has_no_value_and_is_no_obstacle():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 30))
+    objective = Objective(model, (torch.randn(300, 6), torch.arange(300) % 30))
+    line = Line.random(model)
+    settings = {"samples": 40, "quantities": "class_losses", "tolerance": 0.1}
+    surface = landscape(objective, line, (-1, 1, 65), **settings)
+    values = [each.values for each in surface.quantities.values()]
+    absent = [each for each in values if bool(each.isnan().any())]
+    assert absent
+    assert all(bool(each.isnan().all()) for each in absent)
+    assert "interpolation" in surface.details

@@ -4,9 +4,10 @@ Every batch is loaded once and evaluated at all points. The values at a point ar
 function of the objective and the point alone: they have the same bits whichever other
 points are evaluated, in one call or in several.
 
-Memory, beside the model and the data: the directions, the losses of one batch, sums of
-each point, at most 256 MiB of buffers of points, 16 MiB of losses that wait to be
-summed, and with a shared first layer its outputs on one batch for each direction.
+Memory, beside the model and the data: the directions and the networks that are met bit
+for bit, the losses at the base point and those of one batch, sums of each point, at
+most 256 MiB of buffers of points, 16 MiB of losses that wait to be summed, and with a
+shared first layer its outputs on one batch for each direction.
 """
 
 from __future__ import annotations
@@ -323,7 +324,9 @@ class Evaluator:
             # Of the same samples in another order of sums, it would differ in a bit.
             if self.subspace.is_base(point):
                 for name, base in self._base.items():
-                    means[name][i] = base.mean
+                    # A part without samples of a class has no value anywhere.
+                    if base.share:
+                        means[name][i] = base.mean
         return [
             PointValues(
                 loss=means[LOSS][i] + penalties[i],

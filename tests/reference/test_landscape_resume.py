@@ -19,7 +19,9 @@ from shared_points import GRID, digest, smooth
 from steppe.errors import DataError, SettingError, SteppeError, StoreError
 from steppe.files import leases, replace_file
 from steppe.landscapes.evaluation import points as points_module
+from steppe.landscapes.evaluation.evaluator import Evaluator
 from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.evaluation.recipe import recipe_of
 from steppe.landscapes.subspaces.line import Line
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.losses import L2
@@ -353,3 +355,13 @@ def test_places_that_cannot_be_are_refused_before_any_work(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SteppeError):
         Surface.load(tmp_path / "empty")
+
+
+def test_compiled_points_are_another_recipe(tmp_path):
+    model, objective = network()
+    line = Line.random(model)
+    evaluators = [Evaluator(objective, line, compile=each) for each in (False, True)]
+    plain, compiled = map(recipe_of, evaluators)
+    assert [name for name in compiled if compiled[name] != plain.get(name)] == [
+        "compile"
+    ]

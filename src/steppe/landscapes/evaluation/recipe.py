@@ -47,6 +47,7 @@ def recipe_of(evaluator: Evaluator) -> dict[str, Any]:
         "quantities": [_text((q.name, q)) for q in evaluator.quantities],
         "samples": evaluator.samples,
         "way": evaluator.way,
+        **({"compile": True} if evaluator.compile else {}),
         # Rounded: it only shows that other code computes something else.
         "means_at_the_base": {
             name: f"{mean:.3g}" for name, mean in evaluator.base_means.items()

@@ -127,3 +127,14 @@ def test_every_axis_of_a_plane_is_looked_at():
     model, objective = scene()
     with pytest.warns(UserWarning, match="along y .* such as 3"):
         landscape(objective, Plane.random(model), [0.0], (-1, 1, 2))
+
+
+def test_progress_ends_at_all_and_never_goes_back_where_lines_are_interpolated():
+    _, objective = scene()
+    seen = []
+    progress = seen.append
+    bands = band(objective, range(3), (-1, 1, 65), progress=lambda *now: progress(now))
+    assert all(each.computed is not None for each in bands.surfaces)
+    done = [now for now, _ in seen]
+    assert done == sorted(done)
+    assert seen[-1][0] == seen[-1][1]

@@ -91,11 +91,14 @@ def band(
     ]
     parts = len(lines)
     surfaces = []
+    totals = [0] * parts  # of each line, which becomes smaller where it is interpolated
     for number, line in enumerate(lines):
 
         def report(done: int, total: int, number: int = number) -> None:
+            totals[number] = total
             if progress is not None:
-                progress(number * total + done, parts * total)
+                before = sum(totals[:number])
+                progress(before + done, before + (parts - number) * total)
 
         surface = landscape(
             objective,

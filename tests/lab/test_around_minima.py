@@ -1,10 +1,15 @@
 """Loss around the minima: above its minimum, and where the curves part."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from steppe.objective import Objective
 from steppe.surfaces import Surface
 from steppe_lab.reports.comparison.around_minima import above_minimum, parting_radius
+from steppe_lab.reports.comparison.pictures import other_draws
+from steppe_lab.runs.analysis import _line
 
 GRID = tuple(n / 10 for n in range(-10, 11))
 
@@ -49,3 +54,21 @@ def test_the_loss_is_that_above_the_smallest_on_the_line():
     assert part.x == GRID[8:13]
     expected = [(x - 0.4) ** 2 for x in part.x]  # its smallest lies outside
     assert part.loss.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_lines_that_an_earlier_version_drew_are_named():
+    before = SimpleNamespace(line={"x": [0.0], "details": {"seed": 0}})
+    now = SimpleNamespace(line={"x": [0.0], "details": {"directions": "12ab"}})
+    without = SimpleNamespace(line={})
+    assert other_draws([now, now, without]) == ""
+    assert other_draws([before, before, without]) == ""
+    assert "Lines of 1 of 3 runs are from an earlier" in other_draws([before, now, now])
+
+
+def test_a_network_of_vectors_alone_has_no_line():
+    model = torch.nn.LayerNorm(3)
+    objective = Objective(model, (torch.randn(4, 3), torch.randn(4, 3)), "mse")
+    settings = SimpleNamespace(seed=0, line_radius=1.0, line_points=3)
+    assert _line(objective, settings) == {}
+    objective = Objective(torch.nn.Linear(3, 3), (torch.eye(3), torch.eye(3)), "mse")
+    assert _line(objective, settings)["x"] == [-1.0, 0.0, 1.0]

@@ -20,6 +20,7 @@ from steppe.errors import (
 from steppe.examination.examination import Examination
 from steppe.examination.plan import affordable, part_of
 from steppe.examination.remarks import remarks_on
+from steppe.landscapes.directions.random import has_filters
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
 from steppe.linalg.spectrum import spectrum
@@ -216,8 +217,8 @@ def _end(pairs: Eigenpairs, place: int, largest: float) -> Estimate:
 
 def _lines(objective: Objective, seed: int) -> list[Surface]:
     model = objective.model
-    if all(p.dim() <= 1 or not p.any() for p in objective.params):
-        return []  # a line in units of the filters' norms moves none of them
+    if not has_filters(objective.params):
+        return []
     ends = (-RADIUS, RADIUS, POINTS)
     lines = [Line.random(model, seed=seed_of(seed, i)) for i in range(LINES)]
     return [

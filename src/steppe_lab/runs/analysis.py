@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import nn
 
 from steppe.errors import SteppeError, StoreError
+from steppe.landscapes.directions.random import has_filters
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
 from steppe.measures import MEASURES, build, measure
@@ -21,7 +22,6 @@ from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code
 from steppe.results import Estimate
-from steppe.surfaces import Surface
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.split import Split
 from steppe_lab.progress import Progress, Report
@@ -142,7 +142,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     result: dict[str, Any] = {"measures": records}
     if analysis.line_points:
         report(Progress(steps - 1, steps, "walking a random line"))
-        result["line"] = _line(objective, analysis).to_dict()
+        result["line"] = _line(objective, analysis)
     return result
 
 
@@ -182,12 +182,16 @@ def needs(measure: str, kind: str) -> bool:
     return is_code(measure) or kind in MEASURES[measure].spec.needs
 
 
-def _line(objective: Objective, analysis: Analysis) -> Surface:
+def _line(objective: Objective, analysis: Analysis) -> dict[str, Any]:
+    """The loss along a random line; empty for a network of vectors alone."""
+    if not has_filters(objective.params):
+        return {}
     line = Line.random(objective.model, seed=analysis.seed)
     ends = (-analysis.line_radius, analysis.line_radius, analysis.line_points)
-    return landscape(
+    surface = landscape(
         objective, line, x=ends, samples="all", exact=True, strategy="one_by_one"
     )
+    return surface.to_dict()
 
 
 def _whole(path: Path) -> dict[str, Any] | None:

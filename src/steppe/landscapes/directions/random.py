@@ -14,7 +14,7 @@ Shape letters: P parameter tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -89,6 +89,11 @@ def _draw(
         else:
             direction[name] = normalized([drawn.to(base.device)], [base], norm)[0]
     return direction
+
+
+def has_filters(params: Iterable[Tensor]) -> bool:
+    """Whether a random direction in units of the filters' norms moves any of them."""
+    return any(p.dim() > 1 and bool(p.any()) for p in params)
 
 
 def moving_buffers(

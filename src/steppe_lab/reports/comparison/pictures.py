@@ -123,9 +123,23 @@ def _lines(comparison: Comparison) -> Picture:
         title="Loss around the minima",
         caption="Train loss above the smallest one along a random line through each "
         "network, its direction scaled filter by filter; thick: mean over runs. Drawn "
-        f"to ±{radius:.2g}{chosen}.",
+        f"to ±{radius:.2g}{chosen}." + other_draws(comparison.rows),
         alt=f"Train loss above its minimum along random lines from −{radius:.2g} to "
         f"{radius:.2g}, mean over runs. {' '.join(texts)}",
+    )
+
+
+def other_draws(rows: Sequence[Row]) -> str:
+    """A sentence where some lines were drawn otherwise than the rest; else nothing."""
+    lines = [row.line for row in rows if row.line.get("x")]
+    # Draws were in the order of layers before they were in that of names; those results
+    # have no digest of their direction.
+    by_name = ["directions" in line.get("details", {}) for line in lines]
+    if len({*by_name}) < 2:
+        return ""
+    return (
+        f" Lines of {by_name.count(False)} of {len(lines)} runs are from an earlier "
+        "version, which drew others from the same seeds."
     )
 
 

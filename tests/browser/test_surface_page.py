@@ -240,6 +240,31 @@ def test_the_page_fits_and_its_figures_have_room(visit, width):
 
 
 @browser_test
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axes_of_one_unit_share_it_and_numbers_are_round(visit, width):
+    page = visit(width)
+    layout = "document.getElementById('flat')._fullLayout"
+    sides = [page.evaluate(f"{layout}.{axis}._length") for axis in ("xaxis", "yaxis")]
+    assert sides[0] == pytest.approx(sides[1], rel=0.01)
+    page.uncheck("#log")
+    page.wait_for_timeout(200)
+    ticks = page.evaluate("document.getElementById('flat').data[0].colorbar.ticktext")
+    assert [float(text) for text in ticks] == [5, 10, 15]
+
+
+@browser_test
+def test_the_lowest_loss_stands_above_the_base_point(visit):
+    page = visit()
+    page.select_option("#network", "0")
+    boxes = [
+        page.locator("#flat .scatterlayer .point").nth(place).bounding_box()
+        for place in (-2, -1)
+    ]
+    middles = [box["y"] + box["height"] / 2 for box in boxes]
+    assert middles[1] + 6 < middles[0]
+
+
+@browser_test
 def test_figures_follow_the_theme(visit):
     page = visit()
     ink = "document.getElementById('flat')._fullLayout.font.color"

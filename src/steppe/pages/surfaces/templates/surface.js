@@ -37,6 +37,17 @@ const drawPage = () => {
     };
   };
 
+  // Round numbers: those of contours would be the borders of their colours.
+  const rounded = (low, high) => {
+    if (!(high > low)) return { nticks: 6 };
+    const power = 10 ** Math.floor(Math.log10((high - low) / 5));
+    const step = [1, 2, 5, 10].map((f) => f * power).find((d) => (high - low) / d <= 6);
+    const places = [];
+    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++)
+      places.push(k * step);
+    return { tickvals: places, ticktext: places.map((v) => short(Number(v.toPrecision(6)))) };
+  };
+
   const hover = (surface, quantity) => {
     const errors = surface.errors[quantity.name];
     return surface.values[quantity.name].map((row, j) =>
@@ -125,7 +136,7 @@ const drawPage = () => {
     const z = surface.values[quantity.name].map((row) => row.map(height));
     const text = hover(surface, quantity);
     const ink = colour("--ink"), line = colour("--line"), card = colour("--card");
-    const scale = chosen.log ? ticks(cmin, cmax) : { nticks: 6 };
+    const scale = chosen.log ? ticks(cmin, cmax) : rounded(cmin, cmax);
     const bar = { thickness: 12, len: 0.8, outlinewidth: 0, tickfont: { color: ink },
       title: { text: quantity.words, side: "right" }, ...scale };
     const font = { color: ink, family: getComputedStyle(document.body).fontFamily };
@@ -168,10 +179,9 @@ const drawPage = () => {
       scene: {
         uirevision: "turned",
         xaxis: { ...axis, title: { text: "x" } }, yaxis: { ...axis, title: { text: "y" } },
-        zaxis: { ...axis, title: { text: "" }, range: [cmin, cmax], ...scale,
-          nticks: chosen.log ? undefined : 5 },
+        zaxis: { ...axis, title: { text: "" }, range: [cmin, cmax], ...scale },
         aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.75 },
-        camera: { eye: { x: 1.15, y: -1.75, z: 1.1 }, center: { x: 0, y: 0, z: -0.12 } } } },
+        camera: { eye: { x: 1.3, y: -2, z: 1.25 }, center: { x: 0, y: 0, z: -0.12 } } } },
       config("toImage", "resetCameraDefault3d"));
 
     const size = (cmax - cmin) / 14 || 1;
@@ -190,14 +200,25 @@ const drawPage = () => {
       ...points.map(([name, x, y, value, symbol]) => ({
         type: "scatter", mode: "markers", x: [x], y: [y], name, cliponaxis: false,
         text: [name + "<br>" + quantity.words + " " + short(value)], hoverinfo: "text",
-        marker: { color: "#fff", size: 10, symbol: symbol === "cross" ? "cross" :
-          "triangle-down", line: { color: "#000", width: 1 } } })),
+        // The mark of the lowest loss stands above the base point where both meet.
+        marker: { color: "#fff", size: 10, angle: symbol === "cross" ? 0 : 180,
+          symbol: symbol === "cross" ? "cross" : "triangle-up",
+          standoff: symbol !== "cross" && x === 0 && y === 0 ? 11 : 0,
+          line: { color: "#000", width: 1 } } })),
     ];
     const span = (places) => [places[0], places[places.length - 1]];
+    const side = (places) => places[places.length - 1] - places[0];
+    const ratio = side(surface.x) / side(surface.y);
+    const letters = (name) => name.replace(/^\S+/, "");  // without x or y: its unit
+    const alike = letters(surface.axes[0]) === letters(surface.axes[1]);
+    // One unit for both axes, as in the pictures, unless that made a strip.
+    const square = alike && ratio <= 3 && ratio >= 1 / 3;
     Plotly.react(at("flat"), flat, { ...shared, uirevision: chosen.network,
       margin: { l: 52, r: 8, t: narrow ? 8 : 30, b: 44 },
-      xaxis: { ...axis, title: { text: surface.axes[0] }, range: span(surface.x) },
-      yaxis: { ...axis, title: { text: surface.axes[1] }, range: span(surface.y) } },
+      xaxis: { ...axis, title: { text: surface.axes[0] }, range: span(surface.x),
+        constrain: "domain" },
+      yaxis: { ...axis, title: { text: surface.axes[1] }, range: span(surface.y),
+        ...(square ? { scaleanchor: "x", constrain: "domain" } : {}) } },
       config("toImage", "zoom2d", "pan2d", "resetScale2d"));
     at("recipe").textContent = (surface.name ? surface.name + ": " : "") + surface.recipe;
   };

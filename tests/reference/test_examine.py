@@ -10,7 +10,7 @@ from torch import nn
 import problems
 import steppe
 from steppe.errors import SettingError, UnknownNameError, UsageError
-from steppe.examination.plan import affordable, part_of
+from steppe.examination.plan import Plan, Price, Units, part_of, planned, timed
 from steppe.measures import measure
 from steppe.objective import Objective
 
@@ -159,11 +159,73 @@ def test_batches_without_rows_are_taken_whole():
     assert len(part.objective.batches) == 2
 
 
-def test_the_plan_grows_with_the_time_and_has_a_least_size():
-    objective = Objective(*classifier(400), batch_size=200)
-    assert affordable(objective, passes=1e9, seconds=1e-9) == 32
-    few, many = (affordable(objective, 100.0, s) for s in (0.5, 500.0))
-    assert many > 10 * few
+PASSES = {"loss": Price(0, 0.1), "noise": Price(1, 0.5), "tails": Price(10)}
+PRODUCTS = {"curvature": Price(20, 2)}
+
+
+def plan(seconds, most=10**6, **given):
+    return planned(PASSES, PRODUCTS, seconds, most, needed=("loss",), **given)
+
+
+def test_each_part_has_half_of_the_time_and_what_the_other_leaves():
+    # 50 s: (50 - 11) / 0.6 samples of passes, (50 - 20) / 2 of products, and what both
+    # leave of the rounding down.
+    assert plan(100) == Plan(65, 15)
+    assert plan(10_000, most=40) == Plan(40, 40)
+    assert plan(200, most=64) == Plan(64, 65 - 1)  # 200 - 49.4 s would be enough for 65
+    # The least number of products takes 36 s of the 60 s.
+    assert plan(60) == Plan(21, 8)
+    spent = PASSES["noise"].of(21) + PASSES["loss"].of(21) + 10 + 36
+    assert spent <= 60
+
+
+def test_the_dearest_subject_is_left_out_until_the_rest_is_within_the_time():
+    # At 8 samples: 0.8, 5, 10 and 36 s.
+    assert plan(51.9).left_out == {}
+    assert plan(50).left_out == {"curvature": 36}
+    assert plan(15).left_out == {"curvature": 36, "tails": 10}
+    assert plan(0.01) == Plan(8, 8, {"curvature": 36, "tails": 10, "noise": 5})
+
+
+def test_a_part_whose_samples_are_given_is_whole_and_costs_nothing():
+    # 30 s for the products alone: (30 - 20) / 2 samples would be too few.
+    assert plan(50, samples=500) == Plan(500, 15)
+    assert plan(30, curvature_samples=3) == Plan(31, 3)
+    assert plan(0.1, samples=5, curvature_samples=3) == Plan(5, 3)
+
+
+def test_pieces_are_priced_and_a_refused_one_costs_nothing():
+    objective = Objective(*classifier(90), batch_size=40)
+    before = problems.state_of(objective.model)
+    units = timed(objective, seed=0)
+    problems.assert_same(problems.state_of(objective.model), before)
+    assert min(units.forward.each, units.sample_gradients.each, units.vector) > 0
+    assert units.matrices > 0 and units.preparation.each > 0
+    model, data = problems.linear(), problems.vectors()
+    once = Objective(
+        model, data, loss=lambda m, b: problems.Flagged.apply(m(b[0]))[:, 0]
+    )
+    assert timed(once, seed=0).product == Price()
+
+
+def test_what_is_too_dear_says_the_seconds_that_it_would_take(monkeypatch):
+    units = Units(Price(0, 1), Price(0, 60), Price(5, 5), Price(5, 5), 0.0, 9.0)
+    monkeypatch.setattr("steppe.examination.examine.timed", lambda *_: units)
+    model, data = classifier(40)
+    told = []
+    result = steppe.examine(
+        Objective(model, data), seconds=700, progress=lambda *seen: told.append(seen)
+    )
+    noise = result["gradient_noise"]
+    assert math.isnan(noise.value)
+    assert noise.refusal.startswith("on a few samples it would take about 480 s")
+    assert result.spectrum is None
+    assert "about 1,440 s, too much of the 700 s" in result.remarks[0]
+    assert math.isfinite(result["lpf:sigma=0.01,samples=8"].value)
+    assert told[0] == (0, 13, "loss") and told[-1] == (13, 13, "")
+    assert (12, 13, "random lines") in told
+    assert "gradient_noise was not measured: " in str(result)
+    assert "Make it again" in result.page()
 
 
 def test_what_cannot_be_measured_is_one_line_and_the_rest_stands():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 
@@ -18,13 +17,13 @@ from steppe.errors import (
     check_positive,
 )
 from steppe.examination.examination import Examination
-from steppe.examination.plan import affordable, part_of
+from steppe.examination.plan import Plan, Price, Units, part_of, planned, timed
 from steppe.examination.remarks import remarks_on
 from steppe.landscapes.directions.random import has_filters
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
 from steppe.linalg.spectrum import spectrum
-from steppe.measures import MEASURES, measure
+from steppe.measures import MEASURES, build, measure, refused
 from steppe.measures.measurement import Measurement
 from steppe.measures.needs.spectrum.curvature import HessianOfLoss
 from steppe.objective import Objective, check_objective
@@ -32,7 +31,7 @@ from steppe.results import Eigenpairs, Estimate, Estimates, Spectrum
 from steppe.seeds import seed_of
 from steppe.surfaces import Surface
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
 
 SIGMAS = (0.003, 0.01, 0.03)  # of the noise, as a share of the norm of a filter
 DRAWS = 8  # of each of them
@@ -48,15 +47,16 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "gradient noise": ("gradient_noise", "noise_scale"),
     "weight matrices": ("tail_exponent", "stable_rank"),
 }
-CURVATURE = "curvature"
+CURVATURE, ALONG_LINES = "curvature", "lines"
 LINES, POINTS, RADIUS = 3, 9, 0.5
 ALPHA = 1.0  # of the effective dimension, as in the measure
 TOLERANCE, FLOOR = 0.05, 0.01  # residual of an eigenvalue, and of one near 0
 STEPS, SIGNS, PAIRS = 25, 6, 5  # of the spectrum: products, random signs, eigenvalues
 
-# Forward passes that the parts take; a gradient counts 3, a product 7.
-PASSES = 1 + 3 + len(SIGMAS) * DRAWS + 4 + 9 + LINES * POINTS + 4
-PASSES_OF_CURVATURE = 3 + 7 * (STEPS + SIGNS)
+# For the plan: forward passes that the gradient of the mean loss and the checks of a
+# loss take, and operations on vectors of all parameters.
+GRADIENT, CHECKS = 5, 4
+AT_A_POINT, IN_THE_SPECTRUM = 4, 600
 
 
 def examine(
@@ -79,14 +79,17 @@ def examine(
     Args:
         objective: the mean loss of a network.
         samples: that passes over the data take, drawn by the seed; None for as many as
-            half of the time allows, which the first batch tells.
+            about half of the time allows, by pieces of the work that are timed.
         curvature_samples: the same for products with the Hessian, for which the other
             half is.
-        seconds: for all of it, about, where the numbers of samples are not given; the
-            figures are drawn after that.
+        seconds: for all of it, about, where the numbers of samples are not given. A
+            subject that is too dear even for 8 samples is left out: its measures are
+            refused, by a sentence with the seconds that it would take. Figures are
+            drawn after that.
         seed: of all draws.
         name: of the network, for table and page.
-        progress: called with the number of parts done and of all.
+        progress: called with the number of parts done and of all, and the name of the
+            part that is next.
 
     Returns:
         Examination: prints as a table, and has `html(path)`, `rows()` and `to_dict()`.
@@ -107,47 +110,57 @@ def examine(
     check_positive("seconds", seconds)
     check_integer("seed", seed)
     _check_finite(objective)
-    start, half = time.perf_counter(), seconds / 2
-    samples = samples or affordable(objective, PASSES, half)
-    curvature_samples = curvature_samples or affordable(
-        objective, PASSES_OF_CURVATURE, half
-    )
-    data = part_of(objective, samples, seed)
-    curved = part_of(objective, curvature_samples, seed)
+    start = time.perf_counter()
+    plan = _plan(objective, samples, curvature_samples, seconds, seed)
+    left_out = {name: _dear(spent, seconds) for name, spent in plan.left_out.items()}
+    data = part_of(objective, plan.samples, seed)
+    curved = part_of(objective, plan.curvature_samples, seed)
     before = data.objective.cost
-    names = [text for group in GROUPS.values() for text in group]
-    parts = len(names) + 2
+    wanted = {k: group for k, group in GROUPS.items() if k not in left_out}
+    names = [text for group in wanted.values() for text in group]
+    texts = [*names, "spectrum of the Hessian", "random lines", ""]
     # In one measurement, so that passes of several subjects are made once.
     estimates = measure(
-        data.objective, names, seed=seed, progress=partial(_tell, progress, parts)
+        data.objective,
+        names,
+        seed=seed,
+        progress=lambda done, _: _tell(progress, texts, done),
     )
     if estimates["loss"].refusal:
         measure(data.objective, ["loss"], seed=seed)  # raises the refusal itself
     groups = {
-        subject: Estimates({text: estimates[text] for text in group})
+        subject: Estimates(
+            {text: estimates[text] for text in group}
+            if subject in wanted
+            else {t: refused(build(t), UsageError(left_out[subject])) for t in group}
+        )
         for subject, group in GROUPS.items()
     }
-    _tell(progress, parts, len(names))
+    _tell(progress, texts, len(names))
     whole: Spectrum | None = None
-    refusal = ""
+    refusal = left_out.get(CURVATURE, "")
     curved_before = curved.objective.cost
-    try:
-        whole = _spectrum(curved.objective, seed)
-        groups[CURVATURE] = _sums(whole)
-    except (SteppeError, torch.OutOfMemoryError) as error:
-        refusal = str(error)
-    _tell(progress, parts, parts - 1)
-    lines = _lines(data.objective, seed)
-    _tell(progress, parts, parts)
+    if not refusal:
+        try:
+            whole = _spectrum(curved.objective, seed)
+            groups[CURVATURE] = _sums(whole)
+        except (SteppeError, torch.OutOfMemoryError) as error:
+            refusal = str(error)
+    _tell(progress, texts, len(names) + 1)
+    lines = _lines(data.objective, seed) if ALONG_LINES not in left_out else []
+    _tell(progress, texts, len(names) + 2)
     cost = data.objective.cost - before
     if curved.objective is not data.objective:
         cost += curved.objective.cost - curved_before
+    remarks = remarks_on(objective.model, groups, whole, data, curved, refusal)
+    if ALONG_LINES in left_out:
+        remarks.append(f"The random lines were not drawn: {left_out[ALONG_LINES]}")
     return Examination(
         name=name,
         groups=groups,
         spectrum=whole,
         lines=lines,
-        remarks=remarks_on(objective.model, groups, whole, data, curved, refusal),
+        remarks=remarks,
         cost=cost.rounded(),
         seconds=time.perf_counter() - start,
         details={
@@ -158,7 +171,60 @@ def examine(
             "of": data.of,
             "unit": data.unit,
             "parameters": sum(p.numel() for p in objective.params),
+            **({"left_out": dict(plan.left_out)} if left_out else {}),
         },
+    )
+
+
+def _plan(
+    objective: Objective,
+    samples: int | None,
+    curvature_samples: int | None,
+    seconds: float,
+    seed: int,
+) -> Plan:
+    if samples is not None and curvature_samples is not None:
+        return Plan(samples, curvature_samples)
+    start = time.perf_counter()
+    passes, curvature = prices(timed(objective, seed))
+    return planned(
+        passes,
+        curvature,
+        max(0.0, seconds - (time.perf_counter() - start)),
+        part_of(objective, 1, seed).of,
+        samples,
+        curvature_samples,
+        needed=("loss",),
+    )
+
+
+def prices(units: Units) -> tuple[dict[str, Price], dict[str, Price]]:
+    """Prices of the subjects, on samples of the passes and of the products."""
+    forward = units.forward.each
+    points = {"loss under noise": len(SIGMAS) * DRAWS, ALONG_LINES: LINES * POINTS}
+    points["rise after"] = len(GROUPS["rise after"])
+    passes = {
+        subject: Price(AT_A_POINT * count * units.vector, count * forward)
+        for subject, count in points.items()
+    }
+    passes["loss"] = Price(each=(1 + GRADIENT + CHECKS) * forward)
+    passes["gradient noise"] = units.sample_gradients
+    passes["weight matrices"] = Price(units.matrices)
+    first, each = units.preparation, units.product
+    products = STEPS + SIGNS
+    return passes, {
+        CURVATURE: Price(
+            first.fixed + products * each.fixed + IN_THE_SPECTRUM * units.vector,
+            first.each + products * each.each,
+        )
+    }
+
+
+def _dear(spent: float, seconds: float) -> str:
+    """Why a subject is left out."""
+    return (
+        f"on a few samples it would take about {max(1.0, spent):,.0f} s, too much of the"
+        f" {seconds:g} s for all; give more seconds, or the numbers of samples."
     )
 
 
@@ -226,7 +292,7 @@ def _lines(objective: Objective, seed: int) -> list[Surface]:
     ]
 
 
-def _tell(progress: Progress | None, parts: int, done: int, _of: int = 0) -> None:
-    """Report parts that are done, of all; measures count themselves alone."""
+def _tell(progress: Progress | None, texts: Sequence[str], done: int) -> None:
+    """Report parts that are done, of all, and the next one."""
     if progress is not None:
-        progress(done, parts)
+        progress(done, len(texts) - 1, texts[done])

@@ -1,25 +1,75 @@
-"""How many samples an examination can take in a given time.
+"""What an examination takes in a given time: samples of its parts, and which parts.
 
-Two parts of it are planned apart: passes over the data, and products with the Hessian,
-which cost far more a sample and need fewer of them.
+Small pieces of the work are timed: a forward pass and the gradients of a few samples,
+products with the Hessian on two numbers of samples, an operation on a vector of all
+parameters, and the singular values of a small matrix.
 
-Shape letters: N rows of all batches, B batches.
+Shape letters: N rows of all batches, B batches, D parameters in all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from steppe.errors import SteppeError
+from steppe.measures.measurement import Measurement
+from steppe.measures.needs.gradients.row_gradients import AT_ONCE
+from steppe.measures.needs.gradients.sample_gradients import GradientNorms
+from steppe.measures.needs.spectrum.curvature import HessianOfLoss
+from steppe.measures.needs.weights.layer_spectra import singular_values
 from steppe.objective import Objective
 from steppe.samples import on_batches, regrouped, row_count, rows_of
 
-LEAST = 32  # rows of a part, where there are as many
+LEAST = 8  # samples of a part, where there are as many
+FEW, SEVERAL, MANY = 2, 8, 64  # samples that are timed
+BRIEF = 0.1  # seconds of a pass on a few samples below which a whole batch is timed
+SIDE = 128  # of the matrix whose singular values are timed
+
+
+@dataclass(frozen=True)
+class Price:
+    """Seconds of some work: those of any number of samples, and those of each."""
+
+    fixed: float = 0.0
+    each: float = 0.0
+
+    def of(self, samples: int) -> float:
+        """Seconds of so many samples."""
+        return self.fixed + self.each * samples
+
+    def within(self, seconds: float, most: int) -> int:
+        """The number of samples for which the time is enough, within LEAST and most."""
+        left = max(0.0, seconds - self.fixed)
+        samples = left / self.each if self.each else math.inf
+        return int(max(min(LEAST, most), min(samples, most)))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Prices of the pieces of which all work is made."""
+
+    forward: Price  # a forward pass
+    sample_gradients: Price  # the gradient of each sample apart
+    product: Price  # with the Hessian
+    preparation: Price  # of the graphs of the products, with a first product
+    vector: float  # an operation on a vector of all parameters
+    matrices: float  # singular values of all weight matrices
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Samples of both parts of an examination, and subjects that are left out."""
+
+    samples: int
+    curvature_samples: int
+    left_out: Mapping[str, float] = field(default_factory=dict)  # seconds by subject
 
 
 @dataclass(frozen=True)
@@ -37,23 +87,151 @@ class Part:
         return self.samples == self.of
 
 
-def affordable(objective: Objective, passes: float, seconds: float) -> int:
-    """Number of rows on which so many forward passes take a given time.
+def planned(
+    passes: Mapping[str, Price],
+    curvature: Mapping[str, Price],
+    seconds: float,
+    most: int,
+    samples: int | None = None,
+    curvature_samples: int | None = None,
+    needed: Collection[str] = (),
+) -> Plan:
+    """Samples that a time allows, about half of it for each part.
 
-    The first batch is run twice; the second run is timed.
+    Time that a part cannot use goes to the other one. Where not even the least numbers
+    of samples are within the time, the dearest subject is left out, again and again. A
+    part whose number of samples is given has all of its subjects, and counts nothing.
+
+    Args:
+        passes: by subject, on samples of the passes.
+        curvature: by subject, on samples of the products.
+        seconds: for all of it.
+        most: samples that there are.
+        samples: of the passes; None to be planned.
+        curvature_samples: of the products; None to be planned.
+        needed: subjects that are never left out.
+    """
+    free = [dict(passes if samples is None else {})]
+    free.append(dict(curvature if curvature_samples is None else {}))
+    left_out: dict[str, float] = {}
+    least = min(LEAST, most)
+    while sum(_sum(part).of(least) for part in free) > seconds:
+        prices = {k: p.of(least) for part in free for k, p in part.items()}
+        dear = [name for name in prices if name not in needed]
+        if not dear:
+            break
+        name = max(dear, key=prices.__getitem__)
+        left_out[name] = prices[name]
+        for part in free:
+            part.pop(name, None)
+    a, b = (_sum(part) for part in free)
+    half = a.within(seconds / 2 if free[1] else seconds, most)
+    second = b.within(seconds - a.of(half), most) if free[1] else least
+    first = a.within(seconds - b.of(second), most)
+    return Plan(samples or first, curvature_samples or second, left_out)
+
+
+def _sum(prices: Mapping[str, Price]) -> Price:
+    fixed = math.fsum(price.fixed for price in prices.values())
+    return Price(fixed, math.fsum(price.each for price in prices.values()))
+
+
+def timed(objective: Objective, seed: int) -> Units:
+    """Prices of the pieces on this machine; what the network refuses costs nothing.
 
     Args:
         objective: on all of the data.
-        passes: forward passes, or work that takes as long as them.
-        seconds: for all of them.
+        seed: of the samples that are timed.
     """
-    rows = rows_of(objective.batches[0]) or 1
-    with objective.measuring():
-        for _ in range(2):
+    D = sum(p.numel() for p in objective.params)
+    vector = torch.zeros(D, dtype=objective.dtype, device=objective.device)
+    return Units(
+        forward=_forward(objective, seed),
+        sample_gradients=_sample_gradients(objective, seed, max(1, AT_ONCE // D)),
+        product=(products := _products(objective, seed))[0],
+        preparation=products[1],
+        vector=_seconds(lambda: float((vector * 2.0).sum())),
+        matrices=_matrices(objective),
+    )
+
+
+def _forward(objective: Objective, seed: int) -> Price:
+    """A forward pass, with that for the statistics in mode "reestimate"."""
+    passes = 2 if objective.mode == "reestimate" else 1
+    part = part_of(objective, SEVERAL, seed)
+    batches = objective.batches[:1]
+    whole = rows_of(batches[0]) or 1
+    spent = _seconds(_pass_of(part.objective))
+    size = part.samples
+    if spent < BRIEF and part.unit == "sample" and whole > size:
+        spent, size = _seconds(_pass_of(on_batches(objective, list(batches)))), whole
+    return Price(each=passes * spent / size)
+
+
+def _pass_of(objective: Objective) -> Callable[[], object]:
+    def work() -> float:
+        with objective.measuring():
+            return float(objective.batch_values(0).sum())  # waits for a GPU
+
+    return work
+
+
+def _sample_gradients(objective: Objective, seed: int, at_once: int) -> Price:
+    part = part_of(objective, min(MANY, max(FEW, at_once)), seed)
+    spent = _seconds(lambda: Measurement(part.objective).of(GradientNorms()))
+    return Price(each=spent / part.samples)
+
+
+def _products(objective: Objective, seed: int) -> tuple[Price, Price]:
+    """Of a product, and of all that comes before the first one."""
+    times: list[tuple[int, float, float]] = []
+    with contextlib.suppress(SteppeError, torch.OutOfMemoryError):
+        for samples in (FEW, SEVERAL):
+            part = part_of(objective, samples, seed)
             start = time.perf_counter()
-            float(objective.batch_values(0).sum())  # waits for a GPU
+            hessian = Measurement(part.objective).of(HessianOfLoss())
+            vector = torch.ones(
+                hessian.shape[0], dtype=hessian.dtype, device=hessian.device
+            )
+            float((hessian @ vector).sum())
+            first = time.perf_counter() - start
+            again = _seconds(lambda: float((hessian @ vector).sum()), runs=1)  # noqa: B023
+            times.append((part.samples, first, again))
+            hessian.close()
+    if not times:
+        return Price(), Price()
+    ends = [(count, again) for count, _, again in times]
+    firsts = [(count, first) for count, first, _ in times]
+    return _line(ends), _line(firsts[-1:])
+
+
+def _line(times: Sequence[tuple[int, float]]) -> Price:
+    """The price by the times of two numbers of samples."""
+    (few, low), (several, high) = times[0], times[-1]
+    each = (high - low) / (several - few) if several > few else high / several
+    each = max(each, 0.0)
+    return Price(max(0.0, high - each * several), each)
+
+
+def _matrices(objective: Objective) -> float:
+    """All of them, by the time of a small one and the operations of each."""
+    sizes = [tuple(p.shape) for p in objective.params if p.dim() > 1]
+    work = sum(math.prod(s) * min(s[0], math.prod(s[1:])) for s in sizes)
+    small = torch.eye(SIDE, dtype=torch.float64, device=objective.device)
+    small = small + torch.ones_like(small).tril()
+    return _seconds(lambda: singular_values(small[None])) * work / SIDE**3
+
+
+def _seconds(work: Callable[[], object], runs: int = 2) -> float:
+    """Of the last of some runs; 0.0 of work that is refused, which ends at once."""
+    spent = 0.0
+    with contextlib.suppress(SteppeError, torch.OutOfMemoryError):
+        for _ in range(runs):
+            start = time.perf_counter()
+            work()
             spent = time.perf_counter() - start
-    return max(LEAST, int(rows * seconds / (passes * spent)))
+        return spent
+    return 0.0
 
 
 def part_of(objective: Objective, samples: int, seed: int) -> Part:

@@ -25,6 +25,7 @@ NORMS = (
 DESCENT = 0.02  # share of the loss that a step may gain at a minimum
 BENT = 0.05  # share of the largest eigenvalue that a negative one may have
 SMALL = 0.01  # a loss near zero
+FEW = 32  # samples, which say little of the others
 
 
 def remarks_on(
@@ -118,6 +119,11 @@ def _of_the_samples(data: Part, curved: Part, spectral: bool) -> Iterator[str]:
     parts = [f"passes take {_share(data)}"]
     parts += [f"products with the Hessian {_share(curved)}"] if spectral else []
     yield f"Of the data, {' and '.join(parts)}, drawn at random."
+    if spectral and curved.samples < min(FEW, curved.of) and curved.unit == "sample":
+        yield (
+            f"The spectrum is that of the loss on {curved.samples} samples: others "
+            "would have another one; give more seconds, or curvature_samples."
+        )
 
 
 def _share(part: Part) -> str:

@@ -31,7 +31,7 @@ def examine_one(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
     loss: LossKind = "trained",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Examined:
     """Examine a checkpoint on the data its recipe names.
 
@@ -42,7 +42,8 @@ def examine_one(
         trust: code of the user, as module:function, that the checkpoint may name.
         belongs: of a file of another program; None for one that steppe wrote.
         loss: that of a checkpoint of steppe: the one trained on, or the plain one.
-        progress: called with the number of parts done and of all.
+        progress: called with the number of parts done and of all, and the name of the
+            part that is next.
 
     Raises:
         CheckpointError: a file that is missing, damaged or not steppe's.

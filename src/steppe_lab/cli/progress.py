@@ -46,6 +46,17 @@ def counted(report: Report, text: str) -> Callable[[int, int], None]:
     return lambda done, total: thinned(Progress(done, total, text))
 
 
+def named(report: Report) -> Callable[[int, int, str], None]:
+    """The same with the name of the part that is next, as "12 of 31: trace"."""
+    thinned = in_tenths(report)
+
+    def tell(done: int, total: int, text: str) -> None:
+        words = f"{done + 1} of {total}: {text}" if text else f"{total} of {total}"
+        thinned(Progress(done, total, words))
+
+    return tell
+
+
 def at_the_last(report: Report, prepare: Callable[[], None]) -> Report:
     """Reports of runs; while the last one is in work, a core is free to prepare.
 

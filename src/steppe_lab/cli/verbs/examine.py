@@ -17,7 +17,7 @@ from steppe_lab.cli.options import (
     trusted,
     use_data_dir,
 )
-from steppe_lab.cli.progress import counted, progress
+from steppe_lab.cli.progress import named, progress
 from steppe_lab.cli.streams import console, print_notes
 from steppe_lab.runs.settings import ExaminationSettings
 
@@ -58,7 +58,7 @@ def run(args: Args, results: TextIO) -> int:
             trust=trusted(args.trust),
             belongs=belongs(args),
             loss=loss_kind(args),
-            progress=counted(tell, "examining"),
+            progress=named(tell),
         )
     files = publish_examination(examined, args.out, args.data_dir)
     if args.as_json:

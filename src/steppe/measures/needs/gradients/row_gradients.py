@@ -112,7 +112,9 @@ class RowGradients:
             part = take_rows(batch, numbers)
             some = None if weights is None else weights[start : start + self.at_once]
             expected = None if known is None else known[start : start + self.at_once]
-            mapped = self._mapped and (some is not None or expected is not None)
+            # A transform over one row of a large network costs more than the row.
+            mapped = self._mapped and self.at_once > 1
+            mapped = mapped and (some is not None or expected is not None)
             chunk = self._at_once(part, some, expected) if mapped else None
             yield self._one_by_one(part, len(numbers), some) if chunk is None else chunk
 

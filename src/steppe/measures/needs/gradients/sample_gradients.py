@@ -140,8 +140,8 @@ class GradientNorms(OverSamples[Norms]):
 
     def of_chunk(self, gradients: Tensor, apart: Tensor, centre: Tensor) -> Tensor:
         """Squares, squares of the differences, and these along the centre, (b, 3)."""
-        squares = (gradients.square().sum(1), apart.square().sum(1), apart @ centre)
-        return torch.stack(squares, 1)
+        squares = [torch.einsum("bd,bd->b", g, g) for g in (gradients, apart)]
+        return torch.stack([*squares, apart @ centre], 1)
 
     def combined(self, numbers: Tensor, facts: Pass) -> Norms:
         """Moved from the centre to the mean, and scaled."""

@@ -172,3 +172,46 @@ def test_a_network_without_weights_of_two_dimensions_is_refused():
 
     with pytest.raises(UsageError, match="a weight of two dimensions or more"):
         NormalizedSharpness()(problems.objective(Scale(), problems.vectors()))
+
+
+class Cast(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x):
+        return x.to(self.dtype)
+
+
+class CastWeight(nn.Linear):
+    def forward(self, x):
+        return F.linear(x.double(), self.weight.double(), self.bias.double())
+
+
+def test_a_cast_inside_a_network_moves_the_value_by_its_rounding_alone():
+    torch.manual_seed(3)
+    data = torch.randn(20, 4), torch.randint(3, (20,))
+    first, last = nn.Linear(4, 8), nn.Linear(8, 3)
+    plain = nn.Sequential(first, nn.ReLU(), last)
+    expected = NormalizedSharpness()(Objective(plain, data)).value
+    coarse = copy.deepcopy(last).bfloat16()
+    casts = (nn.Sequential(first, nn.ReLU(), Cast(torch.bfloat16), coarse),)
+    casts += (nn.Sequential(*casts[0], Cast(torch.float32)),)
+    for network in casts:
+        value = NormalizedSharpness()(Objective(network, data)).value
+        assert value == pytest.approx(expected, rel=0.05)
+
+    def loss(model, batch):  # rounds the outputs of a network of float64
+        outputs = model(batch[0].double()).float()
+        return F.cross_entropy(outputs, batch[1], reduction="none")
+
+    objective = Objective(plain, data, loss=loss)
+    plain.double()
+    assert NormalizedSharpness()(objective).value == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_weight_that_is_cast_before_its_operation_is_told():
+    data = torch.randn(20, 4), torch.randint(3, (20,))
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), CastWeight(8, 3))
+    with pytest.raises(UsageError, match=r"2\.weight must enter its .* own dtype"):
+        NormalizedSharpness()(Objective(network, data))

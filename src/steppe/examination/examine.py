@@ -223,8 +223,8 @@ def prices(units: Units) -> tuple[dict[str, Price], dict[str, Price]]:
 def _dear(spent: float, seconds: float) -> str:
     """Why a subject is left out."""
     return (
-        f"on a few samples it would take about {max(1.0, spent):,.0f} s, too much of the"
-        f" {seconds:g} s for all; give more seconds, or the numbers of samples."
+        f"on a few samples it would take about {max(1.0, spent):,.0f} s, too much of "
+        f"the {seconds:g} s for all; give more seconds, or the numbers of samples."
     )
 
 

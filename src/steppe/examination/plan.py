@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -159,12 +160,13 @@ def _forward(objective: Objective, seed: int) -> Price:
     """A forward pass, with that for the statistics in mode "reestimate"."""
     passes = 2 if objective.mode == "reestimate" else 1
     part = part_of(objective, SEVERAL, seed)
-    batches = objective.batches[:1]
-    whole = rows_of(batches[0]) or 1
     spent = _seconds(_pass_of(part.objective))
-    size = part.samples
-    if spent < BRIEF and part.unit == "sample" and whole > size:
-        spent, size = _seconds(_pass_of(on_batches(objective, list(batches)))), whole
+    if part.unit == "batch":
+        return Price(each=passes * spent)
+    size, whole = (rows_of(o.batches[0]) or 1 for o in (part.objective, objective))
+    if spent < BRIEF and whole > size:
+        alone = on_batches(objective, list(objective.batches[:1]))
+        spent, size = _seconds(_pass_of(alone)), whole
     return Price(each=passes * spent / size)
 
 
@@ -177,40 +179,54 @@ def _pass_of(objective: Objective) -> Callable[[], object]:
 
 
 def _sample_gradients(objective: Objective, seed: int, at_once: int) -> Price:
-    part = part_of(objective, min(MANY, max(FEW, at_once)), seed)
-    spent = _seconds(lambda: Measurement(part.objective).of(GradientNorms()))
-    return Price(each=spent / part.samples)
+    size = min(MANY, max(FEW, at_once))
+    times: list[tuple[int, float]] = []
+    for samples, runs in ((size, 2), (3 * size, 1)):
+        part = part_of(objective, samples, seed)
+        spent = _seconds(partial(_gradients_apart, part.objective), runs)
+        times.append((part.samples, spent))
+    return _line(*times)
+
+
+def _gradients_apart(objective: Objective) -> None:
+    Measurement(objective).of(GradientNorms())
 
 
 def _products(objective: Objective, seed: int) -> tuple[Price, Price]:
-    """Of a product, and of all that comes before the first one."""
+    """Of a product, and of all that comes before the second one."""
     times: list[tuple[int, float, float]] = []
     with contextlib.suppress(SteppeError, torch.OutOfMemoryError):
         for samples in (FEW, SEVERAL):
             part = part_of(objective, samples, seed)
-            start = time.perf_counter()
-            hessian = Measurement(part.objective).of(HessianOfLoss())
-            vector = torch.ones(
-                hessian.shape[0], dtype=hessian.dtype, device=hessian.device
-            )
-            float((hessian @ vector).sum())
-            first = time.perf_counter() - start
-            again = _seconds(lambda: float((hessian @ vector).sum()), runs=1)  # noqa: B023
-            times.append((part.samples, first, again))
-            hessian.close()
+            times.append((part.samples, *_two_products(part.objective)))
     if not times:
         return Price(), Price()
-    ends = [(count, again) for count, _, again in times]
-    firsts = [(count, first) for count, first, _ in times]
-    return _line(ends), _line(firsts[-1:])
+    (few, _, low), (several, first, high) = times[0], times[-1]
+    product = _line((few, low), (several, high))
+    # To prepare costs a sample as much as about two products.
+    prepared = 2 * product.each
+    return product, Price(max(0.0, first - prepared * several), prepared)
 
 
-def _line(times: Sequence[tuple[int, float]]) -> Price:
-    """The price by the times of two numbers of samples."""
-    (few, low), (several, high) = times[0], times[-1]
+def _line(first: tuple[int, float], last: tuple[int, float]) -> Price:
+    """The price by the seconds of two numbers of samples, or of one."""
+    (few, low), (several, high) = first, last
     each = (high - low) / (several - few) if several > few else high / several
-    each = max(each, 0.0)
+    each = max(0.0, each)
     return Price(max(0.0, high - each * several), each)
+
+
+def _two_products(objective: Objective) -> tuple[float, float]:
+    """Seconds of the first one, with all that it needs, and of the second."""
+    start = time.perf_counter()
+    hessian = Measurement(objective).of(HessianOfLoss())
+    ones = torch.ones(hessian.shape[0], dtype=hessian.dtype, device=hessian.device)
+    float((hessian @ ones).sum())
+    middle = time.perf_counter()
+    float((hessian @ ones).sum())
+    end = time.perf_counter()
+    hessian.close()
+    return middle - start, end - middle
 
 
 def _matrices(objective: Objective) -> float:

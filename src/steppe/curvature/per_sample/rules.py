@@ -80,20 +80,31 @@ def find_layouts(z: Tensor, uses: Sequence[Use]) -> dict[Node, Layout]:
     # second pass, and the parameter is refused instead of given wrong gradients.
     before = gradients_at(z, list(names), seed)
     after = gradients_at(z, list(names), marked)
+    # Where the network casts between layers, all are as exact as the coarsest of them.
+    dtypes = {t.dtype for t in (z, *before) if t is not None}
+    share = max(torch.finfo(dtype).eps for dtype in dtypes) ** 0.5
     return {
-        node: _layout(name, one, other, marks)
+        node: _layout(node, name, one, other, marks, share)
         for (node, name), one, other in zip(names.items(), before, after, strict=True)
         if one is not None and other is not None
     }
 
 
-def _layout(name: str, before: Tensor, after: Tensor, marks: Tensor) -> Layout:
-    near = torch.finfo(before.dtype).eps ** 0.5 * float(after.abs().max())
+def _layout(
+    node: Node, name: str, before: Tensor, after: Tensor, marks: Tensor, share: float
+) -> Layout:
+    near = share * float(after.abs().max())
     for layout in layouts(before.shape, len(marks)):
         one, other = layout.samples_first(before), layout.samples_first(after)
         expected = one * marks.view(-1, *[1] * (one.dim() - 1))
         if float((other - expected).abs().max()) <= near:
             return layout
+    if node.name().startswith("ToCopy"):
+        raise UsageError(
+            f"the parameter {name} must enter its operation in its own dtype, but the "
+            "network casts it first; cast the network itself, as with .to(), and its "
+            "inputs where they enter."
+        )
     raise UsageError(
         f"the parameter {name} must act on each sample of a batch on its own, but its "
         f"operation mixes samples or serves several at once; {ALTERNATIVE}."

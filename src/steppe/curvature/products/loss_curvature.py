@@ -12,6 +12,8 @@ Shape letters: B rows of a batch, C outputs of a row.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -220,7 +222,7 @@ def _spectral_factors(outputs: Outputs) -> Tensor:
     blocks = _row_hessians(outputs)
     values, vectors = torch.linalg.eigh(blocks)
     least, most = float(values.min()), float(values.abs().max())
-    if least < -(torch.finfo(outputs.z.dtype).eps ** 0.5) * most:
+    if least < -_share(outputs) * most:
         raise DataError(
             "the loss of a row must be convex in the model's outputs, its second "
             f"derivatives have the eigenvalue {least:.3g}; use Hessian, which needs "
@@ -230,6 +232,13 @@ def _spectral_factors(outputs: Outputs) -> Tensor:
     shape = (columns.shape[-1], *outputs.z.shape)
     factors: Tensor = columns.movedim(-1, 0).reshape(shape).to(outputs.z.dtype)
     return factors
+
+
+def _share(outputs: Outputs) -> float:
+    """Root of the rounding unit of outputs and losses, of the coarser dtype."""
+    dtypes = (outputs.z.dtype, outputs.losses.dtype)
+    rounding: float = max(torch.finfo(dtype).eps for dtype in dtypes)
+    return math.sqrt(rounding)
 
 
 def _row_hessians(outputs: Outputs) -> Tensor:
@@ -248,7 +257,7 @@ def _row_hessians(outputs: Outputs) -> Tensor:
     seen = loss_hessian_times(outputs, probe.reshape(z.shape)).double()
     expected = blocks.sum(2) * weights
     apart = float((seen.reshape(rows, columns) - expected).abs().max())
-    if apart > torch.finfo(z.dtype).eps ** 0.5 * float(blocks.abs().max()):
+    if apart > _share(outputs) * float(blocks.abs().max()):
         raise UsageError(
             "factors of the loss need one loss term for each row, but here rows share "
             "loss terms; use GGN, which takes any loss."

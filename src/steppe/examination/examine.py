@@ -56,7 +56,7 @@ STEPS, SIGNS, PAIRS = 25, 6, 5  # of the spectrum: products, random signs, eigen
 # For the plan: forward passes that the gradient of the mean loss and the checks of a
 # loss take, and operations on vectors of all parameters.
 GRADIENT, CHECKS = 5, 4
-AT_A_POINT, IN_THE_SPECTRUM = 4, 600
+AT_A_POINT, IN_THE_SPECTRUM = 2, 400
 
 
 def examine(

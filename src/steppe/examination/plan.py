@@ -1,4 +1,4 @@
-"""What an examination takes in a given time: samples of its parts, and which parts.
+"""The plan of an examination in a given time: samples of its parts, and which parts.
 
 Small pieces of the work are timed: a forward pass and the gradients of a few samples,
 products with the Hessian on two numbers of samples, an operation on a vector of all
@@ -138,7 +138,7 @@ def _sum(prices: Mapping[str, Price]) -> Price:
 
 
 def timed(objective: Objective, seed: int) -> Units:
-    """Prices of the pieces on this machine; what the network refuses costs nothing.
+    """Prices of the pieces on this machine; 0 for those that the network refuses.
 
     Args:
         objective: on all of the data.
@@ -151,7 +151,7 @@ def timed(objective: Objective, seed: int) -> Units:
         sample_gradients=_sample_gradients(objective, seed, max(1, AT_ONCE // D)),
         product=(products := _products(objective, seed))[0],
         preparation=products[1],
-        vector=_seconds(lambda: float((vector * 2.0).sum())),
+        vector=_seconds(lambda: float((vector * 2.0).norm())),
         matrices=_matrices(objective),
     )
 

@@ -369,3 +369,15 @@ def test_where_the_loss_is_not_finite_there_is_no_curvature():
     values = surface.quantities["top_eigenvalue"].values
     assert values.isfinite().tolist()[0]
     assert not values.isfinite().tolist()[1] or values[1] == 0
+
+
+@pytest.mark.parametrize("name", ["test_loss", "class_loss_0"])
+def test_two_quantities_of_one_name_are_refused_before_any_point(name):
+    _, objective, line = scene()
+    seen = []
+    mine = SampleMean(name, lambda outputs, _batch: outputs[:, 0])
+    settings = {"quantities": ["class_losses", mine], "also": {"test": objective}}
+    settings["progress"] = lambda *now: seen.append(now)
+    with pytest.raises(SettingError, match=f"but two are '{name}'"):
+        landscape(objective, line, X, **settings)
+    assert not seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,28 @@ def check_also(also: Any, objective: Objective) -> dict[str, Objective]:
                 "as the first, which is moved for both."
             )
     return dict(also)
+
+
+def check_names(evaluator: Evaluator, chosen: Chosen, also: Iterable[str]) -> None:
+    """Refuse quantities of one surface that would have the same name.
+
+    Args:
+        evaluator: with the means over samples.
+        chosen: quantities that were asked for.
+        also: names of further objectives.
+
+    Raises:
+        SettingError: a name that two of them have.
+    """
+    means = [quantity.name for quantity in evaluator.quantities]
+    names = [*means, *(quantity.name for quantity in chosen.of_points())]
+    names += [f"{name}_{key}" for name in also for key in ("loss", *means)]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingError(
+                f"every quantity must have a name of its own, but two are {name!r}; "
+                "name one of them, or the objective in also, otherwise."
+            )
 
 
 class Stages:

@@ -13,6 +13,7 @@ from steppe.landscapes.buffers import BatchNorm
 from steppe.landscapes.evaluation.beside import (
     Stages,
     check_also,
+    check_names,
     evaluator_of_others,
     of_points,
 )
@@ -189,6 +190,7 @@ def landscape(
         dtype=dtype,
         compile=compile,
     )
+    check_names(evaluator, chosen, further)
     stages = Stages(progress)
     grid = ranges.grid(evaluator, stages.begun)
     check_steps(subspace, grid.coordinates, dtype)

@@ -11,6 +11,7 @@ import problems
 from steppe.errors import DataError, SettingError
 from steppe.landscapes.evaluation.evaluator import Evaluator
 from steppe.landscapes.evaluation.landscape import landscape
+from steppe.landscapes.evaluation.moments import with_all_rows
 from steppe.landscapes.subspaces.line import Line
 from steppe.objective import Objective
 
@@ -188,3 +189,13 @@ def test_a_class_without_a_sample_in_the_subset_has_no_value_and_is_no_obstacle(
     assert absent
     assert all(bool(each.isnan().all()) for each in absent)
     assert "interpolation" in surface.details
+
+
+@pytest.mark.parametrize("terms", [1, 5, 200_000])
+def test_sums_of_accelerators_have_one_shape_and_the_same_values(terms):
+    pairs = [torch.randn(2, k, terms, dtype=torch.float64) for k in (1, 3, 10)]
+    filled = [with_all_rows(pair) for pair in pairs]
+    assert len({each.shape for each in filled}) == 1
+    for pair, each in zip(pairs, filled, strict=True):
+        assert torch.equal(each[:, : pair.shape[1]], pair)
+        assert not each[:, pair.shape[1] :].any()

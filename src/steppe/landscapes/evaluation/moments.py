@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from steppe.batches import variance_by_batch
 from steppe.errors import DataError
@@ -135,13 +136,13 @@ class Moments:
         self._next = (batch, at.stop)
         pair = torch.stack((values, values - self._base.batches[batch]))
         if not any(self._counts[:batch]):
-            self._origins[:, at] = pair.mean(2)
-        sums = pair.sum(2)
+            self._origins[:, at] = _row_sums(pair) / values.shape[1]
+        sums = _row_sums(pair)
         self._sums[:, at] += sums
         if self._by_batch is not None:
             self._by_batch[batch][:, at] = sums
         pair -= self._origins[:, at].unsqueeze(2)
-        self._squares[:, at] += pair.square_().sum(2)
+        self._squares[:, at] += _row_sums(pair.square_())
 
     def _of_means(self) -> Tensor:
         """V of the values and of their rises, shape (2, X)."""
@@ -155,3 +156,19 @@ class Moments:
             return variances
         clustered = variance_by_batch(self._by_batch, self._counts)
         return torch.maximum(variances, clustered)
+
+
+def _row_sums(pair: Tensor) -> Tensor:
+    """Sums over the terms of a batch at K points, from shape (2, K, terms) to (2, K).
+
+    Accelerators choose the order of a sum by the number of rows too; processors do not.
+    """
+    rows = pair if pair.device.type == "cpu" else with_all_rows(pair)
+    return rows.sum(2)[:, : pair.shape[1]]
+
+
+def with_all_rows(pair: Tensor) -> Tensor:
+    """Rows of K points with zeros below, as many as are summed at once at most."""
+    count, terms = pair.shape[1:]
+    most = min(ROWS, math.ceil(VALUES / terms))
+    return pad(pair, (0, 0, 0, max(0, most - count)))

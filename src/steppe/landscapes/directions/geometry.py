@@ -1,6 +1,6 @@
 """Lengths and angles of directions, and their orthogonalisation.
 
-Sums are in float64: cosines of 1e-6 are to be told from rounding.
+Sums are in float64, whose rounding is far below cosines of 1e-6.
 
 Shape letters: P tensors, K directions.
 """

@@ -93,8 +93,8 @@ class Points:
 
     def _evaluate(self, points: Sequence[Point]) -> None:
         missing = self._missing(points)
-        found = self.evaluator.evaluate(missing, self._reporter(len(missing)))
-        self._add(dict(zip(missing, found, strict=True)))
+        values = self.evaluator.evaluate(missing, self._reporter(len(missing)))
+        self._add(dict(zip(missing, values, strict=True)))
 
     def _missing(self, points: Sequence[Point]) -> list[Point]:
         return [point for point in points if point not in self.values]

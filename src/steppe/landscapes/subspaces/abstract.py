@@ -78,9 +78,9 @@ class Subspace:
 
     def __repr__(self) -> str:
         """How it was made, and through how many parameters: one line, no weights."""
-        made = "".join(f"{name}={value!r}, " for name, value in self.details.items())
+        how = "".join(f"{name}={value!r}, " for name, value in self.details.items())
         count = sum(tensor.numel() for tensor in self.base)
-        return f"{type(self).__name__}({made}parameters={count})"
+        return f"{type(self).__name__}({how}parameters={count})"
 
     def check_belongs(self, objective: Objective) -> None:
         """Refuse an objective of other parameters or buffers.

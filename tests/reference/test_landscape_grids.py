@@ -11,7 +11,7 @@ from torch import nn
 import problems
 from probes import probe
 from steppe.errors import SettingError
-from steppe.landscapes.evaluation.grid import Grid
+from steppe.landscapes.evaluation.grid import Grid, coordinates_of
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.evaluation.levels import levels_of, levels_of_axis
 from steppe.landscapes.subspaces.abstract import Axis
@@ -369,3 +369,12 @@ def test_a_tolerance_is_a_positive_number(tolerance):
     objective, line = probe(lambda x: x * x, axes=1)
     with pytest.raises(SettingError, match="tolerance must be"):
         landscape(objective, line, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("length", [1 / 3, 0.7351, 8.192731, 1e-7 / 3])
+def test_a_range_that_is_computed_meets_the_base_point_among_its_steps(length):
+    along = coordinates_of((-0.2 * length, 1.2 * length, 8), "x")
+    assert along[1] == 0.0
+    assert along[0] == -0.2 * length
+    assert along[-1] == 1.2 * length
+    np.testing.assert_allclose(along, np.linspace(along[0], along[-1], 8), atol=1e-15)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import numbers
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,10 +125,12 @@ def warn_without_base(grid: Grid) -> None:
     letters = letters_of(len(grid.coordinates))
     for i, (low, high) in enumerate(grid.ranges):
         if grid.ranged[i] and grid.bases[i] is None and low < 0 < high:
+            count = grid.counts[i] + 1  # of a range with 0 in its middle
+            advice = f"an odd count, such as {count}, or " if low == -high else ""
             warnings.warn(
                 f"no point along {letters[i]} is at 0, where the base point is, so "
-                "that the surface misses it; take an odd count, such as "
-                f"{grid.counts[i] + 1}, or a range that has 0 among its steps.",
+                f"that the surface misses it; take {advice}a range that has 0 among "
+                "its steps.",
                 stacklevel=3,
             )
 
@@ -188,6 +191,8 @@ def _numbers(along: Any, letter: str) -> tuple[float, ...]:
 def _evenly(start: float, stop: float, count: int) -> tuple[float, ...]:
     """Evenly spaced coordinates, each rounded once.
 
+    One that is 0 but for the rounding of both ends is 0, where the base point is.
+
     Example:
         >>> _evenly(-0.2, 1.2, 8)
         (-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
@@ -195,7 +200,9 @@ def _evenly(start: float, stop: float, count: int) -> tuple[float, ...]:
     if not (math.isfinite(start) and math.isfinite(stop)):
         return (start, stop)
     low, high, last = _exact(start), _exact(stop), count - 1
-    return tuple(float((low * (last - i) + high * i) / last) for i in range(count))
+    places = (float((low * (last - i) + high * i) / last) for i in range(count))
+    rounding = sys.float_info.epsilon * max(abs(start), abs(stop))
+    return tuple(0.0 if abs(place) <= rounding else place for place in places)
 
 
 def _exact(number: float) -> Fraction:

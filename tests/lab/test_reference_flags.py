@@ -149,6 +149,16 @@ def test_published_flags_without_a_file_are_refused():
         translated(["net.pt", "--xnorm", "filter"])
 
 
+@pytest.mark.parametrize("flag", ["percentage", "data_split", "percentage=nan", "idx"])
+def test_numbers_that_are_none_are_refused(file, flag):
+    name, _, value = flag.partition("=")
+    text = (
+        f"--model_file {file} --model mine:build --dataset mine:load --names reference"
+    )
+    with pytest.raises(SettingError, match=f"--{name} takes a number, got"):
+        translated([*text.split(), f"--{name}={value or 'half'}"])
+
+
 def test_other_calls_stay_as_they_are():
     words = ["net.pt", "--model", "mine:build", "--data", "mine:load", "--log"]
     assert translated(words) == (words, [])

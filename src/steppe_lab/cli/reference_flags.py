@@ -7,8 +7,9 @@ flags of its networks. Whoever adds an option to a verb need not look here.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _belongs(given: Given, networks: Sequence[str], own: Collection[str]) -> lis
 
 
 def _samples(given: Given) -> list[str]:
-    if int(given.get("data_split", "1")) > 1:
+    if _number(given, "data_split", 1) > 1:
         raise SettingError(
             "--data_split has no meaning here; give --samples N for a part of the "
             "samples, drawn by the seed of the data."
@@ -188,10 +189,22 @@ def _samples(given: Given) -> list[str]:
             "--trainloader and --testloader would run code of a file; give --data a "
             "function of yours as module:function that makes the loader."
         )
-    share = float(given.get("percentage", "1"))
+    share = _number(given, "percentage", 1)
     if not 0 < share <= 1:
         raise SettingError(f"--percentage must be in (0, 1], got {share:g}.")
     return [f"--samples={int(share * CIFAR10)}"] if share < 1 else []
+
+
+def _number(given: Given, name: str, default: float) -> float:
+    """The number of a flag; no published flag takes one that is not finite."""
+    text = given.get(name, str(default))
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise SettingError(f"--{name} takes a number, got '{text}'.")
+    return number
 
 
 def _model(given: Given, networks: Sequence[str]) -> str:
@@ -201,7 +214,7 @@ def _model(given: Given, networks: Sequence[str]) -> str:
     ours = MODELS[name]
     settings = {key: given.get(key, each) for key, each in NETWORK[ours].items()}
     if ours == "gcn":  # the published number is that of the first convolution
-        return f"gcn:hidden={2 * int(settings['hidden_channels'])}"
+        return f"gcn:hidden={2 * int(_number(settings, 'hidden_channels', 64))}"
     if ours == "wide_resnet" and networks:
         settings["form"] = _form(Path(networks[0]), settings["depth"])
     said = [f"{OURS.get(key, key)}={value}" for key, value in settings.items()]
@@ -309,12 +322,12 @@ def _published_name(given: Given, networks: Sequence[str]) -> str:
         "y": y,
         "raw_data": "raw_data" in given,
         "same_dir": "same_dir" in given,
-        "idx": int(given.get("idx", "0")),
+        "idx": int(_number(given, "idx", 0)),
     }
     return surface_file(Flags(**fields))
 
 
-def _notes(given: Mapping[str, str]) -> Iterator[str]:
+def _notes(given: Given) -> Iterator[str]:
     from steppe_lab.reports.text.numbers import listed
 
     without = [
@@ -329,7 +342,7 @@ def _notes(given: Mapping[str, str]) -> Iterator[str]:
             f"{listed(idle)} of the published code {'have' if idle[1:] else 'has'} no "
             "effect here"
         )
-    if float(given.get("percentage", "1")) < 1:
+    if _number(given, "percentage", 1) < 1:
         yield "--percentage is of 50,000 samples, drawn without regard to classes"
     if (file := given.get("dir_file")) and not Path(file).exists():
         yield f"directions are in the file of the surface, and not in {file}"

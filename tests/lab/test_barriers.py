@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from steppe.measures import Barrier
 from steppe_lab.analysis import trained
 from steppe_lab.analysis.barriers import Asked, barriers_between, checkpoints_at
 from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.single import Noted
 from steppe_lab.cli import main
 from steppe_lab.runs.barrier_settings import BarrierSettings
 
@@ -74,7 +76,7 @@ def test_they_are_those_of_the_library_and_known_to_the_next_call(theirs, monkey
     assert again.value.to_dict()["paths"] == found.value.to_dict()["paths"]
     assert "9 barriers were finished before, and read from kept/" in again.notes[-1]
     # Another order of the files, or fewer paths, finds what it has in common.
-    fewer = asked("a.pt", "c.pt", settings={"matched": False}, keep=Path("kept"))
+    fewer = asked("a.pt", "c.pt", settings={"no_matched": True}, keep=Path("kept"))
     assert "1 barrier was finished" in barriers_between(fewer).notes[-1]
     with pytest.raises(AssertionError, match="measured again"):
         barriers_between(asked("c.pt", "a.pt", keep=Path("kept")))
@@ -132,3 +134,26 @@ def test_networks_that_do_not_go_together_are_refused(theirs):
         barriers_between(asked("a.pt"))
     with pytest.raises(CheckpointError, match=r"none\.pt"):
         barriers_between(asked("a.pt", "none.pt"))
+
+
+def test_a_threshold_says_who_shares_a_basin(theirs, monkeypatch, capsys):
+    values = {("a", "b"): 0.1, ("a", "c"): 2.0, ("b", "c"): 3.0}
+    pairs = {pair: steppe.Estimate(value=value) for pair, value in values.items()}
+    made = steppe.Barriers(names=("a", "b", "c"), paths={"straight": pairs})
+    monkeypatch.setattr(
+        "steppe_lab.analysis.barriers.barriers_between", lambda _: Noted(made, ())
+    )
+    ends = "--model barred.nets:build --data barred.data:load --no-matched"
+    command = f"landscape barriers a.pt b.pt c.pt {ends} --out b.png".split()
+    assert main([*command, "--threshold", "0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "Basins by barriers up to 0.5, straight: a, b; c." in said
+    assert main([*command, "--threshold", "2", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["basins"] == {"straight": [["a", "b", "c"]]}
+    assert main([*command, "--threshold=-1"]) == 2
+
+
+def test_matched_barriers_may_be_left_out(theirs):
+    found = barriers_between(asked("a.pt", "b.pt", settings={"no_matched": True}))
+    assert list(found.value.paths) == ["straight"]

@@ -117,7 +117,7 @@ def barriers_between(asked: Asked) -> Noted[Barriers]:
         # A curve that was fitted on the samples it is measured on says little.
         fitted_on = _read(asked, asked.checkpoints[0], part="train").objective
     paths: list[PathName] = ["straight"]
-    paths += ["matched"] if settings.matched else []
+    paths += [] if settings.no_matched else ["matched"]
     paths += ["curve"] if settings.curve_steps else []
     finished = _Finished(asked, first, digests)
     pairs = [(a, b) for i, a in enumerate(states) for b in list(states)[i + 1 :]]
@@ -263,7 +263,7 @@ class _Finished:
 
     def _key(self, between: Between) -> str:
         """Digest of all that a barrier follows from, beside the data."""
-        ignored = {"matched"}  # which paths there are beside this one
+        ignored = {"no_matched"}  # which paths there are beside this one
         if between.path != "curve":
             ignored |= {"curve_steps", "curve", "bends"}
         kept = {k: v for k, v in self._settings.items() if k not in ignored}

@@ -60,7 +60,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "axes and points": (
         *("dirs", "dims", "x", "y", "norm", "ignore", "y_norm", "y_ignore"),
         *("same_dir", "of", "orthogonal", "unit", "dir_file", "batch_norm"),
-        *("curve", "bends", "curve_steps", "view", "matched", "points"),
+        *("curve", "bends", "curve_steps", "view", "no_matched", "threshold", "points"),
         *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
     "pictures": ("paths", "pictures", "quantity", "log", "vmin", "vmax", "vlevel"),

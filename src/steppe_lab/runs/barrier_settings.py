@@ -19,8 +19,9 @@ class BarrierSettings(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    matched: bool = True
-    """Also with the units of the second network in the order of the first."""
+    no_matched: bool = False
+    """Leave out the barriers with the units of the second network in the order of the
+    first."""
     curve_steps: int = Field(default=0, ge=0, le=10_000_000)
     """Steps of the fit of a curve between two networks, on training samples; 0 for no
     curve."""

@@ -16,6 +16,8 @@ import xarray
 import surfaces
 from steppe.errors import DataError, SettingError, UsageError
 from steppe.surfaces import Surface, Values
+from steppe.surfaces.files.convert import convert
+from steppe.surfaces.files.points import PointFolder
 
 NAN = float("nan")
 LOSS = torch.tensor([[3.0, -2.0, NAN], [0.0, NAN, 5.0]], dtype=torch.float64)
@@ -299,3 +301,15 @@ def test_without_xarray_the_way_out_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(UsageError, match="pip install xarray"):
         small().to_xarray()
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz", "csv"])
+def test_a_folder_of_points_is_converted(tmp_path, ending):
+    about = {"samples": 3, "units": {}, "axes": [""], "details": {}}
+    folder = PointFolder(tmp_path / "points", {"seed": 1}, about)
+    numbers = {"stderr": 0.1, "rise_stderr": 0.0, "subset_stderr": 0.0}
+    values = [{"loss": loss, **numbers, "quantities": {}} for loss in (2.0, 1.0)]
+    folder.add([(0.0,), (1.0,)], values)
+    convert(tmp_path / "points", tmp_path / f"s.{ending}")
+    if ending != "csv":
+        assert Surface.load(tmp_path / f"s.{ending}").loss.tolist() == [2, 1]

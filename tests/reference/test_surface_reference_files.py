@@ -136,6 +136,37 @@ def test_projections_are_read(tmp_path, method):
     assert path.details == {"projection": method}
 
 
+def test_lengths_along_directions_become_coordinates_beside_their_file(tmp_path):
+    """Neither orthogonal nor of norm 1: numpy's least squares are the coordinates."""
+    made = directions()
+    save_directions(made, tmp_path / "directions.h5")
+    x, y = (torch.cat([t.flatten() for t in each]).numpy() for each in made.tensors)
+    point = 0.5 * x + 0.25 * y
+    lengths = [point @ each / np.linalg.norm(each) for each in (x, y)]
+    file = tmp_path / "directions.h5_proj_cos.h5"
+    with h5py.File(file, "w") as opened:
+        opened["proj_xcoord"], opened["proj_ycoord"] = ([each] for each in lengths)
+    [path] = load_trajectories(file)
+    expected = np.linalg.lstsq(np.stack([x, y], axis=1), point)[0]
+    np.testing.assert_allclose(path.coordinates[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(expected, [0.5, 0.25], rtol=1e-5)
+    assert path.details == {"projection": "lstsq"}
+    # Of parallel directions there are no coordinates: the lengths stay.
+    parallel = Directions(tensors=(made.tensors[0],) * 2)
+    save_directions(parallel, tmp_path / "directions.h5", overwrite=True)
+    [path] = load_trajectories(file)
+    assert path.coordinates.tolist() == [[pytest.approx(each) for each in lengths]]
+    assert path.details == {"projection": "cos"}
+
+
+def test_an_unknown_number_of_samples_does_not_mark_points_as_open(tmp_path):
+    published(tmp_path / "s.h5", unfinished=False)
+    convert(tmp_path / "s.h5", tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert "n_samples" not in file
+    assert Surface.load(tmp_path / "t.h5").samples == 0
+
+
 @pytest.mark.parametrize("ending", ["h5", "npz"])
 def test_projections_are_written_for_its_reader_and_ours(tmp_path, ending):
     path = surfaces.path(2)

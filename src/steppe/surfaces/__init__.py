@@ -1,7 +1,6 @@
 """Surfaces: values at points of a subspace, their files, and their shape."""
 
 from steppe.surfaces.band import Band
-from steppe.surfaces.lengths import coordinates_from, lengths_along
 from steppe.surfaces.merge_tree import Basin, Basins, basins
 from steppe.surfaces.overlays import Arrow, Trajectory
 from steppe.surfaces.surface import Surface, Values
@@ -15,6 +14,4 @@ __all__ = [
     "Trajectory",
     "Values",
     "basins",
-    "coordinates_from",
-    "lengths_along",
 ]

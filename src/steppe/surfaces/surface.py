@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
@@ -53,7 +54,7 @@ class Surface(AbstractTabulated):
     coordinates: tuple[tuple[float, ...], ...]  # of each axis, x first
     loss: Tensor  # (..., Y, X) float64; NaN and inf stay
     stderr: Tensor  # same shape, standard error of the mean loss over the samples
-    samples: int  # loss terms that each point is a mean over
+    samples: int  # loss terms that each point is a mean over; 0 where not known
     rise_stderr: Tensor | None = None  # of the loss minus that at the base point
     # Of the loss on a part of the samples against that on all of them; 0 with all.
     subset_stderr: Tensor | None = None
@@ -100,6 +101,13 @@ class Surface(AbstractTabulated):
             SettingError: a surface of fewer axes.
         """
         return self._along(2)
+
+    @property
+    def unfinished(self) -> Tensor:
+        """Where points are neither evaluated nor interpolated; bool, as the loss."""
+        if self.computed is None:
+            return torch.zeros_like(self.loss, dtype=torch.bool)
+        return ~self.computed & self.loss.isnan()
 
     @property
     def letters(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from steppe.errors import DataError
 from steppe.surfaces.files.directions import directions_within
 from steppe.surfaces.files.formats import WRITERS, check_target
+from steppe.surfaces.files.points import has_points
 from steppe.surfaces.files.surface_file import load_surface, save_surface
 from steppe.surfaces.files.text import save_csv, save_json
 from steppe.surfaces.files.vtp import save_vtp
@@ -28,7 +29,7 @@ def convert(
 
     Args:
         source: a file of `Surface.save`, or of the published code of Li et al., 2018,
-            arXiv:1712.09913.
+            arXiv:1712.09913; or a folder of points that `landscape` writes.
         target: with the ending .h5, .hdf5, .nc or .npz, which hold all that the source
             does; .csv, .json or .vtp for other programs, which hold its values.
         overwrite: replace a target that exists.
@@ -50,4 +51,6 @@ def convert(
     if ending in EXPORTS:
         EXPORTS[ending](surface, place)
     else:
-        save_surface(surface, place, directions_within(source), overwrite=True)
+        # A folder of points has no directions.
+        beside = None if has_points(Path(source)) else directions_within(source)
+        save_surface(surface, place, beside, overwrite=True)

@@ -3,8 +3,8 @@
 Names and layout are those of Li et al., 2018, arXiv:1712.09913, in the published code,
 wherever it has the quantity: `xcoordinates`, `train_loss`, `train_acc` in percent,
 `proj_xcoord`; -1 stands for points that are not finished. Unlike there, arrays have the
-shape (Y, X) of their content, and `n_samples` says which points are finished, so that a
-loss may be negative.
+shape (Y, X) of their content, and `n_samples`, where the number is known, says which
+points are finished, so that a loss may be negative.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ def stored_of(surface: Surface) -> Stored:
             letters, surface.coordinates, _units(surface), strict=True
         )
     }
-    open_points = _unfinished(surface)
+    open_points = surface.unfinished.cpu().numpy()
     variables[LOSS] = filled(array_of(surface.loss), open_points, dims, UNFINISHED)
     variables[STDERR] = Variable(array_of(surface.stderr), dims)
     for field, name in ERRORS.items():
         error = getattr(surface, field)
         if error is not None:
             variables[name] = Variable(array_of(error), dims)
-    variables[SAMPLES] = Variable(_counts(surface), dims)
+    if surface.samples:  # a count of 0 would say that no point is finished
+        variables[SAMPLES] = Variable(_counts(surface), dims)
     if surface.computed is not None:
         computed = array_of(surface.computed)
         variables[COMPUTED] = Variable(computed, dims, attributes=TRUTH)
@@ -177,15 +178,6 @@ def path_of(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trajectory
 def _units(surface: Surface) -> Sequence[str]:
     count = len(surface.coordinates)
     return surface.axes if len(surface.axes) == count else [""] * count
-
-
-def _unfinished(surface: Surface) -> Array:
-    """Whether points have neither been computed nor interpolated."""
-    loss = array_of(surface.loss)
-    if surface.computed is None:
-        return np.zeros(loss.shape, dtype=bool)
-    unfinished: Array = np.isnan(loss) & (array_of(surface.computed) == 0)
-    return unfinished
 
 
 def _counts(surface: Surface) -> Array:

@@ -4,6 +4,8 @@ Source: Li et al., 2018, arXiv:1712.09913, and its published code. There, -1 sta
 points that are not computed (+1 for the least eigenvalue), accuracies are in percent,
 and arrays of a plane are made with the shape (X, Y) and filled in the order of
 (Y, X): where the two lengths differ, the shape is put right here.
+
+Shape letters: T checkpoints, K directions.
 """
 
 from __future__ import annotations
@@ -66,13 +68,50 @@ def reference_surface(stored: Stored) -> Surface:
     )
 
 
-def reference_trajectory(stored: Stored, source: Path) -> Trajectory:
+def projection_of(source: Path) -> tuple[str, str]:
+    """Name of the file of directions, and "cos" or "lstsq", of a projection file.
+
+    Example:
+        >>> projection_of(Path("run/directions.h5_proj_cos.h5"))
+        ('directions.h5', 'cos')
+    """
+    directions, _, method = source.stem.rpartition("_proj_")
+    return directions, method if method in ("cos", "lstsq") else ""
+
+
+def coordinates_from(lengths: Tensor, gram: Tensor) -> Tensor:
+    """Coordinates by least squares, from lengths along each direction.
+
+    A length is <d, x> / |x|, of a displacement d along a direction x.
+
+    Args:
+        lengths: shape (T, K).
+        gram: inner products of the directions, shape (K, K), not singular.
+
+    Example:
+        >>> gram = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
+        >>> coordinates_from(torch.tensor([[1.125, 0.75]]), gram).tolist()
+        [[0.5, 0.25]]
+    """
+    products = lengths * gram.diagonal().sqrt()
+    solved: Tensor = torch.linalg.solve(gram, products.T).T
+    return solved
+
+
+def reference_trajectory(
+    stored: Stored, source: Path, gram: Tensor | None = None
+) -> Trajectory:
     """The trajectory of a projection file of the published code.
 
     Distances from the plane are not in it and are NaN. With the projection "cos",
-    which the name of the file says, a coordinate is the length along a direction; it is
-    that of the plane where the directions are orthogonal and of norm 1 alone; elsewhere
-    `coordinates_from` gives those, by the inner products of the directions.
+    which the name of the file says, the numbers are lengths along each direction alone.
+    They are coordinates where the directions are orthogonal and of norm 1; elsewhere
+    the directions are needed.
+
+    Args:
+        stored: arrays of the file.
+        source: the file, whose name says the projection.
+        gram: inner products of the directions, shape (K, K); None where not known.
 
     Raises:
         KeyError: no coordinates.
@@ -85,8 +124,10 @@ def reference_trajectory(stored: Stored, source: Path) -> Trajectory:
     columns = [arrays[f"proj_{letter}coord"].astype(np.float64) for letter in letters]
     coordinates = tensor_of(np.stack(columns, axis=1))
     unknown = torch.full((len(coordinates),), torch.nan, dtype=torch.float64)
-    method = source.stem.rpartition("_proj_")[2]
-    known = {"projection": method} if method in ("cos", "lstsq") else {}
+    _, method = projection_of(source)
+    if method == "cos" and gram is not None:
+        coordinates, method = coordinates_from(coordinates, gram), "lstsq"
+    known = {"projection": method} if method else {}
     return Trajectory(
         coordinates=coordinates,
         residual=unknown,

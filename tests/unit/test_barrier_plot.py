@@ -75,3 +75,10 @@ def test_bad_calls_are_one_sentence():
         plots.barriers(made(), "curve")
     with pytest.raises(SettingError, match="threshold must be >= 0"):
         plots.barriers(made(), threshold=-1.0)
+
+
+def test_names_with_dollar_signs_are_no_formulas():
+    names = (r"a $\foo$", "b", "c", "d")
+    heat, *_ = plots.barriers(made(names=names)).axes
+    assert plots.save_png(heat.figure, dpi=20)
+    assert heat.get_yticklabels()[0].get_text() == names[0]

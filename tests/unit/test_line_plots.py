@@ -116,3 +116,17 @@ def test_few_points_of_a_line_are_shown_one_by_one():
         surface = Surface(coordinates=(x,), loss=values, stderr=0 * values, samples=1)
         (axes,) = plots.profile(surface).axes
         assert axes.lines[0].get_marker() == marker
+
+
+def test_names_with_dollar_signs_are_no_formulas():
+    name = r"a $\foo$"  # none that matplotlib knows
+    beside = {name: Values(values=torch.ones(2, dtype=torch.float64))}
+    named = {name: line(1.0, 2.0, quantities=beside, axes=(name,)), "b": line(1.0, 3.0)}
+    both = {name: named[name], "b": named[name]}
+    band = Band(surfaces=(named[name],))
+    for figure in (
+        plots.profile(both, second=name),
+        plots.lines({key: [each] for key, each in named.items()}, xlabel=name),
+        plots.bands({name: band, "b": band}),
+    ):
+        assert plots.save_png(figure, dpi=20)

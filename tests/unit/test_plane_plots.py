@@ -501,3 +501,47 @@ def test_a_lit_surface_has_the_colours_of_the_bar():
     map_of = colormaps["viridis"](np.linspace(0, 1, 256))[None, :, :3]
     off = np.abs(shades - map_of).max(axis=2).min(axis=1)
     assert off.max() < 0.15
+
+
+FORMULA = r"a $\foo$"  # none that matplotlib knows
+
+
+@EACH
+def test_names_with_dollar_signs_are_no_formulas(draw):
+    loss = plane(bowl).loss
+    named = plane(
+        bowl,
+        axes=(FORMULA,) * 2,
+        quantities={FORMULA: Values(values=loss, units=FORMULA)},
+        paths=(dataclasses.replace(path((0.5, 0.5), (0.0, 0.0)), name=FORMULA),),
+    )
+    labelled = dataclasses.replace(named.paths[0], labels=(FORMULA, FORMULA))
+    surface = dataclasses.replace(named, paths=(labelled,))
+    figure = draw({FORMULA: surface, "b": surface}, quantity=FORMULA)
+    assert plots.save_png(figure, dpi=20)
+    assert panels(figure)[0].get_title() == FORMULA
+
+
+def test_points_that_are_not_evaluated_yet_are_neither_interpolated_nor_lost():
+    values = torch.tensor([[1.0, 2.0, math.nan], [math.nan, math.nan, 3.0]])
+    computed = torch.tensor([[True, False, False], [False, True, True]])
+    surface = Surface(
+        coordinates=((0.0, 1.0, 2.0), (0.0, 1.0)),
+        loss=values.double(),
+        stderr=torch.zeros(2, 3),
+        samples=0,
+        computed=computed,
+    )
+    said = plots.alt(surface)
+    assert "3 of 6 points evaluated, 1 interpolated; 2 points not evaluated" in said
+    assert "1 point not finite" in said
+    assert "sample" not in said
+
+
+@EACH
+def test_a_long_name_of_an_axis_ends_beside_it(draw):
+    unit = "distance along component 2, which has 1.27 % of the variance"
+    figure = draw(plane(bowl, axes=(unit, unit)))
+    for axes in panels(figure):
+        name = axes.yaxis.label.get_window_extent()
+        assert name.height <= 1.2 * axes.bbox.height

@@ -28,6 +28,7 @@ Theme = Literal["light", "dark"]
 WIDTH, HEIGHT = 4.6, 3.1  # inches; half a page, or the whole width of a phone
 FONT = 11.0  # points
 LETTERS = 12  # of the name of an axis, which stay on one line
+_PAST = 1.15  # length of a name beside axes, at most, of their height
 LOG_RANGE = 30.0  # a range of positive values beyond which the axis is logarithmic
 
 _PAGE = {"light": "#ffffff", "dark": "#12161b"}
@@ -222,11 +223,16 @@ def log_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> N
 def without_collisions(figure: Figure) -> Figure:
     """The figure with so few ticks that no two of their labels touch.
 
+    All letters stand as they are; none are read as a formula.
     Long names of axes go on in a second line. Names along an axis are not ticks to
     thin: their figure must be high enough.
     """
+    from matplotlib.text import Text
     from matplotlib.ticker import FixedLocator
 
+    # A name with two dollar signs is no formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     width, height = figure.get_size_inches()
     for axes in figure.axes:
         # The layout leaves no room for axes beside a name far longer than the page.
@@ -262,7 +268,9 @@ def _wrap_name(figure: Figure, axis: Axis) -> None:
         # Letters of a file are a little wider than those of the layout.
         room = FONT / 2 if axis is axis.axes.xaxis else 0.0
         across = page.x0 + room <= box.x0 and box.x1 + room <= page.x1
-        if across and box.y0 >= page.y0 and box.y1 <= page.y1:
+        # Beside low axes a name of several lines is better than one past their ends.
+        beside = axis is axis.axes.xaxis or box.height <= _PAST * axis.axes.bbox.height
+        if across and beside and box.y0 >= page.y0 and box.y1 <= page.y1:
             return
         axis.label.set_text(textwrap.fill(name, letters))
         figure.draw_without_rendering()

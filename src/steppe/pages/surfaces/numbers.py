@@ -86,12 +86,11 @@ def _quantity(name: str, every: list[Shown]) -> dict[str, Any]:
 def _surface(name: str, surface: Surface, values: dict[str, Shown]) -> dict[str, Any]:
     grid = values[LOSS]
     place = grid.lowest()
-    xlabel, ylabel = (label.replace(r"\$", "$") for label in axis_names(surface))
     return {
         "name": name,
         "x": _row(grid.x),
         "y": _row(grid.y),
-        "axes": [xlabel, ylabel],
+        "axes": axis_names(surface),
         # Quantities that take long are evaluated on a coarser grid.
         "grids": {
             q: [_row(each.x), _row(each.y)]

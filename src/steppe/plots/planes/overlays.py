@@ -192,7 +192,7 @@ def _label(
         return
     left = point[0] > (grid.x[0] + grid.x[-1]) / 2
     panel.axes.annotate(
-        text.replace("$", r"\$"),
+        text,
         point,
         xytext=(-6 if left else 6, 5),
         textcoords="offset points",

@@ -218,7 +218,7 @@ def put_footer(figure: Figure, facts: Sequence[str], theme: Theme) -> None:
     """Write facts in small letters below everything, as wide as the figure."""
     text = " · ".join(facts)
     letters = int((1 - 2 * _MARGIN) * figure.get_figwidth() * 72 / (0.54 * SMALL))
-    lines = textwrap.wrap(text.replace("$", r"\$"), letters)
+    lines = textwrap.wrap(text, letters)
     height = figure.get_figheight() + len(lines) * 1.35 * SMALL / 72
     figure.set_figheight(height)
     figure.supxlabel(

@@ -76,7 +76,7 @@ def scale_of(
         SettingError: ends that are not finite or in the wrong order, a distance that is
             not positive or makes more than 200 levels, or a logarithmic scale from 0.
     """
-    _check(log, vmin, vmax, vlevel)
+    check_scale(log, vmin, vmax, vlevel)
     flat = np.concatenate([np.ravel(each[np.isfinite(each)]) for each in values])
     within = flat[(flat >= (vmin if vmin is not None else -math.inf))]
     if log is None:
@@ -170,9 +170,15 @@ def _around(low: float, high: float, log: bool) -> tuple[float, float]:
     return middle - room, middle + room
 
 
-def _check(
+def check_scale(
     log: bool | None, vmin: float | None, vmax: float | None, vlevel: float | None
 ) -> None:
+    """Refuse ends and distances that no scale has, whatever the values are.
+
+    Raises:
+        SettingError: ends that are not finite or in the wrong order, a distance that is
+            not positive, or a logarithmic scale from 0.
+    """
     for name, value in (("vmin", vmin), ("vmax", vmax)):
         if value is not None:
             check_range(name, value)

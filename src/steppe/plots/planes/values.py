@@ -218,8 +218,7 @@ def axis_names(surface: Surface) -> list[str]:
     """Each axis in words: its letter, and its unit in brackets."""
     units: Sequence[str] = surface.axes or ("",) * len(surface.coordinates)
     pairs = zip(surface.letters, units)
-    names = [f"{letter} ({unit})" if unit else letter for letter, unit in pairs]
-    return [name.replace("$", r"\$") for name in names]  # which begins a formula
+    return [f"{letter} ({unit})" if unit else letter for letter, unit in pairs]
 
 
 def _check_plane(surface: Surface, figure: str) -> None:

@@ -57,25 +57,35 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
         quantity: that is drawn of it.
     """
     values, _ = tensors_of(surface, quantity)
+    unfinished = surface.unfinished
     for axis, places in enumerate(lattice(surface, quantity)):
-        values = values.index_select(axis, torch.from_numpy(places))
-    facts = {"samples": _samples(surface)}
+        values, unfinished = (
+            each.index_select(axis, torch.from_numpy(places))
+            for each in (values, unfinished)
+        )
+    facts: dict[str, str] = {}
+    if surface.samples:
+        facts["samples"] = _samples(surface)
     mode = surface.details.get("batch_norm")
     if mode is not None:
         facts["batch norm"] = f"batch norm {_BATCH_NORM.get(str(mode), mode)}"
     error = surface.stderr[torch.isfinite(surface.stderr)]
     if quantity == LOSS and error.numel() and float(error.max()) > 0:
         facts["error"] = f"standard error at most {short(float(error.max()))}"
-    points = values.numel()
+    points, left = values.numel(), int(unfinished.sum())
     computed = surface.computed
     if computed is None or points < computed.numel() or bool(computed.all()):
         facts["points"] = f"{points:,} points"
     else:
-        facts["points"] = (
-            f"{int(computed.sum()):,} of {points:,} points evaluated, the "
-            f"others interpolated{_interpolation(surface.details, quantity)}"
-        )
-    lost = points - int(torch.isfinite(values).sum())
+        evaluated = int(computed.sum())
+        facts["points"] = f"{evaluated:,} of {points:,} points evaluated"
+        if between := points - evaluated - left:
+            many = f"{between:,}" if left else "the others"
+            apart = _interpolation(surface.details, quantity)
+            facts["points"] += f", {many} interpolated{apart}"
+    if left:
+        facts["left"] = f"{_counted(left, 'point')} not evaluated yet (hatched)"
+    lost = int((~torch.isfinite(values) & ~unfinished).sum())
     if lost:
         facts["lost"] = f"{_counted(lost, 'point')} not finite (hatched)"
     cosine = surface.details.get("cosine")
@@ -171,7 +181,10 @@ def _apart(path: Trajectory) -> str:
     name = path.name or "the trajectory"
     shares = path.relative_residual[torch.isfinite(path.relative_residual)]
     if not shares.numel():
-        return f"{name}: {_counted(len(path.residual), 'checkpoint')}"
+        # Of the published code, where the directions are not known.
+        lengths = path.details.get("projection") == "cos"
+        kind = ", by their lengths along each axis alone" if lengths else ""
+        return f"{name}: {_counted(len(path.residual), 'checkpoint')}{kind}"
     return (
         f"{name} is off the plane by at most {100 * float(shares.max()):.2g} % of its "
         "distance to the base point"

@@ -50,7 +50,11 @@ def range_of(surface: Surface) -> str:
     values = _values(surface)
     known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
     parts = []
-    if lost := len(values) - len(known):
+    left = int(surface.unfinished.sum())
+    if left:
+        verb = "is" if left == 1 else "are"
+        parts.append(f"{left} of {len(values)} points {verb} not evaluated yet.")
+    if lost := len(values) - len(known) - left:
         parts.append(f"At {lost} of {len(values)} points the loss is not finite.")
     if known:
         most = max(known, key=known.__getitem__)

@@ -53,10 +53,11 @@ const drawPage = () => {
     return surface.values[quantity.name].map((row, j) =>
       row.map((value, i) => {
         const error = errors && errors[j][i] !== null ? " ± " + short(errors[j][i]) : "";
-        const kind =
-          surface.computed && !surface.computed[j][i] ? "<br>interpolated" : "";
+        const computed = !surface.computed || surface.computed[j][i];
+        const said = computed || value !== null ? short(value) : "not evaluated yet";
+        const kind = computed || value === null ? "" : "<br>interpolated";
         return (
-          quantity.words + " " + short(value) + error + kind +
+          quantity.words + " " + said + error + kind +
           "<br>x " + short(surface.x[i]) + ", y " + short(surface.y[j])
         );
       }),
@@ -105,7 +106,8 @@ const drawPage = () => {
       (label, t) =>
         path.name + ", " + label +
         (path.loss ? "<br>its own loss " + short(path.loss[t]) : "") +
-        "<br>off the plane by " + short(100 * path.away[t]) + " % of its distance",
+        (path.away[t] === null
+          ? "" : "<br>off the plane by " + short(100 * path.away[t]) + " % of its distance"),
     );
     const way = { x: [], y: [] };
     for (let t = 0; t + 1 < path.x.length; t++)

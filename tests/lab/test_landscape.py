@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import steppe
 from own_files import package, saved
@@ -65,6 +66,11 @@ def printed(capsys, text):
 def same(record, surface):
     np.testing.assert_allclose(record["loss"], surface.loss.numpy(), rtol=1e-6)
     np.testing.assert_allclose(record["stderr"], surface.stderr.numpy(), rtol=1e-5)
+
+
+def frames(path):
+    with Image.open(path) as opened:
+        return opened.n_frames
 
 
 def test_one_checkpoint_gives_a_random_plane_of_the_library(objectives, capsys):
@@ -206,6 +212,16 @@ def test_surfaces_are_drawn_from_their_files_on_one_scale(objectives, capsys):
     assert main(shlex.split("landscape plot --surf_file a.h5 --vlevel 0.2")) == 0
 
 
+def test_pictures_move_over_surfaces_or_along_a_path(objectives, capsys):
+    assert run("landscape a.pt --x 0,1 --y 0,1 --out a.h5") == 0
+    assert run("landscape b.pt --x 0,1 --y 0,1 --out b.h5") == 0
+    assert main(shlex.split("landscape plot a.h5 b.h5 --out two.gif")) == 0
+    assert frames("two.gif") == 2
+    text = "landscape project a.pt a.h5 --checkpoints c.pt b.pt a.pt --out path.gif"
+    assert run(text) == 0
+    assert frames("path.gif") == 3
+
+
 def test_a_surface_is_converted(objectives, capsys):
     assert run("landscape a.pt --x -1:1:3 --y -1:1:3 --out a.h5") == 0
     assert main(shlex.split("landscape convert a.h5 b.npz b.csv b.png b.vtp")) == 0
@@ -305,9 +321,31 @@ def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):
         ("landscape a.pt --out a.pdf", "files to write must end in"),
         ("landscape a.pt --dims 1 --out a.html", "a page is of a plane"),
         ("landscape plto a.h5", "there is no file plto"),
+        ("landscape a.pt --out a.gif", "files to write must end in"),
     ],
 )
 def test_mistakes_are_one_sentence(objectives, capsys, text, message):
+    assert run(text) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("landscape a.pt b.pt --out a.vtp", "a VTP file is of a plane"),
+        ("landscape a.pt --quantity accuracy", "--quantity accuracy is not evaluated"),
+        ("landscape a.pt --vmin 3 --vmax 1", "vmin must be < vmax"),
+        ("landscape a.pt --log --vmin 0", "logarithmic scale must be > 0"),
+        ("landscape connect a.pt b.pt --quantity accuracy", "is not evaluated"),
+        ("landscape connect a.pt b.pt --out a.vtp", "a VTP file is of a plane"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_before_any_work(
+    objectives, capsys, monkeypatch, text, message
+):
+    monkeypatch.setattr("steppe_lab.analysis.single.read_network", None)
+    monkeypatch.setattr("steppe_lab.analysis.landscapes.read_network", None)
+    monkeypatch.setattr("steppe_lab.analysis.connecting.read_network", None)
     assert run(text) == 2
     assert message in capsys.readouterr().err
 
@@ -323,6 +361,11 @@ def test_mistakes_are_one_sentence(objectives, capsys, text, message):
         ("landscape plot a.h5 --quantity accuracy", "quantity"),
         ("landscape convert a.h5 a.h5", "is the file that is read"),
         ("landscape convert a.h5 a.xyz", "files to write must end in"),
+        (
+            "landscape plot a.h5 --out a.gif",
+            "needs several surfaces, or one with a path",
+        ),
+        ("landscape plot line.h5 --out a.gif", "a moving picture is of a plane"),
     ],
 )
 def test_mistakes_about_files_are_one_sentence(objectives, capsys, text, message):

@@ -135,6 +135,16 @@ def render(
     )
 
 
+def check_plotly() -> None:
+    """Refuse to begin work whose result could not be put on a page.
+
+    Raises:
+        SettingError: plotly or jinja2 is not installed.
+    """
+    template("surface.html.j2", _HOME)
+    _plotly()
+
+
 def _pictures(surfaces: Mapping[str, Surface]) -> list[Picture]:
     named: Surfaces = dict(surfaces)
     words = plots.alt(named)

@@ -57,7 +57,7 @@ def run(args: Args, results: TextIO) -> int:
     """Evaluate the loss, write it, say it."""
     from steppe_lab.analysis.landscapes import landscape_of
     from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.reports.landscape.files import publish, targets
+    from steppe_lab.reports.landscape.files import check_quantity, publish, targets
     from steppe_lab.reports.landscape.sentences import sentences, warnings
     from steppe_lab.store.json_files import json_line
 
@@ -68,6 +68,7 @@ def run(args: Args, results: TextIO) -> int:
     networks = [checkpoint_at(path, OUT) for path in given if path is not None]
     _, dims = settings.subspace(len(networks))
     published = args.names == "reference"
+    check_quantity(pictures.quantity, settings.quantities)
     files = targets(args.out, pictures, dims, published=published)
     for file in files:
         check_place(file.path)

@@ -47,12 +47,13 @@ def run(args: Args, results: TextIO) -> int:
     """Fit the curve, evaluate it, write and say it."""
     from steppe_lab.analysis.connecting import connected
     from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.reports.landscape.files import publish, targets
+    from steppe_lab.reports.landscape.files import check_quantity, publish, targets
     from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
     settings = part_of(args, ConnectSettings)
     pictures = part_of(args, PictureSettings)
+    check_quantity(pictures.quantity, ())
     files = targets(args.out, pictures, 1 if settings.view == "curve" else 2)
     for file in files:
         check_place(file.path)

@@ -25,7 +25,9 @@ class Args(Arguments, PictureSettings):
     paths: tuple[Path, ...] = ()
     """Files of projected checkpoints, whose paths are drawn on all surfaces."""
     out: tuple[Path, ...] = (OUT / "landscape.png",)
-    """Figures to write: .png pictures; .html a page where the surfaces turn."""
+    """Figures to write: .png pictures; .html a page where the surfaces turn; .gif the
+    first of --pictures in motion, with a frame for each surface, or for each checkpoint
+    on a single one."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
@@ -39,7 +41,7 @@ class Args(Arguments, PictureSettings):
 
 def run(args: Args, results: TextIO) -> int:
     """Read the surfaces, draw them, say their ranges."""
-    from steppe_lab.reports.landscape.files import ENDINGS, publish, targets
+    from steppe_lab.reports.landscape.files import ENDINGS, MOVING, publish, targets
     from steppe_lab.reports.landscape.reading import read_surfaces
     from steppe_lab.reports.landscape.sentences import range_of
     from steppe_lab.store.json_files import json_line
@@ -47,7 +49,7 @@ def run(args: Args, results: TextIO) -> int:
     surfaces = read_surfaces(args.files, args.paths)
     axes = len(next(iter(surfaces.values())).coordinates)
     settings = part_of(args, PictureSettings)
-    files = targets(args.out, settings, axes, endings=ENDINGS)
+    files = targets(args.out, settings, axes, endings=(*ENDINGS, MOVING))
     for file in files:
         check_place(file.path)
     publish(surfaces, files, settings)

@@ -42,8 +42,8 @@ class Args(CheckpointArguments, PictureSettings):
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
     out: tuple[Path, ...] = (OUT / "landscape.png",)
-    """Files to write, by their endings as of `steppe landscape`; that of the surface
-    itself gets the path beside it."""
+    """Files to write, by their endings as of `steppe landscape`, and .gif for a moving
+    picture of the path; that of the surface itself gets the path beside it."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of a table."""
 
@@ -54,14 +54,21 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.analysis.places import checkpoint_at
     from steppe_lab.analysis.single import read_network
     from steppe_lab.analysis.training_files import training_files
-    from steppe_lab.reports.landscape.files import publish, targets
+    from steppe_lab.reports.landscape.files import (
+        ENDINGS,
+        MOVING,
+        OTHERS,
+        publish,
+        targets,
+    )
     from steppe_lab.reports.landscape.reading import read_surfaces
     from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
     (surface,) = read_surfaces([args.surface]).values()
     pictures = part_of(args, PictureSettings)
-    files = targets(args.out, pictures, len(surface.coordinates))
+    endings = (*ENDINGS, MOVING, *OTHERS)
+    files = targets(args.out, pictures, len(surface.coordinates), endings=endings)
     for file in files:
         check_place(file.path)
     along = training_files(args.checkpoints, OUT)

@@ -7,19 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steppe.errors import SettingError
-from steppe.pages.surfaces.page import render
+from steppe.pages.surfaces.page import check_plotly, render
+from steppe.plots.planes.scale import check_scale
+from steppe.plots.planes.values import ENDS, RATIO
 from steppe.surfaces import Surface
 from steppe.surfaces.files.convert import EXPORTS
 from steppe.surfaces.files.directions import Directions
 from steppe.surfaces.files.formats import WRITERS
-from steppe_lab.reports.landscape.pictures import drawn
+from steppe.surfaces.files.hdf5 import check_h5py
+from steppe_lab.reports.landscape.pictures import animated, drawn
 from steppe_lab.runs.landscape_settings import PictureSettings
 from steppe_lab.store.json_files import cannot, write_atomically
 
 LINE = "line"  # the picture of a surface of one axis
 PICTURE = ".png"
 PAGE = ".html"
+MOVING = ".gif"
 ENDINGS = (PICTURE, PAGE)  # of figures
+MESH = ".vtp"
+HDF5 = (".h5", ".hdf5", ".nc")
+OTHERS = (*WRITERS, *EXPORTS)  # of numbers
+PLANES = {PAGE: "a page", MOVING: "a moving picture", MESH: "a VTP file"}
 # Words before the ending of a picture, in the published landscape code.
 PUBLISHED = {
     "contour": "_train_loss_2dcontour",
@@ -44,7 +52,7 @@ def targets(
     axes: int,
     *,
     published: bool = False,
-    endings: Sequence[str] | None = None,
+    endings: Sequence[str] = (*ENDINGS, *OTHERS),
 ) -> list[Target]:
     """The files that a command writes.
 
@@ -53,24 +61,29 @@ def targets(
         settings: of the pictures.
         axes: of the surface, 1 or 2.
         published: whether pictures have the names of the published landscape code.
-        endings: that are allowed; None for all.
+        endings: that are allowed.
 
     Raises:
-        SettingError: no path, one with an unknown ending, or the same one twice.
+        SettingError: no path, one with an unknown ending or that a line cannot have,
+            the same one twice, or a scale that is none.
+        UsageError: the package of a format is not installed.
     """
-    known = list(endings or (*ENDINGS, *WRITERS, *EXPORTS))
+    check_scale(settings.log or None, settings.vmin, settings.vmax, settings.vlevel)
     wanted: list[Target] = []
     for path in paths:
-        if path.suffix.lower() not in known:
+        ending = path.suffix.lower()
+        if ending not in endings:
             raise SettingError(
-                f"files to write must end in {' or '.join(known)}, got {path}; "
+                f"files to write must end in {' or '.join(endings)}, got {path}; "
                 "checkpoints come before options."
             )
-        if path.suffix.lower() == PAGE and axes == 1:
+        if ending in PLANES and axes == 1:
             raise SettingError(
-                f"a page is of a plane, got {path} for a line; write a .png of it."
+                f"{PLANES[ending]} is of a plane, got {path} for a line; write a .png "
+                "or .csv of it."
             )
-        if path.suffix.lower() != PICTURE:
+        _check_package(ending)
+        if ending != PICTURE:
             wanted.append(Target(path))
             continue
         kinds = (LINE,) if axes == 1 else settings.pictures
@@ -81,6 +94,36 @@ def targets(
     if not wanted or len({target.path for target in wanted}) < len(wanted):
         raise SettingError("name every file to write once, and at least one.")
     return wanted
+
+
+def check_quantity(quantity: str, evaluated: Sequence[str]) -> None:
+    """Refuse to draw a quantity that will not be evaluated.
+
+    Args:
+        quantity: to draw.
+        evaluated: quantities beside the loss, by the names that ask for them.
+
+    Raises:
+        SettingError: it is none of them.
+    """
+    if {"class_losses", "loss_terms"}.intersection(evaluated):
+        return  # their names follow from the data
+    known = ["loss", "rise", "stderr", "rise_stderr", *evaluated]
+    known += [f"{name}_stderr" for name in evaluated]
+    if set(ENDS) <= set(evaluated):
+        known.append(RATIO)
+    if quantity not in known:
+        raise SettingError(
+            f"--quantity {quantity} is not evaluated; name it in --quantities too, or "
+            "give loss, rise or stderr."
+        )
+
+
+def _check_package(ending: str) -> None:
+    if ending == PAGE:
+        check_plotly()
+    elif ending in HDF5:
+        check_h5py()
 
 
 def publish(
@@ -114,6 +157,9 @@ def publish(
                 surfaces if len(surfaces) > 1 else {"": next(iter(surfaces.values()))}
             )
             write_atomically(target.path, render(named, title="", command=command))
+            continue
+        if ending == MOVING:
+            write_atomically(target.path, animated(surfaces, settings))
             continue
         surface = next(iter(surfaces.values()))
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from steppe import plots
+from steppe.errors import SettingError
 from steppe.surfaces import Surface
 from steppe_lab.runs.landscape_settings import PictureSettings
 
@@ -48,3 +51,36 @@ def drawn(
     if kind in ("contour", "contourf"):
         options["vlevel"] = settings.vlevel
     return plots.save_png(PLANES[kind](shown, **options))
+
+
+def animated(surfaces: Mapping[str, Surface], settings: PictureSettings) -> bytes:
+    """A moving picture on one scale, as GIF: a frame for each surface.
+
+    A single surface has a frame for each checkpoint of its paths.
+
+    Args:
+        surfaces: by name, of two axes.
+        settings: of the frames, which are the first of its pictures.
+
+    Raises:
+        SettingError: a quantity that the surfaces lack, or a single surface without a
+            path.
+    """
+    single = next(iter(surfaces.values())) if len(surfaces) == 1 else None
+    kind = settings.pictures[0]
+    if single is not None and not single.paths:
+        raise SettingError(
+            "a moving picture needs several surfaces, or one with a path; name more "
+            "files, or give --paths."
+        )
+    with TemporaryDirectory() as folder:
+        path = plots.animate(
+            surfaces if single is None else single,
+            Path(folder) / "frames.gif",
+            kind="surface3d" if kind == "surface" else kind,
+            quantity=settings.quantity,
+            log=settings.log or None,
+            vmin=settings.vmin,
+            vmax=settings.vmax,
+        )
+        return path.read_bytes()

@@ -275,3 +275,20 @@ def test_the_plane_of_a_bend_has_the_buffers_of_both_networks(mode):
     losses = landscape(objective, plane, [0.0, end], [0.0], batch_norm=mode).loss[0]
     expected = [Objective(each, data).value().value for each in (a, b)]
     assert losses.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_other_data_has_the_statistics_of_the_first_in_every_mode():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    data = torch.randn(32, 4), torch.arange(32) % 2
+    others = 3 * torch.randn(9, 4) + 1, torch.arange(9) % 2
+    objective = Objective(model, data, mode="reestimate")
+    also = {
+        mode: Objective(model, others, mode=mode) for mode in ("eval", "reestimate")
+    }
+    line = Line.random(model)
+    surface = landscape(objective, line, [0.0, 0.7], also=also)
+    one, other = (surface.quantities[f"{mode}_loss"].values for mode in also)
+    assert torch.equal(one, other)
+    reestimate(model, [data])
+    assert float(one[0]) == pytest.approx(also["eval"].value().value, rel=1e-6)

@@ -98,7 +98,8 @@ class Evaluator:
         self.subspace = subspace
         self.batch_norm = subspace.batch_norm if batch_norm is None else batch_norm
         check_batch_norm(self.batch_norm)
-        if objective.mode == "reestimate":
+        # A function may have the statistics of other data than those of the objective.
+        if objective.mode == "reestimate" and not callable(self.batch_norm):
             self.batch_norm = "reestimate"
         self.quantities = tuple(quantities)
         check_samples(samples)

@@ -545,3 +545,22 @@ def test_a_long_name_of_an_axis_ends_beside_it(draw):
     for axes in panels(figure):
         name = axes.yaxis.label.get_window_extent()
         assert name.height <= 1.2 * axes.bbox.height
+
+
+def test_no_number_on_a_line_lies_below_a_mark():
+    surface = plane(lambda x, y: 0.1 + 40 * (x**2 + y**2), nx=21, ny=21)
+    (axes,) = panels(figure := plots.contour(surface))
+    figure.draw_without_rendering()
+    for line in axes.lines:
+        (place,) = line.get_transform().transform(line.get_xydata())
+        for text in axes.texts:
+            assert not text.get_window_extent().contains(*place)
+
+
+def test_axes_of_one_unit_share_it_whatever_else_their_names_say():
+    names = ("distance, eigenvalue 147", "distance, eigenvalue 106")
+    (axes,) = panels(plots.contour(plane(bowl, axes=names, details={"cosine": -9e-9})))
+    assert axes.get_aspect() == 1
+    assert "cosine of the axes 0" in footer_of(axes.figure)
+    (axes,) = panels(plots.contour(plane(bowl, axes=("distance", "steps"))))
+    assert axes.get_aspect() == "auto"

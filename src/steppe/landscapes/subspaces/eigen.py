@@ -36,15 +36,13 @@ def eigen_subspace(
         "base": base,
         "directions": tuple(directions),
         "axes": tuple(
-            Axis(unit=_unit(details["unit"], index, value))
-            for index, value in zip(indices, details["eigenvalues"], strict=True)
+            Axis(unit=_unit(details["unit"], value)) for value in details["eigenvalues"]
         ),
         "buffers": buffers_of(objective.model),
         "details": details,
     }
 
 
-def _unit(unit: Any, index: int, value: float) -> str:
-    number = f"{index + 1}" if index >= 0 else f"{-index} from the bottom"
+def _unit(unit: Any, value: float) -> str:
     length = UNITS.get(unit, f"lengths of {unit}")
-    return f"{length} along eigenvector {number} (eigenvalue {value:.3g})"
+    return f"{length}, eigenvalue {value:.3g}"

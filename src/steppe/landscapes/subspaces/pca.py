@@ -82,8 +82,7 @@ def pca_subspace(
         "directions": tuple(directions),
         "axes": tuple(
             Axis(
-                unit=f"distance along component {k + 1} ({100 * float(share):.3g} % of "
-                "the variance)",
+                unit=f"distance, {100 * float(share):.3g} % of the variance",
                 range=_range(principal.coordinates[:, k]),
             )
             for k, share in enumerate(principal.variance_ratio)

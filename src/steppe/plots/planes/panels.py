@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from steppe.plots.canvas import (
     FONT,
     Theme,
@@ -162,8 +164,9 @@ def _dress(panel: Panel, cells: bool) -> None:
     xlabel, ylabel = axis_names(panel.surface)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     wide, high = grid.x[-1] - grid.x[0], grid.y[-1] - grid.y[0]
-    units = panel.surface.axes
-    alike = not units or units[0] == units[1]
+    # What follows the comma is of the axis alone, such as an eigenvalue.
+    units = {unit.split(",")[0] for unit in panel.surface.axes}
+    alike = len(units) < 2
     if alike and 1 / _SLENDER <= wide / high <= _SLENDER:
         axes.set_aspect("equal", adjustable="box")
     x, y = (edges(grid.x), edges(grid.y)) if cells else (grid.x, grid.y)
@@ -177,12 +180,18 @@ def _dress(panel: Panel, cells: bool) -> None:
 
 
 def _without_cut_numbers(axes: Axes) -> None:
-    """Remove numbers on lines that the edge of the picture would cut."""
+    """Remove numbers on lines that the edge of the picture or a mark would cut."""
+    marks = [
+        line.get_transform().transform(points)[0]
+        for line in axes.lines
+        if len(points := np.asarray(line.get_xydata())) == 1
+    ]
     for text in list(axes.texts):
+        if text.get_gid() != NUMBER:
+            continue
         box = text.get_window_extent()
-        if text.get_gid() == NUMBER and not (
-            axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
-        ):
+        inside = all(axes.bbox.contains(x, y) for x, y in (box.min, box.max))
+        if not inside or any(box.padded(_APART).contains(*mark) for mark in marks):
             text.remove()
 
 

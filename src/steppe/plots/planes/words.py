@@ -19,6 +19,7 @@ from steppe.plots.planes.values import (
 )
 from steppe.surfaces import Surface, Trajectory, basins
 
+_RIGHT = 1e-5  # cosine of axes that stand at right angles, in float32
 _BATCH_NORM = {
     "interpolate": "interpolated with the weights",
     "freeze": "frozen at the base point",
@@ -90,7 +91,9 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
         facts["lost"] = f"{_counted(lost, 'point')} not finite (hatched)"
     cosine = surface.details.get("cosine")
     if isinstance(cosine, int | float):
-        facts["cosine"] = f"cosine of the axes {cosine:.2g}"
+        # That of axes at right angles is rounding.
+        shown = 0.0 if abs(cosine) < _RIGHT else cosine
+        facts["cosine"] = f"cosine of the axes {shown:.2g}"
     for place, path in enumerate(surface.paths):
         facts[f"path {place}"] = _apart(path)
     return facts

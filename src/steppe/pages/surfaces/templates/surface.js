@@ -211,7 +211,7 @@ const drawPage = () => {
     const span = (places) => [places[0], places[places.length - 1]];
     const side = (places) => places[places.length - 1] - places[0];
     const ratio = side(surface.x) / side(surface.y);
-    const letters = (name) => name.replace(/^\S+/, "");  // without x or y: its unit
+    const letters = (name) => name.replace(/^\S+/, "").split(/[,)]/)[0];  // its unit
     const alike = letters(surface.axes[0]) === letters(surface.axes[1]);
     // One unit for both axes, as in the pictures, unless that made a strip.
     const square = alike && ratio <= 3 && ratio >= 1 / 3;

@@ -308,3 +308,29 @@ def test_every_point_may_be_lost(tmp_path):
         "No value is finite."
         in steppe.surface_html(lost, tmp_path / "lost.html").read_text()
     )
+
+
+@browser_test
+def test_the_pointer_says_no_more_than_is_known(browser, tmp_path):
+    unknown = torch.full((2,), math.nan, dtype=torch.float64)
+    path = Trajectory(
+        coordinates=torch.tensor([[0.5, 0.5], [0.0, 0.0]]),
+        residual=unknown,
+        relative_residual=unknown,
+    )
+    first = plane(1.0).with_path(path)
+    first.loss[0, 0] = math.nan
+    computed = torch.ones(11, 21, dtype=torch.bool)
+    computed[0, :2] = False
+    partial = dataclasses.replace(first, computed=computed)
+    file = steppe.surface_html(partial, tmp_path / "partial.html")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_function("window.Plotly && document.querySelector('#flat').data")
+    map_of, *others = page.evaluate("document.querySelector('#flat').data")
+    assert map_of["text"][0][0].startswith("loss not evaluated yet<br>x")
+    assert "<br>interpolated<br>x" in map_of["text"][0][1]
+    assert "interpolated" not in map_of["text"][1][1]
+    (words,) = (each["text"] for each in others if each.get("name") == "trajectory")
+    assert words == ["trajectory, checkpoint 0", "trajectory, checkpoint 1"]
+    page.close()

@@ -52,7 +52,8 @@ const drawPage = () => {
     const errors = surface.errors[quantity.name];
     return surface.values[quantity.name].map((row, j) =>
       row.map((value, i) => {
-        const error = errors && errors[j][i] !== null ? " ± " + short(errors[j][i]) : "";
+        const known = errors && value !== null && errors[j][i] !== null;
+        const error = known ? " ± " + short(errors[j][i]) : "";
         const computed = !surface.computed || surface.computed[j][i];
         const said = computed || value !== null ? short(value) : "not evaluated yet";
         const kind = computed || value === null ? "" : "<br>interpolated";

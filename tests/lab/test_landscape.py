@@ -121,12 +121,6 @@ def test_ranges_are_sought(objectives, capsys):
     assert "auto" in record["details"]
 
 
-def test_an_even_grid_says_that_it_misses_the_checkpoint(objectives, capsys):
-    assert run("landscape a.pt --x -1:1:4 --y -1:1:3 --out s.csv") == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Note: the grid has no point at a.pt (0, 0); an odd count" in said
-
-
 def test_some_points_are_interpolated_to_a_tolerance(objectives, capsys):
     text = "landscape a.pt --dims 1 --x -1:1:51 --out s.csv"
     assert run(text) == 0
@@ -380,3 +374,104 @@ def test_steps_that_decimals_meet_are_met(objectives, capsys):
     record = printed(capsys, "landscape a.pt b.pt --x=-0.2:1.2:15")
     assert {0.0, 1.0} <= set(record["x"])
     assert record["notes"] == []
+
+
+SMALL = "--x 0,1 --y 0,1"
+OTHER_DATA = """
+import torch
+
+def load():
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(1))
+    return x, (x.sum(1) > 0).long()
+"""
+
+
+def refused(capsys, monkeypatch, words):
+    """The sentence that refuses a command, which evaluates no point."""
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(Walk, "go_to", lambda *_: pytest.fail("a point was evaluated"))
+        assert main(words) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("ending", ["h5", "nc", "npz"])
+def test_a_surface_of_another_recipe_is_not_replaced(
+    objectives, theirs, capsys, monkeypatch, ending
+):
+    (theirs / "planes" / "more.py").write_text(OTHER_DATA)
+    out = f"s.{ending}"
+    text = f"landscape a.pt {SMALL} --out {out} s.csv"
+    assert run(text) == 0
+    content = Path(out).read_bytes()
+    assert run(text) == 0  # goes on
+    assert Path(out).read_bytes() == content
+    others = (
+        [*shlex.split(text), *OWN[:2], "--data", "planes.more:load"],
+        [*shlex.split(text), *OWN, "--seed", "1"],
+        [*shlex.split(text.replace("a.pt", "b.pt")), *OWN],
+        [*shlex.split(text.replace("--x 0,1", "--x 0,0.5")), *OWN],
+    )
+    for words in others:
+        said = refused(capsys, monkeypatch, words)
+        assert f"{out} exists and was not made of the same networks" in said
+    assert Path(out).read_bytes() == content
+    assert main([*others[0], "--overwrite"]) == 0
+    assert Path(out).read_bytes() != content
+
+
+def test_a_file_that_is_no_surface_is_not_replaced(objectives, capsys, monkeypatch):
+    Path("s.npz").write_bytes(b"something of mine")
+    for text in (
+        f"landscape a.pt {SMALL} --out s.npz",
+        "landscape connect a.pt b.pt --curve-steps 2 --points 3 --out s.npz",
+    ):
+        words = [*shlex.split(text), *OWN]
+        assert "s.npz exists" in refused(capsys, monkeypatch, words)
+    assert run(f"landscape a.pt {SMALL} --out a.npz") == 0
+    words = shlex.split("landscape convert a.npz s.npz")
+    assert "s.npz exists" in refused(capsys, monkeypatch, words)
+    text = "landscape project a.pt a.npz --checkpoints b.pt --out s.npz"
+    words = [*shlex.split(text), *OWN]
+    assert "s.npz exists" in refused(capsys, monkeypatch, words)
+    assert Path("s.npz").read_bytes() == b"something of mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert main(words) == 0
+
+
+def test_a_path_is_of_the_data_of_its_surface(objectives, theirs, capsys, monkeypatch):
+    (theirs / "planes" / "more.py").write_text(OTHER_DATA)
+    assert run(f"landscape a.pt {SMALL} --out a.npz") == 0
+    text = "landscape project a.pt a.npz --checkpoints b.pt --out p.png"
+    words = [*shlex.split(text), *OWN[:2], "--data", "planes.more:load"]
+    assert "a.npz has data" in refused(capsys, monkeypatch, words)
+    words = [*shlex.split(text), *OWN, "--data-samples", "10"]
+    assert "a.npz has data" in refused(capsys, monkeypatch, words)
+
+
+@pytest.mark.parametrize(
+    ("axes", "why"),
+    [
+        ("--x=-1:1:5 --y=-1:1:4", "along y is 0, but with --y=-1:1:5 one is"),
+        ("--x=-1:1:4 --y=-1:1:5", "along x is 0, but with --x=-1:1:5 one is"),
+        ("--dims 1 --x 0.5:1:3", "x goes from 0.5 to 1, without 0"),
+        ("--dims 1 --x=-0.7:1:4", "along x is 0; choose a range or a list"),
+    ],
+)
+def test_a_grid_that_misses_the_checkpoint_says_why(objectives, capsys, axes, why):
+    assert run(f"landscape a.pt {axes} --out s.csv") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert why in said
+    assert said.count("no coordinate along") + said.count("goes from") == 1
+    loss = objectives[0].value()
+    assert said.startswith(f"Loss {loss.value:.2g}")
+
+
+def test_finished_points_that_cannot_be_kept_stop_at_once(
+    objectives, capsys, monkeypatch
+):
+    Path("taken").write_text("")
+    words = [*shlex.split(f"landscape a.pt {SMALL} --keep taken"), *OWN]
+    assert "cannot write taken" in refused(capsys, monkeypatch, words)
+    words = [*shlex.split("landscape a.pt --dims 1 --pictures surface"), *OWN]
+    assert "a line has one kind of picture" in refused(capsys, monkeypatch, words)

@@ -15,6 +15,11 @@ from steppe.surfaces import Surface
 from steppe.surfaces.files.directions import Directions
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.landscapes import check_alike
+from steppe_lab.analysis.replacing import (
+    check_same_recipe,
+    recipe_of,
+    with_recipe,
+)
 from steppe_lab.analysis.single import Network, read_network
 from steppe_lab.runs.connect_settings import ConnectSettings
 from steppe_lab.training.trained_loss import LossKind
@@ -42,6 +47,8 @@ def connected(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
     loss: LossKind = "trained",
+    files: Collection[Path] = (),
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Connected:
     """Fit a curve between two checkpoints on training samples, and evaluate it.
@@ -54,13 +61,16 @@ def connected(
         trust: code of the user, as module:function, that the checkpoints may name.
         belongs: of files of another program; None for those that steppe wrote.
         loss: that of checkpoints of steppe: the one trained on, or the plain one.
+        files: that the first surface will be written to.
+        overwrite: replace files of surfaces of another recipe.
         progress: called with the number of steps of the fit done and of all.
 
     Raises:
         CheckpointError: a file that is missing, damaged or not of the network.
         DataError: data that are missing, or not the same for both.
         SettingError: networks of unlike parameters or losses.
-        UsageError: a fit that diverges, or, for a plane, a bend on the line.
+        UsageError: a file of a surface of another recipe, a fit that diverges, or,
+            for a plane, a bend on the line.
     """
 
     def read(path: Path, part: str) -> Network:
@@ -76,6 +86,9 @@ def connected(
 
     a, b = read(first, settings.part), read(second, settings.part)
     check_alike(a, b)
+    recipe = recipe_of([a, b], settings)
+    if not overwrite:
+        check_same_recipe(files, recipe)
     models = a.objective.model, b.objective.model
     make = Curve.bezier if settings.curve == "bezier" else Curve.polychain
     # A curve that was fitted on the samples it is measured on says little of others.
@@ -88,13 +101,16 @@ def connected(
     )
     line = Line.between(*models)
     paths = {
-        name: landscape(
-            a.objective,
-            along,
-            (0, 1, settings.points),
-            batch_norm=settings.batch_norm,
-            samples="all",
-            exact=True,
+        name: with_recipe(
+            landscape(
+                a.objective,
+                along,
+                (0, 1, settings.points),
+                batch_norm=settings.batch_norm,
+                samples="all",
+                exact=True,
+            ),
+            recipe,
         )
         for name, along in (("curve", curve), ("line", line))
     }
@@ -107,6 +123,7 @@ def connected(
     if settings.view == "curve":
         return Connected(paths, statistics, length, notes=a.notes)
     plane, directions = _plane(curve, a.objective, settings)
+    plane = with_recipe(plane, recipe)
     return Connected({"plane": plane}, statistics, length, directions, a.notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from steppe.batches import UNKNOWN
 from steppe.errors import DataError
 from steppe.landscapes.directions.eigen import EigenSettings
 from steppe.landscapes.directions.ignoring import Ignore
@@ -26,6 +26,11 @@ from steppe.seeds import seed_of
 from steppe.surfaces import Surface, Trajectory
 from steppe.surfaces.files.directions import Directions
 from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.replacing import (
+    check_same_recipe,
+    recipe_of,
+    with_recipe,
+)
 from steppe_lab.analysis.single import (
     Network,
     check_one_loss,
@@ -33,8 +38,7 @@ from steppe_lab.analysis.single import (
 )
 from steppe_lab.analysis.training_files import training_files
 from steppe_lab.runs.landscape_settings import LandscapeSettings, read_coordinates
-from steppe_lab.store.json_files import digest
-from steppe_lab.training.checkpoints import versions
+from steppe_lab.store.json_files import cannot
 from steppe_lab.training.trained_loss import LossKind
 
 Progress = Callable[[int, int], None]
@@ -48,6 +52,7 @@ class Evaluated:
 
     surface: Surface
     directions: Directions | None  # None of a curve
+    base: tuple[float, float]  # loss at the first checkpoint, and its standard error
     notes: tuple[str, ...] = ()  # without full stops
 
 
@@ -61,6 +66,8 @@ def landscape_of(
     belongs: Belongs | None = None,
     loss: LossKind = "trained",
     keep: Path | None = None,
+    files: Collection[Path] = (),
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Loss on a line or plane around a checkpoint, or through two or three.
@@ -76,6 +83,8 @@ def landscape_of(
         loss: that of checkpoints of steppe: the one trained on, or the plain one.
         keep: folder of all results, where finished points are kept and read again; None
             for nowhere.
+        files: that the surface will be written to.
+        overwrite: replace files of surfaces of another recipe.
         progress: called with the number of evaluations done and of all.
 
     Returns:
@@ -86,10 +95,12 @@ def landscape_of(
         DataError: data that are missing, or not the same for all.
         SettingError: networks of unlike parameters, or settings that do not fit their
             number.
+        StoreError: finished points cannot be kept.
+        UsageError: a file of a surface of another recipe, without `overwrite`.
     """
     dirs, dims = settings.subspace(len(checkpoints))
     # The network itself ends its path.
-    files = [
+    along = [
         file
         for file in training_files(settings.checkpoints, store)
         if file.resolve() != checkpoints[0].resolve()
@@ -109,9 +120,13 @@ def landscape_of(
     first = networks[0]
     for other in networks[1:]:
         check_alike(first, other)
-    subspace = subspace_of(networks, dirs, dims, settings, files)
+    contents = [sha256(file.read_bytes()).hexdigest() for file in along]
+    recipe = recipe_of(networks, settings, along=contents)
+    if not overwrite:
+        check_same_recipe(files, recipe)
+    place, notes = _place_of_points(networks, contents, settings, keep)
+    subspace = subspace_of(networks, dirs, dims, settings, along)
     letters = LETTERS[: len(subspace.axes)]
-    place, notes = _place_of_points(networks, files, settings, keep)
     with warnings.catch_warnings():
         # Sentences about the result say it, with the names of the checkpoints.
         warnings.filterwarnings("ignore", message="no point along")
@@ -131,44 +146,63 @@ def landscape_of(
             out=place,
             progress=progress,
         )
-    if files:
+        base = _loss_at_base(surface, first.objective, subspace, settings)
+    if along:
         path = project(
             subspace,
-            [*files, first.objective.model],
+            [*along, first.objective.model],
             first.objective,
-            labels=[*(file.stem for file in files), first.path.stem],
+            labels=[*(file.stem for file in along), first.path.stem],
             batch_norm=settings.batch_norm,
         )
         surface = surface.with_path(path)
-    return Evaluated(surface, subspace.stored(), (*first.notes, *notes))
+    surface = with_recipe(surface, recipe)
+    return Evaluated(surface, subspace.stored(), base, (*first.notes, *notes))
+
+
+def _loss_at_base(
+    surface: Surface,
+    objective: Objective,
+    subspace: Subspace,
+    settings: LandscapeSettings,
+) -> tuple[float, float]:
+    """Loss at the base point and its standard error, also where no grid point is."""
+    axes = list(zip(surface.coordinates, subspace.origin, strict=True))
+    if not all(base in along for along, base in axes):
+        surface = landscape(
+            objective,
+            subspace,
+            axes=[[base] for _, base in axes],
+            batch_norm=settings.batch_norm,
+            samples=settings.samples,
+            seed=settings.seed,
+        )
+        axes = [((base,), base) for _, base in axes]
+    at = tuple(along.index(base) for along, base in reversed(axes))
+    return float(surface.loss[at]), float(surface.stderr[at])
 
 
 def _place_of_points(
     networks: Sequence[Network],
-    files: Sequence[Path],
+    contents: Sequence[str],
     settings: LandscapeSettings,
     keep: Path | None,
 ) -> tuple[Path | None, list[str]]:
     """The folder of points of these networks and settings, or a note why none."""
     if keep is None:
         return None, []
-    objective = networks[0].objective
-    if objective.digest.startswith(UNKNOWN):
+    # Whichever grid is asked for, its points are of one folder.
+    of_grid = {"x": "", "y": "", "tolerance": 1.0, "exact": False}
+    shared = recipe_of(networks, settings.model_copy(update=of_grid), along=contents)
+    if shared is None:
         return None, ["points are not kept: batches of other things than tensors"]
-    grid = {"x", "y", "tolerance", "exact"}  # which all grids have in common
-    said = {
-        "networks": [network.digest for network in networks],
-        "along": [sha256(file.read_bytes()).hexdigest() for file in files],
-        "settings": settings.model_dump(mode="json", exclude=grid),
-        "data": objective.digest,
-        "device": objective.device.type,
-        "versions": versions(),
-    }
-    place = keep / FOLDER / digest(said)[:16]
+    place = keep / FOLDER / shared[:16]
     try:
         place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):  # rights alone do not tell
+            pass
     except OSError as error:
-        return None, [f"points are not kept in {place}: {error.strerror}"]
+        raise cannot("write", place, error) from error
     return place, []
 
 
@@ -194,6 +228,7 @@ def projected(
     """
     kind: type[Line | Plane] = Line if len(surface.coordinates) == 1 else Plane
     subspace = kind.from_file(file, network.objective.model)
+    check_same_data(surface, file, network.objective)
     path = project(
         subspace,
         checkpoints,
@@ -202,6 +237,22 @@ def projected(
         progress=progress,
     )
     return path, subspace.stored()
+
+
+def check_same_data(surface: Surface, file: Path, objective: Objective) -> None:
+    """Refuse a surface of other data, samples or another loss than an objective.
+
+    Raises:
+        DataError: names the first difference; a surface that says nothing passes.
+    """
+    for name in ("loss", "data"):
+        here, there = objective.details.get(name), surface.details.get(name)
+        if here is not None and there is not None and here != there:
+            raise DataError(
+                f"{file} has {name} {there} and the checkpoint {here}, so that losses "
+                "on the path are not those of the surface; give --data, --loss, --part "
+                "and --data-samples as for the surface."
+            )
 
 
 def check_alike(first: Network, other: Network) -> None:

@@ -78,6 +78,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "workers",
         "out",
         "names",
+        "overwrite",
         "keep",
         "as_json",
     ),

@@ -42,6 +42,9 @@ class Args(CheckpointArguments, LandscapeSettings, PictureSettings):
     keep: Path = OUT
     """Folder where finished points are kept, so that the same command goes on where it
     was stopped, and other grids of the same axes have them."""
+    overwrite: bool = False
+    """Replace a .h5, .nc or .npz file of other networks, data or settings, which is
+    refused without it; files of other kinds are replaced anyway."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
@@ -82,6 +85,8 @@ def run(args: Args, results: TextIO) -> int:
             belongs=belongs(args),
             loss=loss_kind(args),
             keep=args.keep,
+            files=[file.path for file in files],
+            overwrite=args.overwrite,
             progress=counted(tell, "evaluating the landscape"),
         )
     surface = evaluated.surface
@@ -100,7 +105,7 @@ def run(args: Args, results: TextIO) -> int:
         )
         return 0
     page = console(results)
-    for sentence in sentences(surface, networks):
+    for sentence in sentences(surface, networks, evaluated.base):
         page.print(sentence, markup=False)
     print_notes(page, notes)
     for file in files:

@@ -39,6 +39,9 @@ class Args(CheckpointArguments, ConnectSettings, PictureSettings):
     out: tuple[Path, ...] = (OUT / "connect.png", OUT / "connect.csv")
     """Files to write, by their endings as of `steppe landscape`: pictures of the curve
     and the line, and the numbers of the curve; or those of the plane."""
+    overwrite: bool = False
+    """Replace a .h5, .nc or .npz file of another surface, which is refused without
+    it."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
@@ -66,6 +69,8 @@ def run(args: Args, results: TextIO) -> int:
             trust=trusted(args.trust),
             belongs=belongs(args),
             loss=loss_kind(args),
+            files=[file.path for file in files],
+            overwrite=args.overwrite,
             progress=counted(tell, "fitting the curve"),
         )
     publish(connection.surfaces, files, pictures, connection.directions)

@@ -23,12 +23,16 @@ class Args(Arguments, PictureSettings):
     """A surface that steppe or the published landscape code wrote."""
     targets: Positional[tuple[Path, ...]]
     """Files to write, by their endings as of --out of `steppe landscape`."""
+    overwrite: bool = False
+    """Replace a .h5, .nc or .npz file of another surface, which is refused without
+    it."""
 
 
 def run(args: Args, results: TextIO) -> int:
     """Read the surface, write the files."""
     from steppe.surfaces.files.convert import convert
     from steppe.surfaces.files.formats import WRITERS
+    from steppe_lab.analysis.replacing import check_same_details
     from steppe_lab.reports.landscape.files import publish, targets
     from steppe_lab.reports.landscape.reading import read_surfaces
 
@@ -40,6 +44,8 @@ def run(args: Args, results: TextIO) -> int:
         if file.path.resolve() == args.file.resolve():
             raise SettingError(f"{file.path} is the file that is read; name another.")
         check_place(file.path)
+    if not args.overwrite:
+        check_same_details([file.path for file in files], surface)
     whole = [file for file in files if file.path.suffix.lower() in WRITERS]
     for file in whole:  # with the directions of the file
         convert(args.file, file.path, overwrite=True)

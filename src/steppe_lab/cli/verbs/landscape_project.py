@@ -44,6 +44,9 @@ class Args(CheckpointArguments, PictureSettings):
     out: tuple[Path, ...] = (OUT / "landscape.png",)
     """Files to write, by their endings as of `steppe landscape`, and .gif for a moving
     picture of the path; that of the surface itself gets the path beside it."""
+    overwrite: bool = False
+    """Replace a .h5, .nc or .npz file of another surface, which is refused without
+    it."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of a table."""
 
@@ -52,6 +55,7 @@ def run(args: Args, results: TextIO) -> int:
     """Project the checkpoints, draw them, print them."""
     from steppe_lab.analysis.landscapes import projected
     from steppe_lab.analysis.places import checkpoint_at
+    from steppe_lab.analysis.replacing import check_same_details
     from steppe_lab.analysis.single import read_network
     from steppe_lab.analysis.training_files import training_files
     from steppe_lab.reports.landscape.files import (
@@ -71,6 +75,8 @@ def run(args: Args, results: TextIO) -> int:
     files = targets(args.out, pictures, len(surface.coordinates), endings=endings)
     for file in files:
         check_place(file.path)
+    if not args.overwrite:
+        check_same_details([file.path for file in files], surface)
     along = training_files(args.checkpoints, OUT)
     network = read_network(
         checkpoint_at(args.checkpoint, OUT),

@@ -86,6 +86,11 @@ def targets(
         if ending != PICTURE:
             wanted.append(Target(path))
             continue
+        if axes == 1 and settings.pictures != PictureSettings().pictures:
+            raise SettingError(
+                "a line has one kind of picture, got --pictures "
+                f"{' '.join(settings.pictures)}; leave it out."
+            )
         kinds = (LINE,) if axes == 1 else settings.pictures
         for kind in kinds:
             word = f"-{kind}" if len(kinds) > 1 else ""

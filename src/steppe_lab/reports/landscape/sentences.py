@@ -19,20 +19,24 @@ BUFFERS = {
 }
 
 
-def sentences(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
+def sentences(
+    surface: Surface, checkpoints: Sequence[Path], base: tuple[float, float]
+) -> list[str]:
     """The loss at the checkpoints, its range, and the rise between two networks.
 
     Args:
         surface: of one axis or more.
         checkpoints: see `places_of`.
+        base: loss at the first one, and its standard error.
     """
     values = _values(surface)
+    at_places = {(0.0,) * len(surface.coordinates): base} | values
     ends = [
-        f"{with_error(*values[place])} at {path} {_shown(place)}"
+        f"{with_error(*at_places[place])} at {path} {_shown(place)}"
         for place, path in places_of(surface, checkpoints).items()
-        if place in values
+        if place in at_places
     ]
-    lines = [f"Loss {listed(ends)}."] if ends else []
+    lines = [f"Loss {listed(ends)}."]
     known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
     lines.append(range_of(surface))
     if known:
@@ -71,17 +75,28 @@ def range_of(surface: Surface) -> str:
 def warnings(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
     """Sentences without full stops on a grid that misses its networks."""
     values = _values(surface)
-    missed = [
-        f"{path} {_shown(place)}"
-        for place, path in places_of(surface, checkpoints).items()
-        if place not in values
-    ]
+    places = places_of(surface, checkpoints)
+    missed = {place: path for place, path in places.items() if place not in values}
     if not missed:
         return []
-    return [
-        f"the grid has no point at {listed(missed)}; an odd count, such as --x=-1:1:21,"
-        " has one at the middle of its range"
+    named = listed([f"{path} {_shown(place)}" for place, path in missed.items()])
+    why = [
+        _without(letter, along, wanted)
+        for i, (letter, along) in enumerate(zip(surface.letters, surface.coordinates))
+        for wanted in sorted({place[i] for place in missed} - set(along))
     ]
+    return [f"the grid has no point at {named}: {'; '.join(why)}"]
+
+
+def _without(letter: str, along: Sequence[float], wanted: float) -> str:
+    """A clause on an axis without a coordinate, and one way to have it."""
+    low, high, count = min(along), max(along), len(along)
+    if not low <= wanted <= high:
+        return f"{letter} goes from {low:g} to {high:g}, without {wanted:g}"
+    text = f"no coordinate along {letter} is {wanted:g}"
+    if math.isclose(low + high, 2 * wanted, abs_tol=1e-9) and count % 2 == 0:
+        return f"{text}, but with --{letter}={low:g}:{high:g}:{count + 1} one is"
+    return f"{text}; choose a range or a list that has it"
 
 
 def places_of(surface: Surface, checkpoints: Sequence[Path]) -> dict[Place, Path]:

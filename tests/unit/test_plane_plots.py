@@ -462,6 +462,16 @@ def test_the_lowest_loss_stands_above_the_base_point_where_both_meet():
         assert inches == pytest.approx([0, 8 / 72])
 
 
+@pytest.mark.parametrize("n", [3, 5, 6])
+def test_facets_of_a_surface_have_the_colours_of_their_middles(n):
+    # Light and eye are on one diagonal, so that both sides of it are alike.
+    surface = plane(lambda x, y: x**2 + y**2, nx=n, ny=n)
+    # An end that has no facet where one colour goes over into the next.
+    (axes,) = panels(plots.surface3d(surface, vmax=2.0321, azimuth=-45))
+    shades = np.unique(axes.collections[0].get_facecolor().round(6), axis=0)
+    assert len(shades) <= (n - 1) * n // 2  # pairs, and those on the diagonal
+
+
 def test_no_number_on_a_line_is_cut_by_the_edge():
     surface = plane(lambda x, y: np.exp(3 * x + 2 * y), nx=21, ny=21)
     (axes,) = panels(figure := plots.contour(surface))

@@ -128,7 +128,10 @@ def _draw(
 def _shaded(
     panel: Panel, scale: Scale, heights: Array, eye: tuple[float, float]
 ) -> Array:
-    """Colours of the values, lighter and darker by the slope; (Y, X, 4)."""
+    """Colours of facets, lighter and darker by the slope; (Y - 1, X - 1, 4).
+
+    A facet has the mean of its four corners, on the scale of the colours.
+    """
     from matplotlib.colors import LightSource
 
     grid = panel.shown
@@ -154,11 +157,17 @@ def _shaded(
     # Little, so that the colours stay those of the colour bar: 0.5 changes none.
     lit = _DARKEST + (1 - 2 * _DARKEST) * np.clip(lit, 0, 1)
     values = np.where(grid.finite, grid.values, scale.low)
-    colours = filling("light")(
-        normalised(scale)(np.clip(values, scale.low, scale.high))
-    )
-    shaded = light.blend_soft_light(colours[..., :3], lit[..., None])
-    return np.dstack([np.clip(shaded, 0, 1), np.ones_like(heights)])
+    shares = normalised(scale)(np.clip(values, scale.low, scale.high))
+    colours = filling("light")(_of_facets(np.asarray(shares)))
+    shaded = light.blend_soft_light(colours[..., :3], _of_facets(lit)[..., None])
+    return np.dstack([np.clip(shaded, 0, 1), colours[..., 3]])
+
+
+def _of_facets(corners: Array) -> Array:
+    """Means over the four corners of each facet, (Y - 1, X - 1)."""
+    rows = (corners[1:] + corners[:-1]) / 2
+    means: Array = (rows[:, 1:] + rows[:, :-1]) / 2
+    return means
 
 
 def _dress(panel: Panel, scale: Scale, theme: Theme) -> None:

@@ -1,6 +1,7 @@
 """Random lines of several seeds as a band, and grids without the base point."""
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import problems
-from steppe.errors import SettingError
+from steppe.errors import DataError, SettingError
 from steppe.landscapes.evaluation.band import band
 from steppe.landscapes.evaluation.landscape import landscape
 from steppe.landscapes.subspaces.line import Line
@@ -114,13 +115,68 @@ def test_even_steps_around_the_base_point_are_warned_of(x):
 
 
 @pytest.mark.parametrize(
-    "x", [(-1, 1, 5), (0, 1, 4), (0.5, 1, 4), [-1.0, 1.0], (-1.0, 0.5, 1.0), None]
+    "x", [(-1, 1, 5), (0, 1, 4), (0, -1, 4), [-1.0, 1.0], (-1.0, 0.5, 1.0), None]
 )
 def test_other_coordinates_are_meant_as_they_are(x):
     model, objective = scene()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         landscape(objective, Line.random(model), x)
+
+
+def test_a_part_of_a_line_between_networks_is_meant():
+    model, objective = scene()
+    line = Line.between(model, problems.mlp(seed=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        landscape(objective, line, (0.5, 1, 3))
+
+
+@pytest.mark.parametrize(
+    "x", [(-1, 1, 4), (1, -1, 6), (-0.4, 1, 9), (-0.2, 1.2, 9), (1, -0.5, 5)]
+)
+def test_the_count_that_is_advised_has_the_base_point(x):
+    model, objective = scene()
+    with pytest.warns(UserWarning, match="count of x, such as") as caught:
+        landscape(objective, Line.random(model), x)
+    (count,) = re.findall(r"count of x, such as (\d+)", str(caught[0].message))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        landscape(objective, Line.random(model), (*x[:2], int(count)))
+
+
+def test_a_range_that_no_small_count_helps_has_another_advice():
+    model, objective = scene()
+    with pytest.warns(UserWarning, match=r"as a list .* such as \(-1, 1, 5\)"):
+        landscape(objective, Line.random(model), (-0.123457, 1, 4))
+
+
+@pytest.mark.parametrize("x", [(0.5, 1, 3), (-0.5, -1, 3)])
+def test_a_range_beside_the_base_point_is_warned_of(x):
+    model, objective = scene()
+    with pytest.warns(UserWarning, match="range of x, .* does not hold 0"):
+        landscape(objective, Line.random(model), x)
+
+
+@pytest.mark.parametrize("where", ["base", "end"])
+def test_nan_in_the_weights_is_refused_before_any_point(where):
+    model, objective = scene()
+    broken = problems.mlp(seed=1)
+    with torch.no_grad():
+        next(iter(broken.parameters()))[0, 0] = math.nan
+    at_base = where == "base"
+    line = Line.random(broken) if at_base else Line.between(model, broken)
+    with pytest.raises(DataError, match=r"has NaN in 0\.weight"):
+        landscape(objective, line, X)
+
+
+def test_a_grid_without_any_finite_loss_is_warned_of():
+    model = problems.mlp()
+    inputs, targets = problems.vectors()
+    objective = problems.objective(model, (inputs * math.nan, targets))
+    with pytest.warns(UserWarning, match="finite at no point of the grid") as caught:
+        landscape(objective, Line.random(model), X)
+    assert caught[0].filename == __file__
 
 
 def test_every_axis_of_a_plane_is_looked_at():

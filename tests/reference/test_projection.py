@@ -124,6 +124,27 @@ def test_a_checkpoint_in_the_plane_has_the_loss_of_the_surface():
     assert float(found.loss) == pytest.approx(float(found.projected_loss), rel=1e-12)
 
 
+@pytest.mark.parametrize("batch_norm", ["reestimate", "freeze", None])
+def test_losses_of_a_path_have_the_statistics_of_the_surface(batch_norm):
+    model, data = problems.networks()["batch_norm"]
+    networks = [
+        moved(model, problems.flat(model) + 0.1 * d) for d in draws(model, 3, seed=5)
+    ]
+    networks[0][1].running_mean.fill_(0.5)
+    plane = Plane.pca(networks)  # goes through all three
+    objective = problems.objective(model, data)
+    before = problems.state_of(model)
+    path = project(plane, networks, objective, batch_norm=batch_norm)
+    problems.assert_same(problems.state_of(model), before)
+    if batch_norm == "freeze":
+        own = [problems.objective(n, data).value().value for n in networks]
+        assert path.loss.tolist() == own
+        assert path.details["statistics"] == "those of the checkpoint"
+    else:
+        torch.testing.assert_close(path.loss, path.projected_loss, rtol=1e-9, atol=0)
+        assert path.details["statistics"] == "estimated anew at the checkpoint"
+
+
 def test_an_exception_half_way_leaves_no_trace():
     model, data = problems.networks()["batch_norm"]
     objective = problems.objective(model, data)

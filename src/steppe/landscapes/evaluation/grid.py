@@ -117,22 +117,45 @@ def grid_of(subspace: Subspace, xyz: Sequence[Any], axes: Sequence[Any] | None) 
     return Grid(coordinates, ranged, subspace.origin)
 
 
-def warn_without_base(grid: Grid) -> None:
-    """Warn of even steps that go around the base point without meeting it.
+def warn_without_base(grid: Grid, subspace: Subspace) -> None:
+    """Warn of even steps that go around or beside the base point.
 
-    Coordinates that were listed one by one are meant as they are.
+    Coordinates that were listed one by one are meant as they are, and so is a part of a
+    line between networks, which is not around its base point.
     """
     letters = letters_of(len(grid.coordinates))
     for i, (low, high) in enumerate(grid.ranges):
-        if grid.ranged[i] and grid.bases[i] is None and low < 0 < high:
-            count = grid.counts[i] + 1  # of a range with 0 in its middle
-            advice = f"an odd count, such as {count}, or " if low == -high else ""
-            warnings.warn(
-                f"no point along {letters[i]} is at 0, where the base point is, so "
-                f"that the surface misses it; take {advice}a range that has 0 among "
-                "its steps.",
-                stacklevel=3,
-            )
+        if not grid.ranged[i] or grid.bases[i] is not None:
+            continue
+        own = subspace.axes[i].range
+        if low < 0 < high:
+            advice = _with_zero(grid.coordinates[i], letters[i])
+            reason = f"no point along {letters[i]} is at 0"
+        elif own[0] < 0 < own[1]:
+            advice = f"give {letters[i]} a range that holds 0, or a list"
+            reason = f"the range of {letters[i]}, {low:g} to {high:g}, does not hold 0"
+        else:
+            continue
+        warnings.warn(
+            f"{reason}, where the base point is, so that the surface misses it; "
+            f"{advice}.",
+            stacklevel=3,
+        )
+
+
+def _with_zero(along: tuple[float, ...], letter: str) -> str:
+    """Advice on the coordinates of a range that passes 0 between two of them."""
+    start, stop, count = along[0], along[-1], len(along)
+    if start == -stop:
+        return f"take an odd count of {letter}, such as {count + 1}"
+    for more in range(count + 1, 2 * count + 2):
+        if 0.0 in _evenly(start, stop, more):
+            return f"take another count of {letter}, such as {more}"
+    end = max(abs(start), abs(stop))
+    return (
+        f"give {letter} as a list that holds 0, or as a range with 0 in its middle and "
+        f"an odd count, such as ({-end:g}, {end:g}, {count + 1 - count % 2})"
+    )
 
 
 def is_range(along: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -99,9 +100,10 @@ def landscape(
             the weights, for a pass more at each point, and interpolates other buffers;
             a function is called with the model at each point, such as `lambda model:
             reestimate(model, loader)` of `steppe.averaging`. None: "reestimate" between
-            networks, where the others may be far off, "interpolate" along directions of
-            states, and "freeze" elsewhere. Mode
-            "train" of the objective uses statistics of the batch instead.
+            networks and along principal components of checkpoints, where the others
+            may be far off, "interpolate" along directions of states, and "freeze"
+            elsewhere. Mode "train" of the objective uses statistics of the batch
+            instead.
         quantities: beside the loss, by name or as objects. Means over samples:
             "accuracy"; "class_losses", of the samples of each class; "loss_terms", of
             a loss that is a `SumOfTerms`; a `SampleMean`. Of the whole objective, on
@@ -162,7 +164,8 @@ def landscape(
     Raises:
         SettingError: coordinates that are none or not finite, a count that is no
             integer, an unknown mode, or a subspace of another model.
-        DataError: no loss terms, or `out` holds points of another recipe.
+        DataError: no loss terms, NaN in the weights of a network, or `out` holds points
+            of another recipe.
         StoreError: `out` cannot be read or written; what was finished is kept.
         UsageError: the package of the format of `out` is not installed.
     """
@@ -178,6 +181,7 @@ def landscape(
     chosen, further = chosen_of(quantities), check_also(also, objective)
     ranges = Ranges(subspace, (x, y, z), axes)
     subspace.check_belongs(objective)
+    subspace.check_numbers()
     output = output_of(out, resume=resume)
     evaluator = Evaluator(
         objective,
@@ -194,9 +198,15 @@ def landscape(
     stages = Stages(progress)
     grid = ranges.grid(evaluator, stages.begun)
     check_steps(subspace, grid.coordinates, dtype)
-    warn_without_base(grid)
+    warn_without_base(grid, subspace)
     values = GridValues(grid, Points(evaluator, stages.begun(), output.folder))
     about = _evaluate(values, tolerance, exact=exact)
+    if not bool(values.tensor(LOSS).isfinite().any()):
+        warnings.warn(
+            "the loss is finite at no point of the grid; look for NaN and infinities "
+            "in the weights, the buffers and the data of the objective.",
+            stacklevel=2,
+        )
     others: dict[str, Values] = {}
     others_about: dict[str, Any] = {}
     for name, other in further.items():

@@ -56,12 +56,7 @@ class Walk:
         # Of P parameters each, in the order and on the device of the objective.
         self.base: list[Tensor] = []
         self.directions: list[list[Tensor]] = []
-        self._refit: Callable[[nn.Module], object] | None = None
-        if callable(batch_norm):
-            self._refit = batch_norm
-        # In mode "train" each batch has statistics of its own.
-        elif batch_norm == "reestimate" and objective.mode != "train":
-            self._refit = partial(refit, objective)
+        self._refit = refit_of(objective, batch_norm)
         self._modes = {m: m.training for m in objective.model.modules()}
 
     @contextmanager
@@ -125,7 +120,7 @@ class Walk:
         self._write(chosen)
         # The same augmentations and order at each point, whichever come before it.
         torch.manual_seed(seed_of(self.objective.seed))
-        with _in_modes(self._modes):
+        with in_modes(self._modes):
             self._refit(self.objective.model)
         estimated = buffers_of(self.objective.model)
         # A tensor of another shape is no statistic but a cache that has grown.
@@ -155,8 +150,20 @@ class Walk:
         copy_([self._own[name] for name in values], list(values.values()))
 
 
+def refit_of(
+    objective: Objective, batch_norm: BatchNorm
+) -> Callable[[nn.Module], object] | None:
+    """The function that sets the buffers of a model to its weights, None without."""
+    if callable(batch_norm):
+        return batch_norm
+    # In mode "train" each batch has statistics of its own.
+    if batch_norm == "reestimate" and objective.mode != "train":
+        return partial(refit, objective)
+    return None
+
+
 @contextmanager
-def _in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
+def in_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
     """Puts layers into their own modes: some may be frozen by evaluation mode."""
     measured = {module: module.training for module in modes}
     try:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from steppe.batches import digest_of
-from steppe.errors import SettingError, brief
+from steppe.errors import DataError, SettingError, brief
 from steppe.landscapes.buffers import BatchNorm, check_same, shapes
 from steppe.landscapes.directions.geometry import cosines, length
 from steppe.objective import Objective
@@ -94,6 +94,23 @@ class Subspace:
         if self.buffers:
             own = dict(objective.model.named_buffers())
             check_same(shapes(self.buffers), shapes(own), "buffers")
+
+    def check_numbers(self) -> None:
+        """Refuse NaN in the parameters, which has NaN at all points.
+
+        Raises:
+            DataError: the first name that has some.
+        """
+        parts = {"base point": self.base}
+        parts |= {f"network at {at}": there for at, there in self.exact.items()}
+        parts |= {f"direction {k}": d for k, d in enumerate(self.directions, start=1)}
+        for what, tensors in parts.items():
+            for name, tensor in zip(self.names, tensors, strict=True):
+                if bool(tensor.isnan().any()):
+                    raise DataError(
+                        f"the {what} of the subspace has NaN in {name}, and so would "
+                        "every loss; take a network from before its training diverged."
+                    )
 
     def coefficients(self, point: Point) -> tuple[float, ...]:
         """Coefficients of the K directions at a point."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
-from steppe.landscapes.buffers import BatchNorm
+from steppe.landscapes.buffers import BatchNorm, check_batch_norm
 from steppe.landscapes.checkpoints import (
     Checkpoint,
     State,
@@ -27,11 +27,14 @@ from steppe.landscapes.checkpoints import (
     read,
 )
 from steppe.landscapes.evaluation.evaluator import Evaluator, Progress
+from steppe.landscapes.evaluation.walk import in_modes, refit_of
 from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.trajectories.least_squares import LeastSquares
+from steppe.measuring.batch_norm import has_statistics
 from steppe.objective import Objective, check_objective
 from steppe.parameters import BufferSnapshot, copy_, overwrite_, restored
 from steppe.results import Estimate
+from steppe.seeds import seed_of
 from steppe.surfaces import Trajectory
 
 
@@ -51,12 +54,14 @@ def project(
         subspace: a line, plane or box; its directions may have any length and angle.
         checkpoints: T networks, state_dicts, paths of files, or functions that read
             one, in the order of the training; one of them is in memory at a time.
-        objective: for the loss at each checkpoint, with the buffers of the checkpoint,
-            and at the nearest point of the subspace; None for neither. Its model comes
-            back bit for bit.
+        objective: for the loss at each checkpoint and at the nearest point of the
+            subspace; None for neither. Its model comes back bit for bit.
         name: of the trajectory, in legends.
         labels: of the checkpoints; None for the names of files, else numbers from 0.
         batch_norm: running statistics at the points of the subspace; see `landscape`.
+            Checkpoints have those of "reestimate" or of a function too, so that their
+            losses compare with the surface, and otherwise the ones that they were saved
+            with. The details name the mode.
         progress: called with the number of checkpoints done and of all.
 
     Returns:
@@ -88,6 +93,8 @@ def project(
     if objective is not None:
         check_objective(objective, "project")
         subspace.check_belongs(objective)
+    mode = subspace.batch_norm if batch_norm is None else batch_norm
+    check_batch_norm(mode)
     base = dict(zip(subspace.names, subspace.base, strict=True))
     coordinates, residuals, shares, values = [], [], [], []
     for number, checkpoint in enumerate(several):
@@ -97,7 +104,7 @@ def project(
         residuals.append(left)
         shares.append(left / total if total else 0.0)
         if objective is not None:
-            values.append(_value_at(objective, state, known[number]))
+            values.append(_value_at(objective, state, known[number], mode))
         if progress is not None:
             progress(number + 1, len(several))
     at_nearest = torch.stack(coordinates)
@@ -107,8 +114,12 @@ def project(
         residual=torch.tensor(residuals, dtype=torch.float64),
         relative_residual=torch.tensor(shares, dtype=torch.float64),
         labels=tuple(names),
-        details={"method": "lstsq", "gram": solver.gram.tolist()},
-        **_losses(objective, values, subspace, at_nearest, batch_norm),
+        details={
+            "method": "lstsq",
+            "gram": solver.gram.tolist(),
+            **_statistics(objective, mode),
+        },
+        **_losses(objective, values, subspace, at_nearest, mode),
     )
 
 
@@ -118,10 +129,24 @@ def _apart(state: State, base: Mapping[str, Tensor]) -> Iterator[Tensor]:
         yield state[name].detach().cpu().double() - start.detach().cpu().double()
 
 
-def _value_at(objective: Objective, state: State, label: str) -> Estimate:
-    """The loss of a checkpoint, with its own buffers."""
+def _statistics(objective: Objective | None, mode: BatchNorm) -> dict[str, str]:
+    """Whose running statistics the losses of checkpoints are with, in words."""
+    if objective is None or not any(map(has_statistics, objective.model.modules())):
+        return {}
+    if objective.mode == "train":
+        return {"statistics": "those of each batch"}
+    if refit_of(objective, mode) is None and objective.mode != "reestimate":
+        return {"statistics": "those of the checkpoint"}
+    return {"statistics": "estimated anew at the checkpoint"}
+
+
+def _value_at(
+    objective: Objective, state: State, label: str, mode: BatchNorm
+) -> Estimate:
+    """The loss of a checkpoint, with its own buffers or those of its weights."""
     model = objective.model
     check_frozen(model, state, label)
+    refit, modes = refit_of(objective, mode), {m: m.training for m in model.modules()}
     buffers = dict(model.named_buffers())
     fitting = [
         n for n, b in buffers.items() if n in state and state[n].shape == b.shape
@@ -140,7 +165,13 @@ def _value_at(objective: Objective, state: State, label: str) -> Estimate:
                 [buffers[n] for n in fitting],
                 [state[n].to(buffers[n]) for n in fitting],
             )
-            return objective.value()
+            if refit is None:
+                return objective.value()
+            with objective.measuring():
+                torch.manual_seed(seed_of(objective.seed))
+                with in_modes(modes):
+                    refit(model)
+                return objective.value()
     finally:
         before.put_back()
 
@@ -150,7 +181,7 @@ def _losses(
     values: Sequence[Estimate],
     subspace: Subspace,
     coordinates: Tensor,
-    batch_norm: BatchNorm | None,
+    batch_norm: BatchNorm,
 ) -> Mapping[str, Tensor]:
     """Losses of the checkpoints and of the points nearest to them, by field."""
     if objective is None:

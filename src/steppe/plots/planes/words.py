@@ -182,15 +182,18 @@ def _interpolation(details: Mapping[str, Any], quantity: str) -> str:
 def _apart(path: Trajectory) -> str:
     """How far the checkpoints of a trajectory are off the subspace."""
     name = path.name or "the trajectory"
+    whose = path.details.get("statistics")
+    known = path.loss is not None and whose is not None
+    tail = f"; its losses have running statistics {whose}" if known else ""
     shares = path.relative_residual[torch.isfinite(path.relative_residual)]
     if not shares.numel():
         # Of the published code, where the directions are not known.
         lengths = path.details.get("projection") == "cos"
         kind = ", by their lengths along each axis alone" if lengths else ""
-        return f"{name}: {_counted(len(path.residual), 'checkpoint')}{kind}"
+        return f"{name}: {_counted(len(path.residual), 'checkpoint')}{kind}{tail}"
     return (
         f"{name} is off the plane by at most {100 * float(shares.max()):.2g} % of its "
-        "distance to the base point"
+        f"distance to the base point{tail}"
     )
 
 

@@ -74,8 +74,9 @@ def test_ignored_targets_count_nowhere():
 
 def test_scores_that_are_nan_are_right_nowhere():
     _, objective, line = scene()
-    nowhere = (tuple(d * torch.nan for d in line.direction),)
-    huge = Line(**{**vars(line), "directions": nowhere})
+    # Infinite weights: the differences of their products are NaN.
+    far = tuple(torch.where(d == 0, d, d * torch.inf) for d in line.direction)
+    huge = Line(**{**vars(line), "directions": (far,)})
     surface = landscape(objective, huge, [0.0, 1.0], quantities="accuracy")
     assert surface.quantities["accuracy"].values[1] == 0
     assert math.isnan(float(surface.loss[1]))

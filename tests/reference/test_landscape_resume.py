@@ -230,7 +230,8 @@ def test_points_of_another_recipe_are_refused_and_never_mixed_in(tmp_path, name)
     kept = sorted(path.name for path in tmp_path.iterdir())
     model, objective, direction = OTHERS[name]()
     line = Line.random(model, **direction)
-    with pytest.raises(DataError, match=rf"another recipe: .*{name}.*resume=False"):
+    words = name.replace("_", " ")
+    with pytest.raises(DataError, match=rf"another recipe: .*{words}.*resume=False"):
         landscape(objective, line, [0, 1], out=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
     expected = landscape(objective, line, [0, 1])
@@ -247,8 +248,18 @@ def test_the_same_network_in_another_process_has_the_same_recipe(tmp_path):
 
 def test_other_code_of_the_same_name_is_seen_at_the_base_point(tmp_path):
     landscape(*probe(lambda x: x + 1, axes=1), [0, 1], out=tmp_path)
-    with pytest.raises(DataError, match="means_at_the_base"):
+    with pytest.raises(DataError, match="means at the base point differ"):
         landscape(*probe(lambda x: x + 2, axes=1), [0, 1], out=tmp_path)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_of_other_things_is_refused_and_left_as_it_is(tmp_path, resume):
+    (tmp_path / "run-1").mkdir()
+    objective, line = probe(math.exp, axes=1)
+    with pytest.raises(SettingError, match="such as run-1; name a folder of its own"):
+        landscape(objective, line, [0, 1], out=tmp_path, resume=resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["run-1"]
+    landscape(objective, line, [0, 1], out=tmp_path / "landscape", resume=resume)
 
 
 def test_a_block_that_is_damaged_is_evaluated_again_and_one_of_others_refused(tmp_path):

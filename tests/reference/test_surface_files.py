@@ -64,6 +64,21 @@ def test_a_surface_of_little_more_than_losses_comes_back(tmp_path, ending):
     surfaces.assert_same(Surface.load(tmp_path / f"s.{ending}"), surface)
 
 
+@pytest.mark.parametrize("computed", [None, torch.tensor([True, True])])
+def test_files_always_say_which_points_were_evaluated(tmp_path, computed):
+    loss = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    axis = ((0.0, 1.0),)
+    surface = Surface(
+        coordinates=axis, loss=loss, stderr=loss, samples=5, computed=computed
+    )
+    for ending in ("h5", "npz"):
+        surface.save(tmp_path / f"s.{ending}")
+        surfaces.assert_same(Surface.load(tmp_path / f"s.{ending}"), surface)
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert file["computed"][()].tolist() == [True, True]
+    assert surface.to_xarray()["computed"].values.tolist() == [True, True]
+
+
 @pytest.mark.parametrize("ending", ["h5", "npz"])
 def test_equal_surfaces_give_equal_bytes(tmp_path, ending):
     files = [tmp_path / f"{name}.{ending}" for name in "ab"]

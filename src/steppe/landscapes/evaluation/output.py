@@ -11,7 +11,7 @@ from steppe.errors import SettingError, StoreError, brief, check_switch
 from steppe.surfaces import Surface
 from steppe.surfaces.files.formats import WRITERS, check_target
 from steppe.surfaces.files.hdf5 import check_h5py
-from steppe.surfaces.files.points import clear_points, has_points
+from steppe.surfaces.files.points import BLOCKS, clear_points, has_points
 
 POINTS = ".points"  # ending of the folder beside a file
 
@@ -41,7 +41,8 @@ def output_of(out: str | PathLike[str] | None, *, resume: bool) -> Output:
         resume: keep the points that are there; else they are removed.
 
     Raises:
-        SettingError: an ending of no format, or something else in the way.
+        SettingError: an ending of no format, a folder of other things, or something
+            else in the way.
         UsageError: the package of the format is not installed.
         StoreError: points cannot be removed.
     """
@@ -53,6 +54,7 @@ def output_of(out: str | PathLike[str] | None, *, resume: bool) -> Output:
     assert folder is not None
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"{folder} is no folder; name another place as out.")
+    _check_ours(folder)
     if resume and file is not None and file.exists() and not has_points(folder):
         raise SettingError(
             f"{file} exists and has no points beside it to go on from; name another "
@@ -69,6 +71,23 @@ def output_of(out: str | PathLike[str] | None, *, resume: bool) -> Output:
                 "name another place as out."
             ) from error
     return output
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder of other things, which points would be strewn among."""
+    if not folder.is_dir() or has_points(folder):
+        return
+    others = sorted(
+        each.name
+        for each in folder.iterdir()
+        if not each.name.startswith((".", BLOCKS)) and not has_points(each)
+    )
+    if others:
+        raise SettingError(
+            f"{folder} holds other things than points of a landscape, such as "
+            f"{others[0]}; name a folder of its own in it, such as "
+            f"{folder / 'landscape'}, or a file as out."
+        )
 
 
 def _places(out: Any) -> Output:

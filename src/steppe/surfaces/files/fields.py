@@ -36,6 +36,7 @@ from steppe.surfaces.surface import Surface, letters_of
 LOSS, STDERR = "train_loss", "train_loss_se"
 ERRORS = {"rise_stderr": "train_loss_diff_se", "subset_stderr": "train_loss_subset_se"}
 SAMPLES, COMPUTED = "n_samples", "computed"
+EVERYWHERE = "computed_everywhere"  # of a surface whose `computed` is None
 UNFINISHED = -1.0
 TRUTH: Mapping[str, Attribute] = {"dtype": "bool"}  # as xarray marks truth values
 COLUMN_NAMES = {"stderr": "loss_se", "projected_stderr": "projected_loss_se"}
@@ -64,9 +65,11 @@ def stored_of(surface: Surface) -> Stored:
             variables[name] = Variable(array_of(error), dims)
     if surface.samples:  # a count of 0 would say that no point is finished
         variables[SAMPLES] = Variable(_counts(surface), dims)
+    everywhere = surface.computed is None
+    computed = np.ones(surface.loss.shape, dtype=np.bool_)
     if surface.computed is not None:
         computed = array_of(surface.computed)
-        variables[COMPUTED] = Variable(computed, dims, attributes=TRUTH)
+    variables[COMPUTED] = Variable(computed, dims, attributes=TRUTH)
     quantities = add_quantities(variables, surface, open_points, dims)
     paths = [
         add_path(variables, path, letters, number)
@@ -75,6 +78,7 @@ def stored_of(surface: Surface) -> Stored:
     attributes: dict[str, Attribute] = {
         "format": FORMAT,
         "samples": surface.samples,
+        **({EVERYWHERE: 1} if everywhere else {}),
         "axes": to_json(list(surface.axes)),
         "recipe": to_json(dict(surface.details)),
         "versions": to_json(versions()),
@@ -98,7 +102,8 @@ def surface_of(stored: Stored) -> Surface:
         raise DataError(f"it has no {LOSS}")
     attributes = stored.attributes
     letters = letters_of(arrays[LOSS].ndim)
-    computed = tensor_of(arrays[COMPUTED]).bool() if COMPUTED in arrays else None
+    some = COMPUTED in arrays and EVERYWHERE not in attributes
+    computed = tensor_of(arrays[COMPUTED]).bool() if some else None
     loss = without_fill(stored.variables[LOSS], computed)
 
     def listed(name: str) -> Any:

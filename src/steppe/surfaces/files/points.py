@@ -25,8 +25,19 @@ from steppe.surfaces.files.exact_json import from_json, to_json
 from steppe.surfaces.surface import Surface, Values
 
 RECIPE = "recipe.json"
-BLOCK = re.compile(r"block-[0-9a-f]{16}\.json")
-NEXT = "name another folder, or pass resume=False to evaluate all points again"
+BLOCKS = "block-"  # how names of blocks begin
+BLOCK = re.compile(rf"{BLOCKS}[0-9a-f]{{16}}\.json")
+NEXT = "name another place as out, or pass resume=False to evaluate all points again"
+# Entries of a recipe whose names say too little.
+WORDS = {
+    "means_at_the_base": "the loss and other means at the base point",
+    "directions": "the directions",
+    "weights": "the weights",
+    "data": "the data",
+    "networks": "the networks",
+    "course": "the course of the curve",
+    "way": "the strategy",
+}
 
 Point = tuple[float, ...]  # K coordinates
 Numbers = Mapping[str, Any]  # of a point, by name
@@ -109,7 +120,7 @@ class PointFolder:
         if differing:
             raise DataError(
                 f"{self.path} holds points of another recipe: "
-                f"{', '.join(differing)} differ; {NEXT}."
+                f"{_listed(differing)} differ; {NEXT}."
             )
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
@@ -118,6 +129,10 @@ class PointFolder:
             replace_file(self.path / name, text.encode())
         except OSError as error:
             raise cannot_write(self.path / name, error) from error
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(WORDS.get(name, name.replace("_", " ")) for name in names)
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:

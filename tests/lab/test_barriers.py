@@ -119,7 +119,7 @@ def test_all_finished_runs_of_a_store_are_networks(tmp_path, monkeypatch):
     assert found.names == ("sgd, seed 0", "sgd, seed 1")
     assert found.details["terms"] == 50
     Path("empty").mkdir()
-    with pytest.raises(CheckpointError, match="empty holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="empty holds no checkpoint of steppe"):
         checkpoints_at([Path("empty")], Path("runs"))
     # Another number of samples to train on: other samples are measured.
     more = (*few[:-1], "55")

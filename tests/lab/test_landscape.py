@@ -314,7 +314,8 @@ def test_a_file_of_the_name_of_a_subcommand_is_a_checkpoint(objectives, capsys):
         ("landscape a.pt --out a.csv a.csv", "name every file to write once"),
         ("landscape a.pt --out a.pdf", "files to write must end in"),
         ("landscape a.pt --dims 1 --out a.html", "a page is of a plane"),
-        ("landscape plto a.h5", "there is no file plto"),
+        ("landscape plto a.h5", "did you mean `steppe landscape plot`?"),
+        ("landscape .", "name a file of weights"),
         ("landscape a.pt --out a.gif", "files to write must end in"),
     ],
 )
@@ -348,7 +349,7 @@ def test_what_cannot_be_drawn_is_said_before_any_work(
     ("text", "message"),
     [
         ("landscape plot missing.h5", "there is no file missing.h5"),
-        ("landscape plot a.pt", "a.pt holds arrays of another program"),
+        ("landscape plot a.pt", "a.pt is of torch.save"),
         ("landscape plot a.h5 a.h5", "name every file of a surface once"),
         ("landscape plot a.h5 line.h5", "as many axes, got 2 in a.h5 and 1"),
         ("landscape plot a.h5 --out a.csv", "files to write must end in .png"),

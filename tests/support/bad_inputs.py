@@ -130,7 +130,7 @@ CHECKPOINTS: list[Case] = [
     (measure("newer.safetensors"), "upgrade steppe"),
     (measure("bare.safetensors"), "damaged"),
     (measure("digits.safetensors"), "digits.safetensors"),
-    (measure("folder"), "folder holds no checkpoint"),
+    (measure("folder"), "folder holds no checkpoint of steppe"),
     (measure("several"), "first"),
     (measure("nothing"), "nothing"),
     (measure("circle"), "circle"),
@@ -142,7 +142,7 @@ CHECKPOINTS: list[Case] = [
     (measure("0123456789abcdef"), "no run 0123456789abcdef"),
     (measure("good.safetensors", "--trust", "nonsense"), "module:function"),
     (["spectrum", "weights.pt"], "state_dict"),
-    (["spectrum", "folder"], "folder holds no checkpoint"),
+    (["spectrum", "folder"], "folder holds no checkpoint of steppe"),
     (["spectrum", "several"], "second"),
     (["measure", "good.safetensors", "trace", "trace"], "trace"),
 ]

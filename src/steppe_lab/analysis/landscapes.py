@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from steppe.errors import DataError
+from steppe.landscapes.checkpoints import read
 from steppe.landscapes.directions.eigen import EigenSettings
 from steppe.landscapes.directions.ignoring import Ignore
 from steppe.landscapes.evaluation.landscape import landscape
@@ -125,6 +126,7 @@ def landscape_of(
     if not overwrite:
         check_same_recipe(files, recipe)
     place, notes = _place_of_points(networks, contents, settings, keep)
+    along = _without_base(along, first.objective)
     subspace = subspace_of(networks, dirs, dims, settings, along)
     letters = LETTERS[: len(subspace.axes)]
     with warnings.catch_warnings():
@@ -158,6 +160,19 @@ def landscape_of(
         surface = surface.with_path(path)
     surface = with_recipe(surface, recipe)
     return Evaluated(surface, subspace.stored(), base, (*first.notes, *notes))
+
+
+def _without_base(files: Sequence[Path], objective: Objective) -> list[Path]:
+    """Files whose weights are not those of the base, which counts once."""
+    own = dict(objective.model.named_parameters())
+
+    def is_base(file: Path) -> bool:
+        state = read(file, own, file.stem)
+        return all(
+            torch.equal(state[name].to(p.device, p.dtype), p) for name, p in own.items()
+        )
+
+    return [file for file in files if not is_base(file)]
 
 
 def _loss_at_base(

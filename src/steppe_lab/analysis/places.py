@@ -82,8 +82,8 @@ def _mode(path: Path) -> int:
 def _only(folder: Path, checkpoints: list[Path]) -> Path:
     if not checkpoints:
         raise CheckpointError(
-            f"{folder} holds no checkpoint; give a model.safetensors that `steppe "
-            "train` or `steppe compare` wrote, or the folder of its run."
+            f"{folder} holds no checkpoint of steppe; name a file of weights, or the "
+            "folder of a run of `steppe train` or `steppe compare`."
         )
     if len(checkpoints) > 1:
         named = ", ".join(map(str, checkpoints[:_SHOWN]))

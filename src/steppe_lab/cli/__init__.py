@@ -140,6 +140,7 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
             f"{launch().count} processes train one network with steppe {PARALLEL}, got "
             f"steppe {verb}; start it without torchrun."
         )
+    _check_subcommand(verb, rest)
     module = verb_module(verb)
     parsed = parse(module.Args, verb, COMMANDS[verb], rest, results)
     code: int = 0 if parsed is None else module.run(parsed, results)
@@ -152,6 +153,18 @@ def command_of(arguments: list[str]) -> tuple[str, list[str]]:
     if rest and rest[0] in SUBCOMMANDS.get(verb, ()) and not os.path.exists(rest[0]):
         return f"{verb} {rest[0]}", rest[1:]
     return verb, rest
+
+
+def _check_subcommand(verb: str, rest: list[str]) -> None:
+    """Refuse a first word that is no file and nearly a subcommand."""
+    import difflib
+
+    words = list(SUBCOMMANDS.get(verb, ()))
+    near = difflib.get_close_matches(rest[0], words, 1, 0.7) if rest and words else []
+    if near and not os.path.exists(rest[0]):
+        raise UsageError(
+            f"there is no file {rest[0]}; did you mean `steppe {verb} {near[0]}`?"
+        )
 
 
 def verb_module(verb: str) -> Any:

@@ -84,7 +84,8 @@ class LandscapeSettings(BaseModel):
     the eigenvector. The default is a distance of 1."""
     checkpoints: tuple[Path, ...] = ()
     """Checkpoints of a training in their order: files, or the folder of a run with all
-    that it kept. Components go along them, and the picture has their path."""
+    that it kept. Components go along them and the network, which is their end and
+    counts once where a file has the same weights; the picture has their path."""
     dims: Literal[1, 2] | None = None
     """Axes: 1 for a line, 2 for a plane. The default is a plane around one network and
     through three, and a line between two."""

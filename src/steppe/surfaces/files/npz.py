@@ -57,6 +57,7 @@ def read_npz(path: Path, wanted: Wanted) -> Stored:
     """
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            names = file.files
             if HEAD in file:
                 return _stored(file, json.loads(str(file[HEAD][()])), wanted)
     except DAMAGE as error:
@@ -64,6 +65,11 @@ def read_npz(path: Path, wanted: Wanted) -> Stored:
             f"{path} is damaged and cannot be read as npz ({reason(error)}); write "
             "it again."
         ) from error
+    if any(name.endswith("data.pkl") for name in names):
+        raise DataError(
+            f"{path} is of torch.save, as weights are, and holds no surface; name a "
+            "file that Surface.save or `steppe landscape --out` wrote."
+        )
     raise DataError(
         f"{path} holds arrays of another program; name a file that Surface.save wrote."
     )

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, TextIO
 import tyro
 from tyro.conf import Positional
 
+from steppe_lab.cli.again import command_of
 from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
@@ -95,6 +96,7 @@ def run(args: Args, results: TextIO) -> int:
         files,
         pictures,
         evaluated.directions,
+        command=command_of(args, "landscape"),
     )
     notes = (*evaluated.notes, *warnings(surface, networks))
     if args.as_json:
@@ -107,6 +109,8 @@ def run(args: Args, results: TextIO) -> int:
     page = console(results)
     for sentence in sentences(surface, networks, evaluated.base):
         page.print(sentence, markup=False)
+    if args.checkpoints:
+        page.print(str(surface.paths[-1].table()), markup=False, soft_wrap=True)
     print_notes(page, notes)
     for file in files:
         page.print(str(file.path), markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO
 import tyro
 from tyro.conf import Positional
 
+from steppe_lab.cli.again import command_of
 from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
@@ -73,7 +74,13 @@ def run(args: Args, results: TextIO) -> int:
             overwrite=args.overwrite,
             progress=counted(tell, "fitting the curve"),
         )
-    publish(connection.surfaces, files, pictures, connection.directions)
+    publish(
+        connection.surfaces,
+        files,
+        pictures,
+        connection.directions,
+        command=command_of(args, "landscape connect"),
+    )
     written = [str(file.path) for file in files]
     if args.as_json:
         record = {

@@ -8,6 +8,7 @@ from typing import ClassVar, TextIO
 from tyro.conf import Positional
 
 from steppe.errors import SettingError
+from steppe_lab.cli.again import command_of
 from steppe_lab.cli.options import check_place, part_of
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
@@ -49,7 +50,12 @@ def run(args: Args, results: TextIO) -> int:
     whole = [file for file in files if file.path.suffix.lower() in WRITERS]
     for file in whole:  # with the directions of the file
         convert(args.file, file.path, overwrite=True)
-    publish(surfaces, [file for file in files if file not in whole], settings)
+    publish(
+        surfaces,
+        [file for file in files if file not in whole],
+        settings,
+        command=command_of(args, "landscape convert"),
+    )
     page = console(results)
     for file in files:
         page.print(str(file.path), markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, TextIO
 import tyro
 from tyro.conf import Positional
 
+from steppe_lab.cli.again import command_of
 from steppe_lab.cli.options import OUT, check_place, part_of
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
@@ -52,7 +53,7 @@ def run(args: Args, results: TextIO) -> int:
     files = targets(args.out, settings, axes, endings=(*ENDINGS, MOVING))
     for file in files:
         check_place(file.path)
-    publish(surfaces, files, settings)
+    publish(surfaces, files, settings, command=command_of(args, "landscape plot"))
     written = [str(file.path) for file in files]
     if args.as_json:
         shown = {name: surface.to_dict() for name, surface in surfaces.items()}

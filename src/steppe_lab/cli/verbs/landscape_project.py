@@ -9,6 +9,7 @@ import tyro
 from pydantic import Field
 from tyro.conf import Positional
 
+from steppe_lab.cli.again import command_of
 from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
@@ -91,7 +92,13 @@ def run(args: Args, results: TextIO) -> int:
         path, directions = projected(
             surface, args.surface, network, along, counted(tell, "projecting")
         )
-    publish({"loss": surface.with_path(path)}, files, pictures, directions)
+    publish(
+        {"loss": surface.with_path(path)},
+        files,
+        pictures,
+        directions,
+        command=command_of(args, "landscape project"),
+    )
     written = [str(file.path) for file in files]
     if args.as_json:
         print(json_line({**path.to_dict(), "files": written}), file=results)

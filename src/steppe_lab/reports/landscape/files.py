@@ -136,7 +136,8 @@ def publish(
     files: Sequence[Target],
     settings: PictureSettings,
     directions: Directions | None = None,
-    command: str = "steppe landscape",
+    *,
+    command: str,
 ) -> None:
     """Write surfaces into files: all into each picture, the first into others.
 

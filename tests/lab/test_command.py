@@ -95,7 +95,7 @@ MISTAKES = [
     (["compare", "nsgd:k=0"], "k must be >= 1, got 0"),
     (["train", "--optimizer", "nsgd:k=2", "--track", "spectrum:k=3"], "give it once"),
     (["train", "--track", "spectra"], "unknown tracker 'spectra': did you mean 'spe"),
-    (["train", "--track", "os:getcwd"], "unknown tracker 'os:getcwd': there is spec"),
+    (["train", "--track", "os:getcwd"], "unknown tracker 'os:getcwd': there is cuts"),
     (["train", "--track", "spectrum:every=often"], "as 1epoch or 100steps, got 'often"),
     (["train", "--track", "spectrum:samples=0"], "samples must be >= 1, got 0"),
     (["train", "--track", "spectrum:tol=0"], "tol must be > 0, got 0"),

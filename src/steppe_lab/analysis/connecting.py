@@ -133,7 +133,7 @@ def _plane(
     plane = curve.plane()
     with warnings.catch_warnings():
         # The path meets both networks, wherever the points of the grid are.
-        warnings.filterwarnings("ignore", message="no point along")
+        warnings.filterwarnings("ignore", message=".*where the base point is")
         surface = landscape(
             objective, plane, batch_norm=settings.batch_norm, samples="all"
         )

@@ -131,7 +131,7 @@ def landscape_of(
     letters = LETTERS[: len(subspace.axes)]
     with warnings.catch_warnings():
         # Sentences about the result say it, with the names of the checkpoints.
-        warnings.filterwarnings("ignore", message="no point along")
+        warnings.filterwarnings("ignore", message=".*where the base point is")
         surface = landscape(
             first.objective,
             subspace,

@@ -12,6 +12,7 @@ import numpy as np
 from steppe.errors import SettingError, brief
 from steppe.plots.planes.values import LOSS, Array, tensors_of, words_of
 from steppe.surfaces import Surface
+from steppe.surfaces.slices import sliced_to
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def along(surface: Surface, quantity: str = LOSS, *, figure: str) -> Along:
     count = len(surface.coordinates)
     if count != 1:
         raise SettingError(
-            f"{figure} needs surfaces of one axis, got one of {count}; plots.contour "
-            "draws a plane."
+            f"{figure} needs surfaces of one axis, got one of {count}; "
+            f"surface.{sliced_to(surface, 1)} is a line of it, and plots.contour draws "
+            "a plane."
         )
     values, stderr = tensors_of(surface, quantity)
     order = np.argsort(surface.x, kind="stable")

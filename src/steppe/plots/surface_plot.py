@@ -210,7 +210,7 @@ def _marks(panel: Panel, scale: Scale, theme: Theme) -> dict[str, Any]:
         (line,) = axes.plot(x, y, z, "-o", lw=1.4, markersize=3.5, **style)
         handles[path.name or "trajectory"] = line
     base = grid.at(0.0, 0.0)
-    if math.isfinite(base):
+    if math.isfinite(base) and not panel.surface.off_base:
         z = height(np.array([base]))
         (handles[BASE],) = axes.plot([0], [0], z, "P", ls="", markersize=8, **style)
     place = lowest_loss(panel)

@@ -114,6 +114,36 @@ class Surface(AbstractTabulated):
         """Names of the axes: x, y, z, x4, ..."""
         return letters_of(len(self.coordinates))
 
+    @property
+    def off_base(self) -> bool:
+        """Whether it is a slice beside the base point, which has no 0 of its own."""
+        return any(self.details.get("slice", {}).values())
+
+    def slice(self, **at: float) -> Surface:
+        """The line, plane or box at a coordinate of some axes, without these axes.
+
+        Axes of a single coordinate are left out too. The axes that stay are called x,
+        y, ... again; their units and the "slice" of the details say which they were.
+        Trajectories and arrows stay behind.
+
+        Args:
+            **at: a coordinate of the grid by the letter of its axis, such as z=0.0.
+
+        Raises:
+            SettingError: no such axis or coordinate, or no axis that stays.
+
+        Example:
+            >>> import torch
+            >>> loss = torch.arange(8.0).reshape(2, 2, 2)
+            >>> axes = ((0.0, 1.0),) * 3
+            >>> box = Surface(coordinates=axes, loss=loss, stderr=loss, samples=1)
+            >>> box.slice(z=1.0).loss.tolist()
+            [[4.0, 5.0], [6.0, 7.0]]
+        """
+        from steppe.surfaces.slices import slice_of
+
+        return slice_of(self, at)
+
     def with_path(self, path: Trajectory) -> Surface:
         """The same surface with one more trajectory.
 

@@ -105,6 +105,7 @@ def _surface(name: str, surface: Surface, values: dict[str, Shown]) -> dict[str,
         },
         "computed": None if grid.computed.all() else grid.computed.astype(int).tolist(),
         "lowest": place and [float(grid.x[place[1]]), float(grid.y[place[0]])],
+        "offBase": surface.off_base,
         "paths": [_path(path, grid) for path in surface.paths],
         "recipe": " · ".join(recipe(surface).values()),
     }

@@ -107,7 +107,7 @@ def _base_and_lowest(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
         "zorder": 7,
     }
     within = grid.x[0] <= 0 <= grid.x[-1] and grid.y[0] <= 0 <= grid.y[-1]
-    if within:
+    if within and not panel.surface.off_base:
         (handles[BASE],) = axes.plot(0, 0, "P", markersize=8.5, **style)
     place = lowest_loss(panel)
     if place is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError, brief, check_choice
 from steppe.surfaces import Surface
+from steppe.surfaces.slices import sliced_to
 
 Array = NDArray[np.float64]
 Surfaces = Surface | Mapping[str, Surface]
@@ -227,7 +228,7 @@ def _check_plane(surface: Surface, figure: str) -> None:
         use = (
             "plots.lines draws a surface of one axis"
             if count == 1
-            else "evaluate a plane within it"
+            else f"surface.{sliced_to(surface, 2)} is a plane of it"
         )
         raise SettingError(
             f"{figure} needs a surface of two axes, got one of {count}; {use}."
@@ -242,7 +243,7 @@ def _check_plane(surface: Surface, figure: str) -> None:
 
 def _origin(surface: Surface) -> tuple[int, ...] | None:
     """Index of the base point in the tensors of a surface; None off the grid."""
-    if not all(0.0 in along for along in surface.coordinates):
+    if surface.off_base or not all(0.0 in along for along in surface.coordinates):
         return None
     return tuple(along.index(0.0) for along in reversed(surface.coordinates))
 

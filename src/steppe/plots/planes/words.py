@@ -94,6 +94,9 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
         # That of axes at right angles is rounding.
         shown = 0.0 if abs(cosine) < _RIGHT else cosine
         facts["cosine"] = f"cosine of the axes {shown:.2g}"
+    if sliced := surface.details.get("slice"):
+        at = ", ".join(f"{letter} = {c:g}" for letter, c in sliced.items())
+        facts["slice"] = f"slice at {at} of more axes"
     for place, path in enumerate(surface.paths):
         facts[f"path {place}"] = _apart(path)
     return facts

@@ -16,6 +16,7 @@ import numpy as np
 from steppe.errors import SettingError
 from steppe.files import replace_file
 from steppe.surfaces.files.stored import Array, array_of
+from steppe.surfaces.slices import sliced_to
 from steppe.surfaces.surface import Surface
 
 LOG_SHIFT = 0.1  # added before the logarithm in the published code, for losses of 0
@@ -58,7 +59,12 @@ def save_vtp(
     if len(surface.coordinates) != 2 or min(surface.loss.shape) < 2:
         raise SettingError(
             "a VTP file must be of a plane with at least two points along each axis, "
-            f"got a surface of shape {tuple(surface.loss.shape)}."
+            f"got a surface of shape {tuple(surface.loss.shape)}"
+            + (
+                f"; surface.{sliced_to(surface, 2)} is a plane of it."
+                if len(surface.coordinates) > 2
+                else "."
+            )
         )
     heights = np.minimum(_values(surface, quantity), zmax)
     if log:

@@ -88,7 +88,7 @@ const drawPage = () => {
   const marks = (surface, quantity) => {
     const values = surface.values[quantity.name];
     const points = [];
-    const base = between(surface, values, 0, 0);
+    const base = surface.offBase ? null : between(surface, values, 0, 0);
     if (base !== null) points.push(["base point", 0, 0, base, "cross"]);
     if (surface.lowest) {
       const value = between(surface, values, ...surface.lowest);

@@ -27,6 +27,12 @@ DATA = """
 import torch
 
 def load():
+    def both(count, seed):
+        x = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
+        return x, (x.sum(1) > 0).long()
+    return {"train": both(20, 0), "test": both(12, 1)}
+
+def alone():
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     return x, (x.sum(1) > 0).long()
 """
@@ -98,3 +104,29 @@ def test_a_checkpoint_with_the_weights_of_the_network_counts_once(networks, caps
     assert "off the subspace" in said
     first = {line.split()[0] for line in said.splitlines() if line.strip()}
     assert {"a", "b", "last"} <= first
+
+
+def test_test_samples_stand_beside_those_of_training(networks, capsys):
+    text = "landscape a.pt --x=-1,0,1 --y 0,1 --quantities accuracy --also-test"
+    assert run(f"{text} --json") == 0
+    record = json.loads(capsys.readouterr().out)
+    words = [*shlex.split(text.replace(" --also-test", " --part test")), *OWN]
+    assert main([*words, "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    beside = record["quantities"]
+    assert beside["test_loss"]["values"] == alone["loss"]
+    assert beside["test_accuracy"] == alone["quantities"]["accuracy"]
+    assert run(f"{text} --quantity test_loss --out p.png") == 0
+    said = capsys.readouterr().out
+    assert f"Test loss {alone['loss'][0][1]:.1f}"[:12] in said
+    assert "Test accuracy" in said
+    assert run(f"{text} --part test") == 2
+
+
+def test_surfaces_have_titles_in_figures(networks, capsys):
+    for name in "ab":
+        assert run(f"landscape {name}.pt --x 0,1 --y 0,1 --out {name}.npz") == 0
+    text = "landscape plot a.npz b.npz --out p.png --titles"
+    assert main([*shlex.split(text), "SGD", "with SAM"]) == 0
+    assert "with SAM: On the grid" in capsys.readouterr().out
+    assert main([*shlex.split(text), "SGD"]) == 2

@@ -115,13 +115,16 @@ def landscape_of(
             trust=trust,
             belongs=belongs,
             loss=loss,
+            also_test=settings.also_test and number == 0,
         )
-        for path in checkpoints
+        for number, path in enumerate(checkpoints)
     ]
     first = networks[0]
+    also = {} if first.test is None else {"test": first.test}
     for other in networks[1:]:
         check_alike(first, other)
     contents = [sha256(file.read_bytes()).hexdigest() for file in along]
+    contents += [other.digest for other in also.values()]
     recipe = recipe_of(networks, settings, along=contents)
     if not overwrite:
         check_same_recipe(files, recipe)
@@ -139,6 +142,7 @@ def landscape_of(
             batch_norm=settings.batch_norm,
             quantities=settings.quantities,
             every=settings.every,
+            also=also,
             samples=settings.samples,
             seed=settings.seed,
             tolerance=settings.tolerance,

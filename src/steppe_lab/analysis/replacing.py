@@ -35,7 +35,8 @@ def recipe_of(
         None for batches that have no digest.
     """
     objective = networks[0].objective
-    if objective.digest.startswith(UNKNOWN):
+    others = [network.test for network in networks if network.test is not None]
+    if any(each.digest.startswith(UNKNOWN) for each in (objective, *others)):
         return None
     said = {
         "networks": [network.digest for network in networks],

@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -197,6 +198,7 @@ class Network:
     belongs: Belongs | None = None  # of weights that another program saved
     plain: bool = False  # the loss is not the one trained on
     saved: checkpoints.Checkpoint | None = None  # of one that steppe wrote
+    test: Objective | None = None  # of the same model, where it was asked for
 
     @property
     def trained_by(self) -> str:
@@ -234,6 +236,7 @@ def read_network(
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
     loss: LossKind = "trained",
+    also_test: bool = False,
 ) -> Network:
     """Read a checkpoint and the data its recipe names.
 
@@ -246,24 +249,28 @@ def read_network(
         trust: code of the user, as module:function, that the checkpoint may name.
         belongs: of a file of another program; None for one that steppe wrote.
         loss: that of a checkpoint of steppe: the one trained on, or the plain one.
+        also_test: read the test samples too.
 
     Raises:
         CheckpointError: a file that is missing, damaged or not steppe's.
         DataError: data that is missing, damaged or not what was trained on.
     """
     if belongs is not None:
-        return _read_foreign(checkpoint, belongs, part, samples, mode, device)
+        return _read_foreign(
+            checkpoint, belongs, part, samples, mode, device, also_test=also_test
+        )
     loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
     recipe = loaded.recipe
-    objective = objective_on(
+    on = partial(
+        objective_on,
         loaded.model,
         split,
-        part=part,
         samples=samples,
         seed=recipe.data_seed,
         mode=mode,
         loss=TrainedLoss.of(recipe, split.task, loss, epochs=loaded.epoch),
     )
+    objective = on(part=part)
     content = checkpoint.read_bytes()
     plain = loss == "plain" and trains_on_another(recipe)
     if plain:  # another number than that of the file alone
@@ -277,6 +284,7 @@ def read_network(
         objective,
         plain=plain,
         saved=loaded,
+        test=on(part="test") if also_test else None,
     )
 
 
@@ -287,6 +295,8 @@ def _read_foreign(
     samples: int,
     mode: Mode,
     device: str | None,
+    *,
+    also_test: bool,
 ) -> Network:
     foreign = open_foreign(path, belongs, device)
     objective = foreign.objective(part, samples, mode)
@@ -296,7 +306,8 @@ def _read_foreign(
     content = path.read_bytes() + "".join(f"\n{each}" for each in said).encode()
     digest = hashlib.sha256(content).hexdigest()
     outputs = foreign.outputs(objective)
-    return Network(path, digest, foreign.recipe, outputs, objective, belongs)
+    test = foreign.objective("test", samples, mode) if also_test else None
+    return Network(path, digest, foreign.recipe, outputs, objective, belongs, test=test)
 
 
 def check_one_loss(a: Network, b: Network) -> None:

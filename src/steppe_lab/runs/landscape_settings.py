@@ -140,6 +140,9 @@ class LandscapeSettings(BaseModel):
     they are."""
     part: Literal["train", "test"] = "train"
     """Samples of which part of the data."""
+    also_test: bool = False
+    """The loss of test samples too, as the quantity test_loss, and with --quantities
+    accuracy test_accuracy, at the same points."""
     quantities: tuple[str, ...] = ()
     """Beside the loss, with commas or blanks between them: accuracy, class_losses;
     gradient_norm, top_eigenvalue, smallest_eigenvalue and eigenvalue_ratio, which take
@@ -160,6 +163,11 @@ class LandscapeSettings(BaseModel):
             read_coordinates(getattr(self, letter), letter)
         if self.y and self.dims == 1:
             raise SettingError(f"a line has no y, got y={self.y} and dims=1.")
+        if self.also_test and self.part == "test":
+            raise SettingError(
+                "also_test sets test samples beside those of training, got part=test; "
+                "leave one of them out."
+            )
         return self
 
     def subspace(self, networks: int) -> tuple[str, int]:

@@ -72,7 +72,9 @@ def run(args: Args, results: TextIO) -> int:
     networks = [checkpoint_at(path, OUT) for path in given if path is not None]
     _, dims = settings.subspace(len(networks))
     published = args.names == "reference"
-    check_quantity(pictures.quantity, settings.quantities)
+    evaluated_too = ["test_loss"] if settings.also_test else []
+    evaluated_too += [f"test_{n}" for n in settings.quantities if evaluated_too]
+    check_quantity(pictures.quantity, [*settings.quantities, *evaluated_too])
     files = targets(args.out, pictures, dims, published=published)
     for file in files:
         check_place(file.path)

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, TextIO
 import tyro
 from tyro.conf import Positional
 
+from steppe.errors import SettingError
 from steppe_lab.cli.again import command_of
 from steppe_lab.cli.options import OUT, check_place, part_of
 from steppe_lab.cli.parsing import Arguments
@@ -23,6 +24,9 @@ class Args(Arguments, PictureSettings):
     files: Positional[tuple[Path, ...]]
     """Files of surfaces that steppe or the published landscape code wrote; several
     stand side by side on one scale."""
+    titles: tuple[str, ...] = ()
+    """Names of the surfaces in figures, one for each file; the default is those of the
+    files."""
     paths: tuple[Path, ...] = ()
     """Files of projected checkpoints, whose paths are drawn on all surfaces."""
     out: tuple[Path, ...] = (OUT / "landscape.png",)
@@ -48,6 +52,13 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.store.json_files import json_line
 
     surfaces = read_surfaces(args.files, args.paths)
+    if args.titles:
+        if len(set(args.titles)) != len(surfaces):
+            raise SettingError(
+                f"--titles must be {len(surfaces)} different names, one for each file, "
+                f"got {' '.join(args.titles)}."
+            )
+        surfaces = dict(zip(args.titles, surfaces.values(), strict=True))
     axes = len(next(iter(surfaces.values())).coordinates)
     settings = part_of(args, PictureSettings)
     files = targets(args.out, settings, axes, endings=(*ENDINGS, MOVING))

@@ -37,6 +37,10 @@ def sentences(
         if place in at_places
     ]
     lines = [f"Loss {listed(ends)}."]
+    lines += [
+        f"{name.replace('_', ' ').capitalize()} {value} there."
+        for name, value in _beside(surface)
+    ]
     known = {at: loss for at, (loss, _) in values.items() if math.isfinite(loss)}
     lines.append(range_of(surface))
     if known:
@@ -120,6 +124,18 @@ def _values(surface: Surface) -> dict[Place, tuple[float, float]]:
         tuple(reversed(point)): (loss, error)
         for point, loss, error in zip(points, losses, errors, strict=True)
     }
+
+
+def _beside(surface: Surface) -> list[tuple[str, str]]:
+    """Quantities of test samples at the first checkpoint, where it is on the grid."""
+    if not all(0.0 in along for along in surface.coordinates):
+        return []
+    at = tuple(along.index(0.0) for along in reversed(surface.coordinates))
+    return [
+        (name, with_error(float(each.values[at]), float(each.stderr[at])))
+        for name, each in surface.quantities.items()
+        if name in ("test_loss", "test_accuracy") and each.stderr is not None
+    ]
 
 
 def _interpolated(surface: Surface) -> list[str]:

@@ -62,7 +62,7 @@ ACCURACY = {"accuracy": Values(values=torch.tensor([90.0, 95.0, 10.0]), units="%
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_loss_and_accuracy_have_an_axis_each(theme):
     surface = line(0.5, 0.1, 2.0, stderr=0.05, quantities=ACCURACY, axes=("steps",))
-    figure = plots.profile(surface, second="accuracy", theme=theme)
+    figure = plots.profile(surface, quantity="accuracy", theme=theme)
     left, right = figure.axes
     assert left.lines[0].get_ydata().tolist() == [0.5, 0.1, 2.0]
     assert right.lines[0].get_ydata().tolist() == [90, 95, 10]
@@ -77,7 +77,7 @@ def test_loss_and_accuracy_have_an_axis_each(theme):
 
 def test_several_profiles_share_both_axes():
     surface = line(0.01, 0.1, 2.0, quantities=ACCURACY)
-    figure = plots.profile({"SGD": surface, "SAM": surface}, second="accuracy")
+    figure = plots.profile({"SGD": surface, "SAM": surface}, quantity="accuracy")
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]
     assert figure.axes[0].get_yscale() == "log"
     (legend,) = figure.legends
@@ -125,7 +125,7 @@ def test_names_with_dollar_signs_are_no_formulas():
     both = {name: named[name], "b": named[name]}
     band = Band(surfaces=(named[name],))
     for figure in (
-        plots.profile(both, second=name),
+        plots.profile(both, quantity=name),
         plots.lines({key: [each] for key, each in named.items()}, xlabel=name),
         plots.bands({name: band, "b": band}),
     ):

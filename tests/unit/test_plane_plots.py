@@ -472,6 +472,20 @@ def test_facets_of_a_surface_have_the_colours_of_their_middles(n):
     assert len(shades) <= (n - 1) * n // 2  # pairs, and those on the diagonal
 
 
+@EACH
+def test_several_trajectories_have_names_and_colours_of_their_own(draw):
+    walks = (path((0.5, 0.5), (0.0, 0.0)), path((-0.5, 0.5), (0.1, 0.0)))
+    walks = tuple(dataclasses.replace(each, name="") for each in walks)
+    figure = draw(plane(bowl, paths=walks))
+    (legend,) = figure.legends
+    lines = {
+        text.get_text(): handle
+        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    both = [lines[f"trajectory {number}"].get_color() for number in (1, 2)]
+    assert both[0] != both[1]
+
+
 def test_no_number_on_a_line_is_cut_by_the_edge():
     surface = plane(lambda x, y: np.exp(3 * x + 2 * y), nx=21, ny=21)
     (axes,) = panels(figure := plots.contour(surface))

@@ -41,9 +41,8 @@ def along(surface: Surface, quantity: str = LOSS, *, figure: str) -> Along:
     count = len(surface.coordinates)
     if count != 1:
         raise SettingError(
-            f"{figure} needs surfaces of one axis, got one of {count}; "
-            f"surface.{sliced_to(surface, 1)} is a line of it, and plots.contour draws "
-            "a plane."
+            f"{figure} needs surfaces of one axis, got one of {count}; plots.contour "
+            f"draws a plane, and surface.{sliced_to(surface, 1)} is a line of it."
         )
     values, stderr = tensors_of(surface, quantity)
     order = np.argsort(surface.x, kind="stable")

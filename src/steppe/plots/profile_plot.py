@@ -31,7 +31,7 @@ _FEW = 15  # points of a line that are shown one by one
 def profile(
     surfaces: Surfaces,
     *,
-    second: str | None = None,
+    quantity: str = LOSS,
     log: bool | None = None,
     theme: Theme = "light",
 ) -> Figure:
@@ -43,7 +43,8 @@ def profile(
 
     Args:
         surfaces: of one axis; one, or several by name.
-        second: name of the other quantity, such as "accuracy"; None for the loss alone.
+        quantity: beside the loss, as in `contour`, such as "accuracy"; "loss" for the
+            loss alone.
         log: whether the axis of the loss is logarithmic; None where the losses are
             positive and span more than a factor of 30.
         theme: "light" for dark ink on a light page, "dark" for the contrary.
@@ -63,13 +64,13 @@ def profile(
     positive = [v for v in every if v > 0]
     if positive and (wants_log(every) if log is None else log):
         log_axis(axes, "y", positive)
-    if second is not None:
+    if quantity != LOSS:
         right = axes.twinx()
         right.tick_params(labelsize=11, colors=ink_of(theme), length=0)
         for spine in right.spines.values():
             spine.set_visible(False)
         for name, surface in named.items():
-            curve = along(surface, second, figure="profile")
+            curve = along(surface, quantity, figure="profile")
             handle = _draw(right, curve, styles[name], "--")
             handles[_both(name, curve.words)] = handle
         right.set_ylabel(curve.words, color=ink_of(theme), fontsize=11)

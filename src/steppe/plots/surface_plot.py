@@ -14,7 +14,14 @@ import numpy as np
 from steppe.errors import check_positive, check_range
 from steppe.plots.canvas import FONT, Theme, grid_of, ink_of, page_of
 from steppe.plots.planes.colours import filling
-from steppe.plots.planes.overlays import BASE, LOWEST, heights_of, lift, lowest_loss
+from steppe.plots.planes.overlays import (
+    BASE,
+    LOWEST,
+    heights_of,
+    lift,
+    lowest_loss,
+    named_paths,
+)
 from steppe.plots.planes.panels import Panel, Request, drawn, normalised
 from steppe.plots.planes.scale import Scale
 from steppe.plots.planes.values import LOSS, Array, Surfaces, axis_names, by_name
@@ -204,11 +211,14 @@ def _marks(panel: Panel, scale: Scale, theme: Theme) -> dict[str, Any]:
     def height(values: Array) -> Array:
         return scale.heights(np.clip(values, scale.low, scale.high))
 
-    for path in panel.surface.paths:
+    for name, (path, look) in named_paths(panel.surface, theme).items():
         x, y = path.coordinates.double().numpy().T
         z = height(heights_of(path, grid))
-        (line,) = axes.plot(x, y, z, "-o", lw=1.4, markersize=3.5, **style)
-        handles[path.name or "trajectory"] = line
+        shape = "o" if look is None else look.marker
+        own = style if look is None else {**style, "color": look.colour}
+        (handles[name],) = axes.plot(
+            *(x, y, z), ls="-", marker=shape, lw=1.4, markersize=3.5, **own
+        )
     base = grid.at(0.0, 0.0)
     if math.isfinite(base) and not panel.surface.off_base:
         z = height(np.array([base]))

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steppe.plots.canvas import FONT, Theme, grid_of, ink_of, looks, page_of
+from steppe.plots.canvas import FONT, Look, Theme, grid_of, ink_of, looks, page_of
 from steppe.plots.planes.panels import Panel, normalised
 from steppe.plots.planes.scale import Scale
 from steppe.plots.planes.values import Array, Shown, edges, shown
-from steppe.surfaces import Arrow, Trajectory
+from steppe.plots.planes.words import path_names
+from steppe.surfaces import Arrow, Surface, Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -56,13 +57,29 @@ def mark(
     handles = {}
     if points:
         handles[POINTS] = _dots(panel, ink, edge)
-    for path in panel.surface.paths:
-        name = path.name or "trajectory"
-        handles[name] = _path(panel, path, scale, colours, ink, edge)
+    for name, (path, look) in named_paths(panel.surface, theme).items():
+        colour = ink if look is None else look.colour
+        shape = "o" if look is None else look.marker
+        handles[name] = _path(panel, path, scale, colours, (colour, shape), edge)
     for arrow in panel.surface.arrows:
         handles |= _arrow(panel, arrow, theme, edge)
     handles |= _base_and_lowest(panel, ink, edge)
     return handles
+
+
+def named_paths(
+    surface: Surface, theme: Theme
+) -> dict[str, tuple[Trajectory, Look | None]]:
+    """Trajectories by name, with a look of its own for each of several.
+
+    Those without a name, or with that of another one, are numbered.
+    """
+    names = path_names(surface)
+    own = looks(names, theme) if len(names) > 1 else {}
+    return {
+        name: (path, own.get(name))
+        for name, path in zip(names, surface.paths, strict=True)
+    }
 
 
 def _hatch(panel: Panel, theme: Theme, *, cells: bool) -> None:
@@ -155,11 +172,12 @@ def _path(
     path: Trajectory,
     scale: Scale,
     colours: Colormap,
-    ink: str,
+    look: tuple[str, str],
     edge: str,
 ) -> Any:
     from matplotlib.patheffects import withStroke
 
+    ink, shape = look
     x, y = path.coordinates.double().numpy().T
     around = [withStroke(linewidth=2.6, foreground=edge)]
     (line,) = panel.axes.plot(
@@ -172,7 +190,13 @@ def _path(
         shades = colours(normalised(scale)(path.loss.double().numpy()))
         shades[:, 3] = here
     panel.axes.scatter(
-        x, y, s=30 * here, c=shades, edgecolors=ink, linewidths=0.7, zorder=5
+        *(x, y),
+        s=30 * here,
+        c=shades,
+        marker=shape,
+        edgecolors=ink,
+        linewidths=0.7,
+        zorder=5,
     )
     for place in (0, -1) if path.labels else ():
         _label(panel, path.labels[place], (x[place], y[place]), ink, edge)

@@ -97,8 +97,8 @@ def recipe(surface: Surface, quantity: str = LOSS) -> dict[str, str]:
     if sliced := surface.details.get("slice"):
         at = ", ".join(f"{letter} = {c:g}" for letter, c in sliced.items())
         facts["slice"] = f"slice at {at} of more axes"
-    for place, path in enumerate(surface.paths):
-        facts[f"path {place}"] = _apart(path)
+    for name, path in zip(path_names(surface), surface.paths):
+        facts[f"path {name}"] = _apart(path, name)
     return facts
 
 
@@ -182,9 +182,18 @@ def _interpolation(details: Mapping[str, Any], quantity: str) -> str:
     return f" (relative error at most {100 * error:.2g} % where tested)"
 
 
-def _apart(path: Trajectory) -> str:
+def path_names(surface: Surface) -> list[str]:
+    """Names of trajectories; several of one name, or of none, are numbered."""
+    given = [path.name or "trajectory" for path in surface.paths]
+    return [
+        f"{name} {given[: i + 1].count(name)}" if given.count(name) > 1 else name
+        for i, name in enumerate(given)
+    ]
+
+
+def _apart(path: Trajectory, name: str) -> str:
     """How far the checkpoints of a trajectory are off the subspace."""
-    name = path.name or "the trajectory"
+    name = "the trajectory" if name == "trajectory" else name
     whose = path.details.get("statistics")
     known = path.loss is not None and whose is not None
     tail = f"; its losses have running statistics {whose}" if known else ""

@@ -40,8 +40,8 @@ def drawn(
     shown = surfaces if single is None else single
     log = settings.log or None
     if kind == "line":
-        second = None if settings.quantity == "loss" else settings.quantity
-        return plots.save_png(plots.profile(shown, second=second, log=log))
+        figure = plots.profile(shown, quantity=settings.quantity, log=log)
+        return plots.save_png(figure)
     options: dict[str, Any] = {
         "quantity": settings.quantity,
         "log": log,

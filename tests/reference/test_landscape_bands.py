@@ -194,3 +194,11 @@ def test_progress_ends_at_all_and_never_goes_back_where_lines_are_interpolated()
     done = [now for now, _ in seen]
     assert done == sorted(done)
     assert seen[-1][0] == seen[-1][1]
+
+
+def test_the_networks_of_a_plane_are_in_the_details():
+    model, objective = scene()
+    plane = Plane.through(model, problems.mlp(seed=1), problems.mlp(seed=2))
+    found = landscape(objective, plane, [0.0, 1.0], [0.0, 1.0])
+    assert found.details["networks"] == [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
+    assert "networks" not in landscape(objective, Line.random(model), X).details

@@ -486,6 +486,18 @@ def test_several_trajectories_have_names_and_colours_of_their_own(draw):
     assert both[0] != both[1]
 
 
+@pytest.mark.parametrize("draw", [plots.contour, plots.contourf, plots.heat])
+def test_networks_that_a_plane_goes_through_are_marked(draw):
+    surface = plane(bowl)
+    surface.details["networks"] = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
+    figure = draw(surface)
+    (axes,) = panels(figure)
+    letters = {t.get_text(): t.xy for t in axes.texts if t.get_text() in "ABC"}
+    assert letters == {"A": (0, 0), "B": (1, 0), "C": (0, 1)}
+    (legend,) = figure.legends
+    assert "networks" in [text.get_text() for text in legend.get_texts()]
+
+
 def test_no_number_on_a_line_is_cut_by_the_edge():
     surface = plane(lambda x, y: np.exp(3 * x + 2 * y), nx=21, ny=21)
     (axes,) = panels(figure := plots.contour(surface))

@@ -253,6 +253,13 @@ def _means(evaluator: Evaluator, values: GridValues) -> dict[str, Values]:
     }
 
 
+def _networks(subspace: Subspace) -> dict[str, Any]:
+    """Coordinates of the networks that a plane goes through, the base point first."""
+    if not subspace.exact or subspace.course is not None:
+        return {}
+    return {"networks": [subspace.origin, *subspace.exact]}
+
+
 def _surface(
     evaluator: Evaluator,
     values: GridValues,
@@ -280,6 +287,7 @@ def _surface(
         details={
             **evaluator.details,
             "strategy": evaluator.used,
+            **_networks(subspace),
             **subspace.details,
             **subspace.geometry(),
             **subspace.digests,

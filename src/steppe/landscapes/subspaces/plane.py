@@ -182,7 +182,8 @@ class Plane(Subspace):
             checkpoints: at least three networks, state_dicts, paths of files that
                 torch.save or safetensors wrote, or functions that read one.
             model: a network whose parameters that require a gradient are the variables;
-                None for the last of the checkpoints, which must be a network then.
+                None for the last of the checkpoints, which must be a network then:
+                paths and state_dicts need it.
             center: the base point: the "final" checkpoint, the "first", or the "mean",
                 with the buffers of the last.
             ignore: "biasbn" leaves tensors of at most one dimension out of the

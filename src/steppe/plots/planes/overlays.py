@@ -6,6 +6,7 @@ Shape letters: X points along the first axis, Y along the second.
 from __future__ import annotations
 
 import math
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def mark(
     for arrow in panel.surface.arrows:
         handles |= _arrow(panel, arrow, theme, edge)
     handles |= _base_and_lowest(panel, ink, edge)
-    return handles
+    return handles | _networks(panel, ink, edge)
 
 
 def named_paths(
@@ -132,6 +133,20 @@ def _base_and_lowest(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
             *place, "v", markersize=7, clip_on=False, **style
         )
         lift(handles[LOWEST], place)
+    return handles
+
+
+def _networks(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
+    """Networks that the plane goes through: A at the base point, B, C."""
+    handles = {}
+    known = panel.surface.details.get("networks", ())
+    places = [tuple(map(float, at)) for at in known if len(at) == 2]
+    for letter, (x, y) in zip(ascii_uppercase, places):
+        if (x, y) != (0.0, 0.0):  # which the base point's mark is at
+            (handles["networks"],) = panel.axes.plot(
+                x, y, "s", color=ink, mec=edge, mew=0.9, ls="", markersize=6, zorder=7
+            )
+        _label(panel, letter, (x, y), ink, edge)
     return handles
 
 

@@ -158,6 +158,7 @@ def heights(page):
 
 
 @browser_test
+@pytest.mark.slow
 def test_the_surface_turns_by_pointer_and_by_button(visit):
     page = visit()
     start = eye(page)
@@ -196,6 +197,7 @@ def test_the_pointer_shows_the_value_and_its_error(visit, figure, share):
 
 
 @browser_test
+@pytest.mark.slow
 def test_the_switch_makes_the_axis_linear_and_back(visit):
     page = visit()
     low, high = heights(page)
@@ -209,6 +211,7 @@ def test_the_switch_makes_the_axis_linear_and_back(visit):
 
 
 @browser_test
+@pytest.mark.slow
 def test_networks_share_the_scale_and_quantities_have_their_own(visit):
     page = visit()
     before = heights(page)
@@ -241,6 +244,7 @@ def test_the_page_fits_and_its_figures_have_room(visit, width):
 
 @browser_test
 @pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.slow
 def test_axes_of_one_unit_share_it_and_numbers_are_round(visit, width):
     page = visit(width)
     layout = "document.getElementById('flat')._fullLayout"
@@ -253,6 +257,7 @@ def test_axes_of_one_unit_share_it_and_numbers_are_round(visit, width):
 
 
 @browser_test
+@pytest.mark.slow
 def test_the_lowest_loss_stands_above_the_base_point(visit):
     page = visit()
     page.select_option("#network", "0")
@@ -265,6 +270,7 @@ def test_the_lowest_loss_stands_above_the_base_point(visit):
 
 
 @browser_test
+@pytest.mark.slow
 def test_figures_follow_the_theme(visit):
     page = visit()
     ink = "document.getElementById('flat')._fullLayout.font.color"
@@ -275,6 +281,7 @@ def test_figures_follow_the_theme(visit):
 
 
 @browser_test
+@pytest.mark.slow
 def test_a_figure_is_saved(visit):
     page = visit()
     with page.expect_download() as download:
@@ -311,6 +318,7 @@ def test_every_point_may_be_lost(tmp_path):
 
 
 @browser_test
+@pytest.mark.slow
 def test_the_pointer_says_no_more_than_is_known(browser, tmp_path):
     unknown = torch.full((2,), math.nan, dtype=torch.float64)
     path = Trajectory(

@@ -177,7 +177,7 @@ def test_measures_are_of_the_noisy_samples_trained_on(run):
     [
         ["evaluate"],
         ["measure", "loss"],
-        ["landscape", "--points", "2", "--samples", "50"],
+        ["landscape", "--dims", "1", "--x=0,1", "--samples", "50"],
         ["spectrum", "--k", "1", "--steps", "3", "--samples", "50"],
     ],
 )
@@ -204,7 +204,7 @@ def test_every_verb_says_which_noise_a_checkpoint_was_trained_with(
         ["evaluate"],
         ["measure", "loss"],
         ["measure", "loss", "--and", "{run}", "--groups", "2", "--repeats", "2"],
-        ["landscape", "--points", "2", "--samples", "50"],
+        ["landscape", "--dims", "1", "--x=0,1", "--samples", "50"],
     ],
 )
 def test_programs_are_told_of_the_noise_too(words, run, tmp_path, capsys, monkeypatch):

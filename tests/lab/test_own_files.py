@@ -340,7 +340,7 @@ def test_of_several_weights_one_is_named(theirs, capsys):
         (named(loss="theirs.losses:averaged"), "averages over the batch"),
         (named(loss="theirs.losses:three"), "takes 3 arguments; a loss is a function"),
         (named(loss="torch.nn:CrossEntropyLoss"), "is a class; name a function"),
-        (named(loss="nll"), "--loss takes cross_entropy, mse, next_token or module"),
+        (named(loss="nll"), "--loss takes cross_entropy, mse, next_token, "),
         (named(data="mappings"), "unexpected keyword argument 'image'"),
         (["--loss", "mse"], "--model and --data go together, and --loss"),
         ([*named(), "--trust", "trace"], "measures come before options"),

@@ -183,7 +183,10 @@ def test_the_surface_turns_by_pointer_and_by_button(visit):
 
 
 @browser_test
-@pytest.mark.parametrize(("figure", "share"), [("#flat", 0.3), ("#solid", 0.4)])
+@pytest.mark.parametrize(
+    ("figure", "share"),
+    [("#flat", 0.3), pytest.param("#solid", 0.4, marks=pytest.mark.slow)],
+)
 def test_the_pointer_shows_the_value_and_its_error(visit, figure, share):
     page = visit()
     x, y = middle(page, figure, share)
@@ -232,7 +235,7 @@ def test_networks_share_the_scale_and_quantities_have_their_own(visit):
 
 
 @browser_test
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_the_page_fits_and_its_figures_have_room(visit, width):
     page = visit(width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -236,7 +236,7 @@ def test_it_leaves_no_trace(name, mode):
     problems.assert_same(problems.state_of(model), before)
 
 
-@pytest.mark.parametrize("calls", [1, 2, 5])
+@pytest.mark.parametrize("calls", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_leaves_no_trace_after_an_exception(name, calls):
     model, data = network(name, "train")
@@ -357,7 +357,13 @@ INDEPENDENCE = {
 }
 
 
-@pytest.mark.parametrize("kind", INDEPENDENCE)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "batch_norm",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("relu", "tanh")),
+    ],
+)
 def test_it_is_the_same_to_the_last_bit_whichever_others_run(kind):
     model, data = INDEPENDENCE[kind]()
     measured = [referred(problems.objective(model, data), NAMES, seed=4)]
@@ -411,7 +417,15 @@ def test_a_setting_that_is_none_of_its_values_is_one_sentence(entry, name):
         entry.make(**{name: "other"})
 
 
-@pytest.mark.parametrize("context", problems.CONTEXTS, ids=problems.CONTEXT_NAMES)
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param(context, marks=marks, id=context.__name__)
+        for context, marks in zip(
+            problems.CONTEXTS, ((), (pytest.mark.slow,), ()), strict=True
+        )
+    ],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_context_around_it_changes_nothing(name, context):
     model, data = problems.mlp(nn.ReLU).float(), problems.vectors()

@@ -364,6 +364,7 @@ def test_help_and_version(steppe):
     assert steppe()[0] == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path):
     command = [sys.executable, "-m", "steppe_lab.cli", "compare", "--epochs", "2000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

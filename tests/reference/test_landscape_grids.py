@@ -204,7 +204,8 @@ def test_nothing_is_interpolated_across_values_that_are_not_finite():
 
 def test_a_surface_without_any_number_is_evaluated_everywhere():
     objective, line = probe(lambda x: math.nan, axes=1)
-    found = landscape(objective, line, (-1, 1, 33))
+    with pytest.warns(UserWarning, match="finite at no point"):
+        found = landscape(objective, line, (-1, 1, 33))
     assert found.computed is None
     assert bool(found.loss.isnan().all())
 

@@ -147,7 +147,7 @@ def test_a_base_point_without_a_finite_loss_leaves_plain_means():
     model, data = population(300)
     broken = problems.mlp()
     with torch.no_grad():
-        broken[0].weight.fill_(math.nan)
+        broken[0].weight.fill_(math.inf)
     line = Line.between(broken, model)
     objective = Objective(broken, data)
     found = landscape(objective, line, x=[0.0, 1.0], samples=100)

@@ -100,6 +100,7 @@ def many(model, data, **settings):
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+@pytest.mark.slow
 def test_the_fastest_way_never_changes_a_loss_by_more_than_rounding(make):
     objective = make()
     plane = Plane.random(objective.model)

@@ -69,6 +69,7 @@ def test_frames_share_the_scale_and_have_their_labels(tmp_path, monkeypatch):
     assert seen[0][1] == seen[1][1] == pytest.approx((0.1, 50 * 2.1))
 
 
+@pytest.mark.slow
 def test_a_trajectory_grows_to_its_end(tmp_path):
     surface = plane().with_path(trajectory(5)).with_path(trajectory(2, "short"))
     frames = opened(plots.animate(surface, tmp_path / "a.gif", dpi=40, seconds=0.1))

@@ -106,6 +106,7 @@ def test_any_plane_becomes_a_picture_on_attached_axes(draw, name):
 
 @EACH
 @pytest.mark.parametrize("name", ["zero", "zero in the middle", "negative", "holes"])
+@pytest.mark.slow
 def test_a_logarithmic_scale_may_be_asked_for_of_any_plane(draw, name):
     assert panels(draw(STRANGE[name], log=True))
 
@@ -125,6 +126,7 @@ def test_the_picture_is_not_blank(draw):
 
 
 @EACH
+@pytest.mark.slow
 def test_a_picture_is_a_whole_svg_the_same_each_time(draw):
     first, second = (plots.save_svg(draw(STRANGE["overlays"])) for _ in range(2))
     assert first == second

@@ -135,6 +135,7 @@ def landscape_of(
     with warnings.catch_warnings():
         # Sentences about the result say it, with the names of the checkpoints.
         warnings.filterwarnings("ignore", message=".*where the base point is")
+        warnings.filterwarnings("ignore", message="the loss is finite at no point")
         surface = landscape(
             first.objective,
             subspace,

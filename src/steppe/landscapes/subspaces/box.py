@@ -6,7 +6,6 @@ Source: Li et al., 2018, arXiv:1712.09913, who have lines and planes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
 
 from torch import nn
 
@@ -17,12 +16,12 @@ from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.subspaces.frames import Unit, framed, joined
 from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.random import Of, random_subspace
-from steppe.landscapes.subspaces.saved import from_file
+from steppe.landscapes.subspaces.saved import SavedSubspace
 from steppe.seeds import seed_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Box(Subspace):
+class Box(SavedSubspace):
     """Points `base + x * directions[0] + y * directions[1] + ...`."""
 
     @classmethod
@@ -110,19 +109,3 @@ class Box(Subspace):
         if not parts:
             raise SettingError("a box needs at least one line, plane or box.")
         return cls(**framed(joined(parts), orthogonal=orthogonal, unit=unit))
-
-    @classmethod
-    def from_file(
-        cls, path: str | PathLike[str], model: nn.Module, *, other_base: bool = False
-    ) -> Box:
-        """The box through a model along the directions of a file.
-
-        Args:
-            path: see `Line.from_file`.
-            model: see `Line.from_file`.
-            other_base: see `Line.from_file`.
-
-        Raises:
-            DataError: see `Line.from_file`.
-        """
-        return cls(**from_file(path, model, cls.dimensions, other_base=other_base))

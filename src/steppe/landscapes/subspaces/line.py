@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from os import PathLike
 from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
@@ -19,18 +18,17 @@ from steppe.landscapes.directions.eigen import EigenSettings
 from steppe.landscapes.directions.ignoring import Ignore
 from steppe.landscapes.directions.norms import Norm
 from steppe.landscapes.directions.pca import Center
-from steppe.landscapes.subspaces.abstract import Subspace
 from steppe.landscapes.subspaces.eigen import eigen_subspace
 from steppe.landscapes.subspaces.frames import Unit, framed
 from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
 from steppe.landscapes.subspaces.random import Of, random_subspace
-from steppe.landscapes.subspaces.saved import from_file
+from steppe.landscapes.subspaces.saved import SavedSubspace
 from steppe.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Line(Subspace):
+class Line(SavedSubspace):
     """Points `base + coordinate * direction`; the tensors are copies."""
 
     dimensions: ClassVar[int] = 1
@@ -170,23 +168,3 @@ class Line(Subspace):
             UsageError: checkpoints that are all the same.
         """
         return cls(**pca_subspace(checkpoints, 1, model, center, ignore, budget))
-
-    @classmethod
-    def from_file(
-        cls, path: str | PathLike[str], model: nn.Module, *, other_base: bool = False
-    ) -> Line:
-        """The line through a model along the direction of a file.
-
-        Args:
-            path: a file of `save`, of `Surface.save` with directions, or of the
-                published code of Li et al.; of that, the kind of directions ("weights"
-                or "states") is in the name.
-            model: its parameters that require a gradient are the base point.
-            other_base: allow a direction that was made around other parameters, such as
-                those of another run, whose surfaces then have one direction.
-
-        Raises:
-            DataError: no such file, or one that is damaged, of another number of axes,
-                of another model, or around other parameters.
-        """
-        return cls(**from_file(path, model, cls.dimensions, other_base=other_base))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from os import PathLike
 from typing import ClassVar, Unpack
 
 from torch import nn
@@ -23,13 +22,13 @@ from steppe.landscapes.subspaces.frames import Unit, framed, joined
 from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.pca import BUDGET, pca_subspace
 from steppe.landscapes.subspaces.random import Of, random_subspace
-from steppe.landscapes.subspaces.saved import from_file
+from steppe.landscapes.subspaces.saved import SavedSubspace
 from steppe.objective import Objective
 from steppe.seeds import seed_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Plane(Subspace):
+class Plane(SavedSubspace):
     """Points `base + x * directions[0] + y * directions[1]`."""
 
     dimensions: ClassVar[int] = 2
@@ -198,19 +197,3 @@ class Plane(Subspace):
             UsageError: checkpoints on one line.
         """
         return cls(**pca_subspace(checkpoints, 2, model, center, ignore, budget))
-
-    @classmethod
-    def from_file(
-        cls, path: str | PathLike[str], model: nn.Module, *, other_base: bool = False
-    ) -> Plane:
-        """The plane through a model along the directions of a file.
-
-        Args:
-            path: see `Line.from_file`.
-            model: see `Line.from_file`.
-            other_base: see `Line.from_file`.
-
-        Raises:
-            DataError: see `Line.from_file`.
-        """
-        return cls(**from_file(path, model, cls.dimensions, other_base=other_base))

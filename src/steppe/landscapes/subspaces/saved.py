@@ -10,9 +10,9 @@ Shape letters: P parameter tensors, B buffers that move, K directions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -74,22 +74,36 @@ def stored(subspace: Subspace) -> Directions:
     )
 
 
-def from_file(
-    path: Path, model: nn.Module, axes: int | None, *, other_base: bool = False
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SavedSubspace(Subspace):
+    """A subspace along directions, which are read from files; a curve has none."""
+
+    @classmethod
+    def from_file(
+        cls, path: Path, model: nn.Module, *, other_base: bool = False
+    ) -> Self:
+        """The subspace through a model along the directions of a file.
+
+        Args:
+            path: a file of `save`, of `Surface.save` with directions, or of the
+                published code of Li et al.; of that, the kind of directions ("weights"
+                or "states") is in the name.
+            model: its parameters that require a gradient are the base point.
+            other_base: allow directions that were made around other parameters, such
+                as those of another run, whose surfaces then have the same directions.
+
+        Raises:
+            DataError: no such file, or one that is damaged, of another number of axes,
+                of another model, or around other parameters.
+            SettingError: `model` is no network.
+        """
+        return cls(**_fields(path, model, cls.dimensions, other_base=other_base))
+
+
+def _fields(
+    path: Path, model: nn.Module, axes: int | None, *, other_base: bool
 ) -> dict[str, Any]:
-    """Fields of the subspace through a model along the directions of a file.
-
-    Args:
-        path: of a file of `Subspace.save` or `Surface.save`, or of the published code.
-        model: its parameters that require a gradient are the base point.
-        axes: number of them; None for that of the file.
-        other_base: allow directions that were made around other parameters.
-
-    Raises:
-        DataError: no such file, or one that is damaged, of another number of axes, of
-            another model, or around other parameters.
-        SettingError: `model` is no network.
-    """
+    """Fields of the subspace of a file; see `SavedSubspace.from_file`."""
     named, buffers = trainable(model), buffers_of(model)
     base = {name: p.detach().clone() for name, p in named.items()}
     directions = load_directions(path)

@@ -64,7 +64,7 @@ def checked_losses(losses: Any) -> Tensor:
     if not isinstance(losses, Tensor) or losses.dim() != 1:
         raise DataError(
             "the loss must return one value per sample, shape (B,), got "
-            f"{_shape(losses)}; take the mean or sum over other dimensions in a "
+            f"{shape_text(losses)}; take the mean or sum over other dimensions in a "
             "function loss(model, batch), and with reduction='none' none over the "
             "samples."
         )
@@ -141,7 +141,8 @@ def _detached(leaf: Any) -> Any:
     return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
-def _shape(losses: Any) -> str:
-    if isinstance(losses, Tensor):
-        return str(tuple(losses.shape))
-    return f"an object of type {type(losses).__name__}"
+def shape_text(value: Any) -> str:
+    """The shape of a tensor, or the type of anything else, as messages name it."""
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    return f"an object of type {type(value).__name__}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steppe.errors import DataError, UsageError, check_callable
 from steppe.losses import SumOfTerms, scores_and_classes
-from steppe.measuring.evaluation import Evaluation
+from steppe.measuring.evaluation import Evaluation, shape_text
 from steppe.objective import Objective
 
 
@@ -56,7 +56,7 @@ class SampleMean:
         if not isinstance(values, Tensor) or values.dim() != 1:
             raise DataError(
                 f"the function of {self.name} must return one value per sample, shape "
-                f"(samples,), got {_form(values)}."
+                f"(samples,), got {shape_text(values)}."
             )
         return values
 
@@ -166,9 +166,3 @@ def _scores(evaluation: Evaluation, objective: Objective) -> tuple[Tensor, Tenso
     return scores_and_classes(
         evaluation.outputs, evaluation.batch, objective.likelihood, objective.loss_name
     )
-
-
-def _form(values: Any) -> str:
-    if isinstance(values, torch.Tensor):
-        return str(tuple(values.shape))
-    return f"an object of type {type(values).__name__}"

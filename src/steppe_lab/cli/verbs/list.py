@@ -16,6 +16,7 @@ from tyro.conf import Positional
 from steppe.registry.registry import NOT_GIVEN, Entry, Registry, unknown_name
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.streams import console
+from steppe_lab.reports.text.words import capitalised
 
 Kind = Literal[
     "all",
@@ -158,7 +159,9 @@ def _family(family: str, entries: Sequence[Entry[Any]]) -> Table:
     table = Table("measure", "what it is, and its cost", title=title)
     for entry in entries:
         spec = entry.spec
-        table.add_row(entry.name, escape(f"{spec.summary} {_upper(spec.cost_text)}."))
+        table.add_row(
+            entry.name, escape(f"{spec.summary} {capitalised(spec.cost_text)}.")
+        )
     return table
 
 
@@ -193,10 +196,6 @@ def _studies() -> Table:
     for name, measures in STUDIES.items():
         table.add_row(name, ", ".join(measures))
     return table
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _table(registry: Any, part: bool, names: Collection[str]) -> Table:

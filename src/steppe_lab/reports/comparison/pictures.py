@@ -19,6 +19,7 @@ from steppe_lab.reports.comparison.summary import Cell, Summary
 from steppe_lab.reports.comparison.sweep import SweepReport, sweep_of
 from steppe_lab.reports.comparison.sweep_plot import sweep_plot
 from steppe_lab.reports.text.numbers import listed, mean_of, number, percent
+from steppe_lab.reports.text.words import capitalised
 from steppe_lab.studies.rows import Comparison, Row
 from steppe_lab.training.evaluation import scores_of_trained
 
@@ -87,10 +88,10 @@ def _dots(summary: Summary, quantity: Quantity) -> Picture:
 def _sweep(report: SweepReport) -> Picture:
     return pictured(
         partial(sweep_plot, report),
-        title=f"{_upper(report.metric.title)}s over {report.setting}",
+        title=f"{capitalised(report.metric.title)}s over {report.setting}",
         caption="Means over seeds with their 95 % intervals. The dotted line is the "
         f"{report.setting} with the best validation {report.metric.title}.",
-        alt=f"{_upper(report.metric.title)}s over {report.setting}. "
+        alt=f"{capitalised(report.metric.title)}s over {report.setting}. "
         + " ".join(f"{'; '.join(cells)}." for cells in report.table()),
     )
 
@@ -156,10 +157,10 @@ def _curves(comparison: Comparison, key: str, label: str, *, share: bool) -> Pic
     averaged = any(row.settings.get("average") for row in comparison.rows)
     return pictured(
         partial(plots.curves, drawn, ylabel=f"{label}, %" if share else label),
-        title=f"{_upper(label)} while training",
+        title=f"{capitalised(label)} while training",
         caption="Mean over runs; the band is from the lowest to the highest run."
         + (" Of averaged weights where there are any." if averaged else ""),
-        alt=f"{_upper(label)} by epoch, mean over runs. {' '.join(texts)}",
+        alt=f"{capitalised(label)} by epoch, mean over runs. {' '.join(texts)}",
     )
 
 
@@ -250,8 +251,4 @@ def _course(name: str, runs: Sequence[Mapping[int, float]], share: bool) -> str:
 
 
 def _heading(quantity: Quantity) -> str:
-    return _upper(quantity.title)
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return capitalised(quantity.title)

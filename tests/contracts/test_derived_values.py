@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 import loops
+import process_jobs
 import steppe
 from steppe import compat
 from steppe.averaging import AVERAGES, reestimate
@@ -176,11 +176,8 @@ def sharded_step(*, keeps: bool) -> list[Tensor]:
 
 
 def test_a_sharded_model_that_keeps_whole_parameters_gathers_the_moved_ones():
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
-    try:
+    with process_jobs.alone():
         expected, kept = sharded_step(keeps=False), sharded_step(keeps=True)
-    finally:
-        dist.destroy_process_group()
     assert loops.identical(kept, expected)
 
 

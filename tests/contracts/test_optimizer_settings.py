@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import loops
+import process_jobs
 import steppe
 from loops import loop_step, make_model, values
 from methods import EVERY, make, one_batch, setting
@@ -320,12 +321,11 @@ def test_a_refusal_shows_no_weights(make_it):
 @pytest.fixture
 def parallel(monkeypatch):
     """A model as two processes wrap it, in a group of one that says it is two."""
-    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
-    wrapped = DistributedDataParallel(make_model())
-    monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
-    yield wrapped
-    monkeypatch.undo()
-    dist.destroy_process_group()
+    with process_jobs.alone():
+        wrapped = DistributedDataParallel(make_model())
+        monkeypatch.setattr(dist, "get_world_size", lambda *_: 2)
+        yield wrapped
+        monkeypatch.undo()
 
 
 def test_the_module_inside_a_parallel_one_is_refused_as_the_model(parallel):

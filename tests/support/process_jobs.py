@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,21 @@ def joined(rank: int, world: int, folder: str) -> Iterator[None]:
     )
     yield
     dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A group of this process alone."""
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        yield
+    finally:
+        # A thread of the group takes the interpreter's lock to drop its last tensors.
+        # Whoever deletes the group before waits for that thread and has the lock: no
+        # test would ever go on. Asleep, this thread has not.
+        dist.barrier()
+        time.sleep(0.1)
+        dist.destroy_process_group()
 
 
 def _worker(rank: int, job: Job, names: list[str], folder: str) -> None:

@@ -247,7 +247,7 @@ def test_a_name_that_is_not_kept_says_which_are(run, digits, tmp_path):
     [
         ["evaluate"],
         ["measure", "loss", "--samples", "50"],
-        pytest.param(["landscape", "--points", "3"], marks=pytest.mark.slow),
+        pytest.param(["landscape", "--dims", "1", "--x=0,1"], marks=pytest.mark.slow),
         pytest.param(["spectrum", "--steps", "8", "--k", "1"], marks=pytest.mark.slow),
     ],
 )

@@ -16,7 +16,7 @@ from steppe_lab.reports.comparison.publishing import command_of, publish
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
 from steppe_lab.studies import comparison
-from steppe_lab.studies.comparison import Study, stored_study
+from steppe_lab.studies.comparison import ComparisonStudy, stored_study
 from steppe_lab.training.build import build_model, build_optimizer
 
 SMALL = {
@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     settings = CompareSettings(optimizers=("sgd", "sam", "lpf_sgd"), **SMALL)
     said = []
-    comparison = Study(settings, store).run(workers=2, progress=said.append)
+    comparison = ComparisonStudy(settings, store).run(workers=2, progress=said.append)
     return store, settings, comparison, said
 
 
@@ -67,10 +67,11 @@ def test_one_seed_gives_all_optimizers_the_same_line_and_data(finished):
 
 
 def test_one_seed_gives_all_optimizers_the_same_initial_weights(finished):
-    study = Study(finished[1], finished[0])
+    study = ComparisonStudy(finished[1], finished[0])
     weights = {}
-    for run, (_, seed) in study.trainings.items():
-        model = build_model(study.recipe(run), (1, 8, 8), 10)
+    for trial in study.plan.values():
+        seed = trial.recipe.seed
+        model = build_model(trial.recipe, (1, 8, 8), 10)
         flat = torch.nn.utils.parameters_to_vector(model.parameters())
         weights.setdefault(seed, []).append(flat)
     assert all(torch.equal(first, w) for first, *more in weights.values() for w in more)
@@ -96,7 +97,7 @@ def test_a_result_says_what_computed_it(finished):
 
 def test_a_finished_comparison_is_collected_without_work(finished):
     store, settings, comparison, _ = finished
-    study = Study(settings, store)
+    study = ComparisonStudy(settings, store)
     assert study.left == 0
     assert study.run(workers=1) == comparison
     assert stored_study(store).collect() == comparison
@@ -115,9 +116,9 @@ def test_the_rows_do_not_depend_on_workers_or_interruptions(finished, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Study(settings, store).run(workers=2, progress=stop_at_once)
-    assert Study(settings, store).left > 0
-    again = Study(settings, store).run(workers=1)
+        ComparisonStudy(settings, store).run(workers=2, progress=stop_at_once)
+    assert ComparisonStudy(settings, store).left > 0
+    again = ComparisonStudy(settings, store).run(workers=1)
     assert again.rows == comparison.rows
 
 
@@ -135,7 +136,7 @@ def test_a_checkpoint_of_a_comparison_can_be_measured_again(finished):
 def test_a_measure_more_trains_nothing_again(finished, tmp_path):
     store, settings, comparison, _ = finished
     more = settings.model_copy(update={"measures": ("lpf:samples=3",)})
-    study = Study(more, store)
+    study = ComparisonStudy(more, store)
     assert study.left == 6
     assert {row.training for row in study.run().rows} == {
         row.training for row in comparison.rows
@@ -146,7 +147,7 @@ def test_training_that_fails_is_kept_with_its_reason_and_the_rest_goes_on(tmp_pa
     settings = CompareSettings(
         optimizers=("sgd:lr=1e8", "sgd"), **{**SMALL, "seeds": 1, "measures": ("lpf",)}
     )
-    comparison = Study(settings, Store(tmp_path)).run()
+    comparison = ComparisonStudy(settings, Store(tmp_path)).run()
     assert [row.optimizer for row in comparison.rows] == ["sgd"]
     assert len(comparison.failures) == 1
     assert comparison.failures[0].startswith(
@@ -194,8 +195,10 @@ def test_a_deleted_table_is_written_again(finished, page):
 
 def test_two_texts_of_one_optimizer_are_refused(tmp_path):
     settings = CompareSettings(optimizers=("sgd", "sgd:lr=0.05"), **SMALL)
-    with pytest.raises(SettingError, match=r"'sgd' and 'sgd:lr=0\.05' have the same"):
-        Study(settings, Store(tmp_path))
+    with pytest.raises(
+        SettingError, match=r"'sgd, seed 0' and 'sgd:lr=0\.05, seed 0' have"
+    ):
+        ComparisonStudy(settings, Store(tmp_path))
 
 
 @pytest.mark.slow
@@ -204,11 +207,11 @@ def test_a_schedule_is_kept_as_text_and_lasts_as_long_as_the_training(tmp_path):
     texts = ("sam:rho=cosine(.1,0)", "sam:rho=proportional(0.1,0.02)")
     settings = CompareSettings(optimizers=texts, **small)
     store = Store(tmp_path)
-    rows = Study(settings, store).run().rows
+    rows = ComparisonStudy(settings, store).run().rows
     told = [store.config(row.training)["optimizer"]["settings"]["rho"] for row in rows]
     assert told == ["cosine(0.1, 0.0)", "proportional(0.1, 0.02)"]
     assert stored_study(store).collect().rows == rows
-    recipe = Study(settings, store).recipe(rows[0].training)
+    recipe = ComparisonStudy(settings, store).plan[rows[0].training].recipe
     model = torch.nn.Linear(2, 2)
     optimizer = build_optimizer(
         recipe, model, samples=128
@@ -240,7 +243,7 @@ def test_a_training_that_lost_a_file_is_done_again_with_the_same_result(
     found = stored_study(copied, finished[1].name).collect()
     assert len(found.rows) == 5
     assert found.failures == ("sam, seed 0: not finished",)
-    study = Study(settings, copied)
+    study = ComparisonStudy(settings, copied)
     assert study.left == 1
     assert study.run(workers=1).rows == comparison.rows
     assert copied.artefact(row.training, lost).read_bytes() == before
@@ -314,7 +317,7 @@ def test_results_of_other_data_are_not_mixed(own_code, tmp_path):
     store = Store(tmp_path / "store")
     settings = CompareSettings(optimizers=("sgd", "sam"), data=data, **small)
     state = np.random.get_state()[1].tolist()  # noqa: NPY002
-    comparison = Study(settings, store).run(workers=2)
+    comparison = ComparisonStudy(settings, store).run(workers=2)
     assert not comparison.failures
     assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
     path = store.artefact(comparison.rows[0].training, "model.safetensors")
@@ -326,7 +329,7 @@ def test_results_of_other_data_are_not_mixed(own_code, tmp_path):
     for again in (settings, more, settings):
         path.with_name("history.json").unlink(missing_ok=True)  # all the same
         with pytest.raises(DataError, match=other):
-            Study(again, store).run(workers=1)
+            ComparisonStudy(again, store).run(workers=1)
     with pytest.raises(DataError, match=other):
         measured(asked)
     assert len(list(store.root.glob("studies/*"))) == 1
@@ -337,6 +340,6 @@ def test_a_finished_comparison_counts_no_steps_of_its_epochs(tmp_path, monkeypat
     settings = CompareSettings(
         optimizers=("sgd", "entropy_sgd:fresh_batches=true"), last_batch="drop", seeds=1
     )
-    monkeypatch.setattr(Study, "left", 0)
+    monkeypatch.setattr(ComparisonStudy, "left", 0)
     monkeypatch.setattr(comparison, "run_local", lambda *_, **__: None)
-    assert len(Study(settings, Store(tmp_path)).run().failures) == 2
+    assert len(ComparisonStudy(settings, Store(tmp_path)).run().failures) == 2

@@ -12,7 +12,7 @@ from steppe_lab.datasets.loading import load_split
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
 from steppe_lab.studies import comparison as compare
-from steppe_lab.studies.comparison import Study, stored_study
+from steppe_lab.studies.comparison import ComparisonStudy, stored_study
 from steppe_lab.training import checkpoints
 from steppe_lab.training.loop import train
 from steppe_lab.training.recipe import Recipe
@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "run_local", in_process.run_local)
-        return store, Study(SETTINGS, store).run()
+        return store, ComparisonStudy(SETTINGS, store).run()
 
 
 @pytest.fixture

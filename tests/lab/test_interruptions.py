@@ -15,7 +15,7 @@ from steppe_lab.execution.local import run_local
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
 from steppe_lab.studies import comparison as compare
-from steppe_lab.studies.comparison import Study
+from steppe_lab.studies.comparison import ComparisonStudy
 
 TINY = ["--train-samples", "40", "--epochs", "1", "--seeds", "1"]
 
@@ -222,7 +222,7 @@ SETTINGS = CompareSettings(
 def studied(root, monkeypatch):
     """Train and analyse one network in this process."""
     monkeypatch.setattr(compare, "run_local", in_process.run_local)
-    return Study(SETTINGS, Store(root)).run()
+    return ComparisonStudy(SETTINGS, Store(root)).run()
 
 
 SLOW = [pytest.param(call, marks=pytest.mark.slow) for call in ("fsync", "replace")]

@@ -18,7 +18,7 @@ from steppe_lab.datasets.loading import DATA_DIR
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.runs.training import INTERVAL
 from steppe_lab.store.store import Store
-from steppe_lab.studies.comparison import Study
+from steppe_lab.studies.comparison import ComparisonStudy
 from steppe_lab.studies.rows import Comparison
 
 STATES = "steppe-runs/runs/*/training.pt"
@@ -91,7 +91,7 @@ def compared(data: str, data_dir: Path, tmp_path: Path, monkeypatch) -> Comparis
         seeds=1,
         measure_samples=300,
     )
-    return Study(settings, Store(tmp_path)).run(workers=2)
+    return ComparisonStudy(settings, Store(tmp_path)).run(workers=2)
 
 
 @pytest.mark.real_data

@@ -385,7 +385,7 @@ def test_a_comparison_starts_all_from_the_same_weights(kept, store, monkeypatch)
         measures=("loss",),
         line_points=3,
     )
-    study = comparison.Study(chosen, store)
+    study = comparison.ComparisonStudy(chosen, store)
     done = study.run()
     assert len(done.rows) == 2
     page = publish(done, store.root / "reports").read_text()
@@ -398,5 +398,7 @@ def test_a_comparison_starts_all_from_the_same_weights(kept, store, monkeypatch)
     # The command of the page makes the same runs in the same store.
     words = shlex.split(command_of(study.settings))
     start = words[words.index("--from") + 1]
-    again = comparison.Study(chosen.model_copy(update={"start_from": start}), store)
+    again = comparison.ComparisonStudy(
+        chosen.model_copy(update={"start_from": start}), store
+    )
     assert again.left == 0

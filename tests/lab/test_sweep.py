@@ -17,7 +17,7 @@ from steppe_lab.reports.comparison.summary import summarise
 from steppe_lab.reports.comparison.sweep import sweep_of
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.store import Store
-from steppe_lab.studies.comparison import Study, stored_study
+from steppe_lab.studies.comparison import ComparisonStudy, stored_study
 from steppe_lab.studies.sweep import with_validation
 from steppe_lab.tasks.classification import Classification
 from steppe_lab.training import checkpoints
@@ -38,7 +38,12 @@ def finished(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("store"))
     settings = CompareSettings(optimizers=("sam",), sweep="rho=0.001,0.05,5", **SMALL)
     said = []
-    return store, settings, Study(settings, store).run(progress=said.append), said
+    return (
+        store,
+        settings,
+        ComparisonStudy(settings, store).run(progress=said.append),
+        said,
+    )
 
 
 def test_values_become_optimizers_that_are_judged_on_validation_samples():
@@ -99,7 +104,7 @@ def test_every_value_has_its_validation_and_test_error(finished):
         assert len(test) == 500
         score = evaluate(loaded.model, test, Classification())
         assert comparison.tested[rows[0].training] == score.metrics["error"]
-    assert Study(settings, store).left == 0
+    assert ComparisonStudy(settings, store).left == 0
     assert stored_study(store).collect() == comparison
 
 

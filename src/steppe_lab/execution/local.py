@@ -9,31 +9,22 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from steppe.errors import StoreError, UsageError
 from steppe.registry.bounds import at_least, check_bounds
+from steppe_lab.execution.abstract import Outcome, Then
 from steppe_lab.execution.interrupts import postponed
 from steppe_lab.execution.worker import Order, Ready, Unusable
 from steppe_lab.execution.worker_handle import Job, Worker, start_worker
 from steppe_lab.progress import Progress, Report, silent, stored
 from steppe_lab.store.store import Failure, Store
 
-Then = Callable[[str, bool], Iterable[str]]
-
 _LOOK_AGAIN = 0.5  # seconds between looks at runs that other processes work on
 _PATIENCE = 5.0  # seconds for the workers to end when asked
 _FALSE_STARTS = 3  # workers that die at birth, until it is no accident
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Finished and failed runs, in the order of the call."""
-
-    finished: tuple[str, ...]
-    failed: dict[str, Failure]
 
 
 def run_local(

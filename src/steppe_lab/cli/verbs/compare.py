@@ -74,7 +74,7 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.analysis.starts import with_start
     from steppe_lab.reports.comparison.report import ComparisonReport
     from steppe_lab.store.json_files import json_line
-    from steppe_lab.studies.comparison import Study
+    from steppe_lab.studies.comparison import ComparisonStudy
     from steppe_lab.studies.sweep import with_validation
     from steppe_lab.training.recipe import check_device
 
@@ -86,7 +86,7 @@ def run(args: Args, results: TextIO) -> int:
         settings = with_start(settings, store)
         if settings.sweep:
             settings = with_validation(settings)
-        comparison = Study(settings, store, start_named=args.start_from).run(
+        comparison = ComparisonStudy(settings, store, start_named=args.start_from).run(
             workers=args.workers or len(devices) or cores(),
             devices=devices,
             progress=at_the_last(tell, prepare_pictures),

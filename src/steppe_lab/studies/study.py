@@ -64,7 +64,7 @@ class Study:
         return len(self.plan) + len(runs) - done
 
     def why_not(self, run: str) -> str:
-        """Why a run has no result."""
+        """The reason for which a run has no result."""
         failure = self.store.failure(run)
         return failure.reason if failure else "not finished"
 

@@ -24,7 +24,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """Columns of equal length, and what each of them is.
+    """Columns of equal length, and the part that each of them has.
 
     Args:
         name: of the study.

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 import steppe
 from benchmarks.timing import surroundings
-from steppe.comparisons.compare import _difference
+from steppe.comparisons.differences import difference
 from steppe.comparisons.jackknife import groups_of
 from steppe.results import Estimate
 
@@ -142,7 +142,7 @@ def on_dense(
         return [(Estimate(value=one), Estimate(value=other)) for one, other in sides]
 
     found = {
-        name: _difference(pairs(name, 0), pairs(name, 1), left_out, 0.95)
+        name: difference(pairs(name, 0), pairs(name, 1), left_out, 0.95)
         for name in MEASURES
     }
     return [{"measure": name, **one.row()} for name, one in found.items()]

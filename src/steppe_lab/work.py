@@ -6,6 +6,8 @@ The process that workers are copies of imports it, so that they need not.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,26 @@ def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]
         return kind.work(kind.record.model_validate(settings), folder, report)
     except ValidationError as error:  # such as code of the user that was edited since
         raise SettingError(f"{reason_of(error)}.") from error
+
+
+def work_together(
+    configs: Sequence[dict[str, Any]],
+    folders: Sequence[Path],
+    report: Report,
+    done: Callable[[int, dict[str, Any] | BaseException], None],
+) -> None:
+    """Do several runs of a store in one process; each that ends is told at once."""
+    for index, (config, folder) in enumerate(zip(configs, folders, strict=True)):
+        try:
+            result: Any = work(config, folder, _of(folder, report))
+        except BaseException as error:
+            result = error
+        done(index, result)
+
+
+def _of(folder: Path, report: Report) -> Report:
+    """A report whose events name the run of a folder."""
+    return lambda progress: report(replace(progress, run=folder.name))
 
 
 def take_device(name: str) -> None:

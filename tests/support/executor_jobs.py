@@ -115,6 +115,48 @@ def hang(config, folder, report):
     return {"number": 0}
 
 
+def together(configs, folders, report, done):
+    """Does what each config asks for: dies, raises, is silent, or ends."""
+    names = sorted(str(config["number"]) for config in configs)
+    with (folders[0].parent.parent / "groups").open("a") as log:
+        log.write(" ".join(names) + "\n")
+    for index, (config, folder) in enumerate(zip(configs, folders, strict=True)):
+        report(Progress(0.5, text="half done", run=folder.name))
+        how = config.get("how", "")
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif how == "all":
+            raise MemoryError("too many at once")
+        elif how == "raise":
+            done(index, ValueError("this one alone"))
+        elif how != "silent":
+            done(index, halve(config, folder, report))
+            done(index, {"half": "said twice"})
+
+
+def together_on_a_full_disk(configs, folders, report, done):
+    fill_the_disk(None, None, None)
+    for index in range(len(configs)):
+        try:
+            done(index, {})
+        except Exception as error:  # as a trainer of many that goes on without one
+            done(index, error)
+
+
+def together_for_ever(configs, folders, report, done):
+    done(0, {})
+    report(Progress(0.5, text="all others"))
+    time.sleep(600)
+
+
+def kill_or_halve(config, folder, report):
+    if config.get("how") == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.get("how") == "raise":
+        raise ValueError("this one alone")
+    return halve(config, folder, report)
+
+
 def drive(root, work, workers, threads=1):
     """Run everything in a store; body of the processes that tests kill."""
     store = Store(root)

@@ -1,4 +1,4 @@
-"""The body of a worker process of the local executor: claim a run, work, store.
+"""The body of a worker process: claim runs, work, store.
 
 The parent sends ids through a pipe of this worker's own and gets events back. A
 worker ignores Ctrl-C, which is the parent's to handle, and ends with its parent.
@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +29,8 @@ from steppe_lab.store.json_files import write_atomically
 from steppe_lab.store.store import Failure, Store
 
 Work = Callable[[dict[str, Any], Path, Report], dict[str, Any]]
+Done = Callable[[int, "dict[str, Any] | BaseException"], None]
+WorkTogether = Callable[[list[dict[str, Any]], list[Path], Report, Done], None]
 
 _BEAT = 1.0  # seconds between heartbeats and looks at the parent
 _QUIET = 0.05  # seconds between two events of one run
@@ -48,11 +50,14 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Order:
-    """Work on this run, if nobody else does."""
+    """Work on these runs, but for those that somebody else works on."""
 
-    run: str
-    attempts: int  # failed ones, when the executor was called
+    runs: tuple[str, ...]
+    attempts: tuple[int, ...]  # failed ones of each, when the executor was called
     max_attempts: int
+
+
+Message = Progress | Ready | Unusable
 
 
 def serve(
@@ -60,6 +65,7 @@ def serve(
     root: Path,
     stale_after: float,
     work: str,
+    together: str,
     trust: Collection[str],
     surroundings: Any,
 ) -> None:
@@ -69,7 +75,8 @@ def serve(
         pipe: to the parent.
         root: of the store.
         stale_after: of its leases, seconds.
-        work: `module:function`.
+        work: `module:function` for one run.
+        together: `module:function` for several; "" where there are no bundles.
         trust: code of the user that the settings of a run may name.
         surroundings: of the parent, for a process that did not inherit them.
     """
@@ -81,18 +88,20 @@ def serve(
     heartbeat = _Heartbeat()
     reports = _Reports(pipe, heartbeat)
     try:
-        store, call = Store(root, stale_after=stale_after), find_work(work)
+        store, one = Store(root, stale_after=stale_after), find_work(work)
+        bench = _Bench(store, one, heartbeat, reports)
+        if together:
+            bench.several = find_work(together)
         reports.send(Ready())
         while (order := pipe.recv()) is not None:
-            with reading(store.folder(order.run), trust):
-                reports.send(_attempt(store, order, call, heartbeat, reports))
+            bench.fulfil(order, trust)
     except SteppeError as error:
         reports.send(Unusable(error))
     except EOFError:  # the parent is gone
         pass
 
 
-def find_work(name: str) -> Work:
+def find_work(name: str) -> Callable[..., Any]:
     """The function that `module:function` names.
 
     Raises:
@@ -108,45 +117,47 @@ def find_work(name: str) -> Work:
         ) from error
     if not colon or not callable(imported):
         raise UsageError(f"work must be an importable module:function, got '{name}'.")
-    work: Work = imported
+    work: Callable[..., Any] = imported
     return work
 
 
-def is_settled(failure: Failure, order: Order) -> bool:
-    """Whether a failed run stays failed.
+def is_settled(failure: Failure, attempts: int, max_attempts: int) -> bool:
+    """Whether a failed run stays failed, after attempts before the call.
 
     What raised is tried once per call, as code and data may have been mended since;
     a process that died may have been unlucky and is tried again at once.
     """
-    tries = failure.attempts - order.attempts
-    return failure.final or tries >= (order.max_attempts if failure.died else 1)
+    tries = failure.attempts - attempts
+    return failure.final or tries >= (max_attempts if failure.died else 1)
 
 
 class _Heartbeat:
-    """Claims, beats and releases a lease; ends the process when the parent is gone."""
+    """Claims, beats and releases leases; ends the process when the parent is gone."""
 
     def __init__(self) -> None:
-        self._lease: Lease | None = None
+        self._leases: dict[str, Lease] = {}
         # The process may end in either thread: never between a claim and its note.
         self._lock = threading.Lock()
         self._forked_by = os.getppid()  # the parent, or the server
         threading.Thread(target=self._run, daemon=True).start()
 
-    @contextlib.contextmanager
-    def claimed(self, store: Store, run: str) -> Iterator[Lease | None]:
-        """The lease of a run, renewed until the block ends; None: see `Store.claim`."""
+    def claim(self, store: Store, run: str) -> bool:
+        """Take the lease of a run and renew it until it is released."""
         with self._lock:
-            self._lease = store.claim(run)
-        try:
-            yield self._lease
-        finally:
-            with self._lock:
-                self._release()
+            lease = store.claim(run)
+            if lease is not None:
+                self._leases[run] = lease
+            return lease is not None
+
+    def release(self, *runs: str) -> None:
+        """Give the leases of runs back; without one, all that there are."""
+        with self._lock:
+            self._release(runs or tuple(self._leases))
 
     def end_process(self) -> None:
-        """Release the lease and end, since there is nobody to work for."""
+        """Release all leases and end, since there is nobody to work for."""
         with self._lock:
-            self._release()
+            self._release(tuple(self._leases))
             # Not sys.exit, which may end this thread alone and let the work go on.
             os._exit(1)
 
@@ -158,13 +169,14 @@ class _Heartbeat:
             if not parent.is_alive() or os.getppid() != self._forked_by:
                 self.end_process()
             with self._lock:
-                if self._lease is not None:
-                    self._lease.beat()
+                for lease in self._leases.values():
+                    lease.beat()
 
-    def _release(self) -> None:
-        if self._lease is not None:
-            self._lease.release()
-        self._lease = None
+    def _release(self, runs: Iterable[str]) -> None:
+        for run in runs:
+            lease = self._leases.pop(run, None)
+            if lease is not None:
+                lease.release()
 
 
 class _Reports:
@@ -174,60 +186,163 @@ class _Reports:
         self._pipe = pipe
         self._heartbeat = heartbeat
         self._lock = threading.Lock()
-        self._last = 0.0
+        self._last: dict[str, float] = {}  # time, of each run in work
 
-    def send(self, message: Progress | Ready | Unusable) -> None:
+    def send(self, message: Message) -> None:
         try:
             with self._lock:
                 self._pipe.send(message)
         except OSError:  # the parent is gone
             self._heartbeat.end_process()
 
+    def begin(self, runs: Iterable[str]) -> None:
+        """Say that runs are begun."""
+        self._last = dict.fromkeys(runs, 0.0)
+        for run in self._last:
+            self.send(Progress(run=run))
+
     def progress(self, progress: Progress) -> None:
         now = time.monotonic()
         # Thinned out, as a work that reports each batch would fill the pipe; its last
         # report comes through.
-        if now - self._last >= _QUIET or progress.done >= progress.total:
-            self._last = now
+        quiet = _QUIET * len(self._last)
+        if (
+            now - self._last.get(progress.run, 0.0) >= quiet
+            or progress.done >= progress.total
+        ):
+            self._last[progress.run] = now
             self.send(progress)
 
 
-def _attempt(
-    store: Store, order: Order, work: Work, heartbeat: _Heartbeat, reports: _Reports
-) -> Progress:
-    run = order.run
-    with heartbeat.claimed(store, run) as lease:
-        if lease is None:
-            if store.status(run) == "finished":
+class _Bench:
+    """Where runs are worked on: their leases, their work and their results."""
+
+    def __init__(
+        self, store: Store, one: Work, heartbeat: _Heartbeat, reports: _Reports
+    ) -> None:
+        self.several: WorkTogether | None = None
+        self._store = store
+        self._one = one
+        self._heartbeat = heartbeat
+        self._reports = reports
+
+    def fulfil(self, order: Order, trust: Collection[str]) -> None:
+        """Work on the runs of an order, and send an event at the end of each."""
+        claimed: list[str] = []
+        try:
+            for run, attempts in zip(order.runs, order.attempts, strict=True):
+                event = self._claim(run, attempts, order.max_attempts)
+                if event is None:
+                    claimed.append(run)
+                else:
+                    self._send_end(event)
+            self._reports.begin(claimed)
+            self._work_on(claimed, trust)
+        finally:
+            self._heartbeat.release()
+
+    def _claim(self, run: str, attempts: int, max_attempts: int) -> Progress | None:
+        """Take a run; the event to send instead where there is nothing to do."""
+        if not self._heartbeat.claim(self._store, run):
+            if self._store.status(run) == "finished":
                 return stored(run)
             text = "another process works on it"
             return Progress(text=text, run=run, state="waiting")
-        failure = store.failure(run)
-        if failure is not None and is_settled(failure, order):
+        failure = self._store.failure(run)
+        if failure is not None and is_settled(failure, attempts, max_attempts):
             return Progress(text=failure.reason, run=run, state="failed")
-        reports.send(Progress(run=run))
-        return _carry_out(store, run, work, reports)
+        return None
 
+    def _work_on(self, runs: Sequence[str], trust: Collection[str]) -> None:
+        if len(runs) > 1 and self.several is not None:
+            left = self._work_together(self.several, runs, trust)
+            # An exception of all says nothing of any, as where memory is short.
+            self._work_on(left[: len(left) // 2], trust)
+            self._work_on(left[len(left) // 2 :], trust)
+            return
+        for run in runs:
+            self._send_end(self._work_alone(run, trust))
 
-def _carry_out(store: Store, run: str, work: Work, reports: _Reports) -> Progress:
-    def report(progress: Progress) -> None:
-        reports.progress(replace(progress, run=run))
+    def _work_alone(self, run: str, trust: Collection[str]) -> Progress:
+        def report(progress: Progress) -> None:
+            self._reports.progress(replace(progress, run=run))
 
-    try:
-        result = work(store.config(run), store.folder(run), report)
-        if not isinstance(result, dict):
-            raise UsageError(f"work must return a dict, got {type(result).__name__}.")
-        store.finish(run, result)
-    except BaseException as error:  # Ctrl-C does not reach us: it is the work's own
-        reason = _one_line(error)
-        with contextlib.suppress(StoreError):
-            text = "".join(traceback.format_exception(error))
-            write_atomically(store.artefact(run, "traceback.txt"), text)
-        # Arithmetic that breaks down does so again: nothing else has gone into it.
-        final = isinstance(error, SteppeError) and isinstance(error, ArithmeticError)
-        failure = store.fail(run, reason, final=final)
-        return Progress(text=failure.reason, run=run, state="failed")
-    return Progress(1.0, run=run, state="finished")
+        folder = self._store.folder(run)
+        try:
+            with reading(folder, trust):
+                result = self._one(self._store.config(run), folder, report)
+        except BaseException as error:  # Ctrl-C does not reach us: it is the work's own
+            return self._end(run, error)
+        return self._end(run, result)
+
+    def _work_together(
+        self, several: WorkTogether, runs: Sequence[str], trust: Collection[str]
+    ) -> list[str]:
+        """Do runs together; returns those that have not ended where all were stopped.
+
+        Raises:
+            StoreError: the end of a member cannot be stored.
+        """
+        left = dict.fromkeys(runs)
+        broken: list[StoreError] = []
+
+        def report(progress: Progress) -> None:
+            for run in [progress.run] if progress.run in left else list(left):
+                self._reports.progress(replace(progress, run=run))
+
+        def done(index: int, result: dict[str, Any] | BaseException) -> None:
+            run = runs[index]
+            if run not in left:
+                return
+            try:
+                event = self._end(run, result)
+            except StoreError as error:
+                broken.append(error)  # the work may keep it to itself
+                raise
+            del left[run]
+            self._send_end(event)
+
+        try:
+            folders = [self._store.folder(run) for run in runs]
+            with reading(self._store.root, trust):
+                several(list(map(self._store.config, runs)), folders, report, done)
+        except BaseException:
+            if broken:
+                raise broken[0] from None
+            return list(left)
+        if broken:
+            raise broken[0]
+        for run in list(left):
+            silent_end = UsageError("work on several runs must call done for each.")
+            self._send_end(self._end(run, silent_end))
+        return []
+
+    def _end(self, run: str, result: Any) -> Progress:
+        """Store the result of a run, or the exception that it ended with."""
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            if not isinstance(result, dict):
+                kind = type(result).__name__
+                raise UsageError(f"work must return a dict, got {kind}.")
+            self._store.finish(run, result)
+        except BaseException as error:
+            reason = _one_line(error)
+            with contextlib.suppress(StoreError):
+                text = "".join(traceback.format_exception(error))
+                write_atomically(self._store.artefact(run, "traceback.txt"), text)
+            # Arithmetic that breaks down does so again: nothing else has gone into it.
+            final = isinstance(error, SteppeError) and isinstance(
+                error, ArithmeticError
+            )
+            failure = self._store.fail(run, reason, final=final)
+            return Progress(text=failure.reason, run=run, state="failed")
+        return Progress(1.0, run=run, state="finished")
+
+    def _send_end(self, event: Progress) -> None:
+        """Say how a run stands, when others may have it."""
+        self._heartbeat.release(event.run)
+        self._reports.send(event)
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from steppe_lab.execution.dispatch import Worker
 from steppe_lab.execution.fork_server import (
     Surroundings,
     environment_of_workers,
@@ -18,8 +19,7 @@ from steppe_lab.execution.fork_server import (
     start_server,
 )
 from steppe_lab.execution.interrupts import blocked
-from steppe_lab.execution.worker import Order, Ready, Unusable, serve
-from steppe_lab.progress import Progress
+from steppe_lab.execution.worker import Message, Order, serve
 from steppe_lab.store.store import Store
 
 
@@ -31,25 +31,26 @@ class Job:
     threads: int  # of the numerical libraries
     trust: frozenset[str]  # code of the user that settings may name
     devices: tuple[str, ...] = ()  # one for each worker; () for no choice
+    together: str = ""  # module:function for several runs; "" for no bundles
 
 
 @dataclass
-class Worker:
-    """One process and the pipe to it; `run` is the one in work."""
+class ProcessWorker:
+    """One process and the pipe to it; `runs` are those in work."""
 
     process: BaseProcess
     pipe: Connection[Any, Any]
     device: str = ""  # that it computes on; "" where the settings of runs say
     ready: bool = False
     open: bool = True  # whether the pipe can still bring something
-    run: str | None = None
+    runs: dict[str, None] = field(default_factory=dict)
 
     def send(self, order: Order | None) -> None:
         """Give an order; None asks the process to end."""
         with contextlib.suppress(OSError):  # it died: that is noticed by `death`
             self.pipe.send(order)
 
-    def messages(self) -> Iterator[Progress | Ready | Unusable]:
+    def messages(self) -> Iterator[Message]:
         """Messages that it has sent and nobody has read."""
         try:
             # The pipe of a dead worker still holds its last messages.
@@ -120,16 +121,17 @@ def _start(
 ) -> None:
     ours, theirs = context.Pipe()
     root = store.root.absolute()
-    orders = (theirs, root, store.stale_after, job.work, job.trust)
+    orders = (theirs, root, store.stale_after, job.work, job.together, job.trust)
     forked = isinstance(context, ForkServerContext)
-    device = free_device(job.devices, [worker.device for worker in pool])
+    taken = [each.device for each in pool if isinstance(each, ProcessWorker)]
+    device = free_device(job.devices, taken)
     try:
         with environment_of_workers(job.threads, device), blocked():
             process: BaseProcess = context.Process(
                 target=serve, args=(*orders, Surroundings() if forked else None)
             )
             process.start()
-            pool.append(Worker(process, ours, device))
+            pool.append(ProcessWorker(process, ours, device))
     finally:
         # Only the worker may hold this end, or its death would never close the pipe.
         theirs.close()

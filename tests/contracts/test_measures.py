@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import math
 from typing import Literal, get_origin, get_type_hints
 
@@ -26,9 +27,8 @@ from steppe.results import Cost, Estimate
 
 ENTRIES = list(MEASURES)
 NAMES = MEASURES.names()
-# Settings at which a measure has a value on the small networks of this file, in a short
-# time.
-EXAMPLES = {
+# Settings at which a measure has a value on the small networks of this file.
+MEASURABLE = {
     # A smaller change, which noise makes for every seed here.
     "pac_bayes_complexity": {"change": 0.05},
     "pac_bayes_flatness": {"change": 0.05},
@@ -38,6 +38,20 @@ EXAMPLES = {
     # Above the negative curvature of networks that nobody trained.
     "effective_dimension": {"steps": 30, "alpha": 20.0},
 }
+# Fewer draws and steps, for a short time: other settings than costs are declared for.
+FEW = {
+    "average_sharpness": {"samples": 12},
+    "box_sharpness": {"steps": 5},
+    "effective_dimension": {"steps": 12, "alpha": 20.0},
+    "frobenius": {"max_samples": 20},
+    "local_entropy": {"samples": 12},
+    "local_entropy_gradient": {"steps": 4, "pairs": 3},
+    "lpf": {"samples": 12},
+    "ritz_sum": {"steps": 12},
+    "robust_flatness": {"samples": 2, "attack_steps": 4, "weight_steps": 4},
+    "trace": {"max_samples": 20},
+}
+EXAMPLES = MEASURABLE | FEW
 # They take samples apart, which statistics of a batch tie together.
 OF_ROWS = {"minimum_sharpness", "normalized_sharpness"}
 DATA_FREE = {entry.name for entry in ENTRIES if not entry.make.uses_data}
@@ -47,9 +61,9 @@ def example(name):
     return MEASURES[name].make(**EXAMPLES.get(name, {}))
 
 
-def text(name):
+def text(name, examples=EXAMPLES):
     """The same as text, which names the result of `measure`."""
-    settings = EXAMPLES.get(name, {})
+    settings = examples.get(name, {})
     pairs = ",".join(f"{key}={value}" for key, value in settings.items())
     return f"{name}:{pairs}" if pairs else name
 
@@ -181,16 +195,23 @@ def references(objective):
     return {"start": start, "other": other}
 
 
+@functools.cache
+def before_and_after(kind):
+    """Networks of one kind, and the estimates of all measures, by name."""
+    transform, net = REWRITTEN[kind]
+    model, data = net()
+    objectives = [problems.objective(each, data) for each in (model, transform(model))]
+    given = references(objectives[0])
+    texts = [text(name) for name in NAMES]
+    found = [measure(objective, texts, **given) for objective in objectives]
+    return (objectives[0], given), *found
+
+
 @pytest.mark.parametrize("kind", REWRITTEN)
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_invariant_to_what_it_declares_and_to_nothing_else(name, kind):
-    transform, net = REWRITTEN[kind]
-    model, data = net()
-    given = references(problems.objective(model, data))
-    before, after = (
-        measured_or_refused(problems.objective(each, data), name, given)
-        for each in (model, transform(model))
-    )
+    (objective, given), *found = before_and_after(kind)
+    before, after = (estimates[text(name)] for estimates in found)
     if before.refusal:
         pytest.skip(before.refusal)
     near = abs(after.value - before.value)
@@ -198,22 +219,17 @@ def test_it_is_invariant_to_what_it_declares_and_to_nothing_else(name, kind):
     close = near < 4 * math.hypot(before.stderr, after.stderr)
     if kind == "unit_permutation" and not same and close:
         # Draws are dealt to other units; errors over samples are no excuse.
-        other_draws = problems.objective(model, data), name, {**given, "seed": 1}
-        same = measured_or_refused(*other_draws).value != before.value
+        other_draws = measure(objective, [text(name)], **given, seed=1)[text(name)]
+        same = other_draws.value != before.value
     declared = kind in MEASURES[name].spec.invariant_to
     assert same == declared
 
 
-def measured_or_refused(objective, name, given):
-    try:
-        return measure(objective, [text(name)], **given)[text(name)]
-    except UsageError as error:
-        return Estimate(value=math.nan, refusal=str(error))
-
-
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
 def test_it_costs_what_it_declares(entry):
-    estimate = referred(problems.objective(*relu_net()), [entry.name])[entry.name]
+    objective = problems.objective(*relu_net())
+    name = text(entry.name, MEASURABLE)
+    estimate = measure(objective, [name], **references(objective))[name]
     declared = dataclasses.asdict(entry.spec.cost)
     for kind, passes in dataclasses.asdict(estimate.cost).items():
         if entry.spec.cost_is == "exactly":
@@ -276,13 +292,16 @@ def test_one_generator_seed_gives_one_result(entry):
     assert unseeded[0] == unseeded[1]
 
 
+@functools.cache
+def in_one_batch():
+    """Estimates of all measures together, by name."""
+    return referred(problems.objective(*relu_net(), batch_size=7), NAMES, seed=4)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_does_not_depend_on_which_others_run_nor_on_the_batches(name):
-    model, data = relu_net()
-    alone = referred(problems.objective(model, data), [name], seed=4)[name]
-    others = referred(problems.objective(model, data, batch_size=7), NAMES, seed=4)[
-        name
-    ]
+    alone = referred(problems.objective(*relu_net()), [name], seed=4)[name]
+    others = in_one_batch()[name]
     assert others.value == pytest.approx(alone.value, rel=1e-9)
     assert others.stderr == pytest.approx(alone.stderr, rel=1e-6)
 

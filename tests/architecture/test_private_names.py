@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,6 @@ from torch import Tensor, nn
 import steppe
 import steppe_lab
 
-ROOTS = [Path(p) for package in (steppe, steppe_lab) for p in package.__path__]
-TREES = {
-    f"{root.name}/{path.relative_to(root).as_posix()}": ast.parse(path.read_text())
-    for root in ROOTS
-    for path in root.rglob("*.py")
-}
 DOORS = {
     "steppe/torch_internals.py",
     "steppe/curvature/double_backward/engine.py",
@@ -42,16 +37,27 @@ ALLOWED = {
 }
 
 
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    """The code of both packages, by file."""
+    roots = [Path(p) for package in (steppe, steppe_lab) for p in package.__path__]
+    return {
+        f"{root.name}/{path.relative_to(root).as_posix()}": ast.parse(path.read_text())
+        for root in roots
+        for path in root.rglob("*.py")
+    }
+
+
 def private(name: str) -> bool:
     """Whether a name is private; the family `torch._foreach_*` is public in effect."""
     inside = name.startswith("__") or name == "_"
     return name.startswith("_") and not inside and not name.startswith("_foreach_")
 
 
-def defined(trees: list[ast.Module]) -> set[str]:
+def defined(files: list[ast.Module]) -> set[str]:
     """Names that code defines: functions, classes, variables, attributes of self."""
     found = set()
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    for node in (node for tree in files for node in ast.walk(tree)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(getattr(node, "ctx", None), ast.Store):
@@ -62,8 +68,10 @@ def defined(trees: list[ast.Module]) -> set[str]:
     return found
 
 
-# An attribute of the project may have the name of one of torch in its own file alone.
-OWN = defined([*TREES.values()]) - set(vars(nn.Module())) - set(dir(Tensor))
+@functools.cache
+def own_names() -> set[str]:
+    """Names of the project; one that torch has too is its own in its file alone."""
+    return defined([*trees().values()]) - set(vars(nn.Module())) - set(dir(Tensor))
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, list[str], bool]]:
@@ -81,7 +89,7 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, list[str], bool]]:
 
 def foreign(tree: ast.Module) -> set[str]:
     """Private names in a file that are neither its own nor the project's."""
-    own, names = OWN | defined([tree]), list(imported(tree))
+    own, names = own_names() | defined([tree]), list(imported(tree))
     of_torch = {name for name, _, torchs in names if torchs}
     others = {name for name, _, torchs in names if not torchs}
     found = {part for _, path, torchs in names if torchs for part in path}
@@ -104,16 +112,16 @@ def foreign(tree: ast.Module) -> set[str]:
 def test_private_names_of_torch_stay_behind_their_doors():
     outside = {
         path: names
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         if path not in DOORS and (names := foreign(tree) - ALLOWED.get(path, set()))
     }
     assert outside == {}
 
 
 def test_every_exception_is_still_one():
-    unused = {path: names - foreign(TREES[path]) for path, names in ALLOWED.items()}
+    unused = {path: names - foreign(trees()[path]) for path, names in ALLOWED.items()}
     assert not any(unused.values()), unused
-    assert all(foreign(TREES[path]) for path in DOORS)
+    assert all(foreign(trees()[path]) for path in DOORS)
 
 
 @pytest.mark.parametrize(

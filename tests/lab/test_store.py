@@ -111,6 +111,75 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
         write_atomically(tmp_path / "file" / "a.json", "new")
 
 
+def test_a_rename_whose_answer_was_lost_has_been_done(tmp_path, monkeypatch):
+    path, replace = tmp_path / "a.json", os.replace
+    write_atomically(path, "old")
+
+    def replace_twice(source, target):
+        replace(source, target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_twice)
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_file_whose_draft_was_swept_is_not_written(tmp_path, monkeypatch):
+    path, replace = tmp_path / "a.json", os.replace
+    write_atomically(path, "old")
+
+    def sweep_before(source, target):
+        os.unlink(source)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", sweep_before)
+    with pytest.raises(StoreError, match="no such file"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_new_folders_are_synced_by_name_from_the_inside_out(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def record(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_atomically(tmp_path / "a" / "b" / "c.json", "new")
+    draft, *folders = synced
+    assert draft.startswith(str(tmp_path / "a" / "b" / ".c.json."))
+    assert folders == [str(p) for p in (tmp_path / "a" / "b", tmp_path / "a", tmp_path)]
+
+
+@pytest.mark.parametrize("survives", ["content", "nothing"])
+def test_what_need_not_survive_a_loss_of_power_waits_less(
+    tmp_path, monkeypatch, survives
+):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_json(tmp_path / "a.json", [1], survives=survives)
+    assert len(synced) == (survives == "content")
+    assert read_json(tmp_path / "a.json") == [1]
+
+
+def test_a_file_that_was_replaced_on_a_network_is_opened_again(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", [1])
+    stat, refusals = os.stat, [errno.ESTALE, errno.ESTALE]
+
+    def stale(path, *args, **options):
+        if refusals and str(path).endswith("a.json"):
+            raise OSError(refusals.pop(), "stale file handle")
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stale)
+    assert read_json(tmp_path / "a.json") == [1]
+    refusals += [errno.ESTALE] * 9
+    with pytest.raises(StoreError, match=r"cannot read .*: stale file handle"):
+        read_json(tmp_path / "a.json")
+
+
 # ---- store
 
 
@@ -165,6 +234,53 @@ def test_other_settings_under_the_same_id_are_refused(store, run):
     write_json(store.folder(run) / "config.json", {"seed": 2})
     with pytest.raises(StoreError, match="other settings"):
         store.add({"optimizer": "sam:rho=0.05", "seed": 1})
+
+
+def test_many_are_added_as_each_alone(store):
+    configs = [{"seed": n} for n in range(40)]
+    single = [Store(store.root.with_name("other")).add(config) for config in configs]
+    assert store.add_all([*configs, configs[3]]) == [*single, single[3]]
+    assert store.add_all(configs[:2]) == single[:2]
+    assert store.ids() == sorted(single)
+    assert [store.config(run) for run in single] == configs
+
+
+def test_of_many_with_one_that_is_no_setting_none_is_added(store):
+    with pytest.raises(SettingError):
+        store.add_all([{"seed": 1}, {"seed": math.nan}])
+    assert store.ids() == []
+
+
+@pytest.mark.parametrize("text", ["", "\0" * 30, '{"optimizer": "sam'])
+def test_settings_that_a_loss_of_power_emptied_are_written_again(store, run, text):
+    path = store.folder(run) / "config.json"
+    whole = path.read_text()
+    path.write_text(text)
+    assert store.add(json.loads(whole)) == run
+    assert path.read_text() == whole
+
+
+def test_damaged_settings_beside_a_result_are_refused(store, run):
+    config = store.config(run)
+    store.finish(run, {"loss": 0.5})
+    (store.folder(run) / "config.json").write_text("")
+    with pytest.raises(StoreError, match=r"config\.json is damaged"):
+        store.add(config)
+
+
+@pytest.mark.parametrize("text", ["1e999", "NaN", "[[[1e400]]]"])
+def test_settings_that_are_infinite_are_damaged(store, run, text):
+    (store.folder(run) / "config.json").write_text(f'{{"seed": {text}}}')
+    with pytest.raises(StoreError, match=r"config\.json is damaged \(.*no finite"):
+        store.config(run)
+
+
+def test_an_infinite_number_in_a_sealed_record_is_damage(store, run):
+    store.finish(run, {"loss": 0.5})
+    path = store.folder(run) / "result.json"
+    path.write_text(path.read_text().replace("0.5", "1e999"))
+    with pytest.raises(StoreError, match=r"result\.json is damaged \(.*no finite"):
+        store.result(run)
 
 
 def test_a_run_goes_from_waiting_to_running_to_finished(store, run):

@@ -120,7 +120,9 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
         report(Progress(done, steps, f"measuring {name}"))
 
     def write(key: str, estimate: Estimate) -> None:
-        write_record(paths[key], estimate_record(estimate))
+        # Forty measures would wait for the disk longer than some of them take.
+        record = estimate_record(estimate)
+        write_record(paths[key], record, survives="nothing")
 
     try:
         measure(

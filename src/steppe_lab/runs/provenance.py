@@ -53,7 +53,8 @@ def note_start(folder: Path, device: str) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    write_json(folder / FILE, {"starts": [*_starts(folder), record(device)]})
+    starts = {"starts": [*_starts(folder), record(device)]}
+    write_json(folder / FILE, starts, survives="content")
 
 
 def record(device: str) -> dict[str, Any]:

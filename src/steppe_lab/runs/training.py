@@ -83,7 +83,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         start=stored_start(recipe, folder.parent.parent),
     )
     tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
-    write_json(folder / "timing.json", {"seconds": trained.seconds})
+    write_json(folder / "timing.json", {"seconds": trained.seconds}, survives="nothing")
     epochs = len(trained.history)
     contents = checkpoints.to_bytes(
         trained.model,

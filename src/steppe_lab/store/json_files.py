@@ -8,6 +8,7 @@ says so in a field of its own. `canonical_json` refuses them: a setting has a va
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -18,13 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from steppe.errors import SettingError, StoreError
-from steppe.files import replace_file
+from steppe.files import Survives, replace_file
 
 _MOST = 2**28  # bytes of a JSON file
+_STALE = getattr(errno, "ESTALE", None)  # a file replaced on a network while opened
+_TRIES = 3  # to open such a file
 _SEAL = "sha256"  # key of the checksum in a record
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
+def write_atomically(
+    path: Path, data: bytes | str, *, survives: Survives = "name"
+) -> None:
     """Write a whole file or nothing, synced to disk before it gets its name.
 
     Missing parent folders are made.
@@ -32,13 +37,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Args:
         path: replaced when it exists.
         data: text is written as UTF-8.
+        survives: a loss of power; see `steppe.files.replace_file`.
 
     Raises:
         StoreError: no space, no right to write, or a file where a folder must be.
     """
     raw = data.encode() if isinstance(data, str) else data
     try:
-        replace_file(path, raw)
+        replace_file(path, raw, survives=survives)
     except OSError as error:
         raise cannot("write", path, error) from error
 
@@ -52,7 +58,7 @@ def cannot(verb: str, path: Path, error: OSError) -> StoreError:
     )
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, survives: Survives = "name") -> None:
     """Write JSON for people and programs, atomically; NaN and infinities as null.
 
     Raises:
@@ -65,7 +71,7 @@ def write_json(path: Path, value: Any) -> None:
         raise _no_json(error) from error
     except ValueError:
         text = json.dumps(_nulled(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, text + "\n", survives=survives)
 
 
 def json_line(value: Any) -> str:
@@ -83,25 +89,12 @@ def read_json(path: Path | str, fix: str = "delete it and run again") -> Any:
     Raises:
         StoreError: missing, unreadable, or not whole JSON of finite numbers.
     """
-    try:
-        about = os.stat(path)
-        # A pipe of that name would keep us waiting for somebody to write into it.
-        if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST:
-            raise StoreError(f"{path} is no file of at most {_MOST:,} bytes; {fix}.")
-        with open(path, "rb") as file:
-            raw = file.read()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StoreError(f"cannot read {path}: {reason}.") from error
-    try:
-        return json.loads(raw, parse_constant=_finite, parse_float=_finite)
-    except RecursionError:
-        raise StoreError(f"{path} is damaged (too deep); {fix}.") from None
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); {fix}.") from error
+    return _parsed(path, fix, parse_float=_finite)
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
+def write_record(
+    path: Path, record: Mapping[str, Any], *, survives: Survives = "name"
+) -> None:
     """Write a record as JSON, atomically, with its checksum as `sha256` in it.
 
     Raises:
@@ -112,7 +105,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
         plain = json.loads(json.dumps(_nulled(record)))
     except TypeError as error:
         raise _no_json(error) from error
-    write_json(path, {**plain, _SEAL: digest(plain)})
+    write_json(path, {**plain, _SEAL: digest(plain)}, survives=survives)
 
 
 def read_record(path: Path | str, fix: str = "delete it and run again") -> Any:
@@ -127,14 +120,30 @@ def read_record(path: Path | str, fix: str = "delete it and run again") -> Any:
     Raises:
         StoreError: missing, unreadable, or not what was written.
     """
-    record = read_json(path, fix)
+    record = _parsed(path, fix)
     if not isinstance(record, dict):
         raise StoreError(f"{path} is damaged (not a JSON object); {fix}.")
     # The checksum is of the record without it: none can hold its own digest.
     seal = record.pop(_SEAL, None)
-    if seal is not None and seal != digest(record):
+    if seal is None:
+        return read_json(path, fix)
+    if seal != _digest(record, path, fix):
         raise StoreError(f"{path} is damaged (it does not match its sha256); {fix}.")
     return record
+
+
+def read_settings(path: Path | str, fix: str) -> tuple[Any, str]:
+    """Read settings and their digest, which names them.
+
+    Args:
+        path: the file.
+        fix: what to do when it is damaged, for the message.
+
+    Raises:
+        StoreError: missing, unreadable, or not whole JSON of finite numbers.
+    """
+    settings = _parsed(path, fix)
+    return settings, _digest(settings, path, fix)
 
 
 def exists(path: Path) -> bool:
@@ -188,6 +197,48 @@ def digest(record: Any) -> str:
         'f6174d574a608ed1'
     """
     return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+
+
+def _parsed(path: Path | str, fix: str, **rules: Any) -> Any:
+    """The content of a JSON file; without a rule for floats some may be infinite."""
+    try:
+        raw = _contents(path, fix)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(f"cannot read {path}: {reason}.") from error
+    try:
+        return json.loads(raw, parse_constant=_finite, **rules)
+    except RecursionError:
+        raise StoreError(f"{path} is damaged (too deep); {fix}.") from None
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); {fix}.") from error
+
+
+def _digest(record: Any, path: Path | str, fix: str) -> str:
+    """The digest of a record from a file, where its numbers are finite."""
+    try:
+        return digest(record)
+    except SettingError:
+        why = "a number of it is no finite number"
+        raise StoreError(f"{path} is damaged ({why}); {fix}.") from None
+    except RecursionError:
+        raise StoreError(f"{path} is damaged (too deep); {fix}.") from None
+
+
+def _contents(path: Path | str, fix: str) -> bytes:
+    for attempt in range(_TRIES):
+        try:
+            about = os.stat(path)
+            # A pipe of that name would keep us waiting for somebody to write into it.
+            if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST:
+                most = f"no file of at most {_MOST:,} bytes"
+                raise StoreError(f"{path} is {most}; {fix}.")
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            if error.errno != _STALE or attempt == _TRIES - 1:
+                raise
+    raise AssertionError  # the last attempt returns or raises
 
 
 def _finite(text: str) -> float:

@@ -17,13 +17,14 @@ import contextlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from steppe.errors import SettingError, StoreError
-from steppe.files import TEMPORARY, leases
+from steppe.files import TEMPORARY, leases, sync_folder
 from steppe.files.leases import Lease
 from steppe_lab.store.json_files import (
     cannot,
@@ -31,12 +32,14 @@ from steppe_lab.store.json_files import (
     exists,
     read_json,
     read_record,
+    read_settings,
     write_json,
     write_record,
 )
 
 FORMAT = 1
 STALE_AFTER = 60.0  # seconds without a heartbeat
+_WRITERS = 16  # threads
 
 _ID = re.compile("[0-9a-f]{16}")
 Status = Literal["finished", "failed", "running", "waiting"]
@@ -95,18 +98,62 @@ class Store:
 
         Raises:
             SettingError: the settings are no JSON, or not finite.
-            StoreError: another config has this id, or nothing can be written.
+            StoreError: other settings have this id, or nothing can be written.
         """
-        run = run_id(config)
-        # Two that add one run at once write the same bytes, so no lock is needed.
+        return self.add_all([config])[0]
+
+    def add_all(self, configs: Sequence[dict[str, Any]]) -> list[str]:
+        """Put runs down, unless they are there; their ids in the same order.
+
+        Settings of an unfinished run that are no whole JSON are written again.
+
+        Raises:
+            SettingError: settings that are no JSON, or not finite; no run is added.
+            StoreError: other settings have an id, or nothing can be written.
+        """
+        runs = [run_id(config) for config in configs]
         if not exists(self._marker):
             write_json(self._marker, {"format": FORMAT, "steppe": _version()})
+        there = set(self.ids()) if len(runs) > 1 else runs
+        new = {
+            run: config
+            for run, config in zip(runs, configs, strict=True)
+            if run not in there or not self._is_down(run)
+        }
+        if len(new) == 1:
+            self._put_down(*new.popitem())
+            sync_folder(self._runs)
+        elif new:
+            # Most of the time passes until the disk has a file; it takes many at once.
+            with ThreadPoolExecutor(_WRITERS) as writers:
+                list(writers.map(self._put_down, new, new.values()))
+            sync_folder(self._runs)
+        return runs
+
+    def _is_down(self, run: str) -> bool:
+        """Whether the settings of a run are there; those that are none do not count."""
         path = self.folder(run) / _CONFIG
         if not exists(path):
-            write_json(path, config)
-        else:
+            return False
+        try:
             self.config(run)
-        return run
+        except StoreError:
+            # Whoever adds a run has its settings, and a loss of power may have emptied
+            # the file. Settings of another run, or beside a result, need a look.
+            if self.is_finished(run) or _is_json(path):
+                raise
+            return False
+        return True
+
+    def _put_down(self, run: str, config: dict[str, Any]) -> None:
+        # Two that add one run at once write the same bytes, so no lock is needed.
+        folder = self.folder(run)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot("write", folder, error) from error
+        # Its folder is synced with the result: settings alone can be put down again.
+        write_json(folder / _CONFIG, config, survives="content")
 
     def ids(self) -> list[str]:
         """All runs, sorted by id."""
@@ -163,8 +210,12 @@ class Store:
         Raises:
             StoreError: they are missing, damaged, or those of another run.
         """
-        record = self._read(run, _CONFIG, read_json)
-        if run_id(record) != run:
+        folder = self.folder(run)
+        fix = f"delete the folder {folder} and run again"
+        record, name = read_settings(folder / _CONFIG, fix)
+        if not isinstance(record, dict):
+            raise self.damaged(run, _CONFIG, "not a JSON object")
+        if name[:16] != run:
             raise StoreError(
                 f"{self.folder(run) / _CONFIG} holds other settings than its name "
                 f"says; delete the folder {self.folder(run)} and run again."
@@ -278,14 +329,10 @@ class Store:
             return "running"
         return "failed" if _FAILURE in names else "waiting"
 
-    def _read(
-        self, run: str, name: str, read: Callable[..., Any] = read_record
-    ) -> dict[str, Any]:
+    def _read(self, run: str, name: str) -> dict[str, Any]:
         folder = self.folder(run)
-        path = f"{folder}{os.sep}{name}"
-        record = read(path, f"delete the folder {folder} and run again")
-        if not isinstance(record, dict):
-            raise self.damaged(run, name, "not a JSON object")
+        fix = f"delete the folder {folder} and run again"
+        record: dict[str, Any] = read_record(folder / name, fix)
         return record
 
     def damaged(self, run: str, name: str, why: str) -> StoreError:
@@ -304,6 +351,14 @@ def _names(folder: Path) -> set[str]:
         return set()
     except OSError as error:
         raise cannot("read", folder, error) from error
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        read_json(path)
+    except StoreError:
+        return False
+    return True
 
 
 def _check_format(marker: Path) -> None:

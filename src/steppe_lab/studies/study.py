@@ -95,8 +95,8 @@ class Study:
             self._check_data(run, samples)
         if begin is not None:
             begin()
-        for run, trial in self.plan.items():
-            self.store.add(trial.config)
+        self.store.add_all([trial.config for trial in self.plan.values()])
+        for run in self.plan:
             if not is_whole(self.store, run):
                 self.store.reopen(run)
         watch = self._watch(progress or silent, workers, samples)

@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -97,7 +98,7 @@ class Entry(Generic[SpecT]):
         them: it belongs to a run, not to a method.
         """
         by_name: dict[str, inspect.Parameter] = {}
-        for p in self._parameters():
+        for p in self._parameters:
             if p.kind is p.KEYWORD_ONLY:
                 by_name[p.name] = p
             elif p.kind is p.VAR_KEYWORD:
@@ -112,11 +113,12 @@ class Entry(Generic[SpecT]):
         """Parameters of a part that a text can give, in order."""
         return {
             p.name: p
-            for p in self._parameters()
+            for p in self._parameters
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
             and (is_plain(p.annotation) or is_tuple(p.annotation))
         }
 
+    @cached_property
     def _parameters(self) -> list[inspect.Parameter]:
         hints: dict[str, Any] = {}
         parameters: Iterable[inspect.Parameter] = ()

@@ -22,7 +22,7 @@ from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import Choice, is_code
 from steppe.results import Estimate
-from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.recent import recent_split
 from steppe_lab.datasets.split import Split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import run_kind
@@ -96,7 +96,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     """Measure a trained network; measures that are done are not done again."""
     checkpoint = trained_network(folder, analysis.training, analysis.code)
     recipe = checkpoint.recipe
-    split = load_split(recipe)
+    split = recent_split(recipe)
     check_same_data(split.fingerprint, [checkpoint.data], data=recipe.data.name)
     objective = objective_on(
         checkpoint.model,

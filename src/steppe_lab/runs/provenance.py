@@ -151,6 +151,7 @@ def _git(folder: str, *words: str) -> str | None:
     return None if done.returncode else done.stdout.decode(errors="replace").strip()
 
 
+@functools.cache
 def _processor() -> str:
     """The processor as the system names it, else its kind."""
     try:

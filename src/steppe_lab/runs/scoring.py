@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.recent import recent_split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import run_kind
 from steppe_lab.runs.training import trained_network
@@ -37,9 +37,9 @@ def score(scoring: Scoring, folder: Path, report: Report) -> dict[str, Any]:
     checkpoint = trained_network(folder, scoring.training, scoring.code)
     recipe = checkpoint.recipe
     check_same_data(
-        load_split(recipe).fingerprint, [checkpoint.data], data=recipe.data.name
+        recent_split(recipe).fingerprint, [checkpoint.data], data=recipe.data.name
     )
     report(Progress(text="scoring on the test set"))
-    split = load_split(recipe.model_copy(update={"held_out": "test"}))
+    split = recent_split(recipe.model_copy(update={"held_out": "test"}))
     score = evaluate(checkpoint.model, split.test, TASKS.build(split.task))
     return {**score.metrics, "samples": score.samples}

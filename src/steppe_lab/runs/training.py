@@ -15,7 +15,7 @@ from steppe.surfaces import Surface
 from steppe.tracking.cuts import FILE as CUTS
 from steppe.tracking.cuts import read_cuts
 from steppe_lab.datasets import Split
-from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.recent import recent_split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import config_of, run_kind
 from steppe_lab.runs.provenance import note_start
@@ -69,7 +69,7 @@ def recipe_of(
 @run_kind("training", Recipe)
 def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any]:
     """Train a network; a state that a stopped run left is gone on from."""
-    split = load_split(recipe)
+    split = recent_split(recipe)
     note_start(folder, recipe.device)
     state = folder / _STATE
     trained = train(

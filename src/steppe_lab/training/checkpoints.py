@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -93,11 +94,17 @@ class _About(BaseModel):
 def versions() -> dict[str, str]:
     """Versions of steppe, torch, numpy and python."""
     return {
-        "steppe": version("steppe"),
+        "steppe": _installed(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+@functools.cache
+def _installed() -> str:
+    # Read from the metadata of the package, which takes milliseconds.
+    return version("steppe")
 
 
 def to_bytes(

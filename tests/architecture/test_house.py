@@ -176,6 +176,18 @@ def room(path: Path) -> str:
     return path.relative_to(source).parts[0]
 
 
+@cache
+def imported(path: Path) -> set[str]:
+    """Names of the packages that a file imports anywhere."""
+    named: list[str] = []
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named.append(node.module)
+    return {name.partition(".")[0] for name in named}
+
+
 @pytest.mark.parametrize(
     "name", ["matplotlib", "rich", "tyro", "jinja2", "sklearn", "PIL"]
 )
@@ -189,13 +201,8 @@ def test_only_the_rooms_made_for_it_import_a_tool(name):
         "PIL": {"datasets", "plots"},
     }
     for path in FILES:
-        tree = parsed(path)
-        for node in ast.walk(tree):
-            named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                named = [node.module]
-            if any(n.partition(".")[0] == name for n in named):
-                assert room(path) in rooms[name], path
+        if name in imported(path):
+            assert room(path) in rooms[name], path
 
 
 BOUNDS = {  # figures only get better: who reaches a better one writes it here

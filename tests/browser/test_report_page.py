@@ -82,7 +82,7 @@ def test_all_pictures_are_drawn(visit):
     assert min(widths) > 0
 
 
-WIDTHS = (1280, 390, 360)
+WIDTHS = (1280, pytest.param(390, marks=pytest.mark.slow), 360)
 OPEN = "for (const d of document.querySelectorAll('details')) d.open = true"
 
 
@@ -141,7 +141,7 @@ def test_captions_are_as_wide_as_the_page_allows(visit):
     assert min(widths) > 700
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_no_two_labels_of_a_picture_overlap(visit, browser, width):
     pictures = visit(width).eval_on_selector_all(
         "img", "all => all.map(i => [i.src, i.getBoundingClientRect().width])"
@@ -154,7 +154,9 @@ def test_no_two_labels_of_a_picture_overlap(visit, browser, width):
     drawing.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)]
+)
 def test_a_button_saves_a_picture_and_is_reached_by_keyboard(visit, scheme):
     page = visit(scheme=scheme)
     button = page.get_by_role("button", name="Save as PNG").first

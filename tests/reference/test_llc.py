@@ -86,7 +86,7 @@ def test_it_is_that_of_a_localised_quadratic_with_steps_of_that_size():
 def test_the_default_step_fills_modes_of_curvatures_of_any_size():
     """A fixed one is too short for flat losses, and diverges on steep ones."""
     for scale in (1e-3, 1.0, 1e3):
-        llc = LLC(**{**SETTINGS, "lr": None, "gamma": 5.0 * scale}, draws=300)
+        llc = LLC(**{**SETTINGS, "lr": None, "gamma": 5.0 * scale}, draws=150)
         found = llc(modes_of(scale))
         assert found.details["rhat"] < 1.1
         assert found.details["lr_used"] * scale == pytest.approx(1 / 45, rel=0.01)
@@ -137,7 +137,7 @@ def test_a_power_of_a_parameter_has_the_coefficient_of_its_singularity(power, lr
             return self.w.pow(2 * power).sum().expand(len(z))
 
     objective = Objective(Powers(), [torch.zeros(1, 1)], loss=loss)
-    llc = LLC(lr=lr, nbeta=1.0, gamma=0.0, batch_size=0, burn_in=300, draws=500)
+    llc = LLC(lr=lr, nbeta=1.0, gamma=0.0, batch_size=0, burn_in=200, draws=300)
     found = llc(objective)
     truth = count / (2 * power)
     bias = found.details["step_bias"]

@@ -78,7 +78,9 @@ class Dispatch:
     patient: bool = True
     _queue: deque[tuple[str, ...]] = field(default_factory=deque)
     _followers: list[str] = field(default_factory=list)  # queued when all have begun
-    _elsewhere: dict[str, None] = field(default_factory=dict)  # others work on them
+    # Others work on them, or a worker died with them and holds the lease still: why.
+    _elsewhere: dict[str, str] = field(default_factory=dict)
+    _suspects: set[str] = field(default_factory=set)  # died in a bundle
     _attempts: dict[str, int] = field(default_factory=dict)  # of all, before this call
     _finished: set[str] = field(default_factory=set)
     _failed: dict[str, Failure] = field(default_factory=dict)
@@ -193,7 +195,7 @@ class Dispatch:
             if message.state != "running":
                 worker.runs.pop(message.run, None)
             if message.state == "waiting":
-                self._elsewhere[message.run] = None
+                self._elsewhere[message.run] = ""
             self._note(message)
 
     def _note(self, event: Progress) -> None:
@@ -231,6 +233,7 @@ class Dispatch:
     def _halve(self, runs: tuple[str, ...], how: str) -> None:
         # One of them may be the cause, and nobody knows which: no attempt is counted,
         # and halves come to an end with single runs, which are.
+        self._suspects.update(runs)
         for run in runs:
             self.store.free(run)
             text = f"the worker process died ({how}) with {len(runs)} runs; "
@@ -242,8 +245,10 @@ class Dispatch:
     def _record_death(self, run: str, reason: str) -> None:
         # Counted under the lease, so that no other process counts the attempt too.
         lease = self.store.claim(run)
-        if lease is None:  # it had finished, or another process was faster
-            self._elsewhere[run] = None
+        # It had finished, another process was faster, or the worker is of another
+        # computer and its lease is not yet stale.
+        if lease is None:
+            self._elsewhere[run] = reason
             return
         with lease:
             failure = self.store.fail(run, reason, died=True)
@@ -280,9 +285,13 @@ class Dispatch:
             status = self.store.status(run)
             if status == "running":
                 continue
-            del self._elsewhere[run]
+            reason = self._elsewhere.pop(run)
             if status == "finished":
                 self._note(stored(run))
+            elif reason:
+                self._record_death(run, reason)
+            elif run in self._suspects:
+                self._queue.append((run,))
             else:
                 freed.append(run)
         self._enqueue(freed)

@@ -32,6 +32,7 @@ class Job:
     trust: frozenset[str]  # code of the user that settings may name
     devices: tuple[str, ...] = ()  # one for each worker; () for no choice
     together: str = ""  # module:function for several runs; "" for no bundles
+    forks: bool = True  # workers may be copies of a server process
 
 
 @dataclass
@@ -88,7 +89,7 @@ class ProcessWorker:
 
 def start_worker(pool: list[Worker], store: Store, job: Job) -> None:
     """Start a worker and add it to the pool, so that no interrupt falls between."""
-    context = process_context(job.threads)
+    context = process_context(job.threads) if job.forks else spawn_context()
     if isinstance(context, ForkServerContext):
         start_server(job.work)
         try:

@@ -42,6 +42,7 @@ COUNTS = [
     ("resnet18:width=48,batch_norm=false,skip=false", CIFAR, 10, 6_187_402),
     ("resnet18:width=64,batch_norm=false,skip=false", CIFAR, 10, 10_996_234),
     # Its study of the width.
+    ("resnet18:blocks=1", CIFAR, 10, 4_903_242),
     ("resnet18:width=1", CIFAR, 10, 2_991),
     ("resnet18:width=2", CIFAR, 10, 11_420),
     ("resnet18:width=8", CIFAR, 10, 176_402),

@@ -32,6 +32,7 @@ class Variations(TypedDict, total=False):
     skip: bool
     bias: bool
     stem: Stem
+    blocks: int
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _shortcut(
     return layers.convolution(inputs, outputs, 1, stride)
 
 
-BOUNDS: Ranges = {"width": at_least(1)}
+BOUNDS: Ranges = {"width": at_least(1), "blocks": at_least(1)}
 
 
 def _resnet(
@@ -158,7 +159,10 @@ def _resnet(
     batch_norm: bool,
     variations: Variations,
 ) -> nn.Module:
-    check_settings(BOUNDS, classes=classes, width=width)
+    blocks = variations.get("blocks", stages[0])
+    check_settings(BOUNDS, classes=classes, width=width, blocks=blocks)
+    if "blocks" in variations:
+        stages = (blocks, blocks, blocks, blocks)
     channels, _, _ = image_shape(name, in_shape, least_side=1)
     # Batch norm subtracts any bias before it, which would be a flat direction.
     bias = variations.get("bias", not batch_norm)
@@ -192,7 +196,8 @@ def resnet18(
         variations: skip: add each block's input to its output; true unless said.
             bias: of the convolutions; unless said, where there is no batch norm.
             stem: first layers: small, one 3 x 3 convolution, unless imagenet, one of
-            7 x 7 with stride 2 and max-pooling.
+            7 x 7 with stride 2 and max-pooling. blocks: of each stage; with 1, the 18
+            layers are 10.
 
     Raises:
         SettingError: a setting or the input shape out of range.
@@ -221,7 +226,7 @@ def resnet50(
         variations: skip: add each block's input to its output; true unless said.
             bias: of the convolutions; unless said, where there is no batch norm.
             stem: first layers: small, one 3 x 3 convolution, unless imagenet, one of
-            7 x 7 with stride 2 and max-pooling.
+            7 x 7 with stride 2 and max-pooling. blocks: of each stage, the same number.
 
     Raises:
         SettingError: a setting or the input shape out of range.
@@ -250,7 +255,7 @@ def resnet101(
         variations: skip: add each block's input to its output; true unless said.
             bias: of the convolutions; unless said, where there is no batch norm.
             stem: first layers: small, one 3 x 3 convolution, unless imagenet, one of
-            7 x 7 with stride 2 and max-pooling.
+            7 x 7 with stride 2 and max-pooling. blocks: of each stage, the same number.
 
     Raises:
         SettingError: a setting or the input shape out of range.

@@ -129,7 +129,8 @@ def test_settings_within_their_ranges_are_taken(registry, entry):
 @pytest.mark.parametrize(("registry", "entry", "name", "value"), CASES)
 def test_a_value_outside_of_its_range_is_refused_by_name(registry, entry, name, value):
     settings = complete(registry, entry)
-    several = is_tuple(entry.arguments()[name].annotation)
+    known = {**entry.settings(), **entry.arguments()}
+    several = is_tuple(known[name].annotation)
     settings[name] = (value,) if several else value
     with pytest.raises(SettingError, match=rf"\b{name} must be .*got") as caught:
         make(registry, entry, settings)

@@ -196,22 +196,21 @@ def references(objective):
 
 
 @functools.cache
-def before_and_after(kind):
-    """Networks of one kind, and the estimates of all measures, by name."""
-    transform, net = REWRITTEN[kind]
+def of_all(net, transform=None):
+    """A network as it is or rewritten, and the estimates of all measures, by name."""
     model, data = net()
-    objectives = [problems.objective(each, data) for each in (model, transform(model))]
-    given = references(objectives[0])
-    texts = [text(name) for name in NAMES]
-    found = [measure(objective, texts, **given) for objective in objectives]
-    return (objectives[0], given), *found
+    given = references(problems.objective(model, data))
+    objective = problems.objective(transform(model) if transform else model, data)
+    found = measure(objective, [text(name) for name in NAMES], **given)
+    return objective, given, found
 
 
 @pytest.mark.parametrize("kind", REWRITTEN)
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_invariant_to_what_it_declares_and_to_nothing_else(name, kind):
-    (objective, given), *found = before_and_after(kind)
-    before, after = (estimates[text(name)] for estimates in found)
+    transform, net = REWRITTEN[kind]
+    objective, given, found = of_all(net)
+    before, after = found[text(name)], of_all(net, transform)[-1][text(name)]
     if before.refusal:
         pytest.skip(before.refusal)
     near = abs(after.value - before.value)

@@ -37,7 +37,9 @@ def spectrum(*values, k=2):
     return steppe.spectrum(matrix, steps=len(values), k=k)
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize(
+    "theme", ["light", pytest.param("dark", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "draw",
     [

@@ -1,0 +1,137 @@
+"""Kendall's tau-b from sums over pairs of rows, of all clusters and without each one.
+
+With a and b the signs of the differences of two values over a pair of rows,
+
+    tau_b = sum a b / sqrt(sum a^2 sum b^2).
+
+The three sums over the pairs of a row with all others cost O(n log n), and give the
+sums without any one cluster of rows.
+
+Source: Kendall, 1945, "The treatment of ties in ranking problems", Biometrika 33.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steppe_lab.statistics.tables import Floats, Whole
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """Sums of a b, a^2 and b^2 over ordered pairs, for every cluster of rows."""
+
+    with_others: Whole  # (3, K), pairs of the cluster's rows with all rows
+    within: Whole  # (3, K), pairs inside of the cluster
+
+    @property
+    def value(self) -> float:
+        """Tau-b of all rows; NaN where one of the values does not vary."""
+        return float(_tau(self.with_others.sum(axis=1)[:, None])[0])
+
+    @property
+    def left_out(self) -> Floats:
+        """Tau-b without each cluster, shape (K,)."""
+        # Pairs inside of the cluster stand twice in those of its rows with all rows.
+        rest = self.with_others.sum(axis=1)[:, None] - 2 * self.with_others
+        return _tau(rest + self.within)
+
+
+def pair_sums(
+    x: Floats, y: Floats, clusters: Whole, strata: Whole | None = None
+) -> PairSums:
+    """Sums over pairs of rows by cluster.
+
+    Args:
+        x: values, shape (n,), finite.
+        y: values, shape (n,), finite.
+        clusters: of each row, shape (n,), 0 to K - 1.
+        strata: of each row, shape (n,); pairs of unlike strata are left out.
+    """
+    count = int(clusters.max(initial=-1)) + 1
+    with_others = np.zeros((3, count), dtype=np.int64)
+    within = np.zeros((3, count), dtype=np.int64)
+    for rows in _rows_of(strata, len(x)):
+        a, b = ranks(x[rows]), ranks(y[rows])
+        sums = np.stack([concordant_minus_discordant(a, b), untied(a), untied(b)])
+        for total, each in zip(with_others, sums, strict=True):
+            np.add.at(total, clusters[rows], each)
+        within += _inside(a, b, clusters[rows], count)
+    return PairSums(with_others, within)
+
+
+def ranks(values: Floats) -> Whole:
+    """Dense ranks from 0 on, shape (n,): the order and ties of values, as integers."""
+    return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def untied(ranked: Whole) -> Whole:
+    """Number of rows that differ from each, shape (n,)."""
+    return len(ranked) - np.bincount(ranked)[ranked] if len(ranked) else ranked
+
+
+def concordant_minus_discordant(a: Whole, b: Whole) -> Whole:
+    """Sum over all rows of the products of signs, for each row, shape (n,)."""
+    alike = _below_both(a, b) + _below_both(-a, -b)
+    return alike - _below_both(a, -b) - _below_both(-a, b)
+
+
+def _below_both(a: Whole, b: Whole) -> Whole:
+    """Number of rows with less of both values, for each row, shape (n,).
+
+    Rows are sorted by the first value; at each of log2(n) levels every block's left
+    half is counted by its right half, in the order of the second value.
+    """
+    n = len(a)
+    # Among ties of a, larger b come first, so that no row counts one of its ties.
+    order = np.lexsort((-b, a))
+    second, counts = b[order], np.zeros(n, dtype=np.int64)
+    # Among ties of b the right half's rows come first, for the same reason.
+    by_second = np.lexsort((-np.arange(n), second))
+    for level in range(max(n - 1, 0).bit_length()):
+        block = by_second >> (level + 1)
+        path = by_second[np.argsort(block, kind="stable")]
+        left = ((path >> level) & 1) == 0
+        before = np.cumsum(left)
+        # Blocks to the left are full: half of their rows are left halves.
+        before -= ((path >> (level + 1)) << (level + 1)) >> 1
+        counts[path] += np.where(left, 0, before)
+    result = np.empty(n, dtype=np.int64)
+    result[order] = counts
+    return result
+
+
+def _inside(a: Whole, b: Whole, clusters: Whole, count: int) -> Whole:
+    """The three sums over ordered pairs inside of each cluster, shape (3, K)."""
+    sums = np.zeros((3, count), dtype=np.int64)
+    order = np.argsort(clusters, kind="stable")
+    a, b, of = a[order], b[order], clusters[order]
+    largest = int(np.bincount(of).max(initial=0))
+    for apart in range(1, largest):
+        same = of[apart:] == of[:-apart]
+        up = np.sign(a[apart:] - a[:-apart])[same]
+        over = np.sign(b[apart:] - b[:-apart])[same]
+        for total, each in zip(sums, (up * over, up * up, over * over), strict=True):
+            np.add.at(total, of[apart:][same], 2 * each)
+    return sums
+
+
+def _rows_of(strata: Whole | None, n: int) -> Iterator[Whole]:
+    if strata is None:
+        yield np.arange(n)
+        return
+    order = np.argsort(strata, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(strata[order])) + 1)
+
+
+def _tau(sums: NDArray[np.int64]) -> Floats:
+    """Tau-b of sums of shape (3, m), shape (m,); NaN where a value does not vary."""
+    products, first, second = sums.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # One root of the product: it is exact where both sums are equal.
+        taus: Floats = np.clip(products / np.sqrt(first * second), -1.0, 1.0)
+    return taus

@@ -1,0 +1,184 @@
+"""Kendall's tau-b inside of groups, and Simpson's paradox.
+
+A measure can follow the gap over all networks because two groups of them, such as those
+trained with SAM and those without, differ in both, and say nothing inside of a group.
+
+Source: Simpson, 1951, "The interpretation of interaction in contingency tables". Pairs
+of unlike groups are left out of numerator and denominator of tau-b.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steppe_lab.statistics.concordance import pair_sums
+from steppe_lab.statistics.correlation import (
+    Correlation,
+    check_level,
+    correlate,
+    doubts,
+)
+from steppe_lab.statistics.intervals import LEVEL
+from steppe_lab.statistics.jackknife import stderr
+from steppe_lab.statistics.result import AbstractStatistic
+from steppe_lab.statistics.tables import (
+    Complete,
+    Floats,
+    Names,
+    Table,
+    Whole,
+    complete,
+    joined,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups(AbstractStatistic):
+    """Tau-b of all rows (`value`), and inside of groups."""
+
+    group: str
+    within: Correlation  # of the pairs inside of a group
+    levels: Mapping[Any, Correlation]  # of each group alone
+    warning: str = ""  # one sentence where groups carry or hide the association
+
+    @property
+    def simpson(self) -> bool:
+        """Whether sign or significance inside of the groups is another."""
+        return bool(self.warning)
+
+    def __str__(self) -> str:
+        lines = [f"pooled {self:.3f}", f"within {self.group} {self.within}"]
+        lines += [f"{self.group}={name} {each}" for name, each in self.levels.items()]
+        return "\n".join([*lines, *([self.warning] if self.warning else [])])
+
+
+def within_groups(
+    table: Table,
+    measure: str,
+    gap: str,
+    group: str,
+    *,
+    cluster: Names | None = None,
+    level: float = LEVEL,
+) -> Groups:
+    """Tau-b pooled, inside of groups together, and in each group alone.
+
+    There is a warning where the sign inside of the groups is not that of all rows, or
+    where one of the two excludes 0, the other does not, and their difference excludes 0
+    too: a lower number of pairs alone is no paradox.
+
+    Args:
+        table: columns by name.
+        measure: column of numbers; rows without a value are left out.
+        gap: column of numbers, likewise.
+        group: column of labels, likewise.
+        cluster: column or columns that name the configuration of a row; see `kendall`.
+        level: coverage of the intervals, 0 to 1.
+
+    Raises:
+        DataError: no such column, or a text among numbers.
+        SettingError: a level out of range.
+
+    Example:
+        >>> table = {"m": [1, 2, 3, 11, 12, 13], "gap": [3, 2, 1, 13, 12, 11]}
+        >>> table["sam"] = [True] * 3 + [False] * 3
+        >>> groups = within_groups(table, "m", "gap", "sam")
+        >>> groups.value, groups.within.value, groups.simpson
+        (0.2, -1.0, True)
+    """
+    check_level(level)
+    rows = complete(table, [measure, gap], [group], cluster)
+    x, y, labels = rows.numbers[measure], rows.numbers[gap], rows.factors[group]
+    pooled = correlate(x, y, rows.clusters, level)
+    within = correlate(x, y, rows.clusters, level, strata=labels.codes)
+    levels = {
+        name: _alone(rows, x, y, labels.codes == place, level)
+        for place, name in enumerate(labels.names)
+    }
+    apart = _apart(x, y, rows.clusters, labels.codes, level)
+    notes = [*rows.notes, *doubts(rows, [measure, gap])]
+    if len(labels) == 1:
+        notes.append(f"{group} has one level.")
+    return Groups(
+        value=pooled.value,
+        low=pooled.low,
+        high=pooled.high,
+        level=level,
+        p=pooled.p,
+        rows=len(rows),
+        clusters=rows.count,
+        notes=tuple(notes),
+        group=group,
+        within=within,
+        levels=levels,
+        warning=_warning(group, pooled, within, levels, apart),
+    )
+
+
+def _alone(
+    rows: Complete, x: Floats, y: Floats, mask: Any, level: float
+) -> Correlation:
+    clusters = joined([rows.clusters[mask]])
+    return correlate(x[mask], y[mask], clusters, level)
+
+
+def _apart(x: Floats, y: Floats, clusters: Whole, strata: Whole, level: float) -> bool:
+    """Whether the interval of pooled minus within excludes 0."""
+    from scipy.special import stdtrit
+
+    if len(x) < 2:
+        return False
+    pooled, within = pair_sums(x, y, clusters), pair_sums(x, y, clusters, strata)
+    freedom = len(pooled.left_out) - 1
+    if freedom < 1:
+        return False
+    half = float(stdtrit(freedom, (1 + level) / 2))
+    error = stderr(pooled.left_out - within.left_out)
+    return abs(pooled.value - within.value) > half * error
+
+
+def _warning(
+    group: str,
+    pooled: Correlation,
+    within: Correlation,
+    levels: Mapping[Any, Correlation],
+    apart: bool,
+) -> str:
+    """A sentence where the groups tell another story than all rows; else nothing."""
+    sign = _sign(pooled.value)
+    known = [each for each in levels.values() if not math.isnan(each.value)]
+    if not sign or len(known) < 2:
+        return ""
+    clear, inside = pooled.excludes(0), within.excludes(0)
+    start = f"Simpson's paradox: tau is {pooled:.2f} over all rows but "
+    reversed_ = _sign(within.value) == -sign
+    if all(_sign(each.value) != sign for each in known) or (
+        reversed_ and (clear or inside)
+    ):
+        doubt = "" if clear or inside else ", though none of these is clear of 0"
+        return f"{start}{within:.2f} inside of the levels of {group}{doubt}."
+    against = [
+        f"{each:.2f} at {group}={name}"
+        for name, each in levels.items()
+        if _sign(each.value) == -sign and each.excludes(0)
+    ]
+    if against:
+        return f"{start}{' and '.join(against)}."
+    if clear and not inside and apart:
+        return (
+            f"{start}{within:.2f} inside of the levels of {group}: differences between "
+            "the levels carry it."
+        )
+    if inside and not clear and apart:
+        return (
+            f"{start}{within:.2f} inside of the levels of {group}: differences between "
+            "the levels hide it."
+        )
+    return ""
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)

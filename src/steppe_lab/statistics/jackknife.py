@@ -1,0 +1,80 @@
+"""Intervals from the values of a statistic without each configuration in turn.
+
+Source: Efron and Stein, 1981, "The jackknife estimate of variance"; the arcsine makes
+the variance of a correlation about independent of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from steppe_lab.statistics.tables import Floats
+
+
+@dataclass(frozen=True)
+class Ends:
+    """An interval, and the p of a true value of 0."""
+
+    low: float
+    high: float
+    p: float
+
+
+NONE = Ends(math.nan, math.nan, math.nan)
+UNKNOWN = Ends(-1.0, 1.0, 1.0)  # of a correlation that data too few say nothing of
+
+
+def stderr(left_out: Floats) -> float:
+    """Standard error of a statistic.
+
+    Args:
+        left_out: its value without each of K configurations, shape (K,).
+    """
+    k = len(left_out)
+    return math.sqrt((k - 1) / k * float(np.square(left_out - left_out.mean()).sum()))
+
+
+def of_correlation(value: float, left_out: Floats, level: float, lost: int = 0) -> Ends:
+    """Interval of a correlation, symmetric on the scale of its arcsine.
+
+    Quantiles are those of Student's t with K - 1 degrees of freedom. Where all pairs
+    agree there is no spread to learn from; of floor(K / 2) pairs without a common
+    configuration, which are independent, all agree, and the end of the interval is
+    that of their binomial share.
+
+    Args:
+        value: of all configurations, -1 to 1.
+        left_out: its value without each of K configurations, shape (K,).
+        level: coverage, 0 to 1.
+        lost: degrees of freedom that a model took from the data before.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    k, freedom = len(left_out), len(left_out) - 1 - lost
+    if math.isnan(value):
+        return NONE
+    if abs(value) == 1:
+        return _of_agreement(value, k - lost, level)
+    if freedom < 1 or not np.isfinite(left_out).all():
+        return UNKNOWN
+    # A model with `lost` coefficients leaves less spread than there was.
+    error = stderr(left_out) * math.sqrt((k - 1) / freedom) / math.sqrt(1 - value**2)
+    if error == 0:
+        return UNKNOWN
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    centre, right = math.asin(value), math.pi / 2
+    low, high = max(centre - half, -right), min(centre + half, right)
+    p = 2 * float(stdtr(freedom, -abs(centre) / error))
+    return Ends(math.sin(low), math.sin(high), p)
+
+
+def _of_agreement(value: float, k: int, level: float) -> Ends:
+    pairs = k // 2
+    if pairs < 1:
+        return UNKNOWN
+    share = ((1 - level) / 2) ** (1 / pairs)  # of agreeing pairs, at least
+    end, p = 2 * share - 1, min(2 * 0.5**pairs, 1.0)
+    return Ends(end, 1.0, p) if value > 0 else Ends(-1.0, -end, p)

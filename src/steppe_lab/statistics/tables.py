@@ -1,0 +1,185 @@
+"""Columns of a table as arrays, without the rows in which something is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steppe.errors import DataError, SettingError, brief
+
+Table = Mapping[str, Sequence[Any]]
+Names = str | Sequence[str]
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A column of labels: the level of each row, and the levels in order.
+
+    Numbers are in their order, labels of other kinds in that of their first row.
+    """
+
+    codes: Whole  # (rows,), indices into `names`
+    names: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Rows of a table that have all that a statistic asks for."""
+
+    numbers: dict[str, Floats]  # (rows,) each
+    factors: dict[str, Levels]
+    clusters: Whole  # (rows,), 0 to the number of configurations - 1
+    kept: Whole  # (rows,), their places in the table
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @property
+    def count(self) -> int:
+        """Number of configurations."""
+        return int(self.clusters.max()) + 1 if len(self.clusters) else 0
+
+
+def complete(
+    table: Table,
+    numbers: Sequence[str],
+    factors: Sequence[str] = (),
+    cluster: Names | None = None,
+) -> Complete:
+    """Read columns, and leave out the rows in which one of them has no value.
+
+    Args:
+        table: columns of one length by name.
+        numbers: columns of numbers; None, NaN and infinite values are missing.
+        factors: columns of labels, of any hashable kind; None and NaN are missing.
+        cluster: column or columns that name the configuration of a row; each row is
+            one of its own where none are given.
+
+    Raises:
+        DataError: no such column, columns of unlike length, a text among numbers.
+    """
+    together = (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
+    names = dict.fromkeys((*numbers, *factors, *together))
+    columns = {name: column(table, name) for name in names}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"columns of a table must have one length, got {listed}.")
+    values = {name: floats(name, columns[name]) for name in numbers}
+    gone = {name: ~np.isfinite(each) for name, each in values.items()}
+    for name in (*factors, *together):
+        absent = np.array([_missing(each) for each in columns[name]], dtype=bool)
+        gone[name] = gone.get(name, False) | absent
+    out = np.zeros(next(iter(lengths.values()), 0), dtype=bool)
+    for each in gone.values():
+        out |= each
+    kept = np.flatnonzero(~out)
+    labels = {
+        name: levels([columns[name][i] for i in kept.tolist()])
+        for name in (*factors, *together)
+    }
+    return Complete(
+        {name: each[kept] for name, each in values.items()},
+        {name: labels[name] for name in factors},
+        joined([labels[name].codes for name in together]) if together else _own(kept),
+        kept,
+        tuple(
+            _left_out("finite value" if name in values else "value", name, each)
+            for name, each in gone.items()
+            if each.any()
+        ),
+    )
+
+
+def column(table: Table, name: str) -> Sequence[Any]:
+    """A column of a table.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    if not isinstance(name, str):
+        raise SettingError(f"a column must be named by a text, got {brief(name)}.")
+    try:
+        values = table[name]
+    except KeyError:
+        known = ", ".join(map(str, table))
+        raise DataError(
+            f"there is no column {name}; the columns are {known}."
+        ) from None
+    return values if isinstance(values, list | tuple | np.ndarray) else list(values)
+
+
+def floats(name: str, values: Sequence[Any]) -> Floats:
+    """A column of numbers, shape (rows,); NaN where there is none.
+
+    Raises:
+        DataError: a value is no number.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "biuf" and array.ndim == 1:
+        return array.astype(np.float64)
+    return np.array([_number(name, i, each) for i, each in enumerate(values)], float)
+
+
+def levels(values: Sequence[Hashable]) -> Levels:
+    """Labels of rows as codes."""
+    try:
+        names = list(dict.fromkeys(values))
+    except TypeError:
+        # Lists, as JSON has them, are labels by their text.
+        return levels([repr(each) for each in values])
+    numeric = all(isinstance(each, int | float | np.number) for each in names)
+    names = sorted(names) if numeric else names  # type: ignore[type-var]
+    places = {name: place for place, name in enumerate(names)}
+    codes = np.array([places[each] for each in values], dtype=np.int64)
+    return Levels(codes, tuple(map(_python, names)))
+
+
+def joined(codes: Sequence[Whole]) -> Whole:
+    """One code per row for rows that are alike in several codes, shape (rows,)."""
+    if not codes:
+        return np.zeros(0, dtype=np.int64)
+    _, inverse = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return inverse.reshape(-1).astype(np.int64)
+
+
+def _own(kept: Whole) -> Whole:
+    return np.arange(len(kept), dtype=np.int64)
+
+
+def _left_out(kind: str, name: str, gone: NDArray[np.bool_]) -> str:
+    count = int(gone.sum())
+    rows = "row was" if count == 1 else "rows were"
+    return f"{count} {rows} left out: no {kind} of {name}."
+
+
+def _missing(value: Any) -> bool:
+    # NaN alone differs from itself.
+    return value is None or (isinstance(value, float | np.floating) and value != value)
+
+
+def _number(name: str, row: int, value: Any) -> float:
+    if value is None:
+        return float("nan")
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"column {name} must hold numbers, got {brief(value)} in row {row}."
+        ) from None
+
+
+def _python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -14,7 +14,7 @@ from steppe_lab.store.store import Store
 from steppe_lab.training import checkpoints
 from steppe_lab.training.callbacks.keeping import FOLDER, LAST, STATE_ENDING
 from steppe_lab.training.settings import SHA256
-from steppe_lab.training.starts import name_of, path_in, read_start
+from steppe_lab.training.starts import name_of, note_origin, path_in, read_start
 
 Settings = TypeVar("Settings", bound=TrainingSettings)
 
@@ -43,6 +43,7 @@ def with_start(settings: Settings, store: Store) -> Settings:
     contents = path.read_bytes()
     name = name_of(contents)
     write_atomically(path_in(store.root, name), contents)
+    note_origin(store.root, name, path)
     return settings.model_copy(update={"start_from": name})
 
 

@@ -22,6 +22,9 @@ GROUPED = {
         "compare": "train several optimizers, measure flatness, write a report",
         "train": "train one network and keep its checkpoint",
     },
+    "run studies": {
+        "study": "list studies of many networks; run, resume and extend them",
+    },
     "look at a checkpoint": {
         "evaluate": "score checkpoints on training, validation and test samples",
         "measure": "measure the flatness of checkpoints",
@@ -45,7 +48,13 @@ SUBCOMMANDS = {
         "barriers": "measure the rise of the loss between every two networks",
         "convert": "write a surface into files of other formats",
     },
+    "study": {
+        "run": "train and measure all networks of a study, or go on with them",
+        "status": "show the state of a study, its end and its failures",
+    },
 }
+# Verbs whose first word may be a file, which comes before a subcommand of its name.
+OF_FILES = {"landscape"}
 COMMANDS = VERBS | {
     f"{verb} {word}": about
     for verb, words in SUBCOMMANDS.items()
@@ -56,7 +65,10 @@ EXAMPLE = "steppe compare sgd sam lpf_sgd"
 CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 PARALLEL = "train"  # the verb that torchrun starts in several processes
 # Commands that go on where they were stopped.
-RESUMING = ("compare", "landscape", "landscape barriers", "measure", "train")
+RESUMING = (
+    *("compare", "landscape", "landscape barriers", "measure", "train"),
+    *("study run", "study extend"),
+)
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (
     "jinja2",
@@ -150,9 +162,11 @@ def _dispatch(arguments: list[str], results: TextIO) -> int:
 def command_of(arguments: list[str]) -> tuple[str, list[str]]:
     """The command that arguments begin with, and the rest."""
     verb, *rest = arguments
-    if rest and rest[0] in SUBCOMMANDS.get(verb, ()) and not os.path.exists(rest[0]):
-        return f"{verb} {rest[0]}", rest[1:]
-    return verb, rest
+    if not rest or rest[0] not in SUBCOMMANDS.get(verb, ()):
+        return verb, rest
+    if verb in OF_FILES and os.path.exists(rest[0]):
+        return verb, rest
+    return f"{verb} {rest[0]}", rest[1:]
 
 
 def _check_subcommand(verb: str, rest: list[str]) -> None:
@@ -161,10 +175,9 @@ def _check_subcommand(verb: str, rest: list[str]) -> None:
 
     words = list(SUBCOMMANDS.get(verb, ()))
     near = difflib.get_close_matches(rest[0], words, 1, 0.7) if rest and words else []
-    if near and not os.path.exists(rest[0]):
-        raise UsageError(
-            f"there is no file {rest[0]}; did you mean `steppe {verb} {near[0]}`?"
-        )
+    if near and not (verb in OF_FILES and os.path.exists(rest[0])):
+        no = "there is no file" if verb in OF_FILES else f"steppe {verb} has no command"
+        raise UsageError(f"{no} {rest[0]}; did you mean `steppe {verb} {near[0]}`?")
 
 
 def verb_module(verb: str) -> Any:

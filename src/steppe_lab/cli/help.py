@@ -24,6 +24,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("test_fraction", "label_noise", "label_noise_kind", "data_noise"),
         *("held_out", "model", "loss", "weights", "trust"),
     ),
+    "trials": (
+        *("scale", "limit", "only", "hours", "dry_run", "pilot", "add_seeds"),
+        *("add_levels", "add_measures", "to_epochs", "fork"),
+    ),
     "training": (
         *("optimizer", "base", "defaults", "augment", "sweep", "evaluate_every"),
         *("track",),
@@ -94,6 +98,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "device",
         "devices",
         "workers",
+        "executor",
+        "pack",
         "out",
         "names",
         "overwrite",
@@ -140,6 +146,12 @@ METAVARS: Mapping[str, str] = {
     "data_dir": "DIR",
     "sigma": "WIDTH",
     "checkpoint": "CHECKPOINT",
+    "study": "STUDY",
+    "only": "FACTOR=LEVEL",
+    "hours": "HOURS",
+    "pack": "auto|off|N",
+    "add_levels": "FACTOR=LEVEL,LEVEL",
+    "add_measures": "MEASURE[:SETTINGS]",
 }
 LEFT = 30  # columns of the options; a longer one has a row of its own
 WIDEST = 100  # columns of the page

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +59,11 @@ def config_of(record: BaseModel) -> dict[str, Any]:
 
 def run_kinds() -> dict[str, RunKind]:
     """All kinds of runs, by name."""
+    _import_kinds()
+    return RUNS
+
+
+@cache
+def _import_kinds() -> None:
     # Here and not at the top: the modules of the kinds import this one.
     discover("steppe_lab.runs")
-    return RUNS

@@ -6,10 +6,19 @@ trained once however often it is measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from torch import nn
 
 from steppe.errors import SteppeError, StoreError
@@ -47,6 +56,7 @@ class Analysis(BaseModel):
         measures: measures of flatness, on training samples.
         samples: at most so many training samples, drawn by the seed of the data, so
             that networks trained on the same data are measured on the same samples.
+        mode: the network as it predicts, or as it trains.
         line_points: points of the loss along a random line; 0 for no line.
         line_radius: the line runs from minus to plus this, in units of the norms of
             the filters.
@@ -60,6 +70,7 @@ class Analysis(BaseModel):
     training: str
     measures: tuple[Choice, ...]
     samples: int = Field(default=2000, ge=1)
+    mode: Mode = "eval"
     line_points: int = Field(default=25, ge=0)
     line_radius: float = Field(default=1.0, gt=0.0)
     seed: int = Field(default=0, ge=0, lt=SEEDS)
@@ -78,6 +89,14 @@ class Analysis(BaseModel):
         object.__setattr__(self, "code", {**self.code, **code_of(names, before)})
         return self
 
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the usual mode, so that ids from before there were others stay."""
+        record: dict[str, Any] = handler(self)
+        if self.mode == "eval":
+            del record["mode"]
+        return record
+
 
 def read_measure(value: Any) -> Choice:
     """A measure by text or record, its settings checked and completed."""
@@ -89,6 +108,12 @@ def read_measure(value: Any) -> Choice:
         choice = MEASURES.choose(value["name"], value["settings"])
     build(choice)  # a bad setting shows before any work
     return choice
+
+
+def keys_of(measures: Sequence[Choice]) -> list[str]:
+    """Keys of measures in the result: their names, or texts where two share a name."""
+    names = [choice.name for choice in measures]
+    return [c.name if names.count(c.name) == 1 else str(c) for c in measures]
 
 
 @run_kind("analysis", Analysis)
@@ -103,11 +128,11 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
         split,
         samples=analysis.samples,
         seed=recipe.data_seed,
+        mode=analysis.mode,
         loss=TrainedLoss.of(recipe, split.task, epochs=checkpoint.epoch),
     )
     steps = len(analysis.measures) + (analysis.line_points > 0)
-    names = [choice.name for choice in analysis.measures]
-    keys = [c.name if names.count(c.name) == 1 else str(c) for c in analysis.measures]
+    keys = keys_of(analysis.measures)
     paths = {
         str(choice): folder / "measures" / f"{number}-{choice.name}.json"
         for number, choice in enumerate(analysis.measures)

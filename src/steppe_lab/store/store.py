@@ -74,6 +74,11 @@ def run_id(config: dict[str, Any]) -> str:
     return digest(config)[:16]
 
 
+def is_id(name: str) -> bool:
+    """Whether a name has the form of a run's id."""
+    return _ID.fullmatch(name) is not None
+
+
 class Store:
     """Runs in a folder, by id.
 
@@ -195,6 +200,10 @@ class Store:
                 f"an artefact must have a relative name of its own, got '{name}'."
             )
         return self.folder(run).joinpath(*parts)
+
+    def has(self, run: str) -> bool:
+        """Whether a run was added."""
+        return exists(self.folder(run) / _CONFIG)
 
     def is_finished(self, run: str) -> bool:
         """Whether there is a result; False too for a run that was never added."""

@@ -90,6 +90,10 @@ class Plan(Mapping[str, Trial]):
     def __len__(self) -> int:
         return len(self._trials)
 
+    def of(self, trials: list[Trial]) -> Plan:
+        """The plan of some of its trials, with the same runs after each."""
+        return Plan(trials, self._follow)
+
     def followers(self, run: str) -> dict[str, dict[str, Any]]:
         """Settings of the runs that follow a training, as the store holds them."""
         records = self._follow(self._trials[run])

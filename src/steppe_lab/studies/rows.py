@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -90,14 +91,14 @@ def row_of(store: Store, optimizer: str, seed: int, run: str, analysis: str) -> 
         analysis=analysis,
         settings=config,
         gradients=result.get("gradients", declared),
-        last=_scores(result["last"]),
-        best=_scores(result["best"]),
+        last=scores(result["last"]),
+        best=scores(result["best"]),
         headline=stored_headline(result),
         wrong=result["wrong"],
         test_samples=result["test_samples"],
         stopped=result.get("stopped", ""),
         history=[
-            _scores(row)
+            scores(row)
             for row in read_record(store.artefact(run, HISTORY), fix)["epochs"]
         ],
         measures=flatness["measures"],
@@ -118,6 +119,6 @@ def result_with(store: Store, run: str, needed: tuple[str, ...]) -> dict[str, An
     return result
 
 
-def _scores(row: dict[str, float | None]) -> dict[str, float]:
+def scores(row: Mapping[str, float | None]) -> dict[str, float]:
     """Numbers as they were before JSON, which has no word for infinite losses."""
     return {name: math.nan if v is None else v for name, v in row.items()}

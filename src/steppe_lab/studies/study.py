@@ -24,7 +24,7 @@ from steppe_lab.studies.progress import Piece, Watch
 from steppe_lab.training.build import build_model
 from steppe_lab.training.readiness import check_ready, check_same_data, check_settings
 from steppe_lab.training.recipe import Recipe
-from steppe_lab.training.starts import stored_start
+from steppe_lab.training.starts import parent_of, stored_start
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,15 @@ class Study:
         failure = self.store.failure(run)
         return failure.reason if failure else "not finished"
 
+    def parent(self, run: str) -> str:
+        """The run that a training goes on from; "" where its weights are new."""
+        return parent_of(self.store.root, self.plan[run].recipe.start_from)
+
     def work(
         self,
         execute: Execute,
         *,
-        begin: Callable[[], None] | None = None,
+        begin: Callable[[], object] | None = None,
         workers: int = 1,
         progress: Report | None = None,
     ) -> None:

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from steppe.bases import BASES
 from steppe.errors import CheckpointError, StoreError
 from steppe.registry.registry import one_line
 from steppe.stepping.state_dicts import joined_state
-from steppe_lab.store.json_files import exists
+from steppe_lab.store.json_files import exists, read_record, write_record
+from steppe_lab.store.store import is_id
 from steppe_lab.training import checkpoints
 from steppe_lab.training.digests import digest
 from steppe_lab.training.recipe import Recipe
@@ -37,6 +39,7 @@ from steppe_lab.training.weights import (
 )
 
 FOLDER = "starts"  # in a store
+ORIGIN = ".json"  # ends the note beside a start: the run that it is of
 LEAVE = "leave out --with-optimizer"
 
 
@@ -148,6 +151,37 @@ def _after_a_step(model: nn.Module, recipe: Recipe) -> dict[int, dict[str, Any]]
 def path_in(store: Path, start: str) -> Path:
     """Where a store has the file that a recipe names by its SHA-256."""
     return store / FOLDER / start.removeprefix(SHA256)
+
+
+def note_origin(store: Path, start: str, path: Path) -> None:
+    """Note which run a start is of, beside it; the first that is noted stays.
+
+    Args:
+        store: folder of the runs that begin with it.
+        start: its name in recipes.
+        path: of the file that it is a copy of; of no run, nothing is noted.
+
+    Raises:
+        StoreError: the note cannot be written.
+    """
+    note = path_in(store, start).with_suffix(ORIGIN)
+    folders = [each.name for each in path.resolve().parents]
+    pairs = pairwise(folders)
+    run = next((run for run, above in pairs if above == "runs" and is_id(run)), "")
+    if run and not exists(note):
+        write_record(note, {"run": run, "checkpoint": path.name})
+
+
+def parent_of(store: Path, start: str) -> str:
+    """Id of the run that a start is of; "" where it is of none, or there is no start.
+
+    Raises:
+        StoreError: the note is damaged.
+    """
+    note = path_in(store, start).with_suffix(ORIGIN)
+    if not start or not exists(note):
+        return ""
+    return str(read_record(note).get("run", ""))
 
 
 def name_of(contents: bytes) -> str:

@@ -1,0 +1,214 @@
+"""The table of a study from the results in its store; every file is read once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from steppe.registry.registry import Choice, unknown_name
+from steppe_lab.runs.analysis import keys_of, read_measure
+from steppe_lab.studies.expansion import ANALYSIS, factors_of
+from steppe_lab.studies.plan import Trial
+from steppe_lab.studies.rows import scores
+from steppe_lab.studies.settings import StudySettings
+from steppe_lab.studies.study import Study
+from steppe_lab.studies.table import STDERR, Dropped, StudyTable
+from steppe_lab.tasks import Metric, stored_headline
+
+BEST = "best_"  # before the names of scores at the best epoch
+_SCORES = ("train_", "test_")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure of a study: its column, and where its numbers are."""
+
+    name: str
+    follower: str  # the plan's word for the analysis
+    key: str  # in the result of the analysis
+
+
+def columns_of(measures: Sequence[Sequence[str]]) -> list[Column]:
+    """Columns of measures: their names, or their texts where two have one name.
+
+    Args:
+        measures: texts, in groups that are measured together.
+    """
+    read = [[read_measure(text) for text in group] for group in measures]
+    names = [choice.name for group in read for choice in group]
+
+    def named(choice: Choice, text: str) -> str:
+        return choice.name if names.count(choice.name) == 1 else text
+
+    return [
+        Column(
+            named(choice, text),
+            ANALYSIS if number == 1 else f"{ANALYSIS} {number}",
+            key,
+        )
+        for number, (group, texts) in enumerate(zip(read, measures), start=1)
+        for choice, text, key in zip(group, texts, keys_of(group), strict=True)
+    ]
+
+
+def table_of(study: Study, settings: StudySettings) -> StudyTable:
+    """The rows of the trials that are finished, with the columns that all tables have.
+
+    They are, in this order: trial, run, seed, the factors, epochs, stopped,
+    parameters, parent where a trial has one, scores of the last epoch by their names,
+    those of the best epoch as best_NAME, best_epoch, gap, and for each measure its
+    value and standard error. A cell is None where there is no number: a measure that
+    was refused, one that is not finished, a value that is not finite.
+
+    Args:
+        study: trials, and the store of their results.
+        settings: the study that the trials are of.
+
+    Returns:
+        The table. Trials that have failed or are not finished, and those that a rule
+        of the study leaves out, are in `dropped`, each with its reason.
+
+    Raises:
+        StoreError: a result is damaged.
+        UnknownNameError: a rule or the gap names a score that the results lack.
+    """
+    table = _Rows(settings, columns_of(settings.measures))
+    for run, trial in study.plan.items():
+        row = table.row(study, run, trial)
+        if isinstance(row, Dropped):
+            table.dropped.append(row)
+        else:
+            table.add(row)
+    return table.finished()
+
+
+@dataclass
+class _Rows:
+    settings: StudySettings
+    measures: list[Column]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def row(self, study: Study, run: str, trial: Trial) -> dict[str, Any] | Dropped:
+        """The row of a trial, or why it has none."""
+        store = study.store
+        if not store.is_finished(run):
+            return Dropped(trial.name, study.why_not(run))
+        result = store.result(run)
+        analyses: dict[str, Mapping[str, Any]] = {}
+        missing = ""
+        for name, follower in study.followers(run).items():
+            if store.is_finished(follower):
+                analyses[name] = store.result(follower).get("measures", {})
+            else:
+                missing = missing or f"{name}: {study.why_not(follower)}"
+        # A study that gets further measures keeps its rows while they are computed.
+        if missing and not analyses:
+            return Dropped(trial.name, missing)
+        try:
+            row = self._row(run, trial, result, study.parent(run))
+            row |= self._measured(analyses)
+        except (ValidationError, AttributeError, KeyError, TypeError) as error:
+            why = "values of another kind"
+            raise store.damaged(run, "result.json", why) from error
+        return row
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a row in, unless a rule of the study leaves it out."""
+        for condition in self.settings.keep:
+            condition.check_names(row, "column")
+            lacking = [name for name in sorted(condition.names) if row[name] is None]
+            if lacking:
+                why = f"{condition.text}: {lacking[0]} has no value"
+            elif condition.holds(row):
+                continue
+            else:
+                why = condition.why_not(row)
+            self.dropped.append(Dropped(row["trial"], why))
+            return
+        self.rows.append(row)
+
+    def finished(self) -> StudyTable:
+        """The table of all rows."""
+        factors = tuple(factors_of(self.settings).values())
+        before = ["trial", "run", "seed", *factors, "epochs", "stopped", "parameters"]
+        own: dict[str, None] = dict.fromkeys(before)
+        for row in self.rows:  # scores of unlike tasks may differ
+            own |= dict.fromkeys(row)
+        own |= dict.fromkeys(["gap", *self._measured({})])
+        if not any(row.get("parent") for row in self.rows):
+            own.pop("parent", None)
+        return StudyTable(
+            name=self.settings.stored_name,
+            columns={name: [row.get(name) for row in self.rows] for name in own},
+            factors=factors,
+            measures=tuple(column.name for column in self.measures),
+            gap="gap",
+            dropped=tuple(self.dropped),
+        )
+
+    def _row(
+        self, run: str, trial: Trial, result: Mapping[str, Any], parent: str
+    ) -> dict[str, Any]:
+        last, best = scores(result["last"]), scores(result["best"])
+        gap = self._gap(
+            last if self.settings.analysis.gap_at == "last" else best, result
+        )
+        return {
+            "trial": trial.name,
+            "run": run,
+            "seed": trial.recipe.seed,
+            **trial.factors,
+            "epochs": _whole(last["epoch"]),
+            "stopped": result.get("stopped", ""),
+            "parameters": result["parameters"],
+            "parent": parent or None,
+            **dict(_named(last)),
+            **{f"{BEST}{name}": value for name, value in _named(best)},
+            "best_epoch": _whole(best["epoch"]),
+            "gap": gap,
+        }
+
+    def _gap(self, row: Mapping[str, float], result: Mapping[str, Any]) -> float | None:
+        """Test minus train of a score; shares in percentage points."""
+        headline = stored_headline(result)
+        name = self.settings.analysis.gap or headline.name
+        if f"train_{name}" not in row or f"test_{name}" not in row:
+            known = {each.partition("_")[2] for each in row if each.startswith("test_")}
+            raise unknown_name("score of a gap", name, known)
+        gap = row[f"test_{name}"] - row[f"train_{name}"]
+        return _finite(100.0 * gap if _is_share(name, headline) else gap)
+
+    def _measured(
+        self, analyses: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, float | None]:
+        cells: dict[str, float | None] = {}
+        for column in self.measures:
+            record = analyses.get(column.follower, {}).get(column.key, {})
+            cells[column.name] = _finite(record.get("value"))
+            cells[column.name + STDERR] = _finite(record.get("stderr"))
+        return cells
+
+
+def _named(row: Mapping[str, float]) -> Iterator[tuple[str, float | None]]:
+    """Scores on samples, without the learning rate and the like."""
+    for name, value in row.items():
+        if name.startswith(_SCORES):
+            yield name, _finite(value)
+
+
+def _is_share(name: str, headline: Metric) -> bool:
+    shares = (headline.name, headline.opposite) if headline.share else ()
+    return name.removeprefix("clean_").removeprefix("random_") in shares
+
+
+def _whole(epoch: float) -> int:
+    return int(epoch)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,301 @@
+"""The trials of a study: the product of its levels, as recipes.
+
+Expansion is pure: it reads no data and trains nothing. The id of a trial is that of its
+recipe, so that it depends on the settings of the trial alone: not on the order of keys
+in a file, and not on the other levels, seeds or measures of the study.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from steppe.errors import SettingError, SteppeError
+from steppe.registry.registry import Choice, unknown_name
+from steppe_lab.runs.analysis import Analysis
+from steppe_lab.runs.measure_groups import ungrouped
+from steppe_lab.runs.settings import TrainSettings
+from steppe_lab.runs.training import recipe_of
+from steppe_lab.studies.conditions import Condition
+from steppe_lab.studies.plan import Plan, Trial
+from steppe_lab.studies.settings import StudySettings
+from steppe_lab.training.checkpoints import reason_of
+from steppe_lab.training.recipe import CHOICES, Recipe
+
+MOST_TRIALS = 1_000_000
+ANALYSIS = "analysis"  # the run that measures a network; of a second group "analysis 2"
+# Columns of a table that no factor may hide.
+TAKEN = frozenset(
+    {
+        *("trial", "run", "parent", "seed", "epochs", "stopped", "parameters"),
+        *("best_epoch", "gap"),
+    }
+)
+_FIELDS = (set(TrainSettings.model_fields) | {"average"}) - {"seed"}
+
+
+def completed(settings: StudySettings) -> StudySettings:
+    """A study with measures in place of groups of them, such as "spectral".
+
+    A store holds studies so: a measure that a family gets later is no part of them.
+
+    Raises:
+        SettingError: a group of which nothing is left, or a measure twice.
+    """
+    groups = [ungrouped(group, ["start"]).measures for group in settings.measures]
+    if tuple(groups) == settings.measures:
+        return settings
+    record = settings.model_dump(mode="json")
+    return StudySettings.model_validate({**record, "measures": groups})
+
+
+def plan_of_study(settings: StudySettings) -> Plan:
+    """The trials of a study, all points of the grid for the first seed first.
+
+    Args:
+        settings: of the study; files to start from are named by their contents.
+
+    Raises:
+        SettingError: a setting that has no meaning, no trials, more than a million, or
+            two with the same settings.
+        UnknownNameError: a name that is none, with the nearest one.
+    """
+    expansion = _Expansion(settings)
+    return Plan(expansion.trials(), Followers(settings))
+
+
+def factors_of(settings: StudySettings) -> dict[str, str]:
+    """The columns of the settings that a study varies, by their names in the study.
+
+    A dotted name has its last word, where no other column has it.
+    """
+    varied = sorted([*settings.grid, *(key for group in settings.zip for key in group)])
+    words = [key.rpartition(".")[2] for key in varied]
+    return {
+        key: f"{key}_set" if key in TAKEN else (key if _is_taken(word, words) else word)
+        for key, word in zip(varied, words, strict=True)
+    }
+
+
+def levels_of(settings: StudySettings) -> dict[str, list[Any]]:
+    """Levels of each factor, in the order that the study has them in."""
+    columns = factors_of(settings)
+    axes = [*({key: each} for key, each in settings.grid.items()), *settings.zip]
+    by_key = {key: levels for axis in axes for key, levels in axis.items()}
+    return {
+        columns[key]: list(dict.fromkeys(map(_plain, by_key[key]))) for key in columns
+    }
+
+
+class Followers:
+    """The analyses that follow the training of each trial, one for each group.
+
+    The draws of a measure follow from the seed of the training: they are the same for
+    trials that differ in other settings, and independent over the seeds.
+
+    Args:
+        settings: of the study.
+
+    Raises:
+        SettingError: a measure that is none, or one with a setting out of range.
+    """
+
+    def __init__(self, settings: StudySettings) -> None:
+        how = settings.analysis
+        self._templates = {}
+        groups = settings.measures or ((),)
+        for number, group in enumerate(groups, start=1):
+            # A line is walked once, with the first group.
+            points = how.line_points if number == 1 else 0
+            if group or points:
+                name = ANALYSIS if number == 1 else f"{ANALYSIS} {number}"
+                self._templates[name] = Analysis.model_validate(
+                    {
+                        "training": "",
+                        "measures": group,
+                        "samples": how.samples,
+                        "mode": how.mode,
+                        "line_points": points,
+                        "line_radius": how.line_radius,
+                    }
+                )
+
+    def __call__(self, trial: Trial, /) -> Mapping[str, BaseModel]:
+        """The analyses of one network."""
+        recipe = trial.recipe
+        return {
+            name: template.model_copy(
+                update={
+                    "training": trial.run,
+                    "seed": recipe.seed,
+                    "code": {**template.code, **recipe.code},
+                }
+            )
+            for name, template in self._templates.items()
+        }
+
+
+class _Expansion:
+    """Trials of a study."""
+
+    def __init__(self, settings: StudySettings) -> None:
+        self._settings = settings
+        self._columns = factors_of(settings)
+        self._where = tuple(map(Condition, settings.where))
+        known = {*self._columns, *self._columns.values(), "seed"}
+        for condition in self._where:
+            condition.check_names(known, "factor")
+        for key in (*settings.base, *self._columns):
+            _check_key(key)
+
+    def trials(self) -> list[Trial]:
+        """All of them, in their order."""
+        self._check_count()
+        points = list(self._points())
+        recipes: dict[int, Recipe] = {}
+        trials = []
+        for seed in self._settings.seeds:
+            for number, point in enumerate(points):
+                if not self._is_in(point, seed):
+                    continue
+                factors = {self._columns[k]: _plain(v) for k, v in point.items()}
+                name = ", ".join(filter(None, (_said(factors), f"seed {seed}")))
+                if number not in recipes:
+                    recipes[number] = self._recipe(point, name)
+                recipe = recipes[number].model_copy(update={"seed": seed})
+                trials.append(Trial(name, recipe, factors))
+        if not trials:
+            where = " and ".join(self._settings.where)
+            raise SettingError(
+                f"where must leave a trial, got none for {where}; change a condition."
+            )
+        return trials
+
+    @cached_property
+    def _axes(self) -> list[list[dict[str, Any]]]:
+        """Points along each axis, in the order of the names of the settings."""
+        grid = [
+            [{key: level} for level in self._settings.grid[key]]
+            for key in sorted(self._settings.grid)
+        ]
+        together = [
+            [dict(zip(group, levels, strict=True)) for levels in zip(*group.values())]
+            for group in sorted(self._settings.zip, key=sorted)
+        ]
+        return grid + together
+
+    def _check_count(self) -> None:
+        seeds = len(self._settings.seeds)
+        count = math.prod(map(len, self._axes)) * seeds
+        if count > MOST_TRIALS:
+            raise SettingError(
+                f"a study must have at most {MOST_TRIALS:,} trials before where, got "
+                f"{count:,} with {seeds:,} seeds; give fewer levels."
+            )
+
+    def _points(self) -> Iterator[dict[str, Any]]:
+        for parts in itertools.product(*self._axes):
+            point = {key: value for part in parts for key, value in part.items()}
+            yield {key: point[key] for key in self._columns}
+
+    def _is_in(self, point: Mapping[str, Any], seed: int) -> bool:
+        plain = {key: _plain(value) for key, value in point.items()}
+        named = {self._columns[key]: value for key, value in plain.items()}
+        values = {**plain, **named, "seed": seed}
+        return all(condition.holds(values) for condition in self._where)
+
+    def _recipe(self, point: Mapping[str, Any], name: str) -> Recipe:
+        fields = {**self._settings.base, **point}
+        try:
+            return recipe_of_fields(fields)
+        except ValidationError as error:
+            raise SettingError(f"trial {name}: {reason_of(error)}.") from error
+        except SteppeError as error:
+            raise type(error)(f"trial {name}: {error}") from error
+
+
+def recipe_of_fields(fields: Mapping[str, Any]) -> Recipe:
+    """The recipe of fields by name, as `steppe train` has them; seed 0.
+
+    A dotted name sets one setting of a choice after the others: `base.lr` that of the
+    optimizer that takes the steps. One that is None leaves the choice as it is.
+
+    Raises:
+        ValidationError: of pydantic; a value of another type or range.
+        SettingError: a setting that has no meaning.
+    """
+    plain = {key: value for key, value in fields.items() if "." not in key}
+    average = plain.pop("average", None)
+    base = plain.get("base", TrainSettings.model_fields["base"].default)
+    if "optimizer" in plain and plain["optimizer"] is None:
+        plain["optimizer"] = str(base).partition(":")[0]
+    if average is not None:
+        text = plain.get("optimizer", TrainSettings.model_fields["optimizer"].default)
+        plain["optimizer"] = f"{text}+{average}"
+    settings = TrainSettings.model_validate(plain)
+    recipe = recipe_of(settings, settings.optimizer, 0, settings.track)
+    changed: dict[str, Any] = {}
+    for key, value in fields.items():
+        head, dot, setting = key.partition(".")
+        if not dot or value is None:
+            continue
+        choice: Choice | None = changed.get(head) or getattr(recipe, head)
+        if choice is None:
+            raise SettingError(
+                f"{key} is {value!r}, and this trial has no {head}; give null where "
+                "there is none, or vary them together with zip."
+            )
+        setting = setting.replace("-", "_")
+        asked = {**choice.settings, setting: _as_setting(value)}
+        changed[head] = CHOICES[head].choose(choice.name, asked)
+    if not changed:
+        return recipe
+    return Recipe.model_validate({**dict(recipe), **changed})
+
+
+def _check_key(key: str) -> None:
+    """Refuse the name of a setting that no trial has."""
+    head, dot, setting = key.partition(".")
+    if dot and (head not in CHOICES or not setting.isidentifier()):
+        raise SettingError(
+            f"{key} is no setting of a choice; before the dot there may be "
+            f"{', '.join(CHOICES)}, and one name after it."
+        )
+    if key == "seed":
+        raise SettingError("seed is no factor; write seeds: with their number or list.")
+    if not dot and key not in _FIELDS:
+        raise unknown_name("setting of a trial", key, _FIELDS)
+
+
+def _is_taken(word: str, words: list[str]) -> bool:
+    scored = word.startswith(("train_", "test_", "best_"))
+    return words.count(word) > 1 or word in TAKEN or scored
+
+
+def _as_setting(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    """A level as a table has it: a number, text, truth value or None."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return json.dumps(value)
+
+
+def _said(factors: Mapping[str, Any]) -> str:
+    """Factors of a trial in words; names of methods speak for themselves."""
+    return " ".join(
+        str(value) if name in CHOICES else f"{name}={_word(value)}"
+        for name, value in factors.items()
+    )
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool | None) else str(value)

@@ -20,7 +20,7 @@ from steppe_lab.cli import PACKAGES
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
-IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}  # where the two names differ
+IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 # None in sys.modules hides a package from every import.
 HIDDEN = f"import sys; sys.modules.update(dict.fromkeys({PACKAGES!r}))\n"
 

@@ -80,6 +80,7 @@ PACKAGES = (
     "scipy",
     "sklearn",
     "tyro",
+    "yaml",
 )
 
 

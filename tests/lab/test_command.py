@@ -66,7 +66,7 @@ MISTAKES = [
     (["compare", "--out", "file/inside"], "cannot write"),
     (["compare", "--model", "nomodule:build"], "cannot be imported"),
     (["train", "--optimizer", "sammy"], "unknown optimizer 'sammy'"),
-    (["compare", "sgd", "sgd:lr=0.05"], "'sgd' and 'sgd:lr=0.05' have the same"),
+    (["compare", "sgd", "sgd:lr=0.05"], "'sgd:lr=0.05, seed 0' have the same"),
     (["compare", "--device", "meta"], "device must be one that torch can use"),
     (["compare", "--data-seed", "4294967296"], "data_seed must be less than"),
     (["compare", "--warmup-epochs", "inf"], "warmup_epochs must be a finite number"),

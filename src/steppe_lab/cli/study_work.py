@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from pydantic import Field
 
+from steppe_lab.cli.messages import say
 from steppe_lab.cli.options import OUT, cores, read_devices, use_data_dir
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import progress
 
 if TYPE_CHECKING:
+    from steppe_lab.execution.abstract import Execute
+    from steppe_lab.studies.plan import Plan
     from steppe_lab.studies.status import StudyStatus
     from steppe_lab.studies.stored import StoredStudy
 
@@ -34,7 +37,11 @@ class WorkArguments(Arguments):
     hours: float | None = Field(default=None, gt=0.0)
     """Begin no run after so many hours; the same command goes on later."""
     dry_run: bool = False
-    """Say how many trials and runs there are, and how many are finished; do none."""
+    """Say how many trials and runs there are, how many are finished, and how long the
+    others take where some are finished; do none."""
+    pilot: int | None = Field(default=None, ge=1)
+    """Do so many trials that differ much from each other, then say how long the others
+    take; the pilot trials belong to the study."""
     trust: tuple[str, ...] = ()
     """Code of yours that a file or a stored study may run, as module:function; no other
     is."""
@@ -78,46 +85,16 @@ def work_on(stored: StoredStudy, args: WorkArguments, results: TextIO) -> int:
     Returns:
         The exit code: 1 when some runs of the command failed.
     """
-    from steppe_lab.execution.local import run_local
-    from steppe_lab.store.json_files import json_line
+    from steppe_lab.studies.estimating import spread_out
     from steppe_lab.studies.selecting import selected
-    from steppe_lab.studies.status import status_of
-    from steppe_lab.studies.stored import remember
-    from steppe_lab.studies.study import Study
-    from steppe_lab.studies.survey import survey_of
-    from steppe_lab.training.recipe import check_device
 
-    settings = stored.settings
-    plan = selected(stored.plan, settings, args.only, args.limit)
-    study = Study(plan, stored.store)
-    if args.dry_run:
-        survey = survey_of(study, settings)
-        if args.as_json:
-            print(json_line(survey.to_dict()), file=results)
-        else:
-            results.writelines(f"{line}\n" for line in survey.lines())
-        return 0
-    use_data_dir(args.data_dir)
-    devices = read_devices(args.devices, workers=args.workers)
-    for device in devices:
-        check_device(device)
-    workers = args.workers or len(devices) or cores()
-    seconds = None if args.hours is None else HOUR * args.hours
-    execute = partial(run_local, workers=workers, devices=devices, seconds=seconds)
-    with progress() as tell:
-        study.work(
-            execute,
-            begin=partial(remember, stored.store, settings),
-            workers=workers,
-            progress=tell,
-        )
-    status = status_of(study)
-    if args.as_json:
-        record = {"study": settings.stored_name, **status.to_dict()}
-        print(json_line(record), file=results)
-    else:
-        results.writelines(f"{line}\n" for line in lines_of(status))
-    return 1 if status.failures else 0
+    plan = selected(stored.plan, stored.settings, args.only, args.limit)
+    if args.dry_run and args.pilot is None:
+        return _survey(stored, plan, args, results)
+    if args.pilot is None:
+        return _work(stored, plan, args, results)
+    _do(stored, spread_out(plan, stored.settings, args.pilot), args)
+    return _survey(stored, plan, args, results)
 
 
 def lines_of(status: StudyStatus) -> list[str]:
@@ -131,7 +108,79 @@ def lines_of(status: StudyStatus) -> list[str]:
     return lines
 
 
-def _counts(states: Mapping[str, Any]) -> str:
+def _survey(
+    stored: StoredStudy, plan: Plan, args: WorkArguments, results: TextIO
+) -> int:
+    """Print the size of a study, and the time that is left where it is known."""
+    from steppe_lab.store.json_files import json_line
+    from steppe_lab.studies.study import Study
+    from steppe_lab.studies.survey import survey_of
+
+    study = Study(plan, stored.store)
+    survey = survey_of(study, stored.settings, _workers(args))
+    if args.as_json:
+        record = {"version": stored.version, **survey.to_dict()}
+        print(json_line(record), file=results)
+    else:
+        results.writelines(f"{line}\n" for line in survey.lines())
+    return 0
+
+
+def _work(stored: StoredStudy, plan: Plan, args: WorkArguments, results: TextIO) -> int:
+    """Do the runs of a plan, and print how far it is then."""
+    from steppe_lab.store.json_files import json_line
+    from steppe_lab.studies.status import status_of
+
+    status = status_of(_do(stored, plan, args))
+    if args.as_json:
+        record = {"study": stored.settings.stored_name, "version": stored.version}
+        print(json_line({**record, **status.to_dict()}), file=results)
+    else:
+        results.writelines(f"{line}\n" for line in lines_of(status))
+    waiting = status.count("waiting")
+    if args.hours is not None and waiting:
+        say(f"{args.hours:g} h are over; the same command does the runs that are left.")
+    return 1 if status.failures else 0
+
+
+def _do(stored: StoredStudy, plan: Plan, args: WorkArguments) -> Any:
+    """Do the runs of a plan; the study of them."""
+    from steppe_lab.studies.stored import remember
+    from steppe_lab.studies.study import Study
+
+    use_data_dir(args.data_dir)
+    study = Study(plan, stored.store)
+    with progress() as tell:
+        study.work(
+            _executor(args),
+            begin=partial(remember, stored.store, stored.settings),
+            workers=_workers(args),
+            progress=tell,
+        )
+    return study
+
+
+def _executor(args: WorkArguments) -> Execute:
+    from steppe_lab.execution.local import run_local
+    from steppe_lab.training.recipe import check_device
+
+    devices = read_devices(args.devices, workers=args.workers)
+    for device in devices:
+        check_device(device)
+    return partial(
+        run_local,
+        workers=_workers(args),
+        devices=devices,
+        seconds=None if args.hours is None else HOUR * args.hours,
+    )
+
+
+def _workers(args: WorkArguments) -> int:
+    devices = read_devices(args.devices, workers=args.workers)
+    return args.workers or len(devices) or cores()
+
+
+def _counts(states: Mapping[str, int]) -> str:
     total = sum(states.values())
     named = [f"{count:,} {state}" for state, count in states.items() if count]
     return f"{total:,}, of them {', '.join(named)}" if named else "0"

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from steppe.registry.packages import discover
 from steppe_lab.progress import Report
 
+TIMING = "timing.json"  # seconds that a run took, beside its result
+
 Record = TypeVar("Record", bound=BaseModel)
 Work = Callable[[Record, Path, Report], dict[str, Any]]
 

@@ -6,6 +6,7 @@ trained once however often it is measured.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -34,9 +35,9 @@ from steppe.results import Estimate
 from steppe_lab.datasets.recent import recent_split
 from steppe_lab.datasets.split import Split
 from steppe_lab.progress import Progress, Report
-from steppe_lab.runs.abstract import run_kind
+from steppe_lab.runs.abstract import TIMING, run_kind
 from steppe_lab.runs.training import initial_network, trained_network
-from steppe_lab.store.json_files import read_record, write_record
+from steppe_lab.store.json_files import read_record, write_json, write_record
 from steppe_lab.store.records import estimate_record
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.checkpoints import Checkpoint
@@ -119,6 +120,7 @@ def keys_of(measures: Sequence[Choice]) -> list[str]:
 @run_kind("analysis", Analysis)
 def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     """Measure a trained network; measures that are done are not done again."""
+    began = time.monotonic()
     checkpoint = trained_network(folder, analysis.training, analysis.code)
     recipe = checkpoint.recipe
     split = recent_split(recipe)
@@ -170,6 +172,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     if analysis.line_points:
         report(Progress(steps - 1, steps, "walking a random line"))
         result["line"] = _line(objective, analysis)
+    write_json(folder / TIMING, {"seconds": time.monotonic() - began})
     return result
 
 

@@ -17,7 +17,7 @@ from steppe.tracking.cuts import read_cuts
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.recent import recent_split
 from steppe_lab.progress import Progress, Report
-from steppe_lab.runs.abstract import config_of, run_kind
+from steppe_lab.runs.abstract import TIMING, config_of, run_kind
 from steppe_lab.runs.provenance import note_start
 from steppe_lab.runs.settings import TrainingSettings
 from steppe_lab.store.json_files import (
@@ -48,7 +48,7 @@ CHECKPOINT = "model.safetensors"
 HISTORY = "history.json"
 EIGENVALUES = "eigenvalues.png"
 CUTS_DRAWN = 4  # measurements in a picture of cuts
-_STATE = "training.pt"
+STATE = "training.pt"  # to resume from
 
 
 def recipe_of(
@@ -71,7 +71,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     """Train a network; a state that a stopped run left is gone on from."""
     split = recent_split(recipe)
     note_start(folder, recipe.device)
-    state = folder / _STATE
+    state = folder / STATE
     trained = train(
         recipe,
         split,
@@ -83,7 +83,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
         start=stored_start(recipe, folder.parent.parent),
     )
     tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
-    write_json(folder / "timing.json", {"seconds": trained.seconds}, survives="nothing")
+    write_json(folder / TIMING, {"seconds": trained.seconds}, survives="nothing")
     epochs = len(trained.history)
     contents = checkpoints.to_bytes(
         trained.model,

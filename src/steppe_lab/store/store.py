@@ -209,6 +209,13 @@ class Store:
         """Whether there is a result; False too for a run that was never added."""
         return exists(self.folder(run) / _RESULT)
 
+    def finished_at(self, run: str) -> float | None:
+        """When a run finished, in seconds since 1970; None where it has not."""
+        try:
+            return (self.folder(run) / _RESULT).stat().st_mtime
+        except OSError:
+            return None
+
     def status(self, run: str) -> Status:
         """How a run stands; a retry under way counts as running."""
         return self._status(run, _names(self.folder(run)))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from steppe.registry.registry import Choice, unknown_name
 from steppe_lab.runs.analysis import keys_of, read_measure
-from steppe_lab.studies.expansion import ANALYSIS, factors_of
+from steppe_lab.studies.expansion import analysis_name, factors_of
 from steppe_lab.studies.plan import Trial
 from steppe_lab.studies.rows import scores
 from steppe_lab.studies.settings import StudySettings
@@ -45,11 +45,7 @@ def columns_of(measures: Sequence[Sequence[str]]) -> list[Column]:
         return choice.name if names.count(choice.name) == 1 else text
 
     return [
-        Column(
-            named(choice, text),
-            ANALYSIS if number == 1 else f"{ANALYSIS} {number}",
-            key,
-        )
+        Column(named(choice, text), analysis_name(number), key)
         for number, (group, texts) in enumerate(zip(read, measures), start=1)
         for choice, text, key in zip(group, texts, keys_of(group), strict=True)
     ]

@@ -24,7 +24,7 @@ from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import recipe_of
 from steppe_lab.studies.conditions import Condition
 from steppe_lab.studies.plan import Plan, Trial
-from steppe_lab.studies.settings import StudySettings
+from steppe_lab.studies.settings import AnalysisSettings, StudySettings
 from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import CHOICES, Recipe
 
@@ -37,6 +37,7 @@ TAKEN = frozenset(
         *("best_epoch", "gap"),
     }
 )
+SET = "_set"  # ends the column of a factor whose own name is taken
 _FIELDS = (set(TrainSettings.model_fields) | {"average"}) - {"seed"}
 
 
@@ -78,7 +79,9 @@ def factors_of(settings: StudySettings) -> dict[str, str]:
     varied = sorted([*settings.grid, *(key for group in settings.zip for key in group)])
     words = [key.rpartition(".")[2] for key in varied]
     return {
-        key: f"{key}_set" if key in TAKEN else (key if _is_taken(word, words) else word)
+        key: f"{key}{SET}"
+        if key in TAKEN
+        else (key if _is_taken(word, words) else word)
         for key, word in zip(varied, words, strict=True)
     }
 
@@ -107,24 +110,15 @@ class Followers:
     """
 
     def __init__(self, settings: StudySettings) -> None:
-        how = settings.analysis
-        self._templates = {}
         groups = settings.measures or ((),)
-        for number, group in enumerate(groups, start=1):
-            # A line is walked once, with the first group.
-            points = how.line_points if number == 1 else 0
-            if group or points:
-                name = ANALYSIS if number == 1 else f"{ANALYSIS} {number}"
-                self._templates[name] = Analysis.model_validate(
-                    {
-                        "training": "",
-                        "measures": group,
-                        "samples": how.samples,
-                        "mode": how.mode,
-                        "line_points": points,
-                        "line_radius": how.line_radius,
-                    }
-                )
+        try:
+            self._templates = {
+                analysis_name(number): _analysis(settings.analysis, group, number)
+                for number, group in enumerate(groups, start=1)
+                if group or settings.analysis.line_points
+            }
+        except ValidationError as error:
+            raise SettingError(f"{reason_of(error)}.") from error
 
     def __call__(self, trial: Trial, /) -> Mapping[str, BaseModel]:
         """The analyses of one network."""
@@ -139,6 +133,26 @@ class Followers:
             )
             for name, template in self._templates.items()
         }
+
+
+def analysis_name(number: int) -> str:
+    """The plan's word for the analysis of a group of measures, counted from 1."""
+    return ANALYSIS if number == 1 else f"{ANALYSIS} {number}"
+
+
+def _analysis(how: AnalysisSettings, group: tuple[str, ...], number: int) -> Analysis:
+    """An analysis without a network."""
+    return Analysis.model_validate(
+        {
+            "training": "",
+            "measures": group,
+            "samples": how.samples,
+            "mode": how.mode,
+            # A line is walked once, with the first group.
+            "line_points": how.line_points if number == 1 else 0,
+            "line_radius": how.line_radius,
+        }
+    )
 
 
 class _Expansion:
@@ -259,6 +273,13 @@ def recipe_of_fields(fields: Mapping[str, Any]) -> Recipe:
     return Recipe.model_validate({**dict(recipe), **changed})
 
 
+def shown_level(level: Any) -> str:
+    """A level as a study file has it."""
+    if level is None:
+        return "null"
+    return str(level).lower() if isinstance(level, bool) else str(level)
+
+
 def _check_key(key: str) -> None:
     """Refuse the name of a setting that no trial has."""
     head, dot, setting = key.partition(".")
@@ -292,10 +313,8 @@ def _plain(value: Any) -> Any:
 def _said(factors: Mapping[str, Any]) -> str:
     """Factors of a trial in words; names of methods speak for themselves."""
     return " ".join(
-        str(value) if name in CHOICES else f"{name}={_word(value)}"
+        str(value)
+        if name in CHOICES
+        else f"{name.removesuffix(SET)}={shown_level(value)}"
         for name, value in factors.items()
     )
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool | None) else str(value)

@@ -118,6 +118,18 @@ def naming(where: Path | str) -> Iterator[None]:
         raise type(error)(f"{where}: {said}") from error
 
 
+def read_scalar(text: str) -> Any:
+    """One value as a study file has it: a number, a truth value, null or a text.
+
+    Example:
+        >>> read_scalar("1e-3"), read_scalar("sam:rho=0.1"), read_scalar("off")
+        (0.001, 'sam:rho=0.1', 'off')
+    """
+    loader = _Loader("")
+    tag = loader.resolve(yaml.ScalarNode, text.strip(), (True, False))
+    return loader.construct_object(yaml.ScalarNode(tag, text.strip()))
+
+
 def _content(named: str) -> Mapping[str, Any]:
     if is_file(named):
         return _read_yaml(Path(named))

@@ -7,7 +7,7 @@ from typing import Any
 
 from steppe.errors import SettingError
 from steppe.registry.registry import unknown_name
-from steppe_lab.studies.expansion import factors_of
+from steppe_lab.studies.expansion import factors_of, shown_level
 from steppe_lab.studies.plan import Plan, Trial
 from steppe_lab.studies.settings import StudySettings
 
@@ -39,7 +39,7 @@ def selected(
     ]
     if not trials:
         for name, texts in asked.items():
-            levels = dict.fromkeys(_shown(_levels(t)[name]) for t in plan.values())
+            levels = dict.fromkeys(shown_level(_levels(t)[name]) for t in plan.values())
             if not any(_is_among(level, texts) for level in levels):
                 raise SettingError(
                     f"no trial has {name}={' or '.join(texts)}; its levels are "
@@ -68,7 +68,7 @@ def _levels(trial: Trial) -> Mapping[str, Any]:
 
 
 def _is_among(level: Any, texts: list[str]) -> bool:
-    return any(_shown(level) == text or _is_number(level, text) for text in texts)
+    return any(shown_level(level) == text or _is_number(level, text) for text in texts)
 
 
 def _is_number(level: Any, text: str) -> bool:
@@ -79,10 +79,3 @@ def _is_number(level: Any, text: str) -> bool:
         return float(text) == level
     except ValueError:
         return False
-
-
-def _shown(level: Any) -> str:
-    """A level as it is typed."""
-    if level is None:
-        return "null"
-    return str(level).lower() if isinstance(level, bool) else str(level)

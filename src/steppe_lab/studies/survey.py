@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steppe_lab.studies.estimating import TimeLeft, time_left
 from steppe_lab.studies.expansion import levels_of
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.status import StudyStatus, status_of
 from steppe_lab.studies.study import Study
+
+HOUR = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Survey:
     trials: int
     levels: Mapping[str, list[Any]]  # of the study, by factor
     status: StudyStatus
+    workers: int  # that the time is estimated for
+    time: TimeLeft | None  # of the runs that are left; None where none has finished
 
     @property
     def runs(self) -> int:
@@ -39,6 +44,7 @@ class Survey:
             "seeds": list(self.settings.seeds),
             "where": list(self.settings.where),
             "measures": [text for group in self.settings.measures for text in group],
+            "estimate": None if self.time is None else self.time.to_dict(self.workers),
         }
 
     def lines(self) -> list[str]:
@@ -54,9 +60,32 @@ class Survey:
         ]
         lines += [f"  where {text}" for text in record["where"]]
         lines += [f"  measures: {', '.join(record['measures']) or 'none'}"]
+        if self.time is not None and self.status.left:
+            lines.append(f"  {in_words(self.time, self.workers)}")
         return lines
 
 
-def survey_of(study: Study, settings: StudySettings) -> Survey:
-    """The size of a study in its store; no data is read, nothing is written."""
-    return Survey(settings, len(study.plan), levels_of(settings), status_of(study))
+def survey_of(study: Study, settings: StudySettings, workers: int = 1) -> Survey:
+    """The size of a study in its store; no data is read, nothing is written.
+
+    Args:
+        study: trials and the store.
+        settings: of the study.
+        workers: that the time is estimated for.
+    """
+    levels, status = levels_of(settings), status_of(study)
+    count = len(study.plan)
+    return Survey(settings, count, levels, status, workers, time_left(study))
+
+
+def in_words(time: TimeLeft, workers: int) -> str:
+    """An estimate with its interval and the trials that it rests on, as a sentence."""
+    hours = [each / workers / HOUR for each in (time.seconds, time.low, time.high)]
+    mean, low, high = (f"{each:.3g}" for each in hours)
+    on = "1 worker" if workers == 1 else f"{workers} workers"
+    trials = "1 trial" if time.trials == 1 else f"{time.trials:,} trials"
+    lacking = f", without {' and '.join(time.unknown)}" if time.unknown else ""
+    return (
+        f"about {mean} h left on {on}{lacking}: {low} h at the fastest speed, {high} h "
+        f"at the slowest, measured on {trials}"
+    )

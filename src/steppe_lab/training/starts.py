@@ -39,7 +39,7 @@ from steppe_lab.training.weights import (
 )
 
 FOLDER = "starts"  # in a store
-ORIGIN = ".json"  # ends the note beside a start: the run that it is of
+ORIGINS = "origins"  # likewise, of notes: the run that a start is of
 LEAVE = "leave out --with-optimizer"
 
 
@@ -154,7 +154,7 @@ def path_in(store: Path, start: str) -> Path:
 
 
 def note_origin(store: Path, start: str, path: Path) -> None:
-    """Note which run a start is of, beside it; the first that is noted stays.
+    """Note which run a start is of; the first that is noted stays.
 
     Args:
         store: folder of the runs that begin with it.
@@ -164,7 +164,7 @@ def note_origin(store: Path, start: str, path: Path) -> None:
     Raises:
         StoreError: the note cannot be written.
     """
-    note = path_in(store, start).with_suffix(ORIGIN)
+    note = _note(store, start)
     folders = [each.name for each in path.resolve().parents]
     pairs = pairwise(folders)
     run = next((run for run, above in pairs if above == "runs" and is_id(run)), "")
@@ -178,7 +178,7 @@ def parent_of(store: Path, start: str) -> str:
     Raises:
         StoreError: the note is damaged.
     """
-    note = path_in(store, start).with_suffix(ORIGIN)
+    note = _note(store, start)
     if not start or not exists(note):
         return ""
     return str(read_record(note).get("run", ""))
@@ -246,6 +246,10 @@ def read_start(path: Path) -> Start:
         return Start(path, {"": checkpoints.read_weights(path)})
     content = read_content(path)
     return Start(path, states_of(content, path), _optimizer_in(content))
+
+
+def _note(store: Path, start: str) -> Path:
+    return store / ORIGINS / f"{start.removeprefix(SHA256)}.json"
 
 
 def _name_of_bytes(contents: bytes) -> str:

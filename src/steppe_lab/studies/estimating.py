@@ -53,7 +53,7 @@ class TimeLeft:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of a study: its kind, what it is alike in, its cost and its seconds."""
+    """A run of a study: its trial, kind and model, its cost and its seconds."""
 
     trial: str
     kind: str

@@ -97,6 +97,19 @@ class Entry(Generic[SpecT]):
         annotation holds no `Default` have the default NOT_GIVEN. A `seed` is none of
         them: it belongs to a run, not to a method.
         """
+        return dict(self._settings)
+
+    def arguments(self) -> dict[str, inspect.Parameter]:
+        """Parameters of a part that a text can give, in order."""
+        return {
+            p.name: p
+            for p in self._parameters
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            and (is_plain(p.annotation) or is_tuple(p.annotation))
+        }
+
+    @cached_property  # a study reads the settings of thousands of networks
+    def _settings(self) -> dict[str, inspect.Parameter]:
         by_name: dict[str, inspect.Parameter] = {}
         for p in self._parameters:
             if p.kind is p.KEYWORD_ONLY:
@@ -107,15 +120,6 @@ class Entry(Generic[SpecT]):
             name: p
             for name, p in by_name.items()
             if name != "seed" and is_plain(p.annotation)
-        }
-
-    def arguments(self) -> dict[str, inspect.Parameter]:
-        """Parameters of a part that a text can give, in order."""
-        return {
-            p.name: p
-            for p in self._parameters
-            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            and (is_plain(p.annotation) or is_tuple(p.annotation))
         }
 
     @cached_property

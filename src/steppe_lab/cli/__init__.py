@@ -51,6 +51,9 @@ SUBCOMMANDS = {
     "study": {
         "run": "train and measure all networks of a study, or go on with them",
         "status": "show the state of a study, its end and its failures",
+        "export": "write the table of a study into a file",
+        "sql": "query the tables of studies",
+        "doctor": "look for damage in a store, and mend it",
     },
 }
 # Verbs whose first word may be a file, which comes before a subcommand of its name.

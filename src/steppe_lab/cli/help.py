@@ -105,6 +105,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "overwrite",
         "keep",
         "as_json",
+        *("study", "format", "csv", "store", "fix", "quick"),
     ),
 }
 OTHERS = "more options"

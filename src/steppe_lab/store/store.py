@@ -14,7 +14,6 @@ There is no index and no server: tables are derived.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from typing import Any, Literal
 from steppe.errors import SettingError, StoreError
 from steppe.files import TEMPORARY, leases, sync_folder
 from steppe.files.leases import Lease
+from steppe_lab.store.formats import MARKER, check_format, write_marker
 from steppe_lab.store.json_files import (
     cannot,
     digest,
@@ -37,7 +37,6 @@ from steppe_lab.store.json_files import (
     write_record,
 )
 
-FORMAT = 1
 STALE_AFTER = 60.0  # seconds without a heartbeat
 _WRITERS = 16  # threads
 
@@ -87,16 +86,14 @@ class Store:
         stale_after: seconds without a heartbeat after which a lease may be stolen.
 
     Raises:
-        StoreError: a newer steppe made it, or its marker is damaged.
+        StoreError: it has another format, or its marker is damaged.
     """
 
     def __init__(self, root: Path | str, *, stale_after: float = STALE_AFTER) -> None:
         self.root = Path(root)
         self.stale_after = stale_after
         self._runs = self.root / "runs"
-        self._marker = self.root / "store.json"
-        if exists(self._marker):
-            _check_format(self._marker)
+        check_format(self.root)
 
     def add(self, config: dict[str, Any]) -> str:
         """Put a run down, unless it is there; its id comes from its settings.
@@ -117,8 +114,8 @@ class Store:
             StoreError: other settings have an id, or nothing can be written.
         """
         runs = [run_id(config) for config in configs]
-        if not exists(self._marker):
-            write_json(self._marker, {"format": FORMAT, "steppe": _version()})
+        if not exists(self.root / MARKER):
+            write_marker(self.root)
         there = set(self.ids()) if len(runs) > 1 else runs
         new = {
             run: config
@@ -375,21 +372,3 @@ def _is_json(path: Path) -> bool:
     except StoreError:
         return False
     return True
-
-
-def _check_format(marker: Path) -> None:
-    fix = "restore it, or name another folder"
-    record = read_json(marker, fix)
-    number = record.get("format") if isinstance(record, dict) else None
-    if not isinstance(number, int):
-        raise StoreError(f"{marker} is damaged (no format number); {fix}.")
-    if number > FORMAT:
-        raise StoreError(
-            f"{marker.parent} has store format {number}, made by steppe "
-            f"{record.get('steppe')}, and steppe {_version()} reads up to {FORMAT}; "
-            "upgrade steppe."
-        )
-
-
-def _version() -> str:
-    return importlib.metadata.version("steppe")

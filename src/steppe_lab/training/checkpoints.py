@@ -56,6 +56,14 @@ class Checkpoint:
     epoch: int | None = None  # that were over; None at the planned end
 
 
+@dataclass(frozen=True)
+class Facts:
+    """The facts beside the weights of a checkpoint."""
+
+    recipe: Mapping[str, Any]  # as it was written
+    data: str  # fingerprint of the samples trained and judged on
+
+
 class _Chosen(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -210,6 +218,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _read(path)[1]
 
 
+def read_facts(path: Path) -> Facts:
+    """Facts of a checkpoint, without its weights: their checksum is not compared.
+
+    Raises:
+        CheckpointError: missing, cut off, of another program or of a newer version.
+    """
+    about = _about(path, _metadata(path))
+    return Facts(about.recipe, about.data)
+
+
 def _check_home(path: Path, settings: Mapping[str, Any]) -> None:
     try:
         check_device(str(settings.get("device", "cpu")))
@@ -237,6 +255,19 @@ def reason_of(error: Exception) -> str:
 
 
 def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
+    tensors: dict[str, Tensor] = {}
+    said = _metadata(path, tensors)
+    about = _about(path, said)
+    if about.sha256 != checksum(json.loads(said), tensors):
+        raise CheckpointError(
+            f"the contents of {path} do not match their checksum; the file is damaged, "
+            "so copy it again or train again."
+        )
+    return about, tensors
+
+
+def _metadata(path: Path, tensors: dict[str, Tensor] | None = None) -> str:
+    """The record in a checkpoint as text; its tensors are put into a dictionary."""
     if not os.path.isfile(path):
         raise CheckpointError(
             f"there is no checkpoint {path}; give a model.safetensors that "
@@ -244,8 +275,9 @@ def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata: dict[str, str] = file.metadata() or {}
+            if tensors is not None:
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(complaint(path, str(error))) from None
     if "steppe" not in metadata:
@@ -253,13 +285,7 @@ def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:
             f"{path} holds weights without a recipe, so steppe cannot tell which "
             "network and data they belong to; use a file that steppe wrote."
         )
-    about = _about(path, metadata["steppe"])
-    if about.sha256 != checksum(json.loads(metadata["steppe"]), tensors):
-        raise CheckpointError(
-            f"the contents of {path} do not match their checksum; the file is damaged, "
-            "so copy it again or train again."
-        )
-    return about, tensors
+    return metadata["steppe"]
 
 
 def _about(path: Path, text: str) -> _About:

@@ -219,9 +219,18 @@ def stored_start(recipe: Recipe, store: Path, named: str = "") -> Start | None:
             f"the weights {recipe.start_from[: len(SHA256) + 8]} to start from are not "
             f"in {store}; {fix}."
         )
-    if not _is_named(path.read_bytes(), recipe.start_from):
+    if not is_as_named(path, recipe.start_from):
         raise StoreError(f"{path} is not the file that it was; delete it, and {fix}.")
     return replace(read_start(path), path=Path(named or path))
+
+
+def is_as_named(path: Path, name: str) -> bool:
+    """Whether the file of a store has the contents that recipes name it by.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _is_named(path.read_bytes(), name)
 
 
 def read_start(path: Path) -> Start:

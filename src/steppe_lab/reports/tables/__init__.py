@@ -1,0 +1,1 @@
+"""Tables of studies in files of other programs, and queried by SQL."""

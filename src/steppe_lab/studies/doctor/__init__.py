@@ -1,0 +1,1 @@
+"""The examination of a store: damage, its causes, repairs that lose nothing."""

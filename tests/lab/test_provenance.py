@@ -11,13 +11,17 @@ import sys
 import pytest
 import torch
 
+from steppe_lab.progress import silent
 from steppe_lab.reports.text.provenance import origin_sentences
 from steppe_lab.runs import provenance
 from steppe_lab.runs.abstract import config_of
+from steppe_lab.runs.analysis import Analysis
 from steppe_lab.runs.provenance import Origin, git_state, note_start, origins, record
+from steppe_lab.runs.scoring import Scoring
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import recipe_of, train_network
 from steppe_lab.store.store import Store
+from steppe_lab.work import work
 
 ORIGIN = Origin(
     steppe="1.0",
@@ -126,6 +130,34 @@ def test_neither_id_nor_result_know_where_a_training_was_done(tmp_path, monkeypa
         )
         assert origins([folder])[0].processor == place
     assert results[0] == results[1]
+
+
+def test_analyses_and_scorings_are_noted_and_git_is_asked_once(tmp_path, monkeypatch):
+    asked, run = [], subprocess.run
+
+    def count(command, **how):
+        asked.append(command[0])
+        return run(command, **how)
+
+    monkeypatch.setattr(subprocess, "run", count)
+    store = Store(tmp_path)
+    settings = TrainSettings(model="mlp:hidden=4", train_samples=40, epochs=1)
+    recipe = recipe_of(settings, "sgd", 0)
+    training = store.add(config_of(recipe))
+    store.finish(training, train_network(recipe, store.folder(training), silent))
+    for settings in (
+        Analysis(training=training, measures=("path_norm",)),
+        Scoring(training=training),
+    ):
+        follower = store.add(config_of(settings))
+        work(store.config(follower), store.folder(follower), silent)
+    starts = [
+        json.loads((store.folder(run) / "provenance.json").read_text())["starts"]
+        for run in store.ids()
+    ]
+    assert [len(each) for each in starts] == [1, 1, 1]
+    assert len({str(each[0]["git"]) for each in starts}) == 1
+    assert asked.count("git") <= 2
 
 
 def test_a_page_names_processor_threads_and_commit():

@@ -36,6 +36,7 @@ from steppe_lab.datasets.recent import recent_split
 from steppe_lab.datasets.split import Split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import TIMING, run_kind
+from steppe_lab.runs.provenance import note_start
 from steppe_lab.runs.training import initial_network, trained_network
 from steppe_lab.store.json_files import read_record, write_json, write_record
 from steppe_lab.store.records import estimate_record
@@ -125,6 +126,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
     recipe = checkpoint.recipe
     split = recent_split(recipe)
     check_same_data(split.fingerprint, [checkpoint.data], data=recipe.data.name)
+    note_start(folder, recipe.device)
     objective = objective_on(
         checkpoint.model,
         split,

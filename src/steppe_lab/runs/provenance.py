@@ -1,4 +1,4 @@
-"""Where a training was done: command, versions, commit and machine, beside its result.
+"""Where a run was done: command, versions, commit and machine, beside its result.
 
 None of it goes into the id of a run or into its result, which follow from the recipe
 alone; a run that was stopped and gone on with has a record for each start.
@@ -48,7 +48,7 @@ def note_start(folder: Path, device: str) -> None:
 
     Args:
         folder: of the run.
-        device: that is trained on.
+        device: that is computed on.
 
     Raises:
         StoreError: the file cannot be written.
@@ -61,7 +61,7 @@ def record(device: str) -> dict[str, Any]:
     """Command, folder, commit, versions and machine of this process.
 
     Args:
-        device: that is trained on.
+        device: that is computed on.
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

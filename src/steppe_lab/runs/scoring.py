@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from steppe_lab.datasets.recent import recent_split
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import run_kind
+from steppe_lab.runs.provenance import note_start
 from steppe_lab.runs.training import trained_network
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.evaluation import evaluate
@@ -39,6 +40,7 @@ def score(scoring: Scoring, folder: Path, report: Report) -> dict[str, Any]:
     check_same_data(
         recent_split(recipe).fingerprint, [checkpoint.data], data=recipe.data.name
     )
+    note_start(folder, recipe.device)
     report(Progress(text="scoring on the test set"))
     split = recent_split(recipe.model_copy(update={"held_out": "test"}))
     score = evaluate(checkpoint.model, split.test, TASKS.build(split.task))

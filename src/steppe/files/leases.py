@@ -3,6 +3,12 @@
 A lease is a file, created exclusively, that names its holder; its time of last
 change is the heartbeat. It is stale when the heartbeat is old, by the clock of the
 file system, or when the holder was a process of this host that is gone.
+
+What network file systems must do, and NFS of version 3 and later, Lustre and GPFS do:
+a link, or a file that is opened to be created, fails where the name is taken, for all
+clients; a rename is one act; a file that is opened shows what was written before it
+was closed elsewhere. Attributes may be old until a file is opened, so that heartbeats
+are read from files that are open. Locks of the file system are not used.
 """
 
 from __future__ import annotations
@@ -21,6 +27,8 @@ from types import TracebackType
 from typing import Any
 
 from steppe.files.whole import TEMPORARY
+
+_WATCHED = 2.5  # seconds in which a holder that lives renews its lease
 
 
 @dataclass(frozen=True)
@@ -80,14 +88,10 @@ def is_stale(path: Path, stale_after: float) -> bool:
         path: the lease file.
         stale_after: seconds without a heartbeat after which the holder counts as gone.
     """
-    try:
-        beat = path.stat().st_mtime
-    except OSError:
+    beat = _heartbeat(path)
+    if beat is None:
         return False
-    holder = _read(path)
-    # Without a pid the file is being written or was cut off: only its age speaks.
-    here = holder.get("host") == host() and type(holder.get("pid")) is int
-    if here and not is_alive(holder["pid"], holder.get("started")):
+    if _lives_here(_read(path)) is False:
         return True
     # A holder that lives beats every second, by the same clock: a heartbeat far in the
     # future is of one that is gone, and the clock has been set back since.
@@ -100,7 +104,7 @@ def break_stale(path: Path, stale_after: float) -> bool:
     Breakers take turns by a lease of their own, so that none removes the lease another
     one has just created; only that of a breaker killed in the act is taken unguarded.
     """
-    if not is_stale(path, stale_after):
+    if not is_stale(path, stale_after) or _beats_again(path):
         return False
     turn = path.with_name(f".{path.name}.breaker")
     token = _read(turn).get("token")
@@ -138,9 +142,11 @@ def take_away(path: Path, token: str | None) -> bool:
 
 @functools.cache
 def host() -> str:
-    """This computer and process namespace: where a pid means a process."""
+    """This computer since its start, and process namespace: where a pid says whose."""
     try:
-        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+        # Computers that were copied share their name, and namespaces their numbers.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
 
@@ -181,6 +187,36 @@ def _proc_stat(pid: int) -> list[str]:
     except OSError:
         return []
     return text.rpartition(")")[2].split()
+
+
+def _lives_here(holder: dict[str, Any]) -> bool | None:
+    """Whether a holder of this host lives; None where that cannot be seen."""
+    # Without a pid the file is being written or was cut off: only its age speaks.
+    if holder.get("host") != host() or type(holder.get("pid")) is not int:
+        return None
+    return is_alive(holder["pid"], holder.get("started"))
+
+
+def _beats_again(path: Path) -> bool:
+    """Whether the holder of a lease that is old lives here and renews it."""
+    # A clock that jumped makes all leases old at once, until their next heartbeat.
+    beat, end = _heartbeat(path), time.monotonic() + _WATCHED
+    while _lives_here(_read(path)) and _heartbeat(path) == beat:
+        if time.monotonic() > end:
+            return False
+        time.sleep(_WATCHED / 50)
+    return _heartbeat(path) != beat
+
+
+def _heartbeat(path: Path) -> float | None:
+    """When a lease was renewed last; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime  # it cannot be read, but it is there
+        return None
 
 
 def _clock(folder: Path) -> float:

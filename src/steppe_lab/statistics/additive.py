@@ -47,21 +47,19 @@ class AdditiveFit:
 
     @property
     def fitted(self) -> Floats:
-        """Fitted value of each row, shape (n,)."""
-        return self.effects[self.configurations]
+        """Fitted value of each row, shape (n,); those that are equal tie exactly."""
+        return self._rounded(self.effects[self.configurations])
 
     @property
     def residuals(self) -> Floats:
-        """Values minus fitted values, shape (n,); 0 where they are rounding errors."""
-        rest = self.values - self.fitted
-        spread = float(np.ptp(self.values)) if len(rest) else 0.0
-        rest[np.abs(rest) <= ROUNDING * spread] = 0.0
-        return rest
+        """Values minus fitted values, shape (n,); those that are equal tie exactly."""
+        return self._rounded(self.values - self.effects[self.configurations])
 
     @property
     def r2(self) -> float:
         """Share of the variance of the rows that the model fits; NaN without any."""
-        return _share(self.residuals, self.values - self.values.mean())
+        rest = self.values - self.effects[self.configurations]
+        return _share(rest, self.values - self.values.mean())
 
     @property
     def left_out(self) -> Floats:
@@ -106,9 +104,14 @@ class AdditiveFit:
             differences = self.means[part, None] - one / roots[part, None]
             differences -= self.means - other / roots
             differences[free <= ROUNDING] = 0.0
-            near = np.abs(differences) <= ROUNDING * max(float(np.ptp(self.values)), 0)
+            near = np.abs(differences) <= ROUNDING * float(np.ptp(self.values))
             differences[near] = 0.0
             yield part, differences
+
+    def _rounded(self, values: Floats) -> Floats:
+        """Values without the rounding errors that would order what is equal."""
+        unit = ROUNDING * (float(np.ptp(self.values)) if len(values) else 0.0)
+        return np.round(values / unit) * unit if unit else np.zeros(len(values))
 
     def _deleted(self) -> Floats:
         """Residual of each configuration's mean in a fit without it, shape (C,)."""

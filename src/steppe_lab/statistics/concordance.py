@@ -31,14 +31,14 @@ class PairSums:
     @property
     def value(self) -> float:
         """Tau-b of all rows; NaN where one of the values does not vary."""
-        return float(_tau(self.with_others.sum(axis=1)[:, None])[0])
+        return float(tau_of(self.with_others.sum(axis=1)[:, None])[0])
 
     @property
     def left_out(self) -> Floats:
         """Tau-b without each cluster, shape (K,)."""
         # Pairs inside of the cluster stand twice in those of its rows with all rows.
         rest = self.with_others.sum(axis=1)[:, None] - 2 * self.with_others
-        return _tau(rest + self.within)
+        return tau_of(rest + self.within)
 
 
 def pair_sums(
@@ -60,7 +60,7 @@ def pair_sums(
         sums = np.stack([concordant_minus_discordant(a, b), untied(a), untied(b)])
         for total, each in zip(with_others, sums, strict=True):
             np.add.at(total, clusters[rows], each)
-        within += _inside(a, b, clusters[rows], count)
+        within += sums_inside(a, b, clusters[rows], count)
     return PairSums(with_others, within)
 
 
@@ -105,8 +105,15 @@ def _below_both(a: Whole, b: Whole) -> Whole:
     return result
 
 
-def _inside(a: Whole, b: Whole, clusters: Whole, count: int) -> Whole:
-    """The three sums over ordered pairs inside of each cluster, shape (3, K)."""
+def sums_inside(a: Whole, b: Whole, clusters: Whole, count: int) -> Whole:
+    """Sums of a b, a^2 and b^2 over ordered pairs inside of clusters, shape (3, K).
+
+    Args:
+        a: ranks of the first value, shape (n,).
+        b: ranks of the second value, shape (n,).
+        clusters: of each row, shape (n,), 0 to K - 1.
+        count: K.
+    """
     sums = np.zeros((3, count), dtype=np.int64)
     order = np.argsort(clusters, kind="stable")
     a, b, of = a[order], b[order], clusters[order]
@@ -128,7 +135,7 @@ def _rows_of(strata: Whole | None, n: int) -> Iterator[Whole]:
     yield from np.split(order, np.flatnonzero(np.diff(strata[order])) + 1)
 
 
-def _tau(sums: NDArray[np.int64]) -> Floats:
+def tau_of(sums: NDArray[np.int64]) -> Floats:
     """Tau-b of sums of shape (3, m), shape (m,); NaN where a value does not vary."""
     products, first, second = sums.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):

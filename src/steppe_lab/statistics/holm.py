@@ -36,3 +36,25 @@ def holm(p: Mapping[Key, float], level: float = LEVEL) -> set[Key]:
             break
         clear.add(key)
     return clear
+
+
+def holm_adjusted(p: Mapping[Key, float]) -> dict[Key, float]:
+    """Values of p that are held against one level, however many there are.
+
+    A comparison is in `holm(p, level)` where its adjusted p is at most 1 - level.
+
+    Args:
+        p: two-sided, one per comparison. NaN stands for one that was not made: it does
+            not count and stays NaN.
+
+    Example:
+        >>> holm_adjusted({"a": 0.01, "b": 0.04, "c": 0.03})
+        {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    made = sorted((key for key in p if p[key] == p[key]), key=lambda key: p[key])
+    adjusted = {key: float("nan") for key in p}
+    largest = 0.0
+    for place, key in enumerate(made):
+        largest = max(largest, min((len(made) - place) * p[key], 1.0))
+        adjusted[key] = largest
+    return adjusted

@@ -57,7 +57,7 @@ def of_correlation(value: float, left_out: Floats, level: float, lost: int = 0) 
     if math.isnan(value):
         return NONE
     if abs(value) == 1:
-        return _of_agreement(value, k - lost, level)
+        return of_agreement(value, (k - lost) // 2, level)
     if freedom < 1 or not np.isfinite(left_out).all():
         return UNKNOWN
     # A model with `lost` coefficients leaves less spread than there was.
@@ -71,10 +71,38 @@ def of_correlation(value: float, left_out: Floats, level: float, lost: int = 0) 
     return Ends(math.sin(low), math.sin(high), p)
 
 
-def _of_agreement(value: float, k: int, level: float) -> Ends:
-    pairs = k // 2
-    if pairs < 1:
+def of_agreement(value: float, independent: int, level: float) -> Ends:
+    """Interval of a tau of 1 or -1: all independent pairs of rows agree.
+
+    Args:
+        value: 1 or -1.
+        independent: number of pairs.
+        level: coverage, 0 to 1.
+    """
+    if independent < 1:
         return UNKNOWN
-    share = ((1 - level) / 2) ** (1 / pairs)  # of agreeing pairs, at least
-    end, p = 2 * share - 1, min(2 * 0.5**pairs, 1.0)
+    share = ((1 - level) / 2) ** (1 / independent)  # of agreeing pairs, at least
+    end, p = 2 * share - 1, min(2 * 0.5**independent, 1.0)
     return Ends(end, 1.0, p) if value > 0 else Ends(-1.0, -end, p)
+
+
+def of_mean(
+    value: float, error: float, freedom: int, level: float, low: float, high: float
+) -> Ends:
+    """Student's t interval of a mean, between the ends of its range.
+
+    Args:
+        value: of the mean.
+        error: its standard error.
+        freedom: degrees of freedom of the error; below 1 the range is the interval.
+        level: coverage, 0 to 1.
+        low: the least value a mean can have.
+        high: the largest one.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    if freedom < 1 or not error > 0:
+        return Ends(low, high, 1.0)
+    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    p = 2 * float(stdtr(freedom, -abs(value) / error))
+    return Ends(max(value - half, low), min(value + half, high), p)

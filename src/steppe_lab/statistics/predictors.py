@@ -173,7 +173,7 @@ def _additive(rows: Complete, gap: str, size: int, level: float) -> Predictor:
             f"{undetermined} of {rows.count} configurations cannot be predicted from "
             "the others: no other has one of their levels."
         )
-    fitted = np.round(fit.fitted, 12)  # equal predictions tie in spite of rounding
+    fitted = fit.fitted
     made = correlate(fitted, y, rows.clusters, level)
     sums = _pairs_held_out(fit, y)
     ends = of_correlation(sums.value, sums.left_out, level)

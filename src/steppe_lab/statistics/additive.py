@@ -109,7 +109,7 @@ class AdditiveFit:
             yield part, differences
 
     def _rounded(self, values: Floats) -> Floats:
-        """Values without the rounding errors that would order what is equal."""
+        """Values without their rounding errors, so that equal ones tie."""
         unit = ROUNDING * (float(np.ptp(self.values)) if len(values) else 0.0)
         return np.round(values / unit) * unit if unit else np.zeros(len(values))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ __all__ = [
     "InstanceNorm",
     "NormBase",
     "buffer_table",
+    "fused_sgd_",
     "has_hooks",
     "is_compiled",
     "parameter_table",
@@ -61,6 +62,41 @@ def without_compiler() -> Iterator[None]:
         yield
     finally:
         delattr(method, note)
+
+
+def fused_sgd_(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    momenta: Sequence[Tensor],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> None:
+    """One step of SGD in place, each number read once.
+
+    Args:
+        params: dense and contiguous.
+        grads: of them.
+        momenta: of them, zeros before the first step; empty without momentum.
+        lr: learning rate.
+        momentum: decay of the momenta.
+        weight_decay: coefficient of the parameters that is added to the gradients.
+        nesterov: whether the step looks ahead along the momenta.
+    """
+    torch._fused_sgd_(
+        list(params),
+        list(grads),
+        list(momenta),
+        weight_decay=weight_decay,
+        momentum=momentum,
+        lr=lr,
+        dampening=0.0,
+        nesterov=nesterov,
+        maximize=False,
+        is_first_step=False,
+    )
 
 
 # Writing to a table leaves out `__setattr__` of the module, which a user may have

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from steppe.errors import SettingError
 from steppe_lab.execution.fork_server import DEVICE
 from steppe_lab.progress import Report
 from steppe_lab.runs.abstract import run_kinds
+from steppe_lab.runs.packed import report_of, train_together
 from steppe_lab.training.checkpoints import reason_of
+from steppe_lab.training.recipe import Recipe
 
 run_kinds()
 # Torch imports its compiler, which takes a second, when an optimizer is made.
@@ -28,12 +29,8 @@ torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 def work(config: dict[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Do one run of a store; the executors call it in their workers."""
     take_device(os.environ.get(DEVICE, ""))
-    settings = {key: value for key, value in config.items() if key != "kind"}
     kind = run_kinds()[config["kind"]]
-    try:
-        return kind.work(kind.record.model_validate(settings), folder, report)
-    except ValidationError as error:  # such as code of the user that was edited since
-        raise SettingError(f"{reason_of(error)}.") from error
+    return kind.work(_record_of(config), folder, report)
 
 
 def work_together(
@@ -43,17 +40,37 @@ def work_together(
     done: Callable[[int, dict[str, Any] | BaseException], None],
 ) -> None:
     """Do several runs of a store in one process; each that ends is told at once."""
+    take_device(os.environ.get(DEVICE, ""))
+    recipes: dict[int, Recipe] = {}
     for index, (config, folder) in enumerate(zip(configs, folders, strict=True)):
         try:
-            result: Any = work(config, folder, _of(folder, report))
+            if config["kind"] == "training":
+                recipes[index] = _record_of(config)
+                continue
+            result: Any = work(config, folder, report_of(folder, report))
         except BaseException as error:
             result = error
         done(index, result)
+    places = list(recipes)
+    train_together(
+        [recipes[place] for place in places],
+        [folders[place] for place in places],
+        report,
+        lambda member, result: done(places[member], result),
+    )
 
 
-def _of(folder: Path, report: Report) -> Report:
-    """A report whose events name the run of a folder."""
-    return lambda progress: report(replace(progress, run=folder.name))
+def _record_of(config: dict[str, Any]) -> Any:
+    """Settings of a run as their record.
+
+    Raises:
+        SettingError: they are none, such as code of the user that was edited since.
+    """
+    settings = {key: value for key, value in config.items() if key != "kind"}
+    try:
+        return run_kinds()[config["kind"]].record.model_validate(settings)
+    except ValidationError as error:
+        raise SettingError(f"{reason_of(error)}.") from error
 
 
 def take_device(name: str) -> None:

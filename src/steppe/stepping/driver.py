@@ -182,6 +182,15 @@ class AbstractOptimizer(OptimizerWrapper):
         self.steps += 1
         return loss
 
+    def go_to(self, steps: int) -> None:
+        """Count so many completed steps; scheduled settings are those of the next one.
+
+        For a loop that computes the steps of several networks at once, in the place of
+        passes.
+        """
+        self._settings.apply(self.param_groups, steps)
+        self.steps = steps
+
     def unused_gradient(self) -> bool:
         """Whether `p.grad` holds the gradient of finished passes that no step used.
 

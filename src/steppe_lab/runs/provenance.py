@@ -43,17 +43,19 @@ class Origin(BaseModel):
     device: str
 
 
-def note_start(folder: Path, device: str) -> None:
+def note_start(folder: Path, device: str, packed_with: int = 0) -> None:
     """Add a record of this start to those of a run.
 
     Args:
         folder: of the run.
         device: that is computed on.
+        packed_with: number of other networks that are trained with it.
 
     Raises:
         StoreError: the file cannot be written.
     """
-    starts = {"starts": [*_starts(folder), record(device)]}
+    packed = {"packed_with": packed_with} if packed_with else {}
+    starts = {"starts": [*_starts(folder), record(device) | packed]}
     write_json(folder / FILE, starts, survives="content")
 
 

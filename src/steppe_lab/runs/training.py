@@ -35,7 +35,7 @@ from steppe_lab.training.build import build_model
 from steppe_lab.training.callbacks import keeping, monitor
 from steppe_lab.training.callbacks.order import TRACK
 from steppe_lab.training.evaluation import evaluate, scores_of_trained
-from steppe_lab.training.loop import KEEP_EVERY, train
+from steppe_lab.training.loop import KEEP_EVERY, Trained, train
 from steppe_lab.training.optimizer_text import read_optimizer
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.starts import path_in, read_start, stored_start
@@ -71,19 +71,35 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     """Train a network; a state that a stopped run left is gone on from."""
     split = recent_split(recipe)
     note_start(folder, recipe.device)
-    state = folder / STATE
     trained = train(
         recipe,
         split,
         report=report,
-        resume=_saved_state(state, report),
-        keep=lambda contents: write_atomically(state, contents),
-        keep_every=float(os.environ.get(INTERVAL, KEEP_EVERY)),
+        resume=saved_state(folder, report),
+        keep=lambda contents: write_atomically(folder / STATE, contents),
+        keep_every=keep_every(),
         folder=folder,
         start=stored_start(recipe, folder.parent.parent),
     )
+    return stored(recipe, split, trained, folder)
+
+
+def stored(
+    recipe: Recipe, split: Split, trained: Trained, folder: Path, packed_with: int = 0
+) -> dict[str, Any]:
+    """Write the files of a training that is over, and give its result.
+
+    Args:
+        recipe: of the training.
+        split: samples trained and judged on.
+        trained: the network and its history.
+        folder: of the run.
+        packed_with: number of other networks that were trained with it.
+    """
     tracked = _tracked(recipe, trained.results.get("tracked", []), folder / TRACK)
-    write_json(folder / TIMING, {"seconds": trained.seconds}, survives="nothing")
+    packed = {"packed_with": packed_with} if packed_with else {}
+    timing = {"seconds": trained.seconds, **packed}
+    write_json(folder / TIMING, timing, survives="nothing")
     epochs = len(trained.history)
     contents = checkpoints.to_bytes(
         trained.model,
@@ -100,7 +116,7 @@ def train_network(recipe: Recipe, folder: Path, report: Report) -> dict[str, Any
     wrong = evaluate(trained.model, split.test, task).wrong
     unlearnt = _note_on_learning(recipe, trained.history, split, task)
     parameters = sum(p.numel() for p in trained.model.parameters())
-    state.unlink(missing_ok=True)  # last: what fails above goes on from it
+    (folder / STATE).unlink(missing_ok=True)  # last: what fails above goes on from it
     return {
         "last": scores_of_trained(last),
         "best": scores_of_trained(best),
@@ -201,8 +217,14 @@ def initial_network(
     return model, "made again from the recipe"
 
 
-def _saved_state(state: Path, report: Report) -> bytes | None:
+def keep_every() -> float:
+    """Seconds between states to go on from."""
+    return float(os.environ.get(INTERVAL, KEEP_EVERY))
+
+
+def saved_state(folder: Path, report: Report) -> bytes | None:
     """The state to go on from; a damaged one is set aside, and training begins anew."""
+    state = folder / STATE
     if not exists(state):
         return None
     try:

@@ -123,12 +123,7 @@ def _train(
             # By the epoch, so that a resumed training draws what a straight one does.
             with host_seeded(seed_of(recipe.seed, state.epoch) % 2**32):
                 row = train_epoch(state, split)
-            state.history.append(row)
-            state.epoch += 1
-            state.seconds = spent + time.monotonic() - began
-            state.gather()
-            for callback in state.callbacks.values():
-                callback.after_epoch(state, row)
+            close_epoch(state, row, spent + time.monotonic() - began)
             if report is not None:
                 text = f"epoch {state.epoch}/{epochs}"
                 end = epochs if state.goes_on else state.epoch  # a rule may stop it
@@ -140,6 +135,27 @@ def _train(
     if processes.leads:
         state.apply_average(split)
     state.seconds = spent + time.monotonic() - began
+    return trained(state)
+
+
+def close_epoch(state: TrainingState, row: dict[str, float], seconds: float) -> None:
+    """Add an epoch that is over to a training, and let the callbacks act.
+
+    Args:
+        state: of the training.
+        row: numbers of the epoch.
+        seconds: of the training so far.
+    """
+    state.history.append(row)
+    state.epoch += 1
+    state.seconds = seconds
+    state.gather()
+    for callback in state.callbacks.values():
+        callback.after_epoch(state, row)
+
+
+def trained(state: TrainingState) -> Trained:
+    """The outcome of a training that is over."""
     results: dict[str, Any] = {}
     for callback in state.callbacks.values():
         results |= callback.results

@@ -192,7 +192,7 @@ class TrainingState:
         if self.average is not None:
             state["average"] = self.average.state_dict()
         file = io.BytesIO()
-        torch.save(state, file)
+        torch.save(tree_map(_of_own_memory, state), file)
         return sealed(file.getvalue())
 
     def gather(self) -> None:
@@ -275,6 +275,16 @@ class TrainingState:
         if self.average.count:
             self.average.copy_to(self.model)
             fit_statistics(self.recipe, self.model, split.train)
+
+
+def _of_own_memory(leaf: Any) -> Any:
+    """A tensor that is a row of more, as those of a pack are, without the rest.
+
+    Torch would write all of the memory that a tensor is in.
+    """
+    if isinstance(leaf, Tensor) and leaf.untyped_storage().nbytes() > leaf.nbytes:
+        return leaf.clone()
+    return leaf
 
 
 def sealed(contents: bytes) -> bytes:

@@ -66,6 +66,9 @@ class History(AbstractCallback):
     Args:
         folder: of the run; None writes nothing.
         writer: takes every number too, by the name of its column.
+
+    Attributes:
+        write_every: seconds between two times that the file is written, at least.
     """
 
     begin = before_epoch = before_step = after_step = nothing
@@ -75,6 +78,7 @@ class History(AbstractCallback):
         self._writer = writer
         self._times: list[dict[str, float]] = []  # columns beside those of the history
         self._written = 0.0
+        self.write_every = WRITE_EVERY
 
     def after_epoch(self, state: TrainingState, row: dict[str, float]) -> None:
         """Add a row; the file is whole after the last epoch."""
@@ -89,7 +93,7 @@ class History(AbstractCallback):
             for name, value in state.shown.items():
                 if name != "epoch":
                     self._writer.add_scalar(name, value, state.epoch)
-        due = time.monotonic() - self._written >= WRITE_EVERY
+        due = time.monotonic() - self._written >= self.write_every
         if self._folder is not None and (due or not state.goes_on):
             rows = map(_joined, state.history, self._times)
             write_atomically(self._folder / TABLE, as_csv(list(rows)))

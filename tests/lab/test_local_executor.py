@@ -396,6 +396,45 @@ def test_a_run_that_another_process_holds_is_waited_for(store):
     assert events == [waiting, ("finished", "stored")]
 
 
+def test_an_executor_without_patience_leaves_runs_of_others_to_them(store):
+    ids = add(store, 3)
+    lease = store.claim(ids[0])
+    outcome = run_local(store, ids, "executor_jobs:halve", patient=False)
+    assert outcome.finished == tuple(ids[1:])
+    assert outcome.failed == {}
+    assert lease.held()
+
+
+def test_without_retry_what_failed_before_counts(store):
+    raised, died, often = (store.add({"number": n}) for n in range(3))
+    store.fail(raised, "ValueError: no")
+    store.fail(died, "signal 9", died=True)
+    store.fail(often, "signal 9", died=True)
+    store.fail(often, "signal 9", died=True)
+    ids = [raised, died, often]
+    outcome = run_local(store, ids, "executor_jobs:halve", retry=False)
+    assert outcome.finished == (died,)
+    assert list(outcome.failed) == [raised, often]
+    assert [calls(store, run) for run in ids] == [0, 1, 0]
+    assert run_local(store, ids, "executor_jobs:halve").finished == tuple(ids)
+
+
+def test_after_the_limit_of_time_no_run_is_begun_and_the_last_ones_end(store):
+    ids = add(store, 3)
+    begun = time.monotonic()
+    seen = []
+
+    def look(event):
+        if event.state == "running" and not event.text:
+            seen.append(event.run)
+            time.sleep(max(0.0, begun + 2.0 - time.monotonic()))
+
+    outcome = run_local(store, ids, "executor_jobs:halve", seconds=2.0, progress=look)
+    assert outcome.finished == tuple(seen) == (ids[0],)
+    assert [store.status(run) for run in ids] == ["finished", "waiting", "waiting"]
+    assert leftovers(store) == []
+
+
 def test_a_full_disk_stops_the_study_with_one_sentence(store):
     (run,) = add(store, 1)
     with pytest.raises(StoreError, match=r"^cannot write .*: no space left.*\.$"):

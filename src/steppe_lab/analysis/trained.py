@@ -16,7 +16,13 @@ from steppe_lab.progress import Report
 from steppe_lab.runs import WORK
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.settings import TrainSettings
-from steppe_lab.runs.training import CHECKPOINT, fingerprint_of, is_whole, recipe_of
+from steppe_lab.runs.training import (
+    CHECKPOINT,
+    fingerprint_of,
+    is_whole,
+    recipe_of,
+    reopen_if_damaged,
+)
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.training.launch import launch
 from steppe_lab.training.loop import train
@@ -66,8 +72,7 @@ def train_one(
         before = [fingerprint_of(store, run)]
         check_same_data(present.fingerprint, before, data=recipe.data.name)
     store.add(config_of(recipe))
-    if not trained:
-        store.reopen(run)
+    reopen_if_damaged(store, run)
     if processes > 1 and store.status(run) == "running":
         raise StoreError(
             f"run {run} is being trained by another command; wait for its end."

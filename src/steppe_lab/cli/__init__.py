@@ -54,6 +54,7 @@ SUBCOMMANDS = {
         "export": "write the table of a study into a file",
         "sql": "query the tables of studies",
         "doctor": "look for damage in a store, and mend it",
+        "worker": "work on a study beside other processes, as in an array job",
     },
 }
 # Verbs whose first word may be a file, which comes before a subcommand of its name.
@@ -70,7 +71,7 @@ PARALLEL = "train"  # the verb that torchrun starts in several processes
 # Commands that go on where they were stopped.
 RESUMING = (
     *("compare", "landscape", "landscape barriers", "measure", "train"),
-    *("study run", "study extend"),
+    *("study run", "study extend", "study worker"),
 )
 # What the command needs beyond torch and numpy; the extra `lab` installs it.
 PACKAGES = (

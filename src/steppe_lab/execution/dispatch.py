@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from steppe.errors import StoreError, UsageError
 from steppe_lab.execution.abstract import Bundles, Outcome, Then
 from steppe_lab.execution.interrupts import postponed
-from steppe_lab.execution.worker import Message, Order, Ready, Unusable
+from steppe_lab.execution.worker import Message, Order, Ready, Unusable, is_settled
 from steppe_lab.progress import Progress, Report, silent, stored
 from steppe_lab.store.store import Failure, Store
 
@@ -65,6 +65,7 @@ class Dispatch:
         seconds: from now on, after which no run is begun.
         patient: wait for runs that other processes work on; else those are left out
             when nothing else is to be done.
+        retry: try again what failed before; else that counts for this call.
     """
 
     store: Store
@@ -76,6 +77,7 @@ class Dispatch:
     bundles: Bundles | None = None
     seconds: float | None = None
     patient: bool = True
+    retry: bool = True
     _queue: deque[tuple[str, ...]] = field(default_factory=deque)
     _followers: list[str] = field(default_factory=list)  # queued when all have begun
     # Others work on them, or a worker died with them and holds the lease still: why.
@@ -107,11 +109,12 @@ class Dispatch:
                 continue
             finished = self.store.status(run) == "finished"
             failure = None if finished else self.store.failure(run)
-            self._attempts[run] = failure.attempts if failure else 0
+            before = failure.attempts if failure and self.retry else 0
+            self._attempts[run] = before
             if finished:
                 self.store.free(run)  # of a worker killed between result and release
                 self._note(stored(run))
-            elif failure and failure.final:
+            elif failure and is_settled(failure, before, self.max_attempts):
                 self._note(Progress(text=failure.reason, run=run, state="failed"))
             else:
                 left.append(run)

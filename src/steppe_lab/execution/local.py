@@ -32,6 +32,7 @@ def run_local(
     bundles: Bundles | None = None,
     seconds: float | None = None,
     patient: bool = True,
+    retry: bool = True,
 ) -> Outcome:
     """Work on runs until each is finished or has failed.
 
@@ -59,6 +60,7 @@ def run_local(
             end. None for no limit.
         patient: wait for runs that other processes work on; else those are left out
             when nothing else is to be done.
+        retry: try again what failed in earlier calls, by whomever they were made.
 
     Returns:
         Runs of the call, and after them those that `then` returned. Those that are
@@ -88,6 +90,7 @@ def run_local(
         bundles,
         seconds,
         patient,
+        retry,
     )
     dispatch.add(runs)
     dispatch.go(min(workers, len(devices)) if devices else workers)

@@ -58,6 +58,7 @@ def run_ray(
     bundles: Bundles | None = None,
     seconds: float | None = None,
     patient: bool = True,
+    retry: bool = True,
 ) -> Outcome:
     """Work on runs on a Ray cluster until each is finished or has failed.
 
@@ -85,6 +86,7 @@ def run_ray(
             end. None for no limit.
         patient: wait for runs that other processes work on; else those are left out
             when nothing else is to be done.
+        retry: try again what failed in earlier calls, by whomever they were made.
 
     Returns:
         Runs of the call, and after them those that `then` returned. Those that are
@@ -127,6 +129,7 @@ def run_ray(
             bundles,
             seconds,
             patient,
+            retry,
         )
         dispatch.add(runs)
         dispatch.go(workers or room)

@@ -157,6 +157,14 @@ def is_whole(store: Store, run: str) -> bool:
     )
 
 
+def reopen_if_damaged(store: Store, run: str) -> None:
+    """Forget the result of a training whose network or history is gone."""
+    # In this order: one that another process ends meanwhile has its files before its
+    # result, and stays.
+    if store.is_finished(run) and not is_whole(store, run):
+        store.reopen(run)
+
+
 def trained_network(
     folder: Path, training: str, code: dict[str, str]
 ) -> checkpoints.Checkpoint:

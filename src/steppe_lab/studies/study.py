@@ -16,7 +16,7 @@ from steppe_lab.datasets.loading import load_split
 from steppe_lab.execution.abstract import Execute
 from steppe_lab.progress import Report, silent
 from steppe_lab.runs import WORK
-from steppe_lab.runs.training import fingerprint_of, is_whole
+from steppe_lab.runs.training import fingerprint_of, is_whole, reopen_if_damaged
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.costs import forwards
 from steppe_lab.studies.plan import Plan, Trial
@@ -101,8 +101,7 @@ class Study:
             begin()
         self.store.add_all([trial.config for trial in self.plan.values()])
         for run in self.plan:
-            if not is_whole(self.store, run):
-                self.store.reopen(run)
+            reopen_if_damaged(self.store, run)
         watch = self._watch(progress or silent, workers, samples)
         execute(
             self.store,

@@ -50,6 +50,7 @@ SUBCOMMANDS = {
     },
     "study": {
         "run": "train and measure all networks of a study, or go on with them",
+        "extend": "give a study more seeds, levels, measures or epochs",
         "status": "show the state of a study, its end and its failures",
         "export": "write the table of a study into a file",
         "sql": "query the tables of studies",

@@ -25,8 +25,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("held_out", "model", "loss", "weights", "trust"),
     ),
     "trials": (
-        *("scale", "limit", "only", "hours", "dry_run", "pilot", "add_seeds"),
-        *("add_levels", "add_measures", "to_epochs", "fork"),
+        *("scale", "levels", "limit", "only", "hours", "dry_run", "pilot", "anew"),
     ),
     "training": (
         *("optimizer", "base", "defaults", "augment", "sweep", "evaluate_every"),
@@ -151,8 +150,7 @@ METAVARS: Mapping[str, str] = {
     "only": "FACTOR=LEVEL",
     "hours": "HOURS",
     "pack": "auto|off|N",
-    "add_levels": "FACTOR=LEVEL,LEVEL",
-    "add_measures": "MEASURE[:SETTINGS]",
+    "levels": "FACTOR=LEVEL,LEVEL",
 }
 LEFT = 30  # columns of the options; a longer one has a row of its own
 WIDEST = 100  # columns of the page

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import tyro
 from pydantic import Field
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from steppe_lab.studies.plan import Plan
     from steppe_lab.studies.status import StudyStatus
     from steppe_lab.studies.stored import StoredStudy
+    from steppe_lab.studies.study import Study
 
 HOUR = 3600.0  # seconds
 SHOWN = 5  # failures that are printed
@@ -79,8 +80,19 @@ class WorkArguments(Arguments):
         return [*words, *([ONLY, *levels] if asked else [])], []
 
 
-def work_on(stored: StoredStudy, args: WorkArguments, results: TextIO) -> int:
+def work_on(
+    stored: StoredStudy,
+    args: WorkArguments,
+    results: TextIO,
+    begin: Callable[[], object] = lambda: None,
+) -> int:
     """Do the runs of a study that are left, and print how far it is.
+
+    Args:
+        stored: the study, which a store remembers from now on.
+        args: which of its trials, where, and for how long.
+        results: where lines or JSON go.
+        begin: called after all checks, before any work.
 
     Returns:
         The exit code: 1 when some runs of the command failed.
@@ -92,8 +104,8 @@ def work_on(stored: StoredStudy, args: WorkArguments, results: TextIO) -> int:
     if args.dry_run and args.pilot is None:
         return _survey(stored, plan, args, results)
     if args.pilot is None:
-        return _work(stored, plan, args, results)
-    _do(stored, spread_out(plan, stored.settings, args.pilot), args)
+        return _work(stored, plan, args, results, begin)
+    _do(stored, spread_out(plan, stored.settings, args.pilot), args, begin)
     return _survey(stored, plan, args, results)
 
 
@@ -126,12 +138,18 @@ def _survey(
     return 0
 
 
-def _work(stored: StoredStudy, plan: Plan, args: WorkArguments, results: TextIO) -> int:
+def _work(
+    stored: StoredStudy,
+    plan: Plan,
+    args: WorkArguments,
+    results: TextIO,
+    begin: Callable[[], object],
+) -> int:
     """Do the runs of a plan, and print how far it is then."""
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.status import status_of
 
-    status = status_of(_do(stored, plan, args))
+    status = status_of(_do(stored, plan, args, begin))
     if args.as_json:
         record = {"study": stored.settings.stored_name, "version": stored.version}
         print(json_line({**record, **status.to_dict()}), file=results)
@@ -143,17 +161,23 @@ def _work(stored: StoredStudy, plan: Plan, args: WorkArguments, results: TextIO)
     return 1 if status.failures else 0
 
 
-def _do(stored: StoredStudy, plan: Plan, args: WorkArguments) -> Any:
+def _do(
+    stored: StoredStudy, plan: Plan, args: WorkArguments, begin: Callable[[], object]
+) -> Study:
     """Do the runs of a plan; the study of them."""
     from steppe_lab.studies.stored import remember
     from steppe_lab.studies.study import Study
+
+    def beginning() -> None:
+        remember(stored.store, stored.settings)
+        begin()
 
     use_data_dir(args.data_dir)
     study = Study(plan, stored.store)
     with progress() as tell:
         study.work(
             _executor(args),
-            begin=partial(remember, stored.store, stored.settings),
+            begin=beginning,
             workers=_workers(args),
             progress=tell,
         )

@@ -82,6 +82,17 @@ def table_of(study: Study, settings: StudySettings) -> StudyTable:
     return table.finished()
 
 
+def ruled_out(table: StudyTable) -> dict[str, str]:
+    """Trials that a rule of their study leaves out of its table, with the reasons."""
+    return {
+        each.trial: each.reason for each in table.dropped if isinstance(each, RuledOut)
+    }
+
+
+class RuledOut(Dropped):
+    """A trial that is finished, and that a rule of the study leaves out."""
+
+
 @dataclass
 class _Rows:
     settings: StudySettings
@@ -124,7 +135,7 @@ class _Rows:
                 continue
             else:
                 why = condition.why_not(row)
-            self.dropped.append(Dropped(row["trial"], why))
+            self.dropped.append(RuledOut(row["trial"], why))
             return
         self.rows.append(row)
 

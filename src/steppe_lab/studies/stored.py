@@ -135,6 +135,26 @@ def remember(store: Store, settings: StudySettings) -> None:
     write_record(path, record)
 
 
+def changed_study(
+    before: StoredStudy, settings: StudySettings, *, trust: Collection[str] = ()
+) -> StoredStudy:
+    """A stored study with other settings; `remember` writes them down.
+
+    Args:
+        before: the study.
+        settings: of the same name.
+        trust: code of the user, as module:function, that the settings may name.
+
+    Raises:
+        SettingError: a setting that has no meaning.
+        TrustError: the settings name code that is not trusted.
+    """
+    with reading(_path(before.store, settings.stored_name), trust):
+        plan = plan_of_study(settings)
+    version = version_of(before.store, settings)
+    return StoredStudy(settings, version, plan, before.store)
+
+
 def _opened(store: Store, name: str, trust: Collection[str]) -> StoredStudy:
     path = _path(store, name)
     settings, version = _settings(path), int(_record(path)["version"])

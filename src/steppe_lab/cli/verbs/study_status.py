@@ -29,21 +29,39 @@ class Args(Arguments):
 
 
 def run(args: Args, results: TextIO) -> int:
-    """Count runs by state, and say why some failed."""
+    """Count runs by state, with reasons of failures, the rate and the time left."""
     from steppe_lab.store.json_files import json_line
+    from steppe_lab.studies.collecting import ruled_out
+    from steppe_lab.studies.estimating import time_left
     from steppe_lab.studies.status import status_of
     from steppe_lab.studies.stored import open_study
+    from steppe_lab.studies.survey import in_words
 
     stored = open_study(open_store(args.out), args.study, trust=trusted(args.trust))
-    status = status_of(stored.study)
+    status, left = status_of(stored.study), time_left(stored.study)
+    # Failed and unfinished trials have no rows either, and are counted by state.
+    rules = stored.settings.keep
+    dropped = ruled_out(stored.table()) if rules else {}
+    workers = max(1, status.count("running"))
     if args.as_json:
         record = {
             "study": stored.settings.stored_name,
             "version": stored.version,
             **status.to_dict(),
+            "dropped": dropped,
+            "estimate": None if left is None else left.to_dict(workers),
         }
         print(json_line(record), file=results)
         return 0
     print(f"{stored.settings.stored_name}, version {stored.version}", file=results)
-    results.writelines(f"{line}\n" for line in lines_of(status))
+    lines = lines_of(status)
+    if rules:
+        lines.append(
+            f"dropped: {len(dropped):,} by {' and '.join(c.text for c in rules)}"
+        )
+    if (rate := status.rate()) is not None:
+        lines.append(f"rate: {rate:.3g} runs an hour, by those of the last hour")
+    if left is not None and status.left:
+        lines.append(in_words(left, workers))
+    results.writelines(f"{line}\n" for line in lines)
     return 0

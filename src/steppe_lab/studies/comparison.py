@@ -6,7 +6,7 @@ seed, then every network is analysed with the same measures.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from pydantic import BaseModel, ValidationError
@@ -16,39 +16,38 @@ from steppe.registry.registry import reading, unknown_name
 from steppe_lab.analysis.starts import with_start
 from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Report
-from steppe_lab.runs.analysis import Analysis
 from steppe_lab.runs.provenance import origins
 from steppe_lab.runs.scoring import Scoring
-from steppe_lab.runs.settings import CompareSettings
-from steppe_lab.runs.training import is_whole, recipe_of
+from steppe_lab.runs.settings import CompareSettings, TrainingSettings
+from steppe_lab.runs.training import is_whole
 from steppe_lab.store.json_files import read_record, write_record
 from steppe_lab.store.store import Store
+from steppe_lab.studies.expansion import ANALYSIS, Followers, plan_of_study
 from steppe_lab.studies.plan import Plan, Trial
 from steppe_lab.studies.rows import FACTS, Comparison, result_with, row_of
+from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
 from steppe_lab.tasks import stored_headline
 from steppe_lab.training.checkpoints import reason_of
-from steppe_lab.training.recipe import Recipe
 
-ANALYSIS = "analysis"  # the run that measures a network
 _STUDIES = "studies"  # folder of the settings of comparisons
 
 
-def analysis_of(settings: CompareSettings, training: str, recipe: Recipe) -> Analysis:
-    """The analysis of one network.
-
-    Its draws follow from the seed of the training: they are the same for the
-    optimizers that are compared and independent over the seeds.
-    """
-    return Analysis.model_validate(
+def as_study(settings: CompareSettings) -> StudySettings:
+    """A comparison as a study with one factor, the optimizer."""
+    shared = set(TrainingSettings.model_fields)
+    return StudySettings.model_validate(
         {
-            "training": training,
-            "seed": recipe.seed,
-            "code": recipe.code,
-            "measures": settings.measures,
-            "samples": settings.measure_samples,
-            "line_points": settings.line_points,
-            "line_radius": settings.line_radius,
+            "name": "comparison",
+            "base": settings.model_dump(include=shared),
+            "grid": {"optimizer": settings.optimizers},
+            "seeds": settings.seeds,
+            "measures": [settings.measures],
+            "analysis": {
+                "samples": settings.measure_samples,
+                "line_points": settings.line_points,
+                "line_radius": settings.line_radius,
+            },
         }
     )
 
@@ -56,31 +55,22 @@ def analysis_of(settings: CompareSettings, training: str, recipe: Recipe) -> Ana
 def plan_of(settings: CompareSettings) -> Plan:
     """The trials of a comparison: every optimizer with every seed.
 
+    Each network is analysed, and scored on the test set after a sweep.
+
     Args:
         settings: all of them; a file to start from is named by its contents.
 
     Raises:
         SettingError: a setting that has no meaning.
     """
-    trials = [
-        Trial(
-            f"{optimizer}, seed {seed}",
-            recipe_of(settings, optimizer, seed),
-            {"optimizer": optimizer},
-        )
-        for seed in range(settings.seeds)
-        for optimizer in settings.optimizers
-    ]
+    study = as_study(settings)
+    plan, analyses = plan_of_study(study), Followers(study)
 
-    def follow(trial: Trial, /) -> dict[str, BaseModel]:
-        """The analysis of a network, and its score on the test set after a sweep."""
-        analysis = analysis_of(settings, trial.run, trial.recipe)
-        if not settings.sweep:
-            return {ANALYSIS: analysis}
+    def follow(trial: Trial, /) -> Mapping[str, BaseModel]:
         scoring = Scoring(training=trial.run, code=trial.recipe.code)
-        return {ANALYSIS: analysis, "scoring": scoring}
+        return {**analyses(trial), "scoring": scoring}
 
-    return Plan(trials, follow)
+    return Plan(list(plan.values()), follow) if settings.sweep else plan
 
 
 class ComparisonStudy:

@@ -10,6 +10,7 @@ import torch
 import in_process
 from steppe.errors import StoreError, UnknownNameError, UsageError
 from steppe_lab import cli
+from steppe_lab.cli.verbs import study_run
 from steppe_lab.runs.training import CHECKPOINT
 from steppe_lab.store.store import Store
 from steppe_lab.studies import estimating
@@ -369,6 +370,8 @@ def test_a_dry_run_reads_no_data_and_writes_nothing(tmp_path, monkeypatch, capsy
 
 def test_a_moved_store_goes_on_and_says_how_far_it_is(store, monkeypatch, capsys):
     monkeypatch.chdir(store.root.parent)
+    # A server of workers would still begin when the folder of this test has gone.
+    monkeypatch.setattr(study_run, "start_server", lambda _: None)
     code, out, _ = steppe(capsys, "status", "--out", "moved", "--json")
     record = json.loads(out)
     assert (code, record["study"], record["version"]) == (0, "tiny", 1)

@@ -50,10 +50,14 @@ class Study:
         self.store = store
         self._start_named = start_named
         self._follow = {run: plan.followers(run) for run in plan}
+        self._ids = {
+            run: {name: run_id(config) for name, config in configs.items()}
+            for run, configs in self._follow.items()
+        }
 
     def followers(self, run: str) -> dict[str, str]:
         """Ids of the runs that follow a training, by the plan's word for each."""
-        return {name: run_id(config) for name, config in self._follow[run].items()}
+        return dict(self._ids[run])
 
     @property
     def left(self) -> int:

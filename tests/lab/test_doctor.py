@@ -1,5 +1,6 @@
 """Each damage is found where it is, explained, and mended without loss."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ import pytest
 
 import in_process
 from steppe.errors import StoreError
-from steppe_lab.runs.settings import CompareSettings
+from steppe_lab.runs.abstract import config_of
+from steppe_lab.runs.settings import CompareSettings, TrainSettings
+from steppe_lab.runs.training import recipe_of
 from steppe_lab.store import formats
 from steppe_lab.store.json_files import write_json, write_record
 from steppe_lab.store.store import Store
@@ -194,14 +197,16 @@ def test_the_lease_of_a_dead_process_is_freed_and_a_live_one_kept(store, row):
 def test_crumbs_of_dead_writers_are_removed_and_fresh_ones_kept(store, row):
     old = training(store, row, ".result.json.0123.tmp")
     fresh = training(store, row, ".history.json.0123.tmp")
+    measure = analysis(store, row, "measures/.0-lpf.json.0123.tmp")
     root = store.root / ".store.json.0123.tmp"
-    for path in (old, fresh, root):
+    for path in (old, fresh, measure, root):
         path.touch()
-    age(old)
-    age(root)
-    assert {each[2] for each in findings(store)} == {"remove"}
+    for path in (old, measure, root):
+        age(path)
+    assert [each[2] for each in findings(store)] == ["remove"] * 3
     mend(store.root)
-    assert [path.exists() for path in (old, fresh, root)] == [False, True, False]
+    there = [path.exists() for path in (old, fresh, measure, root)]
+    assert there == [False, True, False, False]
 
 
 def test_what_is_no_run_is_named_and_stays(store):
@@ -258,6 +263,47 @@ def test_settings_that_no_longer_read_are_a_warning(store):
     assert "kind of run that is not known: dream" in texts[other].text
     assert {each.severity for each in texts.values()} == {"warning"}
     assert {gone, other} <= set(store.ids())
+
+
+CODE = """
+from torch import nn
+
+def build(in_shape, outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+"""
+
+
+def test_code_that_has_changed_is_seen_where_it_is_trusted(
+    store, tmp_path, monkeypatch
+):
+    file, name = tmp_path / "my_code_of_the_doctor.py", "my_code_of_the_doctor:build"
+    file.write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = TrainSettings(model=name, train_samples=40, epochs=1)
+    run = store.add(config_of(recipe_of(settings, "sgd", 0)))
+    (said,) = examine(store.root).findings
+    assert (said.severity, said.run) == ("note", run)
+    assert f"names {name} as its model" in said.text
+    assert examine(store.root, trust=[name]).findings == ()
+    file.write_text(CODE.replace("64", "8 * 8"))
+    (said,) = examine(store.root, trust=[name]).findings
+    assert (said.severity, said.fix[:17]) == ("warning", "restore that code")
+    assert f"the source of {name} is not what it was" in said.text
+
+
+def test_a_start_that_is_gone_or_another_file_is_damage(store, row):
+    named = "sha256:" + hashlib.sha256(b"weights").hexdigest()
+    config = {**store.config(row.training), "start_from": named}
+    store.add(config)
+    path = store.root / "starts" / named.removeprefix("sha256:")
+    place = str(path.relative_to(store.root))
+    assert findings(store) == [("damaged", place, "")]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"weights")
+    assert findings(store) == []
+    path.write_bytes(b"other")
+    assert findings(store, quick=True) == []
+    assert findings(store) == [("damaged", place, "set_aside")]
 
 
 # ---- the marker and the formats

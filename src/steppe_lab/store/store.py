@@ -319,11 +319,15 @@ class Store:
     def rows(self, runs: Iterable[str] | None = None) -> Iterator[Row]:
         """Runs with settings, result and failure, in the order given, or sorted by id.
 
+        Without an order, folders whose settings are still to be written are left out.
+
         Raises:
             StoreError: a file is damaged; it is named.
         """
         for run in self.ids() if runs is None else runs:
             names = _names(self.folder(run))
+            if runs is None and _CONFIG not in names:
+                continue
             yield Row(
                 run,
                 self._status(run, names),

@@ -14,6 +14,7 @@ from steppe_lab.store.json_files import read_record
 from steppe_lab.training.checkpoints import Facts, read_facts, read_weights
 from steppe_lab.training.state import opened
 
+_TEMPORARY = (TEMPORARY, ".stolen", ".breaker")
 _MOST = 2**33  # bytes of a kept state that is read
 
 
@@ -65,8 +66,7 @@ def leftovers(folder: Path, names: Collection[str], before: float) -> Iterator[P
         before: time, in seconds.
     """
     for name in names:
-        parts = name.startswith("."), name.endswith((TEMPORARY, ".stolen"))
-        if not all(parts):
+        if not (name.startswith(".") and name.endswith(_TEMPORARY)):
             continue
         path = folder / name
         try:

@@ -138,9 +138,11 @@ class RunFolder:
         if _LEASE in names:
             text = f"{lease} is the lease of a process that is gone"
             self._add("warning", lease, text, "free it", "free")
-        for path in leftovers(self.folder, names, self.how.before):
-            text = f"{path} was left by a process that ended while it wrote"
-            self._add("warning", path, text, "remove it", "remove")
+        inside = [self.folder / name for name in names if "." not in name]
+        for folder in (self.folder, *inside):  # of measures, of checkpoints
+            for path in leftovers(folder, listed(folder)[0], self.how.before):
+                text = f"{path} was left by a process that ended while it wrote"
+                self._add("warning", path, text, "remove it", "remove")
 
     def _read_settings(self) -> bool:
         """Whether the settings are those of the id."""

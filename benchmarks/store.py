@@ -169,7 +169,7 @@ def whole(root: Path, exports: Path) -> dict[str, dict[str, float]]:
     timed("study", lambda: study.study)
     timed("left", lambda: study.study.left)
     table = timed("table_of", study.table)
-    for form in ("parquet", "csv", "json", "pkl"):
+    for form in ("parquet", "csv", "json", "jsonl", "pkl"):
         path = exports / f"table.{form}"
         timed(f"export {form}", lambda p=path, f=form: export(table, p, f))
     text = "SELECT lr, avg(gap), corr(gap, epochs) FROM runs GROUP BY lr"

@@ -129,14 +129,17 @@ def test_a_pickle_is_a_dictionary_of_lists(tmp_path):
 
 def test_json_has_an_object_on_each_line(tmp_path):
     nan = [math.nan, math.inf, *range(6)]
-    lines = written(tmp_path, "t.jsonl", "json", gap=nan).read_text().splitlines()
+    lines = written(tmp_path, "t.jsonl", "jsonl", gap=nan).read_text().splitlines()
     rows = [json.loads(line) for line in lines]
+    whole = written(tmp_path, "t.json", "json", gap=nan).read_text()
+    assert json.loads(whole) == rows
+    assert [line.rstrip(",") for line in whole.splitlines()[1:-1]] == lines
     assert [row["gap"] for row in rows] == [None, None, *range(6)]
     assert [row["mixed"] for row in rows] == table().columns["mixed"]
     assert bits(row["lpf"] for row in rows) == bits(NUMBERS)
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "json", "pkl"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "json", "jsonl", "pkl"])
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, form):
     path = tmp_path / "t"
     path.write_text("old")

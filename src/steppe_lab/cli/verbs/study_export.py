@@ -21,8 +21,8 @@ class Args(Arguments):
     study: Positional[str | None] = None
     """Name of the study, or its beginning; the default is the newest."""
     out: Path
-    """File to write, which is replaced: its ending is .parquet, .csv, .json or .jsonl
-    for an object on each line, or .pkl for a dictionary of lists."""
+    """File to write, which is replaced: .parquet, .csv, .json, .jsonl for a JSON object
+    on each line, or .pkl for a dictionary of lists."""
     format: Format | None = None
     """Format of the file, where its ending does not say it."""
     store: Path = OUT

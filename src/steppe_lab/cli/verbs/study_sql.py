@@ -73,7 +73,7 @@ def _tables(args: Args) -> dict[str, StudyTable]:
     tables = {}
     if RUNS in args.query.lower() or not named:
         tables[RUNS] = first.table()
-    for name in named:
+    for name in filter(RUNS.__ne__, named):
         same = name == first.settings.stored_name
         study = first if same else open_study(store, name, trust=trust)
         tables[name] = study.table()
@@ -81,13 +81,14 @@ def _tables(args: Args) -> dict[str, StudyTable]:
 
 
 def _print(names: tuple[str, ...], rows: Any, results: TextIO) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*names)
+    table = Table(*map(escape, names))
     for row in rows:
-        table.add_row(*map(_cell, row))
+        table.add_row(*(escape(_cell(value)) for value in row))
     page = console(results)
-    page.print(table, markup=False)
+    page.print(table)
     page.print(f"{len(rows):,} row{'' if len(rows) == 1 else 's'}")
 
 

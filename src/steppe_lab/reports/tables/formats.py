@@ -47,8 +47,8 @@ def export(table: StudyTable, path: Path, form: Format) -> None:
 
     Parquet has the types of columns, and the facts of the table in its metadata. CSV
     has numbers that come back bit for bit, and empty cells where there is none. JSON
-    has an object on each line, with null where there is no number. A pickle is a
-    dictionary of lists, by the names of columns.
+    is a list of objects, JSON lines are the objects alone; each has a line, and null
+    where there is no number. A pickle is a dictionary of lists by the names of columns.
 
     Args:
         table: of a study.
@@ -90,8 +90,17 @@ def _csv(table: StudyTable) -> bytes:
     return csv_text(list(rows)).encode()
 
 
+def _json(table: StudyTable) -> bytes:
+    rows = ",\n".join(_lines(table))
+    return f"[\n{rows}\n]\n".encode()
+
+
 def _json_lines(table: StudyTable) -> bytes:
-    return "".join(f"{json_line(row)}\n" for row in _rows(table)).encode()
+    return "".join(f"{line}\n" for line in _lines(table)).encode()
+
+
+def _lines(table: StudyTable) -> list[str]:
+    return [json_line(row) for row in _rows(table)]
 
 
 def _pickle(table: StudyTable) -> bytes:
@@ -106,6 +115,7 @@ def _rows(table: StudyTable) -> list[dict[str, Any]]:
 WRITERS: dict[Format, Callable[[StudyTable], bytes]] = {
     "parquet": _parquet,
     "csv": _csv,
-    "json": _json_lines,
+    "json": _json,
+    "jsonl": _json_lines,
     "pkl": _pickle,
 }

@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-Format = Literal["parquet", "csv", "json", "pkl"]
+Format = Literal["parquet", "csv", "json", "jsonl", "pkl"]
 
 # Endings of names that say the format.
 ENDINGS: dict[str, Format] = {
     ".parquet": "parquet",
     ".csv": "csv",
     ".json": "json",
-    ".jsonl": "json",
+    ".jsonl": "jsonl",
     ".pkl": "pkl",
     ".pickle": "pkl",
 }

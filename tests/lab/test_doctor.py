@@ -1,5 +1,6 @@
 """Each damage is found where it is, explained, and mended without loss."""
 
+import errno
 import hashlib
 import json
 import os
@@ -207,6 +208,37 @@ def test_crumbs_of_dead_writers_are_removed_and_fresh_ones_kept(store, row):
     mend(store.root)
     there = [path.exists() for path in (old, fresh, measure, root)]
     assert there == [False, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "model.safetensors"])
+def test_what_may_not_be_read_is_not_moved(store, row, name, monkeypatch):
+    path, opened = training(store, row, name), open
+    if name == "model.safetensors":
+        flip(path)  # the library that reads it opens files by itself
+
+    def refuse(given, *more, **how):
+        if str(given) == str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(given))
+        return opened(given, *more, **how)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    (said, *_) = mend(store.root).findings
+    assert (said.severity, said.repair, said.mended) == ("damaged", "", False)
+    assert said.fix == "give yourself the right to read it, or restore it"
+    assert path.exists()
+
+
+def test_a_folder_that_may_not_be_read_is_damage(store, row, monkeypatch):
+    listdir = os.listdir
+
+    def refuse(folder):
+        if str(folder) == str(store.folder(row.training)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    said = examine(store.root).findings[0]
+    assert said.text.endswith("cannot be read: permission denied")
 
 
 def test_what_is_no_run_is_named_and_stays(store):

@@ -87,6 +87,20 @@ def listed(folder: Path) -> tuple[list[str], str]:
         return [], f"{folder} cannot be read: {why}"
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a file can be read, or all files that lie in a folder."""
+    try:
+        if path.is_dir():
+            return all(is_readable(each) for each in path.iterdir() if each.is_file())
+        with open(path, "rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def plain(value: Any) -> str:
     """A text that is equal for equal settings."""
     return json.dumps(value, sort_keys=True, default=str)

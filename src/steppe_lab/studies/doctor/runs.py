@@ -24,6 +24,7 @@ from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.doctor.files import (
     complaint,
     facts_of,
+    is_readable,
     leftovers,
     listed,
     plain,
@@ -128,6 +129,8 @@ class RunFolder:
         fix: str,
         repair: Repair = "",
     ) -> None:
+        if repair == "set_aside" and not is_readable(path):  # it may be whole
+            fix, repair = "give yourself the right to read it, or restore it", ""
         self.findings.append(Finding(severity, path, text, fix, repair, self.run))
 
     def _is_stale(self) -> bool:

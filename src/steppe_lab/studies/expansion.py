@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -205,8 +204,7 @@ class _Expansion:
         return grid + together
 
     def _check_count(self) -> None:
-        seeds = len(self._settings.seeds)
-        count = math.prod(map(len, self._axes)) * seeds
+        seeds, count = len(self._settings.seeds), self._settings.trials
         if count > MOST_TRIALS:
             raise SettingError(
                 f"a study must have at most {MOST_TRIALS:,} trials before where, got "

@@ -6,6 +6,7 @@ A study file is YAML, or a function that returns the same mapping; `files.py` re
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -204,10 +205,17 @@ class StudySettings(BaseModel):
         for key, value in self.scales[scale].items():
             before = changed[key] if isinstance(changed[key], Mapping) else {}
             if isinstance(value, Mapping):
-                merged = {**before, **value}
-                value = {k: v for k, v in merged.items() if v is not None}
+                kept = {k: v for k, v in before.items() if k not in value}
+                value = kept | {k: v for k, v in value.items() if v is not None}
             changed[key] = value
         return StudySettings.model_validate(changed)
+
+    @property
+    def trials(self) -> int:
+        """Trials before `where`: the product of all levels and seeds."""
+        of_groups = [len(next(iter(group.values()))) for group in self.zip]
+        counts = [*map(len, self.grid.values()), *of_groups, len(self.seeds)]
+        return math.prod(counts)
 
     @property
     def stored_name(self) -> str:

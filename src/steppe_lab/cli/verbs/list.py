@@ -28,6 +28,7 @@ Kind = Literal[
     "augmentations",
     "trackers",
     "parts",
+    "studies",
 ]
 
 
@@ -39,19 +40,24 @@ class Args(Arguments):
     spellings: ClassVar[Mapping[str, str]] = {
         **{kind.removesuffix("s"): kind for kind in get_args(Kind)},
         **dict.fromkeys(("optimiser", "optimisers"), "optimizers"),
+        "study": "studies",
         **dict.fromkeys(("dataset", "datasets", "data-sets", "data_sets"), "data"),
     }
     kind: Positional[Kind] = "all"
     """What to list."""
     names: Positional[tuple[str, ...]] = ()
-    """Only these, with all of their facts; of measures also a family, such as
-    spectral."""
+    """Only these; of measures, which may be a family such as spectral, and of studies
+    with all of their facts."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of tables."""
 
 
 def run(args: Args, results: TextIO) -> int:
     """Print the registries; parts are values of settings: schedules, gates, balls."""
+    if args.kind == "studies":
+        from steppe_lab.cli.list_studies import list_studies
+
+        return list_studies(args.names, args.as_json, results)
     from steppe.measures import MEASURES
     from steppe.registry.composed import part_registries
     from steppe_lab.augmentation import AUGMENTATIONS

@@ -132,9 +132,13 @@ def test_optimizers_of_the_course_project(plans):
     assert {str(each.optimizer) for each in with_sam} == {"sam:rho=0.05,ascent_steps=1"}
     rates = {str(t.recipe.base.name): t.recipe.base.settings["lr"] for t in trials}
     # The defaults of their programs where the project gives none.
-    assert rates == dict(
-        sgd=0.01, adagrad=0.01, adam=1e-3, adashift=0.01, adabound=1e-3
-    )
+    assert rates == {
+        "sgd": 0.01,
+        "adagrad": 0.01,
+        "adam": 1e-3,
+        "adashift": 0.01,
+        "adabound": 1e-3,
+    }
 
 
 def test_radii_are_ten_times_as_large_for_asam(plans):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 
+_KINDS = {"csv": "text/csv", "json": "application/json", "tex": "application/x-tex"}
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -23,13 +25,13 @@ def attached(
     """A text file within a page.
 
     Args:
-        name: of the file, whose end says its kind: csv or json.
+        name: of the file, whose end says its kind: csv, json or tex.
         content: of the file.
         text: of the link to it.
         what: it contains, as "rows of the table".
         beside: the same file lies beside the page.
     """
-    kind = {"csv": "text/csv", "json": "application/json"}[name.rpartition(".")[2]]
+    kind = _KINDS[name.rpartition(".")[2]]
     return Attachment(name, text, what, data_uri(content, kind), beside)
 
 

@@ -52,6 +52,7 @@ SUBCOMMANDS = {
         "run": "train and measure all networks of a study, or go on with them",
         "extend": "give a study more seeds, levels, measures or epochs",
         "status": "show the state of a study, its end and its failures",
+        "report": "statistics of a study, or of any table, on one page",
         "export": "write the table of a study into a file",
         "sql": "query the tables of studies",
         "doctor": "look for damage in a store, and mend it",

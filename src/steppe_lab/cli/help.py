@@ -27,6 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "trials": (
         *("scale", "levels", "limit", "only", "hours", "dry_run", "pilot", "anew"),
     ),
+    "the table": ("gap", "factors", "group", "where", "within", "environments"),
     "training": (
         *("optimizer", "base", "defaults", "augment", "sweep", "evaluate_every"),
         *("track",),
@@ -103,6 +104,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "names",
         "overwrite",
         "keep",
+        "page",
         "as_json",
         *("study", "format", "csv", "store", "fix", "quick"),
     ),
@@ -147,6 +149,9 @@ METAVARS: Mapping[str, str] = {
     "sigma": "WIDTH",
     "checkpoint": "CHECKPOINT",
     "study": "STUDY",
+    "studies": "STUDY|TABLE",
+    **dict.fromkeys(("gap", "factors", "group", "within", "environments"), "COLUMN"),
+    "where": "CONDITION",
     "only": "FACTOR=LEVEL",
     "hours": "HOURS",
     "pack": "auto|off|N",

@@ -11,6 +11,7 @@ from steppe.measures import MEASURES
 from steppe.pages.sources import Passage, cited
 from steppe_lab.reports.comparison.quantities import Quantity, Value, read, spec_of
 from steppe_lab.reports.comparison.summary import Change, Contender, Summary
+from steppe_lab.reports.text.cells import TableCell
 from steppe_lab.reports.text.numbers import (
     mean_of,
     number,
@@ -35,16 +36,6 @@ class Definition:
     keeps: str  # changes of the network that leave the measure as it is
     cost: str
     source: list[Passage]
-
-
-@dataclass(frozen=True)
-class TableCell:
-    """The text of a cell with a remark below it, and its emphasis."""
-
-    text: str
-    small: str = ""
-    strong: bool = False
-    faint: bool = False
 
 
 def mean_cell(summary: Summary, contender: Contender, quantity: Quantity) -> TableCell:

@@ -1,0 +1,70 @@
+"""Values with their intervals, one line for each name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from steppe.plots.canvas import (
+    HEIGHT,
+    Theme,
+    canvas,
+    ink_of,
+    legend,
+    looks,
+    without_collisions,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LINE = 0.24  # inches of a name
+_BELOW = 0.75  # inches of the axis and its name
+_NAME = 24  # letters of a name; longer ones are cut
+
+
+def intervals(
+    values: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    xlabel: str,
+    zero: float | None = 0.0,
+    theme: Theme = "light",
+) -> Figure:
+    """Draw a dot and a bar for each name, from top to bottom.
+
+    Args:
+        values: by kind and name, a value with the low and high end of its interval;
+            ends that are not finite are not drawn.
+        xlabel: name of the axis.
+        zero: where a line marks "no effect"; None for nowhere.
+        theme: "light" for dark ink on a light page, "dark" for the contrary.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    rows = [(kind, name) for kind, named in values.items() for name in named]
+    height = max(HEIGHT * 0.6, _BELOW + _LINE * len(rows))
+    figure, axes = canvas(theme, height=height)
+    handles = {}
+    if zero is not None:
+        axes.axvline(zero, color=ink_of(theme), lw=0.8, alpha=0.6)
+    for kind, look in looks(values, theme).items():
+        for place, (own, name) in enumerate(rows):
+            if own != kind:
+                continue
+            value, low, high = values[kind][name]
+            if math.isfinite(low) and math.isfinite(high):
+                axes.plot([low, high], [place, place], color=look.colour, lw=2)
+            (handles[kind],) = axes.plot(
+                [value], [place], look.marker, color=look.colour, markersize=6
+            )
+    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    axes.set_yticks(range(len(rows)), [_cut(name) for _, name in rows])
+    axes.grid(visible=False, axis="y")
+    legend(figure, theme, handles)
+    return without_collisions(figure)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

@@ -1,0 +1,205 @@
+"""Findings of a study: a kind, its subject, its numbers; sentences are made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steppe_lab.reports.study.results import Bounded, StudySummary
+from steppe_lab.reports.study.splits import ADAPTIVE_WORDS
+
+FEW = 20  # networks, below which a correlation says little
+
+
+@dataclass(frozen=True)
+class BestMeasure:
+    """The measure with the largest tau, among how many."""
+
+    measure: str
+    tau: Bounded
+    among: int
+    networks: int
+
+
+@dataclass(frozen=True)
+class AgainstBaseline:
+    """The best measure beside the best baseline."""
+
+    measure: str
+    baseline: str
+    baseline_tau: Bounded
+    difference: Bounded
+
+
+@dataclass(frozen=True)
+class AboveBaseline:
+    """Measures whose tau is above that of the best baseline beyond noise."""
+
+    above: int
+    below: int
+    among: int
+
+
+@dataclass(frozen=True)
+class NoMeasure:
+    """No measure has a correlation with the gap."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Simpson:
+    """A correlation of all networks that groups of them do not have."""
+
+    measure: str
+    factor: str
+    warning: str
+    others: int  # further pairs of a measure and a factor with the same warning
+
+
+@dataclass(frozen=True)
+class NegativeTau:
+    """Measures that fall as the gap grows, beyond noise."""
+
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LowCeiling:
+    """Measures whose own errors hide a part of the correlation."""
+
+    measures: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Trials that are not in the table."""
+
+    count: int
+    planned: int
+    reason: str  # of most of them
+    reasons: int
+
+
+@dataclass(frozen=True)
+class FewNetworks:
+    """A table with too few networks for much to be said."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class SameDistribution:
+    """Two groups whose distributions cannot be told apart, or can."""
+
+    columns: tuple[tuple[str, float], ...]  # with p
+    factor: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class ChosenOnTest:
+    """Best epochs that were chosen on test data."""
+
+    score: str
+
+
+Finding = (
+    BestMeasure
+    | AgainstBaseline
+    | AboveBaseline
+    | NoMeasure
+    | Simpson
+    | NegativeTau
+    | LowCeiling
+    | LeftOut
+    | FewNetworks
+    | SameDistribution
+    | ChosenOnTest
+)
+
+_CEILING = 0.9  # of tau; measures below it are named
+
+
+def findings(summary: StudySummary) -> list[Finding]:
+    """All findings, the answer first and doubts after it."""
+    said: list[Finding] = [*_prediction(summary), *_simpson(summary)]
+    if len(summary.table) < FEW:
+        said.append(FewNetworks(len(summary.table)))
+    negative = tuple(
+        each.name
+        for each in summary.measures
+        if each.tau.is_defined and each.tau.high < 0
+    )
+    if negative:
+        said.append(NegativeTau(negative))
+    low = tuple((e.name, e.ceiling) for e in summary.measures if e.ceiling < _CEILING)
+    if low:
+        said.append(LowCeiling(low))
+    said += _splits(summary)
+    coverage = summary.coverage
+    if coverage.reasons:
+        said.append(
+            LeftOut(
+                coverage.planned - coverage.done,
+                coverage.planned,
+                coverage.reasons[0].text,
+                len(coverage.reasons),
+            )
+        )
+    if summary.scores and summary.scores.best_on_test:
+        said.append(ChosenOnTest(summary.scores.score))
+    return said
+
+
+def _prediction(summary: StudySummary) -> list[Finding]:
+    best, baseline = summary.best_measure, summary.best_baseline
+    if best is None:
+        return [NoMeasure(_why_none(summary))]
+    defined = [each for each in summary.measures if each.tau.is_defined]
+    said: list[Finding] = [BestMeasure(best.name, best.tau, len(defined), best.count)]
+    if baseline is not None:
+        few = len(summary.table) < FEW
+        # So few configurations have no interval that can be trusted.
+        difference = Bounded(best.difference.value) if few else best.difference
+        said.append(AgainstBaseline(best.name, baseline.name, baseline.tau, difference))
+        if len(defined) > 1 and not few:
+            said.append(
+                AboveBaseline(
+                    sum(each.difference.low > 0 for each in defined),
+                    sum(each.difference.high < 0 for each in defined),
+                    len(defined),
+                )
+            )
+    return said
+
+
+def _why_none(summary: StudySummary) -> str:
+    if len(summary.table) < 2:
+        return f"the table has {len(summary.table) or 'no'} network"
+    measured = [each for each in summary.measures if each.count > 1]
+    if not measured:
+        return "no measure has values for two networks"
+    return f"{summary.table.gap} or the measures have one value throughout"
+
+
+def _simpson(summary: StudySummary) -> list[Finding]:
+    """One warning, of the measure with the largest tau; the others are counted."""
+    order = {each.name: place for place, each in enumerate(summary.measures)}
+    warned = [each for each in summary.within if each.warning]
+    warned.sort(key=lambda each: order.get(each.measure, len(order)))
+    if not warned:
+        return []
+    first = warned[0]
+    return [Simpson(first.measure, first.factor, first.warning, len(warned) - 1)]
+
+
+def _splits(summary: StudySummary) -> list[Finding]:
+    grouped: dict[tuple[str, str, str], list[tuple[str, float]]] = {}
+    for each in summary.splits:
+        # Levels of other factors are compared in the table of splits.
+        if {each.first, each.second} != set(ADAPTIVE_WORDS):
+            continue
+        key = (each.factor, each.first, each.second)
+        grouped.setdefault(key, []).append((each.column, each.p))
+    return [SameDistribution(tuple(tests), *key) for key, tests in grouped.items()]

@@ -1,0 +1,101 @@
+"""A study as tables on a terminal; wide ones go on in a further table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from steppe_lab.reports.study import tables
+from steppe_lab.reports.study.results import StudySummary, Within
+from steppe_lab.reports.study.tables import CellTable
+from steppe_lab.reports.text.cells import TableCell
+
+WIDTH = 100  # columns of a terminal
+NAMES = 24  # columns of the names, at most
+WHOLE = 32  # columns up to which a cell stays on one line
+
+
+def terminal_tables(summary: StudySummary, width: int = WIDTH) -> Iterator[Table]:
+    """Tables of a study, each with its name above it.
+
+    Args:
+        summary: of a study.
+        width: of the terminal, in columns.
+    """
+    yield from _in_parts(tables.prediction(summary), width)
+    if summary.table.factors:
+        yield from _in_parts(tables.robustness(summary), width)
+        yield from _in_parts(tables.by_factor(summary), width)
+    for rows in within_factors(summary):
+        yield from _in_parts(tables.within(rows), width)
+    if summary.splits:
+        yield from _in_parts(tables.splits(summary), width)
+    if summary.scores:
+        yield from _in_parts(tables.scores(summary.scores), width)
+    yield from _in_parts(tables.coverage(summary), width)
+
+
+def within_factors(summary: StudySummary) -> list[list[Within]]:
+    """Groups of one factor each."""
+    grouped: dict[str, list[Within]] = {}
+    for row in summary.within:
+        grouped.setdefault(row.factor, []).append(row)
+    return list(grouped.values())
+
+
+def _in_parts(whole: CellTable, width: int) -> Iterator[Table]:
+    """A table, or several below each other that all have the names of the rows."""
+    body = [list(_texts(row)) for row in whole.rows]
+    least = [
+        max(
+            max(map(len, head.split()), default=0),
+            max(
+                (len(row[place]) for row in body if len(row[place]) <= WHOLE), default=0
+            ),
+        )
+        for place, head in enumerate(whole.heads)
+    ]
+    first = min(least[0], NAMES)
+    places: list[int] = []
+    for place in range(1, len(whole.heads)):
+        taken = first + 1 + sum(least[each] + 1 for each in places)
+        if places and taken + least[place] + 1 > width:
+            yield _rich(whole, body, [0, *places], least)
+            places = []
+        places.append(place)
+    yield _rich(whole, body, [0, *places], least)
+
+
+def _rich(
+    whole: CellTable,
+    body: Sequence[Sequence[Text]],
+    places: Sequence[int],
+    least: Sequence[int],
+) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        title=Text(whole.name, style="bold"),
+        title_justify="left",
+    )
+    for place in places:
+        head = Text(whole.heads[place])
+        if place == 0:
+            table.add_column(head, max_width=NAMES, overflow="fold")
+        else:
+            table.add_column(head, justify="right", min_width=least[place])
+    for row in body:
+        table.add_row(*(row[place] for place in places))
+    return table
+
+
+def _texts(row: Sequence[TableCell]) -> Iterator[Text]:
+    for place, cell in enumerate(row):
+        # Ends of an interval belong to the number; most remarks are for the page.
+        ends = f" {cell.small}" if cell.small.startswith("[") else ""
+        ends = f" ({cell.small})" if place == 0 and cell.small else ends
+        yield Text(f"{cell.text}{ends}", style="bold" if cell.strong else "")

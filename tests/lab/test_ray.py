@@ -9,14 +9,17 @@ import time
 from contextlib import nullcontext
 
 import pytest
+import yaml
 
 import executor_jobs
 from steppe.errors import SettingError, UsageError
 from steppe.files.leases import Lease
+from steppe_lab.cli import main
 from steppe_lab.execution import ray as executor
 from steppe_lab.execution.abstract import Bundles
 from steppe_lab.execution.local import run_local
 from steppe_lab.execution.ray import run_ray
+from steppe_lab.runs.training import CHECKPOINT
 from steppe_lab.store.store import Store
 
 
@@ -89,6 +92,41 @@ def test_the_file_of_an_executor_that_was_killed_is_taken_away_by_the_next(store
         with executor._token(store):
             assert not token.held()
     assert leftovers(store) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--gpus", "1"], "--gpus are for a Ray cluster; add --executor ray."),
+        (["--address", "a:1"], "--gpus are for a Ray cluster; add --executor ray."),
+        (["--executor", "ray", "--devices", "cpu"], "on a Ray cluster say --gpus."),
+    ],
+)
+def test_options_of_the_other_executor_are_refused(
+    options, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    monkeypatch.setattr("steppe_lab.cli.verbs.study_run.start_server", lambda _: None)
+    assert main(["study", "run", "study.yaml", *options]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+STUDY = {
+    "name": "tiny",
+    "base": {
+        "data": "digits",
+        "train_samples": 40,
+        "model": "mlp:hidden=4,depth=1",
+        "optimizer": "sgd",
+        "epochs": 1,
+        "batch_size": 8,
+    },
+    "grid": {"base.lr": [0.1, 0.01]},
+    "seeds": 1,
+    "measures": ["gradient_norm"],
+    "analysis": {"samples": 20},
+}
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +203,23 @@ class TestOnTwoWorkers:
     def test_more_than_a_node_has_is_refused(self, store):
         with pytest.raises(UsageError, match=r"no node .* 1 processors and 3 GPUs"):
             run_ray(store, add(store, 1), "executor_jobs:halve", gpus=3)
+
+    def test_a_study_on_a_cluster_has_the_results_of_a_local_one(self, tmp_path):
+        file = tmp_path / "study.yaml"
+        file.write_text(yaml.safe_dump(STUDY))
+        command = ["study", "run", str(file), "--workers", "2", "--out"]
+        assert main([*command, str(tmp_path / "near")]) == 0
+        assert main([*command, str(tmp_path / "far"), "--executor", "ray"]) == 0
+        near, far = Store(tmp_path / "near"), Store(tmp_path / "far")
+        assert near.ids() == far.ids()
+        assert len(far.ids()) == 4
+        for run in far.ids():
+            results = [store.result(run) for store in (near, far)]
+            for name in ("train_loss", "test_error", "estimates"):
+                assert results[0].get(name) == results[1].get(name)
+            networks = [store.folder(run) / CHECKPOINT for store in (near, far)]
+            if networks[0].exists():
+                assert networks[0].read_bytes() == networks[1].read_bytes()
 
     def test_after_the_limit_of_time_no_run_is_begun(self, store):
         ids = add(store, 400)

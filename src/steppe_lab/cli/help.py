@@ -99,6 +99,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "devices",
         "workers",
         "executor",
+        "address",
+        "gpus",
         "pack",
         "out",
         "names",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import tyro
 from pydantic import Field
 
+from steppe.errors import UsageError
 from steppe_lab.cli.messages import say
 from steppe_lab.cli.options import OUT, cores, read_devices, use_data_dir
 from steppe_lab.cli.parsing import Arguments
@@ -52,12 +53,18 @@ class WorkArguments(Arguments):
     """Folder for runs; finished runs in it are not run again."""
     workers: int | None = Field(default=None, ge=1, le=1024)
     """Processes, one thread each; the default is one for each core, or for each of
-    --devices."""
+    --devices, or as many as the Ray cluster has room for."""
     devices: str = ""
     """Devices of one kind for the workers, one each, as cuda:0,cuda:1; a device named
     twice is for two workers."""
-    executor: Literal["local"] = "local"
-    """Where the workers are: on this computer."""
+    executor: Literal["local", "ray"] = "local"
+    """Where the workers are: on this computer, or on a Ray cluster whose nodes have
+    --out by the same path."""
+    address: str = ""
+    """Of the Ray cluster; the default is that of RAY_ADDRESS, or the one that was
+    started on this computer, or one of its own."""
+    gpus: float = Field(default=0.0, ge=0.0)
+    """GPUs of each worker on the Ray cluster, also a share of one, as 0.25."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of lines."""
 
@@ -186,8 +193,27 @@ def _do(
 
 def _executor(args: WorkArguments) -> Execute:
     from steppe_lab.execution.local import run_local
+    from steppe_lab.execution.ray import run_ray
     from steppe_lab.training.recipe import check_device
 
+    seconds = None if args.hours is None else HOUR * args.hours
+    if args.executor == "ray":
+        if args.devices:
+            raise UsageError(
+                "--devices names devices of this computer; on a Ray cluster say --gpus."
+            )
+        cluster = args.address or None
+        return partial(
+            run_ray,
+            address=cluster,
+            workers=args.workers,
+            gpus=args.gpus,
+            seconds=seconds,
+        )
+    if args.address or args.gpus:
+        raise UsageError(
+            "--address and --gpus are for a Ray cluster; add --executor ray."
+        )
     devices = read_devices(args.devices, workers=args.workers)
     for device in devices:
         check_device(device)
@@ -195,7 +221,7 @@ def _executor(args: WorkArguments) -> Execute:
         run_local,
         workers=_workers(args),
         devices=devices,
-        seconds=None if args.hours is None else HOUR * args.hours,
+        seconds=seconds,
     )
 
 

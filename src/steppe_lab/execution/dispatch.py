@@ -266,7 +266,7 @@ class Dispatch:
 
     def _count_false_start(self, how: str) -> None:
         self._false_starts += 1
-        killed = how.startswith("signal")
+        killed = not how.startswith("exit code")
         somebody = any(worker.ready for worker in self._pool)
         if self._false_starts < _FALSE_STARTS and (killed or somebody):
             return  # another one is started

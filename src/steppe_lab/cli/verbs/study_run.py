@@ -27,7 +27,7 @@ class Args(WorkArguments):
 
 def run(args: Args, results: TextIO) -> int:
     """Do the runs that are left, and say how far the study is."""
-    if not args.dry_run:
+    if args.executor == "local" and not args.dry_run:
         start_server(WORK)  # it imports torch while this process does
     from steppe_lab.studies.opening import named_study
 

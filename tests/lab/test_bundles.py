@@ -167,7 +167,9 @@ def test_bundles_that_lose_or_repeat_runs_are_refused(store, cut):
         run_local(store, ids, ONE, bundles=Bundles(cut, TOGETHER))
 
 
-def test_the_work_of_every_kind_does_several_one_by_one(monkeypatch, tmp_path):
+def test_the_work_of_every_kind_does_other_kinds_than_training_one_by_one(
+    monkeypatch, tmp_path
+):
     def work(config, folder, report):
         report(every_kind_progress)
         if config["number"] == 1:
@@ -177,7 +179,7 @@ def test_the_work_of_every_kind_does_several_one_by_one(monkeypatch, tmp_path):
     every_kind_progress = Progress(0.5)
     monkeypatch.setattr(every_kind, "work", work)
     ends, events = [], []
-    configs = [{"number": n} for n in range(3)]
+    configs = [{"kind": "scoring", "number": n} for n in range(3)]
     folders = [tmp_path / f"{n}" for n in range(3)]
     every_kind.work_together(
         configs, folders, events.append, lambda *end: ends.append(end)

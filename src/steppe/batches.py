@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe.torch_internals import tree_leaves
+from steppe.torch_internals import tree_leaves, tree_map
 
 ARRAYS = (Tensor, np.ndarray)
 MOST_BATCHES = 20_000  # that a stream without a length may have
@@ -143,7 +144,19 @@ def error_of_mean(batches: Sequence[Tensor], dependent: bool) -> float:
     return max(error, math.sqrt(float(variance_by_batch(sums, counts))))
 
 
-def moved(leaf: Any, device: torch.device) -> Any:
+def on_device(batch: Any, device: torch.device) -> Any:
+    """A batch with its tensors on a device; itself where it lies there already."""
+    if type(batch) is tuple and all(_is_there(leaf, device) for leaf in batch):
+        return batch
+    return tree_map(partial(_moved, device=device), batch)
+
+
+def _is_there(leaf: Any, device: torch.device) -> bool:
+    plain = type(leaf) is Tensor and not leaf.is_inference()
+    return plain and leaf.device == device
+
+
+def _moved(leaf: Any, device: torch.device) -> Any:
     """A tensor of a batch on a device; anything else as it is."""
     if not isinstance(leaf, Tensor):
         return leaf

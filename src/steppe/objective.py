@@ -18,7 +18,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from steppe.batches import batches_of, digest_of, error_of_mean, moved
+from steppe.batches import batches_of, digest_of, error_of_mean, on_device
 from steppe.errors import (
     DataError,
     SettingError,
@@ -41,13 +41,13 @@ from steppe.measuring.evaluation import (
     WithoutGraph,
     checked_losses,
     evaluated,
+    with_outputs,
 )
 from steppe.measuring.model_state import differs, forked, measured, unwritten
 from steppe.measuring.modes import NORMS, Mode
 from steppe.parameters import trainable
 from steppe.results import Cost, Estimate
 from steppe.seeds import seed_of
-from steppe.torch_internals import tree_map
 
 
 def check_objective(objective: Any, what: str) -> None:
@@ -92,8 +92,7 @@ class Objective:
             added to the mean over the loss terms and is none of them: values, gradients
             and the matrices of second derivatives have it, Fisher matrices and
             per-sample quantities do not.
-        about: further facts that results are to carry, such as the augmentation of the
-            data: names and plain values.
+        about: facts for results, such as the augmentation: plain values by name.
 
     Raises:
         SettingError: no parameter to differentiate, an unknown loss or mode, or a loss
@@ -229,31 +228,30 @@ class Objective:
             visit: called with the outputs and losses of each batch.
         """
         with self.measuring():
-            self.run(visit)
+            self.run(visit, features=True)
         self.cost += Cost(forwards=1)
 
-    def run(self, visit: Callable[[Evaluation], None]) -> None:
-        """The same inside `measuring()`; whoever calls it counts the cost."""
+    def run(
+        self, visit: Callable[[Evaluation], None], *, features: bool = False
+    ) -> None:
+        """The same inside `measuring()`; whoever calls it counts the cost.
+
+        With `features` the inputs of the last linear layer are kept, too.
+        """
         terms = 0
+        look = evaluated if features else with_outputs
         self.renew_statistics()
         with self._unwritten():
-            for evaluation in map(self.evaluation, range(len(self.batches))):
-                terms += evaluation.losses.numel()
-                visit(evaluation)
+            for batch in map(self.batch, range(len(self.batches))):
+                losses = partial(self.losses_on, batch)
+                seen = self._without_graph(partial(look, self.model, batch, losses))
+                terms += seen.losses.numel()
+                visit(seen)
         self.note_terms(terms)
-
-    def evaluation(self, index: int) -> Evaluation:
-        """One batch with the outputs of the model and its losses, without a graph.
-
-        Call it inside `measuring()`.
-        """
-        batch = self.batch(index)
-        losses = partial(self.losses_on, batch)
-        return self._without_graph(partial(evaluated, self.model, batch, losses))
 
     def batch(self, index: int) -> Any:
         """One batch on the device, and random state for its masks in mode "train"."""
-        batch = tree_map(partial(moved, device=self.device), self.batches[index])
+        batch = on_device(self.batches[index], self.device)
         if self.mode == "train":
             torch.manual_seed(seed_of(self.seed, self.numbers[index]))
         return batch
@@ -331,8 +329,14 @@ class Objective:
 
     def gradient(self) -> list[Tensor]:
         """Gradient of the mean loss, P tensors in the order of `params`."""
+        with self.measuring():
+            return self.gradient_here()
+
+    def gradient_here(self) -> list[Tensor]:
+        """The same inside `measuring()`, for many gradients at points on a way."""
         terms = 0
-        with self.measuring(), self._unwritten(), torch.enable_grad():
+        self.renew_statistics()
+        with self._unwritten(), torch.enable_grad():
             total = [torch.zeros_like(p) for p in self.params]
             for index in range(len(self.batches)):
                 losses = self.batch_losses(index)

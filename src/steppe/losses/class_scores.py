@@ -52,7 +52,7 @@ def scores_and_classes(
     if likelihood is None or likelihood.ignored is None:
         return rows, labels
     kept = labels != likelihood.ignored
-    return rows[kept], labels[kept]
+    return (rows, labels) if kept.all() else (rows[kept], labels[kept])
 
 
 def _rows(scores: Tensor, classes: int) -> Tensor:

@@ -88,7 +88,8 @@ def outputs_seen(
     outputs: list[Any] = []
 
     def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs.append(tree_map(_detached, output))
+        plain = isinstance(output, Tensor)
+        outputs.append(output.detach() if plain else tree_map(_detached, output))
 
     try:
         handle = model.register_forward_hook(note)
@@ -135,6 +136,15 @@ def evaluated(
         inputs, output = seen[0]
         features = inputs if torch.equal(output, outputs) else None
     return Evaluation(batch, outputs, losses.detach(), features)
+
+
+def with_outputs(
+    model: nn.Module, batch: Any, losses_of: Callable[[], Tensor]
+) -> Evaluation:
+    """Outputs and losses of a batch alone; see `evaluated`."""
+    losses, calls = outputs_seen(model, losses_of)
+    outputs = calls[0] if len(calls) == 1 else None
+    return Evaluation(batch, outputs, losses.detach())
 
 
 def _detached(leaf: Any) -> Any:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from steppe.batches import moved
+from steppe.batches import on_device
 from steppe.errors import (
     DataError,
     SettingError,
@@ -33,7 +32,6 @@ from steppe.objective import Objective, check_objective
 from steppe.parameters import overwrite_, restored
 from steppe.results import Cost
 from steppe.seeds import seed_of, stream
-from steppe.torch_internals import tree_map
 
 if TYPE_CHECKING:
     from steppe.landscapes.subspaces.curve import Curve
@@ -155,7 +153,7 @@ def _gradient(
     params: Sequence[Tensor], objective: Objective, batch: Any
 ) -> tuple[Tensor, list[Tensor]]:
     """The mean loss of a batch, and its gradient with that of the penalty."""
-    batch = tree_map(partial(moved, device=objective.device), batch)
+    batch = on_device(batch, objective.device)
     losses = objective.losses_on(batch)
     # A batch may hold no loss term, such as one of ignored targets alone.
     loss = losses.sum() / max(1, losses.numel())

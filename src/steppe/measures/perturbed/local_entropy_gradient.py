@@ -120,11 +120,12 @@ class LocalEntropyGradient(AbstractMeasure):
         size = self.step_size / self.gamma
         noise = gaussian_noise(params, sign * math.sqrt(size / 2), source)
         warm = int(WARM * self.steps)
-        total = [torch.zeros_like(p) for p in params]
-        with restored(params) as centre, torch.no_grad():
+        with objective.measuring(), restored(params) as centre, torch.no_grad():
+            total = [torch.zeros_like(p) for p in params]
             before = noise.draw()
             for step in range(self.steps):
-                _check_finite(gradient := objective.gradient(), step, self.step_size)
+                gradient = objective.gradient_here()
+                _check_finite(gradient, step, self.step_size)
                 pull = torch._foreach_sub(params, centre)
                 torch._foreach_add_(gradient, pull, alpha=self.gamma)
                 after = noise.draw()

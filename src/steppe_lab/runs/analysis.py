@@ -47,7 +47,8 @@ from steppe_lab.training.recipe import code_of
 from steppe_lab.training.settings import SEEDS
 from steppe_lab.training.trained_loss import TrainedLoss
 
-ROWS = 256  # of a batch that is measured on
+ROWS = 256  # of a batch that is measured on, where nothing else is said
+_LATER = ("mode", "batch_size")  # settings that stored analyses do not name
 
 
 class Analysis(BaseModel):
@@ -59,6 +60,9 @@ class Analysis(BaseModel):
         samples: at most so many training samples, drawn by the seed of the data, so
             that networks trained on the same data are measured on the same samples.
         mode: the network as it predicts, or as it trains.
+        batch_size: samples that go through the network at once. Larger batches cost
+            small networks less time and need more memory; numbers change by rounding,
+            and those of a measure that is defined by batches with them.
         line_points: points of the loss along a random line; 0 for no line.
         line_radius: the line runs from minus to plus this, in units of the norms of
             the filters.
@@ -73,6 +77,7 @@ class Analysis(BaseModel):
     measures: tuple[Choice, ...]
     samples: int = Field(default=2000, ge=1)
     mode: Mode = "eval"
+    batch_size: int = Field(default=ROWS, ge=1)
     line_points: int = Field(default=25, ge=0)
     line_radius: float = Field(default=1.0, gt=0.0)
     seed: int = Field(default=0, ge=0, lt=SEEDS)
@@ -93,10 +98,12 @@ class Analysis(BaseModel):
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the usual mode, so that ids from before there were others stay."""
+        """Without later settings at their defaults, so that ids from before stay."""
         record: dict[str, Any] = handler(self)
-        if self.mode == "eval":
-            del record["mode"]
+        fields = type(self).model_fields
+        for name in _LATER:
+            if getattr(self, name) == fields[name].default:
+                del record[name]
         return record
 
 
@@ -133,6 +140,7 @@ def analyse(analysis: Analysis, folder: Path, report: Report) -> dict[str, Any]:
         samples=analysis.samples,
         seed=recipe.data_seed,
         mode=analysis.mode,
+        rows=analysis.batch_size,
         loss=TrainedLoss.of(recipe, split.task, epochs=checkpoint.epoch),
     )
     steps = len(analysis.measures) + (analysis.line_points > 0)
@@ -186,14 +194,15 @@ def objective_on(
     samples: int,
     seed: int,
     mode: Mode = "eval",
+    rows: int = ROWS,
     loss: TrainedLoss | None = None,
 ) -> Objective:
-    """Mean loss on some samples of one part of a split, drawn by a seed.
+    """Mean loss on some samples of one part of a split, `rows` of them in a batch.
 
     It is the plain one of the task where none is given.
     """
     loss = loss or TrainedLoss(TASKS.build(split.task))
-    batches = split.some(part, samples, seed=seed).batches(ROWS)
+    batches = split.some(part, samples, seed=seed).batches(rows)
     objective = loss.objective(model, batches, mode)
     objective.about |= {"part": part, "augmentation": "none"}
     return objective

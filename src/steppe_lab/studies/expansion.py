@@ -147,6 +147,7 @@ def _analysis(how: AnalysisSettings, group: tuple[str, ...], number: int) -> Ana
             "measures": group,
             "samples": how.samples,
             "mode": how.mode,
+            "batch_size": how.batch_size,
             # A line is walked once, with the first group.
             "line_points": how.line_points if number == 1 else 0,
             "line_radius": how.line_radius,

@@ -30,6 +30,8 @@ class AnalysisSettings(BaseModel):
     Args:
         samples: at most so many training samples are measured on.
         mode: the network as it predicts, or as it trains.
+        batch_size: samples that go through a network at once; larger batches cost
+            small networks less time, and change numbers by rounding.
         line_points: points of the loss along a random line; 0 for no line.
         line_radius: the line runs from minus to plus this, in units of the norms of
             the filters.
@@ -45,6 +47,7 @@ class AnalysisSettings(BaseModel):
 
     samples: int = Field(default=2000, ge=1)
     mode: Mode = "eval"
+    batch_size: int = Field(default=256, ge=1)
     line_points: int = Field(default=0, ge=0, le=10_001)
     line_radius: float = Field(default=1.0, gt=0.0)
     gap: str = ""

@@ -31,6 +31,7 @@ from benchmarks import (
     noise,
     peers,
     steps,
+    studies,
     training,
 )
 from benchmarks.problems import LARGE
@@ -42,6 +43,7 @@ PLAIN: dict[str, Callable[[], Iterator[Benchmark]]] = {
     "memory": memory.benchmarks,
     "noise": noise.benchmarks,
     "training": training.benchmarks,
+    "studies": studies.benchmarks,
 }
 
 

@@ -9,60 +9,31 @@ Half as much time as 2e68d46 took, with the same rows, was the aim of the first 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.against import ROOT, extract
+from benchmarks.commands import Taken, timed
 from benchmarks.timing import Benchmark
 
 BOUND = 1.0
 JOB = ("compare", "sgd", "sam", "lpf_sgd", "--json")
-_ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl
-
-
-@dataclass(frozen=True)
-class Taken:
-    """One run of the job."""
-
-    wall: float  # seconds
-    cpu: float
-    rows: str  # JSON lines
 
 
 def job(source: Path, options: Sequence[str]) -> Taken:
     """Run the job of a source tree in an empty folder."""
-    around = {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
+    around = {"PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "steppe_lab.cli", *JOB, *options]
     with tempfile.TemporaryDirectory() as folder:
-        cpu, start = _cpu_of_children(), time.monotonic()
-        done = subprocess.run(
-            command, cwd=folder, env=around, stdout=subprocess.PIPE, check=True
-        )
-        wall = time.monotonic() - start
-        with contextlib.suppress(ChildProcessError):  # none is left
-            while True:
-                os.waitpid(-1, 0)
-    cpu = _cpu_of_children() - cpu
+        taken = timed(command, folder, around)
     # At once, as the whole takes minutes and may be cut short.
-    print(f"{source}: {wall:.1f} s, CPU time {cpu:.1f} s", flush=True)
-    return Taken(wall, cpu, done.stdout.decode())
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    print(f"{source}: {taken.wall:.1f} s, CPU time {taken.cpu:.1f} s", flush=True)
+    return taken
 
 
 def benchmarks(revision: str, options: Sequence[str] = ()) -> Iterator[Benchmark]:
@@ -77,7 +48,6 @@ def benchmarks(revision: str, options: Sequence[str] = ()) -> Iterator[Benchmark
 
 
 def _compared(revision: str, options: Sequence[str], rounds: int) -> dict[str, Any]:
-    ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
     with tempfile.TemporaryDirectory() as folder:
         extract(revision, Path(folder))
         trees = (ROOT, Path(folder))
@@ -86,7 +56,7 @@ def _compared(revision: str, options: Sequence[str], rounds: int) -> dict[str, A
             order = (0, 1) if number % 2 == 0 else (1, 0)
             taken = {which: job(trees[which], options) for which in order}
             pairs.append((taken[0], taken[1]))
-    rows = {each.rows for pair in pairs for each in pair}
+    rows = {each.output for pair in pairs for each in pair}
     assert len(rows) == 1, "the rows of the two differ"
     cpu = [(here.cpu, there.cpu) for here, there in pairs]
     wall = [(here.wall, there.wall) for here, there in pairs]

@@ -395,7 +395,7 @@ def test_some_trials_then_a_limit_of_time_then_the_rest_equal_the_whole(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text(json.dumps(FILE))
-    arguments = ["run", "s.yaml", "--workers", "1"]
+    arguments = ["run", "s.yaml", "--workers", "1", "--pack", "off"]
     assert steppe(capsys, *arguments, "--only", "lr=0.01", "--only", "seed=0")[0] == 0
     store = Store("steppe-runs")
     assert len(store.ids()) == 2

@@ -14,6 +14,7 @@ from steppe_lab.store.store import run_id
 from steppe_lab.studies.expansion import factors_of, levels_of, plan_of_study
 from steppe_lab.studies.extending import extended
 from steppe_lab.studies.opening import regrouped
+from steppe_lab.studies.packing import bundles_of, read_pack
 from steppe_lab.studies.selecting import selected
 from steppe_lab.studies.settings import StudySettings
 
@@ -248,3 +249,21 @@ def test_levels_are_read_as_a_file_reads_them():
     assert more.grid["optimizer"] == ("sgd", "sam:rho=0.1,rng=fresh")
     assert more.grid["model.skip"] == (True, False)
     assert more.grid["base.lr"] == (1, 0.001, 0.5)
+
+
+def test_packs_keep_all_workers_busy():
+    plan = plan_of_study(study(grid={"base.lr": [0.1, 0.2, 0.3]}, seeds=3))
+    runs = [*list(plan)[:7], "analysis of one"]
+
+    def sizes(most, workers):
+        groups = list(bundles_of(plan, most, workers).cut(runs))
+        assert sorted(run for group in groups for run in group) == sorted(runs)
+        return sorted(map(len, groups))
+
+    assert sizes(0, workers=2) == [1, 3, 4]
+    assert sizes(0, workers=100) == [1] * 8
+    assert sizes(3, workers=2) == [1, 2, 2, 3]
+    assert [read_pack(text) for text in ("auto", "off", "3")] == [0, None, 3]
+    for text in ("1", "-2", "on", ""):
+        with pytest.raises(SettingError, match="--pack takes auto, off"):
+            read_pack(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 from pydantic import Field
@@ -65,6 +65,9 @@ class WorkArguments(Arguments):
     started on this computer, or one of its own."""
     gpus: float = Field(default=0.0, ge=0.0)
     """GPUs of each worker on the Ray cluster, also a share of one, as 0.25."""
+    pack: str = "auto"
+    """The most networks of one structure that a worker trains together, 2 or more, auto
+    for so many that all workers are busy, or off; numbers agree to rounding."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of lines."""
 
@@ -183,7 +186,7 @@ def _do(
     study = Study(plan, stored.store)
     with progress() as tell:
         study.work(
-            _executor(args),
+            _executor(args, plan),
             begin=beginning,
             workers=_workers(args),
             progress=tell,
@@ -191,12 +194,18 @@ def _do(
     return study
 
 
-def _executor(args: WorkArguments) -> Execute:
+def _executor(args: WorkArguments, plan: Plan) -> Execute:
+    """The executor that is asked for, with its workers, packs and limit of time."""
     from steppe_lab.execution.local import run_local
     from steppe_lab.execution.ray import run_ray
+    from steppe_lab.studies.packing import bundles_of, read_pack
     from steppe_lab.training.recipe import check_device
 
-    seconds = None if args.hours is None else HOUR * args.hours
+    most = read_pack(args.pack)
+    more: dict[str, Any] = {
+        "bundles": None if most is None else bundles_of(plan, most, _workers(args)),
+        "seconds": None if args.hours is None else HOUR * args.hours,
+    }
     if args.executor == "ray":
         if args.devices:
             raise UsageError(
@@ -208,7 +217,7 @@ def _executor(args: WorkArguments) -> Execute:
             address=cluster,
             workers=args.workers,
             gpus=args.gpus,
-            seconds=seconds,
+            **more,
         )
     if args.address or args.gpus:
         raise UsageError(
@@ -221,7 +230,7 @@ def _executor(args: WorkArguments) -> Execute:
         run_local,
         workers=_workers(args),
         devices=devices,
-        seconds=seconds,
+        **more,
     )
 
 

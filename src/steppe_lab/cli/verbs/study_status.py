@@ -56,9 +56,8 @@ def run(args: Args, results: TextIO) -> int:
     print(f"{stored.settings.stored_name}, version {stored.version}", file=results)
     lines = lines_of(status)
     if rules:
-        lines.append(
-            f"dropped: {len(dropped):,} by {' and '.join(c.text for c in rules)}"
-        )
+        named = " and ".join(rule.text for rule in rules)
+        lines.append(f"dropped: {len(dropped):,} trials, by the rule {named}")
     if (rate := status.rate()) is not None:
         lines.append(f"rate: {rate:.3g} runs an hour, by those of the last hour")
     if left is not None and status.left:

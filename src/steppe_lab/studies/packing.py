@@ -37,7 +37,7 @@ def read_pack(text: str) -> int | None:
 
 
 def bundles_of(plan: Plan, most: int, workers: int) -> Bundles:
-    """How trainings of a plan are done together; what follows them is done alone.
+    """How trainings of a plan are done together; all other runs are done alone.
 
     Args:
         plan: trials of the study.

@@ -10,9 +10,11 @@ import pytest
 
 from steppe.errors import DataError, SettingError
 from steppe_lab.statistics import (
+    baselines,
     conditional_information,
     granulated,
     kendall,
+    residual_kendall,
     sign_error,
     worst_environment,
 )
@@ -252,6 +254,26 @@ def test_a_table_without_pairs_is_refused():
     assert not sign_error(table, "m", "gap", ["lr", "width"])
     with pytest.raises(SettingError, match="test_samples must be >= 1, got 0"):
         sign_error(table, "m", "gap", ["lr"], test_samples=0)
+
+
+def test_a_factor_of_values_rather_than_levels_is_left_out():
+    generator = np.random.default_rng(0)
+    lr = list(generator.uniform(0.01, 0.1, 150))
+    draws = generator.standard_normal((2, 150))
+    table = {"lr": lr, "bn": [0, 1] * 75, "m": draws[0], "gap": draws[1]}
+    note = "lr is left out: it has 150 levels; put them into at most 100."
+    factors = ["lr", "bn"]
+    assert list(sign_error(table, "m", "gap", factors)) == []
+    assert sign_error(table, "m", "gap", factors).notes == (note,)
+    made = conditional_information(table, "m", "gap", factors)
+    assert (set(made.shares), made.notes) == ({(), ("bn",)}, (note,))
+    additive = baselines(table, "gap", factors)["additive"]
+    assert note in additive.notes
+    residual = residual_kendall(table, "m", "gap", factors)
+    assert note in residual.notes
+    assert residual.r2_gap == pytest.approx(additive.r2)
+    with pytest.raises(SettingError, match="factors must be several names, such as"):
+        granulated(table, "m", "gap", "lr")
 
 
 @pytest.mark.parametrize("rows", [0, 1])

@@ -71,15 +71,15 @@ def test_3000_rows_agree_with_scipy(ties):
 
 def test_the_bootstrap_of_rows_agrees_with_that_of_scipy():
     table = correlated(np.random.default_rng(2), 100, 1, 0.5)
-    ours = kendall(table, "measure", "gap", draws=4000)
+    ours = kendall(table, "measure", "gap", draws=1500)
     generator = np.random.default_rng(0)
     x, y = table["measure"], table["gap"]
     taus = []
-    for _ in range(1000):
+    for _ in range(400):
         rows = generator.integers(0, 100, 100)
         taus.append(kendalltau(x[rows], y[rows]).statistic)
     oracle = np.quantile(taus, [0.025, 0.975])
-    np.testing.assert_allclose([ours.low, ours.high], oracle, atol=0.02)
+    np.testing.assert_allclose([ours.low, ours.high], oracle, atol=0.03)
 
 
 def test_a_measure_that_is_the_gap_has_tau_1_and_an_honest_end():
@@ -152,6 +152,29 @@ def test_texts_and_unknown_columns_are_refused_in_one_sentence():
         kendall(table, "gap", "long")
     with pytest.raises(SettingError, match="level must be > 0 and < 1, got 95"):
         kendall(table, "gap", "gap", level=95)
+
+
+class Frame:
+    """A table that is no dict, with columns that are no lists."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __getitem__(self, name):
+        return iter(self.columns[name])
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+def test_tables_and_columns_of_other_kinds_are_read():
+    columns = {"m": [True, 2, np.float32(3)], "gap": np.array([1, 3, 2], dtype=np.int8)}
+    assert kendall(Frame(columns), "m", "gap").value == pytest.approx(1 / 3)
+    for cluster in ("a", "b", "c"):
+        table = {**columns, "a": [[1], [2], [1]], "b": [(1,), None, "x"]}
+        table["c"] = np.array([0.5, np.nan, 0.5])
+        rows = {"a": 3, "b": 2, "c": 2}[cluster]
+        assert kendall(table, "m", "gap", cluster=cluster).rows == rows
 
 
 def test_40_measures_of_3000_rows_take_seconds():

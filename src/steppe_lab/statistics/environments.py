@@ -33,6 +33,7 @@ from steppe_lab.statistics.tables import (
     Whole,
     complete,
     joined,
+    with_levels,
 )
 
 LEAST = 0.5  # weight of a pair that counts no more
@@ -131,14 +132,15 @@ def sign_error(
     rows = complete(table, [measure, gap], factors, cluster=factors)
     x, y = rows.numbers[measure], rows.numbers[gap]
     made = {}
-    for factor in factors:
+    few, crowded = with_levels(rows.factors)
+    for factor in few:
         others = [rows.factors[name].codes for name in factors if name != factor]
         slices = joined(others) if others else np.zeros(len(rows), dtype=np.int64)
         for one in _environments(
             rows, factor, slices, x, y, test_samples, scale, level
         ):
             made[one.name] = one
-    return SignErrors(made, rows.notes)
+    return SignErrors(made, (*rows.notes, *crowded))
 
 
 def worst_environment(

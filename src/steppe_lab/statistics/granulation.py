@@ -23,7 +23,14 @@ from steppe_lab.statistics.correlation import check_level
 from steppe_lab.statistics.intervals import LEVEL
 from steppe_lab.statistics.jackknife import NONE, Ends, of_agreement, of_mean
 from steppe_lab.statistics.result import AbstractStatistic
-from steppe_lab.statistics.tables import Floats, Table, Whole, complete, joined
+from steppe_lab.statistics.tables import (
+    Floats,
+    Table,
+    Whole,
+    check_names,
+    complete,
+    joined,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,7 @@ def granulated(
         (0.0, {'lr': 1.0, 'width': -1.0})
     """
     check_level(level)
+    check_names(factors)
     named = [*factors, *([seed] if seed else [])]
     rows = complete(table, [measure, gap], named, cluster=factors)
     codes = {name: rows.factors[name].codes for name in named}

@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,14 @@ from steppe_lab.statistics.intervals import LEVEL
 from steppe_lab.statistics.jackknife import NONE, Ends, of_mean, stderr
 from steppe_lab.statistics.result import AbstractStatistic
 from steppe_lab.statistics.tables import (
+    MANY,
     Complete,
     Floats,
     Table,
     Whole,
     complete,
     joined,
+    with_levels,
 )
 
 BLOCK = 2_000_000  # entries of a table of signs at a time
@@ -47,7 +50,9 @@ SIGNS = 3
 # opposite signs of (a, b).
 SHOWN = ((0, 0), (0, 1), (1, 0), (1, 1), (1, -1))
 
-Tables = NDArray[np.float64]  # (..., levels, levels, 3, 3) counts of ordered pairs
+Tables = NDArray[
+    np.floating[Any]
+]  # (..., levels, levels, 3, 3) counts of ordered pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +112,7 @@ def conditional_information(
     check_count("draws", draws, 0)
     check_integer("seed", seed)
     rows = complete(table, [measure, gap], factors, cluster=factors)
-    codes = _sets(rows, factors)
+    codes, notes = _sets(rows)
     x, y = ranks(rows.numbers[measure]), ranks(rows.numbers[gap])
     parts = _pair_counts(x, y, list(codes.values()))
     shares = {
@@ -125,7 +130,6 @@ def conditional_information(
     if known and draws:
         p, unrelated = _test(x, y, list(codes.values()), value, draws, seed)
     left_out = len(shares) - len(known)
-    notes = list(rows.notes)
     if left_out:
         notes.append(
             f"{left_out} of {len(shares)} sets of hyper-parameters were left out: "
@@ -147,13 +151,18 @@ def conditional_information(
     )
 
 
-def _sets(rows: Complete, factors: Sequence[str]) -> dict[tuple[str, ...], Whole]:
-    """The level of each row in every set S, by S."""
+def _sets(rows: Complete) -> tuple[dict[tuple[str, ...], Whole], list[str]]:
+    """The level of each row in every set S, by S, and notes on sets left out."""
     codes: dict[tuple[str, ...], Whole] = {(): np.zeros(len(rows), dtype=np.int64)}
+    factors, notes = with_levels(rows.factors)
     for size in range(1, MOST + 1):
         for given in itertools.combinations(factors, size):
-            codes[given] = joined([rows.factors[name].codes for name in given])
-    return codes
+            code = joined([factors[name].codes for name in given])
+            if code.max(initial=0) < MANY:
+                codes[given] = code
+            else:
+                notes.append(f"{', '.join(given)} have more than {MANY} joint levels.")
+    return codes, [*rows.notes, *notes]
 
 
 def _pair_counts(x: Whole, y: Whole, codes: Sequence[Whole]) -> list[Tables]:
@@ -169,7 +178,7 @@ def _pair_counts(x: Whole, y: Whole, codes: Sequence[Whole]) -> list[Tables]:
         axis=1,
     ).astype(np.float32)
     n = len(x)
-    counts = np.empty((n, marks.shape[1], len(SHOWN)))
+    counts = np.empty((n, marks.shape[1], len(SHOWN)), dtype=np.float32)
     for first in range(0, n, max(BLOCK // max(n, 1), 1)):
         part = slice(first, first + max(BLOCK // n, 1))
         of_x, of_y = _signs(x[part], x), _signs(y[part], y)

@@ -28,6 +28,7 @@ from steppe_lab.statistics.tables import (
     Whole,
     column,
     complete,
+    with_levels,
 )
 
 NOISE = "-lr/(batch_size*(1-momentum))"
@@ -165,13 +166,14 @@ def _alone(
 
 def _additive(rows: Complete, gap: str, size: int, level: float) -> Predictor:
     y = rows.numbers[gap]
-    fit = additive_fit(y, list(rows.factors.values()))
-    notes = list(rows.notes)
+    factors, crowded = with_levels(rows.factors)
+    fit = additive_fit(y, list(factors.values()))
+    notes = [*rows.notes, *crowded]
     undetermined = int(np.isnan(fit.left_out).sum())
     if undetermined:
         notes.append(
-            f"{undetermined} of {rows.count} configurations cannot be predicted from "
-            "the others: no other has one of their levels."
+            f"{undetermined} of {len(fit.means)} configurations cannot be predicted "
+            "from the others: no other has one of their levels."
         )
     fitted = fit.fitted
     made = correlate(fitted, y, rows.clusters, level)

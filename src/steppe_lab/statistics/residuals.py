@@ -20,7 +20,7 @@ from steppe_lab.statistics.additive import AdditiveFit, additive_fit
 from steppe_lab.statistics.correlation import Correlation, check_level, correlate
 from steppe_lab.statistics.intervals import LEVEL
 from steppe_lab.statistics.result import AbstractStatistic
-from steppe_lab.statistics.tables import Complete, Floats, Table, complete
+from steppe_lab.statistics.tables import Complete, Floats, Table, complete, with_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,8 @@ def residual_kendall(
     """
     check_level(level)
     rows = complete(table, [measure, gap], factors, cluster=factors)
-    x, levels = rows.numbers[measure], list(rows.factors.values())
+    factors_used, crowded = with_levels(rows.factors)
+    x, levels = rows.numbers[measure], list(factors_used.values())
     other, own = additive_fit(rows.numbers[gap], levels), additive_fit(x, levels)
     raw = _residual_tau(rows, own, other, level)
     rank = _residual_tau(rows, additive_fit(_average_ranks(x), levels), other, level)
@@ -90,7 +91,7 @@ def residual_kendall(
         p=raw.p,
         rows=len(rows),
         clusters=rows.count,
-        notes=(*rows.notes, *raw.notes),
+        notes=(*rows.notes, *crowded, *raw.notes),
         log=log,
         rank=rank,
         r2_gap=other.r2,

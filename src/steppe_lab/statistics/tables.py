@@ -16,6 +16,8 @@ Names = str | Sequence[str]
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
+MANY = 100  # levels, from which on a column has values rather than levels
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -69,29 +71,22 @@ def complete(
         DataError: no such column, columns of unlike length, a text among numbers.
     """
     together = (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
-    names = dict.fromkeys((*numbers, *factors, *together))
-    columns = {name: column(table, name) for name in names}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"columns of a table must have one length, got {listed}.")
+    check_names(factors)
+    columns = _columns(table, [*numbers, *factors, *together])
     values = {name: floats(name, columns[name]) for name in numbers}
+    labels = {name: _listed(columns[name]) for name in (*factors, *together)}
     gone = {name: ~np.isfinite(each) for name, each in values.items()}
-    for name in (*factors, *together):
-        absent = np.array([_missing(each) for each in columns[name]], dtype=bool)
+    for name, each in labels.items():
+        absent = np.array([_missing(label) for label in each], dtype=bool)
         gone[name] = gone.get(name, False) | absent
-    out = np.zeros(next(iter(lengths.values()), 0), dtype=bool)
-    for each in gone.values():
-        out |= each
-    kept = np.flatnonzero(~out)
-    labels = {
-        name: levels([columns[name][i] for i in kept.tolist()])
-        for name in (*factors, *together)
+    kept = np.flatnonzero(~np.any(list(gone.values()), axis=0))
+    coded = {
+        name: levels([each[i] for i in kept.tolist()]) for name, each in labels.items()
     }
     return Complete(
         {name: each[kept] for name, each in values.items()},
-        {name: labels[name] for name in factors},
-        joined([labels[name].codes for name in together]) if together else _own(kept),
+        {name: coded[name] for name in factors},
+        joined([coded[name].codes for name in together]) if together else _own(kept),
         kept,
         tuple(
             _left_out("finite value" if name in values else "value", name, each)
@@ -99,6 +94,28 @@ def complete(
             if each.any()
         ),
     )
+
+
+def check_names(factors: Sequence[str]) -> None:
+    """Refuse one text in place of several names of columns.
+
+    Raises:
+        SettingError: names the text.
+    """
+    if isinstance(factors, str):
+        raise SettingError(
+            f"factors must be several names, such as [{factors!r}], got {factors!r}."
+        )
+
+
+def _columns(table: Table, names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Columns by name, all of one length."""
+    columns = {name: column(table, name) for name in dict.fromkeys(names)}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"columns of a table must have one length, got {listed}.")
+    return columns
 
 
 def column(table: Table, name: str) -> Sequence[Any]:
@@ -153,6 +170,17 @@ def joined(codes: Sequence[Whole]) -> Whole:
     return inverse.reshape(-1).astype(np.int64)
 
 
+def with_levels(factors: Mapping[str, Levels]) -> tuple[dict[str, Levels], list[str]]:
+    """Factors with at most `MANY` levels, and a note on each of the others."""
+    few = {name: each for name, each in factors.items() if len(each) <= MANY}
+    notes = [
+        f"{name} is left out: it has {len(each)} levels; put them into at most {MANY}."
+        for name, each in factors.items()
+        if name not in few
+    ]
+    return few, notes
+
+
 def _own(kept: Whole) -> Whole:
     return np.arange(len(kept), dtype=np.int64)
 
@@ -179,6 +207,10 @@ def _number(name: str, row: int, value: Any) -> float:
         raise DataError(
             f"column {name} must hold numbers, got {brief(value)} in row {row}."
         ) from None
+
+
+def _listed(values: Sequence[Any]) -> Sequence[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else values
 
 
 def _python(value: Any) -> Any:

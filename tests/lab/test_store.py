@@ -17,8 +17,10 @@ from steppe_lab.store.json_files import (
     canonical_json,
     digest,
     read_json,
+    read_record,
     write_atomically,
     write_json,
+    write_record,
 )
 from steppe_lab.store.store import Failure, Row, Store
 
@@ -273,6 +275,36 @@ def test_settings_that_are_infinite_are_damaged(store, run, text):
     (store.folder(run) / "config.json").write_text(f'{{"seed": {text}}}')
     with pytest.raises(StoreError, match=r"config\.json is damaged \(.*no finite"):
         store.config(run)
+
+
+def test_a_record_has_a_line_for_each_entry_of_its_upper_levels(tmp_path):
+    record = {
+        "measures": {"lpf": {"value": 0.1, "of": [1, {"a": 2}]}, "ä": None},
+        "epochs": [{"loss": 1.0, "by": [[1], [2]]}, {"loss": math.nan}],
+        "none": {},
+        "many": [1, 2],
+        5: (True, "x\n"),
+    }
+    write_record(tmp_path / "a.json", record)
+    lines = (tmp_path / "a.json").read_text().splitlines()
+    assert lines[:-2] == [
+        "{",
+        '  "measures": {',
+        '    "lpf": {"value": 0.1, "of": [1, {"a": 2}]},',
+        '    "ä": null',
+        "  },",
+        '  "epochs": [',
+        '    {"loss": 1.0, "by": [[1], [2]]},',
+        '    {"loss": null}',
+        "  ],",
+        '  "none": {},',
+        '  "many": [1, 2],',
+        '  "5": [true, "x\\n"],',
+    ]
+    back = {**record, "5": [True, "x\n"]}
+    del back[5]
+    back["epochs"] = [record["epochs"][0], {"loss": None}]
+    assert read_record(tmp_path / "a.json") == back
 
 
 def test_an_infinite_number_in_a_sealed_record_is_damage(store, run):

@@ -24,6 +24,7 @@ from steppe.files import Survives, replace_file
 _MOST = 2**28  # bytes of a JSON file
 _STALE = getattr(errno, "ESTALE", None)  # a file replaced on a network while opened
 _TRIES = 3  # to open such a file
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _SEAL = "sha256"  # key of the checksum in a record
 
 
@@ -76,7 +77,7 @@ def write_json(path: Path, value: Any, *, survives: Survives = "name") -> None:
 
 def json_line(value: Any) -> str:
     """JSON on one line; NaN and infinities as null."""
-    return json.dumps(_nulled(value), allow_nan=False)
+    return _finite_text(value)
 
 
 def read_json(path: Path | str, fix: str = "delete it and run again") -> Any:
@@ -102,10 +103,11 @@ def write_record(
         StoreError: the file cannot be written.
     """
     try:
-        plain = json.loads(json.dumps(_nulled(record)))
+        plain = json.loads(_finite_text(record))
     except TypeError as error:
         raise _no_json(error) from error
-    write_json(path, {**plain, _SEAL: digest(plain)}, survives=survives)
+    text = _laid_out({**plain, _SEAL: digest(plain)})
+    write_atomically(path, text + "\n", survives=survives)
 
 
 def read_record(path: Path | str, fix: str = "delete it and run again") -> Any:
@@ -246,6 +248,32 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is no finite number")
     return value
+
+
+def _finite_text(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:  # a number that JSON has no word for, which is rare
+        return json.dumps(_nulled(value), allow_nan=False)
+
+
+def _laid_out(value: Any, levels: int = 2, margin: str = "") -> str:
+    """JSON with a line for each entry of its upper levels.
+
+    Python's own layout has a line for every number, and takes longer than all else
+    that is done to store a result.
+    """
+    inner = margin + "  "
+    if levels and value and isinstance(value, dict):
+        entries = (
+            f"{inner}{_encode(key)}: {_laid_out(each, levels - 1, inner)}"
+            for key, each in value.items()
+        )
+        return "{\n" + ",\n".join(entries) + f"\n{margin}}}"
+    if levels and value and isinstance(value, list) and isinstance(value[0], dict):
+        lines = (inner + _laid_out(each, 0, inner) for each in value)
+        return "[\n" + ",\n".join(lines) + f"\n{margin}]"
+    return _encode(value)
 
 
 def _nulled(value: Any) -> Any:

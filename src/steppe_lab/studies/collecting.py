@@ -19,6 +19,7 @@ from steppe_lab.studies.study import Study
 from steppe_lab.studies.table import STDERR, Dropped, StudyTable
 from steppe_lab.tasks import Metric, stored_headline
 
+NONE = "none"  # null among levels that are words, such as no wrapping optimizer
 BEST = "best_"  # before the names of scores at the best epoch
 _SCORES = ("train_", "test_")
 
@@ -151,12 +152,20 @@ class _Rows:
             own.pop("parent", None)
         return StudyTable(
             name=self.settings.stored_name,
-            columns={name: [row.get(name) for row in self.rows] for name in own},
+            columns={name: self._column(name, name in factors) for name in own},
             factors=factors,
             measures=tuple(column.name for column in self.measures),
             gap="gap",
             dropped=tuple(self.dropped),
         )
+
+    def _column(self, name: str, is_factor: bool) -> list[Any]:
+        """Cells of a column; null among the words of a factor is a word too."""
+        cells = [row.get(name) for row in self.rows]
+        if is_factor and any(isinstance(cell, str) for cell in cells):
+            # A missing cell would leave these trials out of all statistics.
+            return [NONE if cell is None else cell for cell in cells]
+        return cells
 
     def _row(
         self, run: str, trial: Trial, result: Mapping[str, Any], parent: str

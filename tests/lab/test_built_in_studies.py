@@ -214,8 +214,10 @@ def test_smallest_scale_runs_by_the_command(name, tmp_path, capsys):
     assert main(["study", "run", *arguments, "--workers", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["left"] == 0
-    assert main(["study", "status", *arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)
+    assert main(["study", "status", "--out", str(tmp_path)]) == 0
+    assert f"trials: {SIZES[name][2]}" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main(["study", "report", "--out", str(tmp_path), "--page", str(page)]) == 0
     study = named_study(Store(tmp_path), name, scale="smoke")
     table = table_of(study.study, study.settings)
     assert len(table) + len(table.dropped) == SIZES[name][2]

@@ -29,7 +29,7 @@ def test_levels_that_no_other_is_better_than_by_hand():
     assert (found.best, found.score.mean) == (0.2, 1)
     assert (found.candidates, found.levels) == ((0.2, 0.5), (0.1, 0.2, 0.5))
     assert (found.low, found.high, found.at_edge) == (0.2, 0.5, False)
-    # 0.0176 is above (1 - 0.97) / 2.
+    # Each of two tests is at half of the level, and 0.0176 is more than 0.015.
     assert optimum(table, "rho", "loss", level=0.97).low == 0.1
 
 

@@ -20,8 +20,8 @@ from steppe_lab.statistics.information import Information as Information
 from steppe_lab.statistics.information import (
     conditional_information as conditional_information,
 )
-from steppe_lab.statistics.optimum import Optimum as Optimum
-from steppe_lab.statistics.optimum import optimum as optimum
+from steppe_lab.statistics.optima import Optimum as Optimum
+from steppe_lab.statistics.optima import optimum as optimum
 from steppe_lab.statistics.predictors import Baselines as Baselines
 from steppe_lab.statistics.predictors import Predictor as Predictor
 from steppe_lab.statistics.predictors import baselines as baselines

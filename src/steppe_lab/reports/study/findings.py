@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from steppe_lab.reports.study.results import Bounded, StudySummary
 from steppe_lab.reports.study.splits import ADAPTIVE_WORDS
@@ -98,6 +99,16 @@ class SameDistribution:
 
 
 @dataclass(frozen=True)
+class Optimal:
+    """The best level of a setting that was swept, for each method beside it."""
+
+    setting: str
+    score: str
+    levels: tuple[tuple[str, Any, Any, Any], ...]  # words, best, lowest, highest
+    at_edge: tuple[str, ...]  # words of those at the end of what was tried
+
+
+@dataclass(frozen=True)
 class ChosenOnTest:
     """Best epochs that were chosen on test data."""
 
@@ -115,6 +126,7 @@ Finding = (
     | LeftOut
     | FewNetworks
     | SameDistribution
+    | Optimal
     | ChosenOnTest
 )
 
@@ -124,6 +136,7 @@ _CEILING = 0.9  # of tau; measures below it are named
 def findings(summary: StudySummary) -> list[Finding]:
     """All findings, the answer first and doubts after it."""
     said: list[Finding] = [*_prediction(summary), *_simpson(summary)]
+    said += _optimal(summary)
     if len(summary.table) < FEW:
         said.append(FewNetworks(len(summary.table)))
     negative = tuple(
@@ -192,6 +205,20 @@ def _simpson(summary: StudySummary) -> list[Finding]:
         return []
     first = warned[0]
     return [Simpson(first.measure, first.factor, first.warning, len(warned) - 1)]
+
+
+def _optimal(summary: StudySummary) -> list[Finding]:
+    if not summary.optima:
+        return []
+    named = [(", ".join(each.words), each.found) for each in summary.optima]
+    return [
+        Optimal(
+            setting=summary.optima[0].found.setting,
+            score=summary.optima[0].score,
+            levels=tuple((w, each.best, each.low, each.high) for w, each in named),
+            at_edge=tuple(words for words, each in named if each.at_edge),
+        )
+    ]
 
 
 def _splits(summary: StudySummary) -> list[Finding]:

@@ -43,6 +43,7 @@ class Part:
     within: list[CellTable]
     splits: CellTable | None
     scores: CellTable | None
+    optima: CellTable | None
     levels: CellTable
     latex: str
     files: list[Attachment]
@@ -110,6 +111,7 @@ def _part(summary: StudySummary, place: int, among: int) -> Part:
         within=[tables.within(rows) for rows in within_factors(summary)],
         splits=tables.splits(summary) if summary.splits else None,
         scores=tables.scores(summary.scores) if summary.scores else None,
+        optima=tables.optima(summary) if summary.optima else None,
         levels=tables.coverage(summary),
         latex=latex_rows(summary),
         files=_files(summary),
@@ -161,7 +163,7 @@ def _contents(parts: Sequence[Part]) -> list[tuple[str, str]]:
         ("statistics", "Statistics", True),
         ("within", "Within groups", bool(part.within or part.splits)),
         ("along", "Along a factor", bool(part.panels)),
-        ("scores", "Scores", part.scores is not None),
+        ("scores", "Scores", bool(part.scores or part.optima)),
         ("coverage", "Coverage", True),
         ("latex", "LaTeX", True),
         ("measured", "How it was computed", True),

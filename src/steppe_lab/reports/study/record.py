@@ -64,6 +64,7 @@ def record(summary: StudySummary) -> dict[str, Any]:
             for each in summary.along
         ],
         "scores": _scores(summary),
+        "optima": [dataclasses.asdict(each) for each in summary.optima],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from steppe_lab.reports.study.along import Along
 from steppe_lab.reports.study.coverage import Coverage
+from steppe_lab.reports.study.optima import BestLevel
 from steppe_lab.reports.study.scores import ScoreTable
 from steppe_lab.studies.table import StudyTable
 
@@ -105,6 +106,7 @@ class StudySummary:
     splits: tuple[Split, ...]
     scores: ScoreTable | None
     along: tuple[Along, ...]
+    optima: tuple[BestLevel, ...] = ()
     notes: tuple[str, ...] = ()  # guesses, columns that were left out
 
     @property

@@ -15,6 +15,7 @@ from steppe_lab.reports.study.findings import (
     LowCeiling,
     NegativeTau,
     NoMeasure,
+    Optimal,
     SameDistribution,
     Simpson,
     findings,
@@ -65,6 +66,8 @@ def sentence(finding: Finding) -> str:
             )
         case SameDistribution():
             return _same(finding)
+        case Optimal():
+            return _optimal(finding)
         case ChosenOnTest():
             return (
                 f"The best epoch was chosen on the test data of {finding.score} "
@@ -136,6 +139,22 @@ def _same(finding: SameDistribution) -> str:
     return (
         f"Kolmogorov-Smirnov tests of {finding.first} against {finding.second} "
         f"({finding.factor}): {_some(tests)}."
+    )
+
+
+def _optimal(finding: Optimal) -> str:
+    said = [
+        f"{f'{words}: ' if words else ''}{best} "
+        + ("alone" if low == high else f"({low} to {high})")
+        for words, best, low, high in finding.levels
+    ]
+    edge = ""
+    if finding.at_edge:
+        of = f" of {_some(finding.at_edge)}" if any(finding.at_edge) else ""
+        edge = f" That{of} lies at the edge of what was tried; try levels beyond it."
+    return (
+        f"Best {finding.setting} by {finding.score}, and where the truly best one lies "
+        f"with 95 %: {'; '.join(said[:_NAMED])}.{edge}"
     )
 
 

@@ -11,6 +11,7 @@ from steppe_lab import statistics
 from steppe_lab.reports.study.along import along_factors
 from steppe_lab.reports.study.columns import is_ordered, levels_of
 from steppe_lab.reports.study.coverage import coverage_of
+from steppe_lab.reports.study.optima import optima_of
 from steppe_lab.reports.study.results import (
     Bounded,
     Environment,
@@ -80,6 +81,7 @@ def summarise(
         splits=tuple(splits_of(table, compared)),
         scores=scores,
         along=tuple(along_factors(table, (table.gap, *table.measures))),
+        optima=optima_of(table, *score) if score else (),
         notes=tuple(notes),
     )
 

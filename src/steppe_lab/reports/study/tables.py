@@ -186,6 +186,27 @@ def scores(given: ScoreTable) -> CellTable:
     )
 
 
+def optima(summary: StudySummary) -> CellTable:
+    """The best level of the setting that was swept."""
+    first = summary.optima[0]
+    return CellTable(
+        f"Best {first.found.setting} by {first.score}",
+        "The level with the best mean over seeds, and the interval that covers the "
+        "truly best one with 95 %, from t tests of pairs of one seed (Bonferroni)",
+        ("", f"best {first.found.setting}", "interval", f"mean {first.score}", "seeds"),
+        tuple(
+            (
+                TableCell(", ".join(each.words) or "all"),
+                TableCell(str(each.found.best), "at the edge" * each.found.at_edge),
+                TableCell(f"{each.found.low} to {each.found.high}"),
+                TableCell(number(each.found.score.mean, 4)),
+                TableCell(str(each.found.score.count)),
+            )
+            for each in summary.optima
+        ),
+    )
+
+
 def coverage(summary: StudySummary) -> CellTable:
     """Levels of each factor with their networks."""
     return CellTable(

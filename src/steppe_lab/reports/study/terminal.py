@@ -35,6 +35,8 @@ def terminal_tables(summary: StudySummary, width: int = WIDTH) -> Iterator[Table
         yield from _in_parts(tables.splits(summary), width)
     if summary.scores:
         yield from _in_parts(tables.scores(summary.scores), width)
+    if summary.optima:
+        yield from _in_parts(tables.optima(summary), width)
     yield from _in_parts(tables.coverage(summary), width)
 
 

@@ -29,6 +29,7 @@ from benchmarks import (
     measures,
     memory,
     noise,
+    packed,
     peers,
     steps,
     studies,
@@ -44,6 +45,7 @@ PLAIN: dict[str, Callable[[], Iterator[Benchmark]]] = {
     "noise": noise.benchmarks,
     "training": training.benchmarks,
     "studies": studies.benchmarks,
+    "packed": packed.benchmarks,
 }
 
 

@@ -11,6 +11,7 @@ from steppe_lab.runs.analysis import Analysis
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import recipe_of
 from steppe_lab.store.store import run_id
+from steppe_lab.studies import packing
 from steppe_lab.studies.expansion import factors_of, levels_of, plan_of_study
 from steppe_lab.studies.extending import extended
 from steppe_lab.studies.opening import regrouped
@@ -251,7 +252,8 @@ def test_levels_are_read_as_a_file_reads_them():
     assert more.grid["base.lr"] == (1, 0.001, 0.5)
 
 
-def test_packs_keep_all_workers_busy():
+def test_packs_keep_all_workers_busy(monkeypatch):
+    monkeypatch.setattr(packing, "is_faster", lambda _: True)
     plan = plan_of_study(study(grid={"base.lr": [0.1, 0.2, 0.3]}, seeds=3))
     runs = [*list(plan)[:7], "analysis of one"]
 

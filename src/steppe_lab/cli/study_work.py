@@ -67,7 +67,8 @@ class WorkArguments(Arguments):
     """GPUs of each worker on the Ray cluster, also a share of one, as 0.25."""
     pack: str = "auto"
     """The most networks of one structure that a worker trains together, 2 or more, auto
-    for so many that all workers are busy, or off; numbers agree to rounding."""
+    for so many that all workers are busy, where a few steps are faster so, or off;
+    numbers agree to rounding."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of lines."""
 

@@ -132,9 +132,8 @@ class Pack:
         began = time.monotonic()
         losses, sizes, rates = [], [], [0.0] * len(self.members)
         for step, rows in enumerate(zip(*orders, strict=True), start):
-            inputs, targets = self._batches.take(torch.stack(rows))
             rates = [member.rate(step) for member in self.members]
-            losses.append(self.step(inputs, targets, rates, step))
+            losses.append(self._step(torch.stack(rows), rates, step))
             sizes.append(len(rows[0]))
         weights = torch.tensor(sizes, dtype=torch.float64)
         means = torch.stack(losses).double().mul(weights[:, None]).sum(0)
@@ -150,21 +149,21 @@ class Pack:
             table.append({"epoch": state.epoch + 1, "lr": lr, "running_loss": mean})
         return table
 
-    def step(
-        self, inputs: Any, targets: Tensor, rates: Sequence[float], step: int
-    ) -> Tensor:
-        """One step of all members; their losses before it, (K,).
+    def step_on(self, rows: Tensor, step: int) -> Tensor:
+        """One step of all members on samples at positions (K, B); their losses, (K,).
 
         Args:
-            inputs: (K, B, ...).
-            targets: (K, B, ...).
-            rates: learning rates of the members.
+            rows: positions of the batch of each member.
             step: counted from 0.
         """
+        return self._step(rows, [member.rate(step) for member in self.members], step)
+
+    def _step(self, rows: Tensor, rates: Sequence[float], step: int) -> Tensor:
         if self._scheduled:
             for member, lr in zip(self.members, rates, strict=True):
                 member.base.param_groups[0]["lr"] = lr
                 member.stand_at(step)
+        inputs, targets = self._batches.take(rows)
         with torch.no_grad():
             here = Pass(self.network, self._task, inputs, targets)
             losses, grads = self._method(here, self.stack.params, self._optimizers)

@@ -91,6 +91,7 @@ def test_negative_correlations_and_low_ceilings_are_named():
     made = summary(measures=[predictor("a", -0.4), predictor("b", 0.1, ceiling=0.7)])
     assert of(found.NegativeTau, made).measures == ("a",)
     assert of(found.LowCeiling, made).measures == (("b", 0.7),)
+    assert "errors of b leave a τ of 0.70 at most" in " ".join(answer(made))
     assert of(found.FewNetworks, summary(study_table(12))).count == 12
 
 
@@ -103,7 +104,7 @@ def test_coverage_counts_reasons_whose_numbers_differ_as_one():
     coverage = coverage_of(study_table(dropped=dropped))
     assert (coverage.planned, coverage.done) == (63, 60)
     assert [(r.text, len(r.trials)) for r in coverage.reasons] == [
-        ("train_loss <= … does not hold (train_loss is …)", 2),
+        ("train_loss <= 0.01 does not hold (train_loss is …)", 2),
         ("failed: out of memory", 1),
     ]
     assert coverage.levels["optimizer"] == (("sam", 30), ("sgd", 30))
@@ -189,7 +190,8 @@ def test_latex_escapes_names_and_has_a_cell_for_each_head():
 
 @pytest.mark.parametrize(("measures", "width"), [(3, 100), (40, 100), (3, 80)])
 def test_tables_fit_a_terminal_and_lose_no_column(measures, width):
-    made = summary(study_table(60, measures))
+    names = [predictor(f"a_long_name_{i}", 0.7, ceiling=0.8) for i in range(measures)]
+    made = summary(study_table(60, measures), measures=names)
     screen = io.StringIO()
     for table in terminal_tables(made, width):
         Console(file=screen, width=width).print(table)
@@ -198,8 +200,9 @@ def test_tables_fit_a_terminal_and_lose_no_column(measures, width):
     assert "0.700 [0.600, 0.800]" in text
     assert "(baseline)" in text
     for head in ("min CMI", "worst", "noise ceiling", "networks", "along each factor"):
-        assert all(word in text for word in head.split())
+        assert all(word in text for word in head.split()), head
     assert text.count("Simpson") == 1
+    assert text.count("0.800 \n") == measures  # the last column, of noise ceilings
 
 
 def test_records_and_rows_hold_the_same_numbers():

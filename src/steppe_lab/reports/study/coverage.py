@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,17 +32,23 @@ class Coverage:
     levels: dict[str, tuple[tuple[Any, int], ...]]  # of each factor, with networks
 
 
+def _shared(alike: Sequence[Dropped]) -> str:
+    """The reason of trials that differ in numbers at most."""
+    text = alike[0].reason
+    numbers = [[m[0] for m in _NUMBER.finditer(each.reason)] for each in alike]
+    kept = iter(
+        values[0] if len(set(values)) == 1 else "…"
+        for values in zip(*numbers, strict=True)
+    )
+    return _NUMBER.sub(lambda _: next(kept), text)
+
+
 def coverage_of(table: StudyTable) -> Coverage:
     """Coverage of a table: its rows, the trials left out, and levels per factor."""
     grouped: dict[str, list[Dropped]] = {}
     for each in table.dropped:
         grouped.setdefault(_NUMBER.sub("…", each.reason), []).append(each)
-    reasons = [
-        Reason(
-            alike[0].reason if len({d.reason for d in alike}) == 1 else text, (*alike,)
-        )
-        for text, alike in grouped.items()
-    ]
+    reasons = [Reason(_shared(alike), tuple(alike)) for alike in grouped.values()]
     counted = {name: Counter(table.columns[name]) for name in table.factors}
     return Coverage(
         planned=len(table) + len(table.dropped),

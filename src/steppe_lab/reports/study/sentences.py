@@ -51,12 +51,7 @@ def sentence(finding: Finding) -> str:
                 f"{'rises' if len(finding.measures) == 1 else 'rise'}, beyond noise."
             )
         case LowCeiling():
-            least = min(ceiling for _, ceiling in finding.measures)
-            return (
-                "Errors of their own values alone keep the largest possible τ of "
-                f"{_some([name for name, _ in finding.measures])} below "
-                f"{tau_text(least, 2)} to 0.90; more draws would raise it."
-            )
+            return _low_ceiling(finding)
         case LeftOut():
             return _left_out(finding)
         case FewNetworks():
@@ -124,6 +119,16 @@ def _simpson(finding: Simpson) -> str:
         return said
     further = one_or_more(finding.others, "further pair")
     return f"{said} There is a warning for {further} of measure and factor too."
+
+
+def _low_ceiling(finding: LowCeiling) -> str:
+    names = _some([name for name, _ in finding.measures])
+    ends = sorted({tau_text(ceiling, 2) for _, ceiling in finding.measures})
+    span = " to ".join(dict.fromkeys((ends[0], ends[-1])))
+    return (
+        f"The standard errors of {names} leave a τ of {span} at most; more draws would "
+        "raise it."
+    )
 
 
 def _left_out(finding: LeftOut) -> str:

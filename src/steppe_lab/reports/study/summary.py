@@ -30,6 +30,7 @@ GROUPS = 12  # levels of a factor within which correlations are taken, at most
 CELLS = (
     50_000  # networks x measures x factors, up to which that is done for numbers too
 )
+LEAST = 10  # configurations, below which a difference has no interval
 DRAWS = 25  # of errors, for a noise ceiling: its own error is below 0.01
 HELD_OUT = "additive, held out"
 
@@ -152,11 +153,11 @@ def _difference(table: StudyTable, name: str, baselines: Baselines) -> Bounded:
     # A baseline that falls with the gap predicts as well as one that rises.
     sign = math.copysign(1.0, best.value)
     values = [None if value is None else sign * value for value in best.values]
-    return bounded(
-        statistics.paired_bootstrap(
-            table.columns, name, values, table.gap, cluster=table.group
-        )
+    made = statistics.paired_bootstrap(
+        table.columns, name, values, table.gap, cluster=table.group
     )
+    # Draws of so few configurations are too much alike for an interval.
+    return bounded(made) if made.clusters >= LEAST else Bounded(made.value)
 
 
 def _baselines(baselines: Baselines) -> Iterator[Predictor]:

@@ -15,6 +15,7 @@ from steppe_lab.reports.text.cells import TableCell
 
 WIDTH = 100  # columns of a terminal
 NAMES = 24  # columns of the names, at most
+BETWEEN = 2  # columns between two columns of a table
 WHOLE = 32  # columns up to which a cell stays on one line
 
 
@@ -60,22 +61,30 @@ def _in_parts(whole: CellTable, width: int) -> Iterator[Table]:
         )
         for place, head in enumerate(whole.heads)
     ]
-    first = min(least[0], NAMES)
-    places: list[int] = []
+    least[0] = min(least[0], NAMES)
+    parts: list[list[int]] = [[0]]
     for place in range(1, len(whole.heads)):
-        taken = first + 1 + sum(least[each] + 1 for each in places)
-        if places and taken + least[place] + 1 > width:
-            yield _rich(whole, body, [0, *places], least)
-            places = []
-        places.append(place)
-    yield _rich(whole, body, [0, *places], least)
+        if _width([*parts[-1], place], least) > width and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(place)
+    for places in parts:
+        # Heads stay on one line where the table has room for all of them.
+        heads = [max(n, len(h)) for n, h in zip(least, whole.heads, strict=True)]
+        fits = _width(places, heads) <= width
+        yield _rich(whole, body, places, heads if fits else least, width)
+
+
+def _width(places: Sequence[int], widths: Sequence[int]) -> int:
+    """Width of a table of some columns."""
+    return sum(widths[place] + BETWEEN for place in places)
 
 
 def _rich(
     whole: CellTable,
     body: Sequence[Sequence[Text]],
     places: Sequence[int],
-    least: Sequence[int],
+    widths: Sequence[int],
+    room: int,
 ) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -87,9 +96,14 @@ def _rich(
     for place in places:
         head = Text(whole.heads[place])
         if place == 0:
-            table.add_column(head, max_width=NAMES, overflow="fold")
+            table.add_column(head, width=widths[0], overflow="fold")
+        elif widths[place] <= WHOLE and _width(places, widths) <= room:
+            # Of a given width: else rich takes from columns that need theirs.
+            longest = max((len(row[place]) for row in body), default=0)
+            given = widths[place] if longest <= widths[place] else None
+            table.add_column(head, justify="right", width=given)
         else:
-            table.add_column(head, justify="right", min_width=least[place])
+            table.add_column(head, justify="right", overflow="fold")
     for row in body:
         table.add_row(*(row[place] for place in places))
     return table

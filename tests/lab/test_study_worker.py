@@ -120,7 +120,7 @@ def test_a_result_that_another_process_stores_meanwhile_stays(tmp_path):
 
 def test_the_command_says_what_it_did_and_how_far_the_study_is(file, tmp_path, capsys):
     command = ["study", "worker", str(file), "--store", str(tmp_path / "runs")]
-    assert main([*command, "--hours", "1", "--json"]) == 0
+    assert main([*command, "--hours", "1", "--pack", "2", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["did"]["finished"] == {"training": 4, "analysis": 4}
     assert (record["study"], record["left"]) == ("tiny", 0)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from steppe_lab.execution.abstract import Outcome
+from steppe_lab.execution.abstract import Bundles, Outcome
 from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Progress, Report, silent
 from steppe_lab.store.store import Store
@@ -41,6 +41,7 @@ def work_along(
     begin: Callable[[], object] | None = None,
     workers: int = 1,
     seconds: float | None = None,
+    bundles: Bundles | None = None,
     progress: Report | None = None,
 ) -> Share:
     """Do runs of a study that nobody else does, until none is left.
@@ -53,6 +54,7 @@ def work_along(
         begin: called when all checks have passed, before any work.
         workers: processes that this one starts, one thread each.
         seconds: from the call on, after which no run is begun; None for no limit.
+        bundles: how runs are done together; None for each by itself.
         progress: called with each event.
 
     Raises:
@@ -91,7 +93,7 @@ def work_along(
             progress=note,
             patient=False,
             retry=False,
-            **{"seconds": seconds, **more},
+            **{"seconds": seconds, "bundles": bundles, **more},
         )
 
     study.work(execute, begin=begin, workers=workers, progress=progress)

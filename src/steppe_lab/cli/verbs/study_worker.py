@@ -40,6 +40,9 @@ class Args(Arguments):
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     workers: int = Field(default=1, ge=1, le=1024)
     """Processes of this worker, one thread each."""
+    pack: str = "off"
+    """The most networks of one structure that a worker trains together, 2 or more, or
+    off; it claims all of them at once. Numbers agree to rounding."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of lines."""
 
@@ -49,22 +52,26 @@ def run(args: Args, results: TextIO) -> int:
     start_server(WORK)  # it imports torch while this process does
     from steppe_lab.store.json_files import json_line
     from steppe_lab.studies.opening import named_study
+    from steppe_lab.studies.packing import bundles_of, read_pack
     from steppe_lab.studies.sharing import work_along
     from steppe_lab.studies.status import status_of
     from steppe_lab.studies.stored import open_study, remember
 
+    most = read_pack(args.pack)
     use_data_dir(args.data_dir)
     store, trust = open_store(args.store), trusted(args.trust)
     if args.study is None:
         stored = open_study(store, trust=trust)
     else:
         stored = named_study(store, args.study, scale=args.scale, trust=trust)
+    packs = partial(bundles_of, stored.plan)
     with progress() as tell:
         share = work_along(
             stored.study,
             begin=partial(remember, store, stored.settings),
             workers=args.workers,
             seconds=None if args.hours is None else HOUR * args.hours,
+            bundles=None if most is None else packs(most, args.workers),
             progress=tell,
         )
     status = status_of(stored.study)

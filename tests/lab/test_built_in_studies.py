@@ -24,7 +24,7 @@ SIZES = {
     "bisla2022_label_noise": (10 * 5, 50, 6),
     "bisla2022_width": (64 * 5, 27, 6),
     "minimum_sharpness_cs439": (6 * 2 * 3 * 2, 36, 4),
-    "rho_sweep": (2 * 8 * 5, 80, 8),
+    "rho_sweep": (2 * 8 * 5, 80, 12),
 }
 SCALES = ("full", "laptop", "smoke")
 # Counted on the published definitions: by width, skip and batch norm.

@@ -68,10 +68,10 @@ def minimum_sharpness_cs439() -> dict[str, Any]:
                 "analysis": {"samples": 500},
             },
             "smoke": {
-                "base": {"train_samples": 100, "epochs": 3, "batch_size": 16},
+                "base": {"train_samples": 100, "epochs": 10, "batch_size": 16},
                 "grid": {
                     "data": ["digits:standardise=unit"],
-                    "model": ["small_cnn:width=4"],
+                    "model": ["small_cnn:width=4,batch_norm=true"],
                     "base": [BASES[0], "adam"],
                 },
                 "analysis": {"samples": 100},

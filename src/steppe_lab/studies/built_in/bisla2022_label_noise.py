@@ -13,8 +13,8 @@ loop has 11 shares, the text 10, as here.
 
 Difference from both: the noisy labels are the same for all seeds.
 
-The scale "laptop" trains a network of 10 layers on 400 digits, at most 100 epochs; with
-much noise few of its networks fit 99 % of the labels, and the report counts them.
+The scale "laptop" trains a network of 10 layers on 400 digits for at most 100 epochs,
+with drops after 60 and 80.
 """
 
 from __future__ import annotations

@@ -65,10 +65,10 @@ class WorkArguments(Arguments):
     started on this computer, or one of its own."""
     gpus: float = Field(default=0.0, ge=0.0)
     """GPUs of each worker on the Ray cluster, also a share of one, as 0.25."""
-    pack: str = "auto"
-    """The most networks of one structure that a worker trains together, 2 or more, auto
-    for so many that all workers are busy, where a few steps are faster so, or off;
-    numbers agree to rounding."""
+    pack: str = "off"
+    """The most networks of one structure that a worker trains together, 2 or more, or
+    auto for so many that all workers are busy, where a few steps are faster so; their
+    numbers agree with those of networks trained alone to rounding, not to the bit."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of lines."""
 

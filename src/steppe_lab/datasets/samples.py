@@ -6,8 +6,9 @@ Shape letters: N samples, B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -82,25 +83,30 @@ class Standardisation:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Standardise pixels, shape (N, C, H, W)."""
-        return self.on(pixels.device)(pixels)
+        mean, std, scale = self.constants(pixels.device)
+        inputs = pixels.to(torch.float32, copy=True)
+        return inputs.div_(scale).sub_(mean).div_(std)
 
-    def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Standardisation of pixels on a device, whose constants are there already."""
+    def constants(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, std and scale on a device, where they stay once they are asked for."""
+        if device not in self._on:
+            mean, std = (
+                self._constant(self.mean, device),
+                self._constant(self.std, device),
+            )
+            # A tensor too: by a number a GPU multiplies with the reciprocal, and bits
+            # would depend on where the pixels lie, that is on how much memory was free.
+            self._on[device] = mean, std, self._constant((self.scale,), device)
+        return self._on[device]
 
-        def constant(values: Numbers | Tensor) -> Tensor:
-            tensor = torch.as_tensor(values, device=device)
-            return tensor if tensor.dim() == 3 else tensor.view(-1, 1, 1)
+    @cached_property
+    def _on(self) -> dict[torch.device, tuple[Tensor, Tensor, Tensor]]:
+        return {}
 
-        mean, std = constant(self.mean), constant(self.std)
-        # A tensor too: by a number a GPU multiplies with the reciprocal, and bits
-        # would depend on where the pixels lie, that is on how much memory was free.
-        scale = constant((self.scale,))
-
-        def standardised(pixels: Tensor) -> Tensor:
-            inputs = pixels.to(torch.float32, copy=True)
-            return inputs.div_(scale).sub_(mean).div_(std)
-
-        return standardised
+    @staticmethod
+    def _constant(values: Numbers | Tensor, device: torch.device) -> Tensor:
+        tensor = torch.as_tensor(values, device=device)
+        return tensor if tensor.dim() == 3 else tensor.view(-1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,8 +128,7 @@ class AugmentedBatches:
         self._seeds = {
             name: seed_named(f"augmentation {name} {seed}") for name in self._changes
         }
-        standardisation = self._samples.standardisation
-        self._standardise = standardisation and standardisation.on(self._device)
+        self._standardise = self._samples.standardisation
         self._check()
 
     def fetch(self, rows: Tensor, step: int) -> Batch:

@@ -6,6 +6,7 @@ Shape letters: B samples of a batch, T parts of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -30,12 +31,19 @@ class Part:
     real: int
     weight: float
 
+    @cached_property
+    def places(self) -> Tensor:
+        """Positions within the part."""
+        return torch.arange(len(self.rows))
+
     def counted(self, terms: Tensor) -> Tensor:
         """Terms of each sample in the loss, none of those that fill the part up.
 
         Args:
-            terms: of all samples of the batch, (B,).
+            terms: of all samples of the batch, (B,); not written to.
         """
+        if self.real == len(self.rows) == len(terms):
+            return terms
         counts = terms[self.rows]
         counts[self.real :] = 0
         return counts
@@ -77,19 +85,24 @@ class Sharing:
         """Positions of the samples of all parts of this process, in their order."""
         return torch.cat([part.rows for part in self.parts(size)])
 
-    def parts(self, size: int) -> list[Part]:
+    def parts(self, size: int) -> tuple[Part, ...]:
         """Parts of this process, of a batch of so many samples."""
-        count = self.processes.count
-        each = max(1, self.perturbations // count)
-        places = torch.arange(size)
-        every = places.tensor_split(each * count)
-        first = self.processes.rank * each
-        own = [rows for rows in every[first : first + each] if count > 1 or len(rows)]
-        longest = len(every[0]) if count > 1 else 0
-        return [
-            Part(_filled(rows, longest), len(rows), count * len(rows) / size)
-            for rows in own
-        ]
+        return _parts(
+            self.processes.rank, self.processes.count, self.perturbations, size
+        )
+
+
+@lru_cache(maxsize=8)  # an epoch has batches of one or two sizes
+def _parts(rank: int, count: int, perturbations: int, size: int) -> tuple[Part, ...]:
+    each = max(1, perturbations // count)
+    every = torch.arange(size).tensor_split(each * count)
+    first = rank * each
+    own = [rows for rows in every[first : first + each] if count > 1 or len(rows)]
+    longest = len(every[0]) if count > 1 else 0
+    return tuple(
+        Part(_filled(rows, longest), len(rows), count * len(rows) / size)
+        for rows in own
+    )
 
 
 def _filled(rows: Tensor, length: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,7 +62,7 @@ def take_step(
         of a micro-batch counts as the fraction of the batch that it is.
     """
     parts = state.sharing.parts(len(terms))
-    ends = torch.tensor([len(part.rows) for part in parts]).cumsum(0).tolist()
+    ends = list(accumulate(len(part.rows) for part in parts))
     passes = [
         _Passes(state, samples, own, part, terms)
         for part, own in zip(parts, _split(samples, batch, ends), strict=True)
@@ -114,14 +114,13 @@ class _Passes:
     ) -> None:
         self._state, self._samples, self._batch = state, samples, batch
         self._part, self._counts = part, part.counted(terms)
-        self._places = torch.arange(len(part.rows))
         # Terms of the batch, if all of it were as full of samples as the part.
         self._terms = int(terms.sum()) * part.weight / state.processes.count
         self.passed = 0  # rows
 
     def __call__(self) -> Tensor:
-        state, part, size = self._state, self._part, len(self._places)
-        (inputs, targets), rows = self._batch, self._places
+        state, part, size = self._state, self._part, len(self._part.rows)
+        (inputs, targets), rows = self._batch, self._part.places
         if isinstance(state.optimizer, AbstractOptimizer):
             rows = state.optimizer.take(rows)
             if len(rows) < size:

@@ -239,6 +239,15 @@ def test_rules_and_settings_over_epochs_are_those_alone() -> None:
         assert distance(train(recipe, split), together[place]) < 1e-10
 
 
+def test_a_schedule_of_one_member_holds_beside_numbers_of_others() -> None:
+    each = recipes("sam:rho={}")
+    varied = each[1].model_dump() | {"optimizer": "sam:rho=linear(0.5, 0.0)"}
+    each[1] = Recipe.model_validate(varied)
+    split = small_trainings.split()
+    together = packed(each, split)
+    assert distance(together[1], train(each[1], split)) < 1e-9
+
+
 def test_noise_of_a_schedule_and_of_pairs() -> None:
     scheduled = "lpf_sgd:micro_batches=4,antithetic=true,"
     scheduled += "gamma=cosine_increase(start=0.001,factor=15)"

@@ -119,7 +119,8 @@ class Pack:
         first = members[0].state
         self._task, self._method = first.loss.task, method_of(first.recipe.optimizer)
         self._batches = batches
-        self._scheduled = members[0].scheduled
+        # Members differ in it: one may have a number where another has a schedule.
+        self._scheduled = any(member.scheduled for member in members)
 
     def train_epoch(self) -> list[dict[str, float]]:
         """The steps of the epoch that all members stand at; a row for each."""

@@ -149,7 +149,7 @@ def test_information_without_each_configuration_is_counted_anew():
     )
     x, y = (information_file.ranks(rows.numbers[name]) for name in ("m", "gap"))
     code = rows.factors["lr"].codes
-    part = information_file._pair_counts(x, y, [code])[0]
+    part = information_file._pair_counts(x, y, rows.clusters, [code])[0]
     without = list(information_file._without_each(rows.clusters, x, y, code, part))
     for k, share in enumerate(without):
         rest = rows.clusters != k

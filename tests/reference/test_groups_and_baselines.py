@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from steppe_lab.statistics import baselines, paired_bootstrap, within_groups
+from steppe_lab.statistics import (
+    baselines,
+    paired_bootstrap,
+    paired_bootstraps,
+    within_groups,
+)
 from steppe_lab.statistics.additive import additive_fit
 from steppe_lab.statistics.tables import complete
 from studies import correlated, grid, tau_by_pairs
@@ -207,3 +212,19 @@ def test_a_predictor_that_does_not_vary_has_no_difference():
     made = paired_bootstrap(table, "a", "b", "gap")
     assert math.isnan(made.value)
     assert made.notes == ("b or gap does not vary.",)
+
+
+def test_several_predictors_share_draws_where_they_have_the_same_rows():
+    generator = np.random.default_rng(5)
+    table = {
+        name: list(generator.normal(size=30)) for name in ("a", "b", "base", "gap")
+    }
+    table |= {"c": [None, *table["a"][1:]], "same": [1.0] * 30}
+    names = ["a", "b", "c", "same"]
+    made = paired_bootstraps(table, names, table["base"], "gap", draws=50)
+    alone = {
+        n: paired_bootstrap(table, n, table["base"], "gap", draws=50) for n in names
+    }
+    assert str(made) == str(alone)
+    assert made["c"].rows == 29
+    assert math.isnan(made["same"].low)

@@ -10,7 +10,8 @@ from scipy.stats import kendalltau
 
 from steppe.errors import DataError, SettingError
 from steppe_lab.statistics import kendall
-from steppe_lab.statistics.concordance import pair_sums
+from steppe_lab.statistics.concordance import joined_sums, pair_sums
+from steppe_lab.statistics.layers import layers_of
 from steppe_lab.statistics.resampling import draw_counts, resampled
 from studies import correlated, tau_by_pairs, ties_and_clusters
 
@@ -31,7 +32,8 @@ def test_pairs_of_unlike_strata_are_left_out(seed):
     clusters = np.arange(len(x))
     rows = range(len(x))
     pairs = [(i, j) for i in rows for j in rows if i < j and strata[i] == strata[j]]
-    value = pair_sums(x, y, clusters, strata).value
+    parts = [pair_sums(x, y, clusters, only=strata == k) for k in np.unique(strata)]
+    value = joined_sums(parts).value
     np.testing.assert_allclose(value, tau_by_pairs(x, y, pairs), atol=1e-12)
 
 
@@ -51,12 +53,28 @@ def test_draws_take_as_many_configurations_as_there_are():
     assert (draw_counts(50, 400, seed=0) == counts).all()
 
 
+@pytest.mark.parametrize("sizes", [(), (1, 1, 1), (2, 5, 1, 3), (300, 2)])
+def test_tables_of_pairs_are_summed_over_clusters(sizes, monkeypatch):
+    monkeypatch.setattr("steppe_lab.statistics.layers.BLOCK", 20)
+    generator = np.random.default_rng(0)
+    clusters = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    # Ones of large clusters have sums beyond 8 bits.
+    table = generator.integers(0, 2, (len(clusters), len(clusters))).astype(np.int8)
+    layers = layers_of(clusters)
+    summed = np.zeros((len(sizes), len(sizes)))
+    for part, (one,) in layers.sums(lambda own: [table[own][:, layers.order]], 1):
+        summed[np.ix_(layers.clusters[part], layers.clusters)] = one
+    for a, b in np.ndindex(summed.shape):
+        assert summed[a, b] == table[np.ix_(clusters == a, clusters == b)].sum()
+
+
 def test_blocks_of_rows_change_nothing(monkeypatch):
     table = correlated(np.random.default_rng(0), 90, 3, 0.4, ties=2)
     names = (table[name] for name in ("measure", "gap", "configuration"))
     arrays, counts = tuple(names), draw_counts(30, 7, seed=1)
     whole = resampled(*arrays, counts)
     monkeypatch.setattr("steppe_lab.statistics.resampling.BLOCK", 1000)
+    monkeypatch.setattr("steppe_lab.statistics.layers.BLOCK", 1000)
     assert (resampled(*arrays, counts) == whole).all()
 
 

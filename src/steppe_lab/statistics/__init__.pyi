@@ -6,6 +6,7 @@ from steppe_lab.statistics.correlation import Correlation as Correlation
 from steppe_lab.statistics.correlation import kendall as kendall
 from steppe_lab.statistics.differences import TauDifference as TauDifference
 from steppe_lab.statistics.differences import paired_bootstrap as paired_bootstrap
+from steppe_lab.statistics.differences import paired_bootstraps as paired_bootstraps
 from steppe_lab.statistics.environments import SignError as SignError
 from steppe_lab.statistics.environments import SignErrors as SignErrors
 from steppe_lab.statistics.environments import sign_error as sign_error

@@ -121,13 +121,20 @@ class AdditiveFit:
         return deleted
 
 
-def additive_fit(values: Floats, factors: Sequence[Levels]) -> AdditiveFit:
+def additive_fit(
+    values: Floats, factors: Sequence[Levels], like: AdditiveFit | None = None
+) -> AdditiveFit:
     """Fit a column by one effect per level of each factor.
 
     Args:
         values: shape (n,), finite.
         factors: levels of each row; numbers are labels here, not slopes.
+        like: a fit of another column by the same factors, which saves time.
     """
+    if like is not None:
+        of, weights = like.configurations, like.weights
+        means = np.bincount(of, values) / weights
+        return AdditiveFit(of, means, weights, like.basis, values)
     codes = [each.codes for each in factors]
     of = joined(codes) if codes else np.zeros(len(values), dtype=np.int64)
     weights = np.bincount(of).astype(float)

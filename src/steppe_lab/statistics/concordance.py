@@ -12,13 +12,15 @@ Source: Kendall, 1945, "The treatment of ties in ranking problems", Biometrika 3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steppe_lab.statistics.tables import Floats, Whole
+
+SHORT = 2**15  # whole numbers below it have 16 bits
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,24 @@ class PairSums:
         rest = self.with_others.sum(axis=1)[:, None] - 2 * self.with_others
         return tau_of(rest + self.within)
 
+    def of(self, clusters: Whole) -> PairSums:
+        """Those of some clusters, where the others have no pairs."""
+        return PairSums(self.with_others[:, clusters], self.within[:, clusters])
+
+
+def joined_sums(parts: Sequence[PairSums]) -> PairSums:
+    """Sums over pairs that are in one of several parts of the rows."""
+    return PairSums(
+        np.sum([part.with_others for part in parts], axis=0),
+        np.sum([part.within for part in parts], axis=0),
+    )
+
 
 def pair_sums(
-    x: Floats, y: Floats, clusters: Whole, strata: Whole | None = None
+    x: Floats,
+    y: Floats,
+    clusters: Whole,
+    only: NDArray[np.bool_] | None = None,
 ) -> PairSums:
     """Sums over pairs of rows by cluster.
 
@@ -50,18 +67,17 @@ def pair_sums(
         x: values, shape (n,), finite.
         y: values, shape (n,), finite.
         clusters: of each row, shape (n,), 0 to K - 1.
-        strata: of each row, shape (n,); pairs of unlike strata are left out.
+        only: whether pairs of a row count, shape (n,); all where none are given.
     """
     count = int(clusters.max(initial=-1)) + 1
     with_others = np.zeros((3, count), dtype=np.int64)
-    within = np.zeros((3, count), dtype=np.int64)
-    for rows in _rows_of(strata, len(x)):
-        a, b = ranks(x[rows]), ranks(y[rows])
-        sums = np.stack([concordant_minus_discordant(a, b), untied(a), untied(b)])
-        for total, each in zip(with_others, sums, strict=True):
-            np.add.at(total, clusters[rows], each)
-        within += sums_inside(a, b, clusters[rows], count)
-    return PairSums(with_others, within)
+    if only is not None:
+        x, y, clusters = x[only], y[only], clusters[only]
+    a, b = ranks(x), ranks(y)
+    sums = np.stack([concordant_minus_discordant(a, b), untied(a), untied(b)])
+    for total, each in zip(with_others, sums, strict=True):
+        np.add.at(total, clusters, each)
+    return PairSums(with_others, sums_inside(a, b, clusters, count))
 
 
 def ranks(values: Floats) -> Whole:
@@ -76,8 +92,12 @@ def untied(ranked: Whole) -> Whole:
 
 def concordant_minus_discordant(a: Whole, b: Whole) -> Whole:
     """Sum over all rows of the products of signs, for each row, shape (n,)."""
+    if not len(a):
+        return a
     alike = _below_both(a, b) + _below_both(-a, -b)
-    return alike - _below_both(a, -b) - _below_both(-a, b)
+    # Rows that differ in both values are alike or opposite in their order.
+    both = np.unique(a * (int(b.max()) + 1) + b, return_inverse=True)[1].reshape(-1)
+    return 2 * alike - untied(a) - untied(b) + untied(both)
 
 
 def _below_both(a: Whole, b: Whole) -> Whole:
@@ -92,8 +112,10 @@ def _below_both(a: Whole, b: Whole) -> Whole:
     second, counts = b[order], np.zeros(n, dtype=np.int64)
     # Among ties of b the right half's rows come first, for the same reason.
     by_second = np.lexsort((-np.arange(n), second))
+    # Numpy sorts short whole numbers in linear time.
+    short = np.int16 if n <= SHORT else np.int64
     for level in range(max(n - 1, 0).bit_length()):
-        block = by_second >> (level + 1)
+        block = (by_second >> (level + 1)).astype(short)
         path = by_second[np.argsort(block, kind="stable")]
         left = ((path >> level) & 1) == 0
         before = np.cumsum(left)
@@ -125,14 +147,6 @@ def sums_inside(a: Whole, b: Whole, clusters: Whole, count: int) -> Whole:
         for total, each in zip(sums, (up * over, up * up, over * over), strict=True):
             np.add.at(total, of[apart:][same], 2 * each)
     return sums
-
-
-def _rows_of(strata: Whole | None, n: int) -> Iterator[Whole]:
-    if strata is None:
-        yield np.arange(n)
-        return
-    order = np.argsort(strata, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(strata[order])) + 1)
 
 
 def tau_of(sums: NDArray[np.int64]) -> Floats:

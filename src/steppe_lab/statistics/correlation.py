@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steppe.errors import check_count, check_integer, check_range
-from steppe_lab.statistics.concordance import pair_sums
+from steppe_lab.statistics.concordance import PairSums, pair_sums
 from steppe_lab.statistics.intervals import LEVEL
 from steppe_lab.statistics.jackknife import NONE, Ends, of_correlation
 from steppe_lab.statistics.resampling import draw_counts, resampled
@@ -98,7 +98,6 @@ def correlate(
     clusters: Whole,
     level: float,
     *,
-    strata: Whole | None = None,
     lost: int = 0,
     notes: Sequence[str] = (),
 ) -> Correlation:
@@ -109,12 +108,22 @@ def correlate(
         y: values, shape (n,), finite.
         clusters: of each row, shape (n,), 0 to K - 1.
         level: coverage, 0 to 1.
-        strata: of each row, shape (n,); pairs of unlike strata are left out.
         lost: degrees of freedom that a model took from the values before.
         notes: of the result.
     """
-    count = int(clusters.max(initial=-1)) + 1
-    sums = pair_sums(x, y, clusters, strata)
+    return of_sums(pair_sums(x, y, clusters), len(x), level, lost=lost, notes=notes)
+
+
+def of_sums(
+    sums: PairSums,
+    rows: int,
+    level: float,
+    *,
+    lost: int = 0,
+    notes: Sequence[str] = (),
+) -> Correlation:
+    """Tau-b of sums over pairs, with its interval; see `correlate`."""
+    count = sums.with_others.shape[1]
     ends = of_correlation(sums.value, sums.left_out, level, lost) if count else NONE
     return Correlation(
         value=sums.value,
@@ -122,7 +131,7 @@ def correlate(
         high=ends.high,
         level=level,
         p=ends.p,
-        rows=len(x),
+        rows=rows,
         clusters=count,
         notes=tuple(notes),
     )

@@ -14,25 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steppe_lab.statistics.concordance import pair_sums
+import numpy as np
+
+from steppe_lab.statistics.concordance import PairSums, joined_sums, pair_sums
 from steppe_lab.statistics.correlation import (
     Correlation,
     check_level,
-    correlate,
     doubts,
+    of_sums,
 )
 from steppe_lab.statistics.intervals import LEVEL
 from steppe_lab.statistics.jackknife import stderr
 from steppe_lab.statistics.result import AbstractStatistic
-from steppe_lab.statistics.tables import (
-    Complete,
-    Floats,
-    Names,
-    Table,
-    Whole,
-    complete,
-    joined,
-)
+from steppe_lab.statistics.tables import Complete, Names, Table, complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +87,19 @@ def within_groups(
     check_level(level)
     rows = complete(table, [measure, gap], [group], cluster)
     x, y, labels = rows.numbers[measure], rows.numbers[gap], rows.factors[group]
-    pooled = correlate(x, y, rows.clusters, level)
-    within = correlate(x, y, rows.clusters, level, strata=labels.codes)
+    of_all = pair_sums(x, y, rows.clusters)
+    pooled = of_sums(of_all, len(rows), level)
+    parts = [
+        pair_sums(x, y, rows.clusters, only=labels.codes == place)
+        for place in range(len(labels))
+    ]
+    of_parts = joined_sums(parts) if parts else of_all
+    within = of_sums(of_parts, len(rows), level)
     levels = {
-        name: _alone(rows, x, y, labels.codes == place, level)
-        for place, name in enumerate(labels.names)
+        name: _alone(rows, part, labels.codes == place, level)
+        for (place, name), part in zip(enumerate(labels.names), parts, strict=True)
     }
-    apart = _apart(x, y, rows.clusters, labels.codes, level)
+    apart = _apart(of_all, of_parts, level)
     notes = [*rows.notes, *doubts(rows, [measure, gap])]
     if len(labels) == 1:
         notes.append(f"{group} has one level.")
@@ -119,20 +119,14 @@ def within_groups(
     )
 
 
-def _alone(
-    rows: Complete, x: Floats, y: Floats, mask: Any, level: float
-) -> Correlation:
-    clusters = joined([rows.clusters[mask]])
-    return correlate(x[mask], y[mask], clusters, level)
+def _alone(rows: Complete, part: PairSums, mask: Any, level: float) -> Correlation:
+    return of_sums(part.of(np.unique(rows.clusters[mask])), int(mask.sum()), level)
 
 
-def _apart(x: Floats, y: Floats, clusters: Whole, strata: Whole, level: float) -> bool:
+def _apart(pooled: PairSums, within: PairSums, level: float) -> bool:
     """Whether the interval of pooled minus within excludes 0."""
     from scipy.special import stdtrit
 
-    if len(x) < 2:
-        return False
-    pooled, within = pair_sums(x, y, clusters), pair_sums(x, y, clusters, strata)
     freedom = len(pooled.left_out) - 1
     if freedom < 1:
         return False

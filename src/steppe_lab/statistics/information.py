@@ -31,6 +31,7 @@ from steppe_lab.statistics.concordance import ranks
 from steppe_lab.statistics.correlation import check_level
 from steppe_lab.statistics.intervals import LEVEL
 from steppe_lab.statistics.jackknife import NONE, Ends, of_mean, stderr
+from steppe_lab.statistics.layers import EXACT, Pairs, layers_of, short
 from steppe_lab.statistics.result import AbstractStatistic
 from steppe_lab.statistics.tables import (
     MANY,
@@ -43,7 +44,6 @@ from steppe_lab.statistics.tables import (
     with_levels,
 )
 
-BLOCK = 2_000_000  # entries of a table of signs at a time
 MOST = 2  # hyper-parameters in S
 SIGNS = 3
 # Signs of measure and gap, of which the others are mirror images: (b, a) has the
@@ -76,6 +76,7 @@ def conditional_information(
     factors: Sequence[str],
     *,
     level: float = LEVEL,
+    interval: bool = True,
     draws: int = 0,
     seed: int = 0,
 ) -> Information:
@@ -92,6 +93,7 @@ def conditional_information(
         factors: columns of the hyper-parameters; rows alike in all are one
             configuration.
         level: coverage of the interval, 0 to 1.
+        interval: whether there is one; it costs more than K itself.
         draws: of random orders of the measure's values; 0 for no test. Each costs as
             much as K itself.
         seed: of the draws.
@@ -114,21 +116,19 @@ def conditional_information(
     rows = complete(table, [measure, gap], factors, cluster=factors)
     codes, notes = _sets(rows)
     x, y = ranks(rows.numbers[measure]), ranks(rows.numbers[gap])
-    parts = _pair_counts(x, y, list(codes.values()))
-    shares = {
-        given: _share(_tables(part, codes[given])).item()
-        for given, part in zip(codes, parts, strict=True)
-    }
+    of_sets = list(codes.values())
+    parts = _pair_counts(x, y, rows.clusters, of_sets)
+    shares = dict(zip(codes, _shares(parts, rows.clusters, of_sets), strict=True))
     known = {given: share for given, share in shares.items() if not math.isnan(share)}
     least = min(known, key=lambda given: (known[given], len(given)), default=())
     value = known.get(least, math.nan)
     ends = NONE
-    if known:
+    if known and interval:
         part = parts[list(codes).index(least)]
         ends = _interval(rows, x, y, codes[least], part, value, level)
     p = unrelated = math.nan
     if known and draws:
-        p, unrelated = _test(x, y, list(codes.values()), value, draws, seed)
+        p, unrelated = _test(x, y, rows.clusters, of_sets, value, draws, seed)
     left_out = len(shares) - len(known)
     if left_out:
         notes.append(
@@ -165,28 +165,50 @@ def _sets(rows: Complete) -> tuple[dict[tuple[str, ...], Whole], list[str]]:
     return codes, [*rows.notes, *notes]
 
 
-def _pair_counts(x: Whole, y: Whole, codes: Sequence[Whole]) -> list[Tables]:
-    """Rows of each level and signs that each row makes pairs with, for each set S.
+def _pair_counts(
+    x: Whole, y: Whole, clusters: Whole, codes: Sequence[Whole]
+) -> list[Tables]:
+    """Rows of each level and signs that a configuration makes pairs with, for each S.
 
     Returns:
-        Counts, shape (n, levels of S, 5), in the order of `SHOWN`: signs of the row
-        minus those of the other.
+        Counts, shape (K, levels of S, 5), in the order of `SHOWN`: signs of the row of
+        the configuration minus those of the other.
     """
+    layers, n = layers_of(clusters), len(x)
     widths = [int(code.max(initial=-1)) + 1 for code in codes]
+    kind: Any = np.float32 if n * len(layers.rows) < EXACT else np.float64
     marks = np.concatenate(
         [code[:, None] == np.arange(w) for code, w in zip(codes, widths, strict=True)],
         axis=1,
-    ).astype(np.float32)
-    n = len(x)
-    counts = np.empty((n, marks.shape[1], len(SHOWN)), dtype=np.float32)
-    for first in range(0, n, max(BLOCK // max(n, 1), 1)):
-        part = slice(first, first + max(BLOCK // n, 1))
-        of_x, of_y = _signs(x[part], x), _signs(y[part], y)
-        for place, (one, other) in enumerate(SHOWN):
-            pairs = ((of_x == one) & (of_y == other)).astype(np.float32)
-            counts[part, :, place] = pairs @ marks
+    ).astype(kind)
+    of_x, of_y = short(x), short(y)
+    others_x, others_y = of_x[layers.order], of_y[layers.order]
+
+    def shown(own: Whole) -> Sequence[Pairs]:
+        mine_x, mine_y = of_x[own, None], of_y[own, None]
+        above_x, above_y = mine_x > others_x, mine_y > others_y
+        below_y = mine_y < others_y
+        # With most orders of values there are few ties.
+        same_x = ~(above_x | (mine_x < others_x))
+        tables = [
+            same_x & ~(above_y | below_y),
+            same_x & above_y,
+            above_x & ~(above_y | below_y),
+            above_x & above_y,
+            above_x & below_y,
+        ]
+        return [each.view(np.int8) for each in tables]
+
+    first = np.unique(clusters, return_index=True)[1]
+    of_clusters = marks[first[layers.clusters]]
+    counts: Tables = np.zeros((len(first), marks.shape[1], len(SHOWN)), dtype=kind)
+    for part, tables in layers.sums(shown, len(SHOWN)):
+        for place, sums in enumerate(tables):
+            if sums.any():
+                own = layers.clusters[part]
+                counts[own, :, place] = sums.astype(kind) @ of_clusters
     # No row is a pair with itself.
-    counts[:, :, 0] -= marks
+    counts[:, :, 0] -= marks[first] * np.bincount(clusters)[:, None]
     return np.split(counts, np.cumsum(widths)[:-1], axis=1)
 
 
@@ -195,12 +217,17 @@ def _signs(left: Whole, right: Whole) -> NDArray[np.int8]:
     return above - (left[:, None] < right).view(np.int8)
 
 
-def _tables(part: Tables, code: Whole) -> Tables:
-    """Counts of ordered pairs by both levels and both signs."""
-    levels = part.shape[1]
-    shown = np.zeros((levels, levels, len(SHOWN)))
-    np.add.at(shown, code, part)
-    return _mirrored(shown)
+def _shown(part: Tables, code: Whole) -> Tables:
+    """Counts of ordered pairs by both levels and the signs in `SHOWN`.
+
+    Args:
+        part: counts of configurations, shape (K, levels, 5).
+        code: level of each configuration, shape (K,).
+    """
+    order = np.argsort(code, kind="stable")
+    starts = np.flatnonzero(np.diff(code[order], prepend=-1))
+    counts: Tables = np.add.reduceat(part[order], starts, axis=0, dtype=np.float64)
+    return counts
 
 
 def _mirrored(shown: Tables) -> Tables:
@@ -216,6 +243,17 @@ def _mirrored(shown: Tables) -> Tables:
         if (one, other) != (0, 0):
             counts[..., 1 - one, 1 - other] = swapped[..., place]
     return counts
+
+
+def _shares(
+    parts: Sequence[Tables], clusters: Whole, codes: Sequence[Whole]
+) -> list[float]:
+    """The share for each set S."""
+    first = np.unique(clusters, return_index=True)[1]
+    return [
+        _share(_mirrored(_shown(part, code[first]))).item()
+        for part, code in zip(parts, codes, strict=True)
+    ]
 
 
 def _share(counts: Tables) -> Floats:
@@ -268,15 +306,14 @@ def _without_each(
 ) -> Iterator[float]:
     """The share without each configuration."""
     levels = part.shape[1]
-    whole = np.zeros((levels, levels, len(SHOWN)))
-    np.add.at(whole, code, part)
     order = np.argsort(clusters, kind="stable")
     bounds = np.flatnonzero(np.diff(clusters[order], prepend=-1))
-    for own in np.split(order, bounds[1:]):
+    whole = _shown(part, code[order[bounds]])
+    for cluster, own in enumerate(np.split(order, bounds[1:])):
         # All rows of a configuration have one level of S.
         at = code[own[0]]
         shown = whole.copy()
-        shown[at] -= part[own].sum(axis=0)
+        shown[at] -= part[cluster]
         of_x, of_y = _signs(x[own], x), _signs(y[own], y)
         for place, (one, other) in enumerate(SHOWN):
             pairs = (of_x == -one) & (of_y == -other)
@@ -292,16 +329,19 @@ def _without_each(
 
 
 def _test(
-    x: Whole, y: Whole, codes: Sequence[Whole], value: float, draws: int, seed: int
+    x: Whole,
+    y: Whole,
+    clusters: Whole,
+    codes: Sequence[Whole],
+    value: float,
+    draws: int,
+    seed: int,
 ) -> tuple[float, float]:
     """P of K under random orders of the measure, and the mean K of these."""
     generator = np.random.default_rng(seed)
     drawn = np.empty(draws)
     for place in range(draws):
-        parts = _pair_counts(generator.permutation(x), y, codes)
-        shares = [
-            _share(_tables(p, code)) for p, code in zip(parts, codes, strict=True)
-        ]
-        drawn[place] = np.nanmin(shares)
+        parts = _pair_counts(generator.permutation(x), y, clusters, codes)
+        drawn[place] = np.nanmin(_shares(parts, clusters, codes))
     p = (1 + int((drawn >= value).sum())) / (draws + 1)
     return p, float(drawn.mean())

@@ -76,11 +76,14 @@ def residual_kendall(
     rows = complete(table, [measure, gap], factors, cluster=factors)
     factors_used, crowded = with_levels(rows.factors)
     x, levels = rows.numbers[measure], list(factors_used.values())
-    other, own = additive_fit(rows.numbers[gap], levels), additive_fit(x, levels)
+    other = additive_fit(rows.numbers[gap], levels)
+    own = additive_fit(x, levels, other)
     raw = _residual_tau(rows, own, other, level)
-    rank = _residual_tau(rows, additive_fit(_average_ranks(x), levels), other, level)
+    rank = _residual_tau(
+        rows, additive_fit(_average_ranks(x), levels, other), other, level
+    )
     if len(x) and x.min() > 0:
-        log = _residual_tau(rows, additive_fit(np.log(x), levels), other, level)
+        log = _residual_tau(rows, additive_fit(np.log(x), levels, other), other, level)
     else:
         log = _no_tau(level, "logarithms need positive values.")
     return ResidualKendall(

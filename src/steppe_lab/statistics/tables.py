@@ -77,7 +77,7 @@ def complete(
     labels = {name: _listed(columns[name]) for name in (*factors, *together)}
     gone = {name: ~np.isfinite(each) for name, each in values.items()}
     for name, each in labels.items():
-        absent = np.array([_missing(label) for label in each], dtype=bool)
+        absent = _absent(each)
         gone[name] = gone.get(name, False) | absent
     kept = np.flatnonzero(~np.any(list(gone.values()), axis=0))
     coded = {
@@ -150,6 +150,10 @@ def floats(name: str, values: Sequence[Any]) -> Floats:
 
 def levels(values: Sequence[Hashable]) -> Levels:
     """Labels of rows as codes."""
+    numbers = _alike(values)
+    if numbers is not None:
+        different, inverse = np.unique(numbers, return_inverse=True)
+        return Levels(inverse.reshape(-1).astype(np.int64), tuple(different.tolist()))
     try:
         names = list(dict.fromkeys(values))
     except TypeError:
@@ -166,8 +170,12 @@ def joined(codes: Sequence[Whole]) -> Whole:
     """One code per row for rows that are alike in several codes, shape (rows,)."""
     if not codes:
         return np.zeros(0, dtype=np.int64)
-    _, inverse = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
-    return inverse.reshape(-1).astype(np.int64)
+    rows = np.zeros(len(codes[0]), dtype=np.int64)
+    for code in codes:
+        # Dense after each column, so that no product grows beyond rows * levels.
+        rows = rows * (int(code.max(initial=0)) + 1) + code
+        rows = np.unique(rows, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return rows
 
 
 def with_levels(factors: Mapping[str, Levels]) -> tuple[dict[str, Levels], list[str]]:
@@ -189,6 +197,24 @@ def _left_out(kind: str, name: str, gone: NDArray[np.bool_]) -> str:
     count = int(gone.sum())
     rows = "row was" if count == 1 else "rows were"
     return f"{count} {rows} left out: no {kind} of {name}."
+
+
+def _alike(values: Sequence[Any]) -> NDArray[Any] | None:
+    """Numbers of one type, which need no loop; None for other labels."""
+    kinds = set(map(type, values))
+    if len(kinds) != 1 or not kinds <= {bool, int, float}:
+        return None
+    numbers = np.asarray(values)
+    return numbers if numbers.dtype.kind in "bif" else None
+
+
+def _absent(values: Sequence[Any]) -> NDArray[np.bool_]:
+    """Whether each label is missing, shape (rows,)."""
+    numbers = _alike(values)
+    if numbers is not None:
+        absent: NDArray[np.bool_] = np.isnan(numbers)
+        return absent
+    return np.array([_missing(label) for label in values], dtype=bool)
 
 
 def _missing(value: Any) -> bool:

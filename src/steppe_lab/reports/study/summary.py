@@ -64,9 +64,11 @@ def summarise(
     best = baselines.best
     tell = report or (lambda *_: None)
     measures: list[Predictor] = []
+    differences = _differences(table, baselines)
     for name in table.measures:
         tell(len(measures), len(table.measures), name)
-        measures.append(_measure(table, name, baselines, environments))
+        difference = differences.get(name, Bounded())
+        measures.append(_measure(table, name, difference, environments))
     tell(len(measures), len(measures), "")
     measures.sort(key=lambda each: -_or_least(each.tau.value))
     scores = scores_of(table)
@@ -99,7 +101,7 @@ def bounded(statistic: Any) -> Bounded:
 def _measure(
     table: StudyTable,
     name: str,
-    baselines: Baselines,
+    difference: Bounded,
     environments: Sequence[str],
 ) -> Predictor:
     columns, gap, factors = table.columns, table.gap, table.factors
@@ -107,17 +109,17 @@ def _measure(
     alone = Predictor(name=name, count=tau.rows, tau=bounded(tau))
     if not alone.tau.is_defined:
         return alone
-    ceiling = statistics.noise_ceiling(columns, name, gap, draws=DRAWS)
-    alone = replace(
-        alone,
-        difference=_difference(table, name, baselines),
-        # Without standard errors nothing is known of a ceiling.
-        ceiling=ceiling.value if table.stderr(name) is not None else math.nan,
-    )
+    alone = replace(alone, difference=difference)
+    # Without standard errors nothing is known of a ceiling.
+    if table.stderr(name) is not None:
+        ceiling = statistics.noise_ceiling(columns, name, gap, draws=DRAWS)
+        alone = replace(alone, ceiling=ceiling.value)
     if not factors:
         return alone
     along = statistics.granulated(columns, name, gap, factors)
-    given = statistics.conditional_information(columns, name, gap, factors)
+    given = statistics.conditional_information(
+        columns, name, gap, factors, interval=False
+    )
     residual = statistics.residual_kendall(columns, name, gap, factors)
     return replace(
         alone,
@@ -146,18 +148,21 @@ def _worst(table: StudyTable, name: str, environments: Sequence[str]) -> Environ
     return Environment(worst.value, worst.name, worst.pairs)
 
 
-def _difference(table: StudyTable, name: str, baselines: Baselines) -> Bounded:
+def _differences(table: StudyTable, baselines: Baselines) -> dict[str, Bounded]:
     best = baselines.best
     if best is None:
-        return Bounded()
+        return {}
     # A baseline that falls with the gap predicts as well as one that rises.
     sign = math.copysign(1.0, best.value)
     values = [None if value is None else sign * value for value in best.values]
-    made = statistics.paired_bootstrap(
-        table.columns, name, values, table.gap, cluster=table.group
+    made = statistics.paired_bootstraps(
+        table.columns, table.measures, values, table.gap, cluster=table.group
     )
     # Draws of so few configurations are too much alike for an interval.
-    return bounded(made) if made.clusters >= LEAST else Bounded(made.value)
+    return {
+        name: bounded(each) if each.clusters >= LEAST else Bounded(each.value)
+        for name, each in made.items()
+    }
 
 
 def _baselines(baselines: Baselines) -> Iterator[Predictor]:

@@ -186,7 +186,28 @@ def says_what_to_install(row: dict[str, str], text: str) -> bool:
     if row["error"] != "ModuleNotFoundError":
         return row["text"].count("pip install") == 1
     package = (row["missing"] or "").split(".")[0]
+    extras = ",".join(re.findall(r"pip install ['\"]\.\[([\w,]+)\]", text)).split(",")
+    if package in {name for extra in extras for name in of_extra(extra)}:
+        return True
     return bool(re.search(rf"pip install ['\"\w.\[\]-]*{package}", text))
+
+
+def of_extra(extra: str) -> set[str]:
+    """Packages that an extra of steppe names, and those of the extras it names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    packages = set()
+    for each in project["optional-dependencies"].get(extra, []):
+        inner = re.match(r"steppe\[([\w,]+)\]", each)
+        if inner is None:
+            packages.add(re.split(r"[^\w-]", each)[0])
+        else:
+            packages |= {p for name in inner[1].split(",") for p in of_extra(name)}
+    return packages
+
+
+def test_an_extra_names_its_packages_and_those_of_others():
+    assert {"duckdb", "pydantic", "scipy", "h5py", "matplotlib"} <= of_extra("studies")
+    assert of_extra("nowhere") == set()
 
 
 @pytest.mark.slow

@@ -212,3 +212,33 @@ def test_scales_change_a_study_key_by_key():
         study.at_scale("smok")
     record = json.loads(json.dumps(smoke.model_dump(mode="json")))
     assert StudySettings.model_validate(record) == smoke
+
+
+BOMB = "".join(
+    f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]\n" for i in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"name: bomb\nbase:\n{BOMB}", "at most 2,000,000 values"),
+        ("name: loop\nbase: &b\n  lr: *b\n", "must not hold itself"),
+        (f"name: long\ngrid: {{lr: [{'9' * 5000}]}}\n", "this is no YAML"),
+        ("name: tag\nbase: {lr: !!float x}\n", "this is no YAML"),
+        ("name: tag\nbase: {lr: !!bool x}\n", "this is no YAML"),
+    ],
+)
+def test_yaml_that_would_take_all_memory_or_has_no_value_is_refused(
+    tmp_path, text, why
+):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=why):
+        read_study(str(path))
+
+
+def test_an_alias_stands_for_its_value(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("name: a\nbase: {epochs: &n 3}\ngrid: {seed_of: [*n, 4]}\n")
+    assert read_study(str(path)).grid["seed_of"] == (3, 4)

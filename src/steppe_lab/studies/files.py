@@ -25,6 +25,7 @@ from steppe_lab.studies.settings import StudySettings
 BUILT_IN = "steppe_lab.studies.built_in"
 ENDINGS = (".yaml", ".yml")
 MOST = 2**24  # bytes of a study file
+MOST_VALUES = 2_000_000  # in a study file, those that stand for an anchor each time
 
 # What a scalar without quotes is in YAML 1.2; all else is a text.
 _SCALARS = {
@@ -152,11 +153,20 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         if path.stat().st_size > MOST:
             raise SettingError(f"a study file has at most {MOST:,} bytes.")
         text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if _size(node, {}) > MOST_VALUES:
+            raise SettingError(
+                f"a study file has at most {MOST_VALUES:,} values, with those that "
+                "aliases stand for; write fewer aliases."
+            )
+        content = None if node is None else loader.construct_document(node)
+    except SettingError:
+        raise
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise SettingError(f"cannot be read: {why}; name a study file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         why = getattr(error, "problem", None) or one_line(error)
@@ -164,6 +174,26 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
             f"{line}this is no YAML ({why}); write key: value, a key on each line."
         ) from error
     return _mapping(content)
+
+
+def _size(node: Any, sizes: dict[Any, int]) -> int:
+    """Values below a node; an alias counts as all that it stands for.
+
+    Raises:
+        SettingError: an alias within the value that it stands for.
+    """
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if node in sizes:
+        if not sizes[node]:
+            line = node.start_mark.line + 1
+            raise SettingError(f"line {line}: a value must not hold itself.")
+        return sizes[node]
+    sizes[node] = 0  # it is being counted
+    pairs = isinstance(node, yaml.MappingNode)
+    inside = [each for pair in node.value for each in pair] if pairs else node.value
+    sizes[node] = 1 + sum(_size(each, sizes) for each in inside)
+    return sizes[node]
 
 
 def _called(named: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from steppe_lab.datasets import Split
 from steppe_lab.runs.abstract import config_of
-from steppe_lab.runs.provenance import FILE
+from steppe_lab.runs.provenance import FILE, note_start, packed_with
 from steppe_lab.store.json_files import read_json
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.training.build import build_model
@@ -381,3 +381,32 @@ def test_runs_of_a_store_are_done_together(tmp_path: Path) -> None:
     assert start["packed_with"] == 2
     assert len(read_json(folders[0][3] / FILE)["starts"]) == 1
     assert "packed_with" not in read_json(folders[0][5] / FILE)["starts"][0]
+
+
+def test_an_error_of_a_whole_pack_fails_no_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("steppe_lab.runs.packed.train_packed", short)
+    known = {
+        "data": "digits",
+        "train_samples": 100,
+        "model": "mlp:hidden=4",
+        "base": "sgd",
+    }
+    each = [Recipe.model_validate({**known, "seed": seed}) for seed in range(2)]
+    configs = [config_of(recipe) for recipe in each]
+    store, outcomes = Store(tmp_path), dict[int, Any]()
+    folders = [store.folder(store.add(config)) for config in configs]
+    with pytest.raises(MemoryError):  # the worker tries halves then
+        work_together(configs, folders, lambda _: None, outcomes.__setitem__)
+    assert outcomes == {}
+
+
+def test_the_record_of_a_run_says_with_how_many_it_was_packed(tmp_path: Path) -> None:
+    assert packed_with(tmp_path) == 0
+    note_start(tmp_path, "cpu", 3)
+    note_start(tmp_path, "cpu")  # gone on with alone after a stop
+    assert packed_with(tmp_path) == 3

@@ -140,3 +140,13 @@ def test_a_study_that_no_longer_reads_is_a_warning(store, capsys):
     assert "warning: " in out
     assert "flatness_of_tomorrow" in out
     assert out.endswith("nothing is damaged; weights were not read\n")
+
+
+def test_a_table_says_which_networks_were_packed(store):
+    from steppe_lab.runs.provenance import note_start
+
+    study = open_study(store)
+    assert "packed_with" not in study.table().columns
+    run = next(iter(study.plan))
+    note_start(store.folder(run), "cpu", 4)
+    assert study.table().columns["packed_with"] == [4, 0]

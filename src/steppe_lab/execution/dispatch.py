@@ -1,7 +1,8 @@
 """Runs handed out to workers, wherever these are, until each run has ended.
 
-What is stored depends on the runs alone, not on who works on them. Executors differ in
-how a worker is started, told and listened to.
+What is stored depends on the runs alone, not on who works on them; runs that are done
+together may differ by rounding. Executors differ in how a worker is started, told and
+listened to.
 """
 
 from __future__ import annotations

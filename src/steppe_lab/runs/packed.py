@@ -44,7 +44,8 @@ def train_together(
 ) -> None:
     """Train networks in one process, as packs where that is possible.
 
-    A member that fails does so alone. Packs are as large as memory allows.
+    A member that fails does so alone. Packs are as large as memory allows. An error of
+    a whole pack, as where memory was shorter, is raised: it says nothing of any member.
 
     Args:
         recipes: of the trainings.
@@ -100,9 +101,6 @@ def _pack(
         names = f"{len(left)} networks one by one: {error}"
         report(Progress(text=names))
         _alone([p for p in group if p in left], recipes, folders, report, ended)
-    except BaseException as error:
-        for place in [p for p in group if p in left]:
-            ended(place, error)
 
 
 def _one_pack(

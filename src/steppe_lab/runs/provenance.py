@@ -59,6 +59,19 @@ def note_start(folder: Path, device: str, packed_with: int = 0) -> None:
     write_json(folder / FILE, starts, survives="content")
 
 
+def packed_with(folder: Path) -> int:
+    """The most other networks that a run was trained with at any of its starts.
+
+    Its numbers are those of a training alone to rounding, where this is not 0.
+
+    Args:
+        folder: of the run.
+    """
+    starts = (each for each in _starts(folder) if isinstance(each, dict))
+    counts = (each.get("packed_with") for each in starts)
+    return max((count for count in counts if isinstance(count, int)), default=0)
+
+
 def record(device: str) -> dict[str, Any]:
     """Command, folder, commit, versions and machine of this process.
 

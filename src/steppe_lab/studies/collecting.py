@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from steppe.registry.registry import Choice, unknown_name
 from steppe_lab.runs.analysis import keys_of, read_measure
+from steppe_lab.runs.provenance import packed_with
 from steppe_lab.studies.expansion import analysis_name, factors_of
 from steppe_lab.studies.plan import Trial
 from steppe_lab.studies.rows import scores
@@ -20,6 +21,7 @@ from steppe_lab.studies.table import STDERR, Dropped, StudyTable
 from steppe_lab.tasks import Metric, stored_headline
 
 NONE = "none"  # null among levels that are words, such as no wrapping optimizer
+PARENT, PACKED = "parent", "packed_with"  # columns of tables that need them alone
 BEST = "best_"  # before the names of scores at the best epoch
 _SCORES = ("train_", "test_")
 
@@ -56,10 +58,12 @@ def table_of(study: Study, settings: StudySettings) -> StudyTable:
     """The rows of the trials that are finished, with the columns that all tables have.
 
     They are, in this order: trial, run, seed, the factors, epochs, stopped,
-    parameters, parent where a trial has one, scores of the last epoch by their names,
-    those of the best epoch as best_NAME, best_epoch, gap, and for each measure its
-    value and standard error. A cell is None where there is no number: a measure that
-    was refused, one that is not finished, a value that is not finite.
+    parameters, parent where a trial has one, packed_with where a network was trained
+    together with others (how many, as that changes numbers by rounding), scores of the
+    last epoch by their names, those of the best epoch as best_NAME, best_epoch, gap,
+    and for each measure its value and standard error. A cell is None where there is no
+    number: a measure that was refused, one that is not finished, a value that is not
+    finite.
 
     Args:
         study: trials, and the store of their results.
@@ -118,7 +122,7 @@ class _Rows:
         if missing and not analyses:
             return Dropped(trial.name, missing)
         try:
-            row = self._row(run, trial, result, study.parent(run))
+            row = self._row(study, run, trial, result)
             row |= self._measured(analyses)
         except (ValidationError, AttributeError, KeyError, TypeError) as error:
             why = "values of another kind"
@@ -148,8 +152,9 @@ class _Rows:
         for row in self.rows:  # scores of unlike tasks may differ
             own |= dict.fromkeys(row)
         own |= dict.fromkeys(["gap", *self._measured({})])
-        if not any(row.get("parent") for row in self.rows):
-            own.pop("parent", None)
+        for name in (PARENT, PACKED):
+            if not any(row.get(name) for row in self.rows):
+                own.pop(name, None)
         return StudyTable(
             name=self.settings.stored_name,
             columns={name: self._column(name, name in factors) for name in own},
@@ -168,7 +173,7 @@ class _Rows:
         return cells
 
     def _row(
-        self, run: str, trial: Trial, result: Mapping[str, Any], parent: str
+        self, study: Study, run: str, trial: Trial, result: Mapping[str, Any]
     ) -> dict[str, Any]:
         last, best = scores(result["last"]), scores(result["best"])
         gap = self._gap(
@@ -182,7 +187,8 @@ class _Rows:
             "epochs": _whole(last["epoch"]),
             "stopped": result.get("stopped", ""),
             "parameters": result["parameters"],
-            "parent": parent or None,
+            PARENT: study.parent(run) or None,
+            PACKED: packed_with(study.store.folder(run)),
             **dict(_named(last)),
             **{f"{BEST}{name}": value for name, value in _named(best)},
             "best_epoch": _whole(best["epoch"]),

@@ -33,7 +33,7 @@ ANALYSIS = "analysis"  # the run that measures a network; of a second group "ana
 TAKEN = frozenset(
     {
         *("trial", "run", "parent", "seed", "epochs", "stopped", "parameters"),
-        *("best_epoch", "gap"),
+        *("packed_with", "best_epoch", "gap"),
     }
 )
 SET = "_set"  # ends the column of a factor whose own name is taken

@@ -18,7 +18,10 @@ from steppe_lab.studies.table import STDERR, StudyTable
 
 _LEVELS = 20  # of a factor of numbers, at most
 _INDEX = {"", "index", "row", "unnamed_0"}
-_NAMES = {"trial", "run", "id", "name", "run_id", "hash", "path", "seed", "stopped"}
+_NAMES = {
+    *("trial", "run", "id", "name", "run_id", "hash", "path", "seed", "stopped"),
+    *("parent", "packed_with"),
+}
 # A column with such a word in its name is a score or a cost.
 _SCORES = {
     *("loss", "accuracy", "acc", "error", "err", "auc", "f1", "perplexity"),

@@ -87,7 +87,8 @@ class Study:
         """Do the runs that are left.
 
         Args:
-            execute: the executor; results do not depend on it.
+            execute: the executor; results do not depend on it, but for the rounding of
+                networks that it trains together.
             begin: called when all checks have passed, before any work.
             workers: runs that go on at the same time, for the estimate of the end.
             progress: called with each event.

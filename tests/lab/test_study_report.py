@@ -19,8 +19,11 @@ from steppe_lab.reports.study.record import record, rows, table_csv
 from steppe_lab.reports.study.results import Bounded, Within
 from steppe_lab.reports.study.scores import scores_of
 from steppe_lab.reports.study.sentences import answer
+from steppe_lab.reports.study.summary import summarise
 from steppe_lab.reports.study.terminal import terminal_tables
 from steppe_lab.reports.study.typed_columns import typed_columns
+from steppe_lab.statistics import kendall
+from steppe_lab.statistics.holm import holm_adjusted
 from steppe_lab.studies.table import Dropped, StudyTable
 from study_reports import WARNING, predictor, study_table, summary
 
@@ -60,6 +63,35 @@ def test_the_best_measure_stands_beside_the_best_baseline():
 def test_a_sentence_says_on_which_side_of_the_baseline_a_measure_is(difference, said):
     made = summary(measures=[predictor("m", 0.5, difference=difference)])
     assert said in answer(made)[1]
+
+
+def test_a_report_of_many_measures_allows_for_all_of_them():
+    def measure(name, p, side=1):
+        apart = Bounded(0.1 * side, *sorted((0.01 * side, 0.2 * side)))
+        return predictor(name, 0.4 * side, difference=apart, difference_p=p, tau_p=p)
+
+    made = summary(
+        measures=[measure("a", 0.2), measure("b", 0.04), measure("c", 0.2, -1)]
+    )
+    counted = of(found.AboveBaseline, made)
+    assert (counted.above, counted.below, counted.among) == (1, 0, 3)
+    assert found.NegativeTau not in kinds(made)
+    assert "is within noise once all measures are allowed for" in answer(made)[1]
+
+
+def test_measures_without_relation_seldom_pass_among_many():
+    generator = np.random.default_rng(3)
+    names = [f"m{i}" for i in range(12)]
+    columns = {"lr": [0.1, 0.2] * 30, "gap": list(generator.normal(size=60))}
+    columns |= {name: list(generator.normal(size=60)) for name in names}
+    made = summarise(
+        StudyTable("noise", columns, ("lr",), tuple(names), "gap", ("gap",))
+    )
+    alone = {each.name: kendall(columns, each.name, "gap").p for each in made.measures}
+    expected = holm_adjusted(alone)
+    assert {each.name: each.tau_p for each in made.measures} == pytest.approx(expected)
+    least = min(each.difference_p for each in made.measures)
+    assert least >= 12 * 2 / 1001  # of 1,000 draws, with the data as one more
 
 
 def test_simpson_is_warned_of_once_with_the_groups():

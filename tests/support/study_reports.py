@@ -67,7 +67,11 @@ def predictor(name, tau=0.5, half=0.1, **fields):
         "residual": {"raw": tau / 4, "log": tau / 3, "rank": -tau / 5},
         "difference": Bounded(tau - 0.6, tau - 0.65, tau - 0.55),
     }
-    return Predictor(name=name, **given | fields)
+    given |= fields
+    for number in ("tau", "difference"):
+        p = 0.001 if given[number].excludes(0.0) else 0.5
+        given.setdefault(f"{number}_p", p)
+    return Predictor(name=name, **given)
 
 
 def summary(table=None, *, measures=None, **fields):
@@ -96,7 +100,7 @@ def summary(table=None, *, measures=None, **fields):
             for place, each in enumerate(made)
         ),
         "splits": (
-            Split("gap", "base", "adaptive", "not adaptive", 0.2, 0.48, (30, 30)),
+            Split("gap", "base", "adaptive", "not adaptive", 0.2, 0.24, 0.48, (30, 30)),
         ),
     }
     return StudySummary(

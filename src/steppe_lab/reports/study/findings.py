@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steppe_lab.reports.study.results import Bounded, StudySummary
+from steppe_lab.reports.study.results import ALPHA, Bounded, Predictor, StudySummary
 from steppe_lab.reports.study.splits import ADAPTIVE_WORDS
 
 FEW = 20  # networks, below which a correlation says little
@@ -29,6 +29,7 @@ class AgainstBaseline:
     baseline: str
     baseline_tau: Bounded
     difference: Bounded
+    clear: bool  # beyond noise, allowing for all measures
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def findings(summary: StudySummary) -> list[Finding]:
     negative = tuple(
         each.name
         for each in summary.measures
-        if each.tau.is_defined and each.tau.high < 0
+        if each.tau.value < 0 and each.tau_p <= ALPHA
     )
     if negative:
         said.append(NegativeTau(negative))
@@ -175,16 +176,25 @@ def _prediction(summary: StudySummary) -> list[Finding]:
         few = len(summary.table) < FEW
         # So few configurations have no interval that can be trusted.
         difference = Bounded(best.difference.value) if few else best.difference
-        said.append(AgainstBaseline(best.name, baseline.name, baseline.tau, difference))
+        said.append(
+            AgainstBaseline(
+                best.name, baseline.name, baseline.tau, difference, _is_clear(best)
+            )
+        )
         if len(defined) > 1 and not few:
             said.append(
                 AboveBaseline(
-                    sum(each.difference.low > 0 for each in defined),
-                    sum(each.difference.high < 0 for each in defined),
+                    sum(_is_clear(e) and e.difference.value > 0 for e in defined),
+                    sum(_is_clear(e) and e.difference.value < 0 for e in defined),
                     len(defined),
                 )
             )
     return said
+
+
+def _is_clear(measure: Predictor) -> bool:
+    """Whether a measure and the baseline differ beyond noise, among all measures."""
+    return measure.difference_p <= ALPHA
 
 
 def _why_none(summary: StudySummary) -> str:
@@ -228,5 +238,5 @@ def _splits(summary: StudySummary) -> list[Finding]:
         if {each.first, each.second} != set(ADAPTIVE_WORDS):
             continue
         key = (each.factor, each.first, each.second)
-        grouped.setdefault(key, []).append((each.column, each.p))
+        grouped.setdefault(key, []).append((each.column, each.adjusted_p))
     return [SameDistribution(tuple(tests), *key) for key, tests in grouped.items()]

@@ -14,6 +14,7 @@ from steppe_lab.reports.study.scores import ScoreTable
 from steppe_lab.studies.table import StudyTable
 
 LEVEL = 0.95  # of all intervals
+ALPHA = 0.05  # of tests that are allowed for together
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ class Predictor:
     is_baseline: bool = False
     count: int = 0  # networks with a value
     tau: Bounded = Bounded()
+    tau_p: float = math.nan  # of a tau of 0, allowing for all measures (Holm)
     by_factor: Mapping[str, float] = field(default_factory=dict)
     psi: float = math.nan  # mean over factors
     information: Information = Information()
     worst: Environment = Environment()
     residual: Mapping[str, float] = field(default_factory=dict)  # raw, log, rank
     difference: Bounded = Bounded()  # tau less that of the best baseline
+    difference_p: float = math.nan  # of no difference, allowing for all measures (Holm)
     ceiling: float = math.nan  # tau that its own errors leave possible
 
 
@@ -90,6 +93,7 @@ class Split:
     second: str
     statistic: float
     p: float
+    adjusted_p: float  # allowing for all tests of the factor (Holm)
     counts: tuple[int, int]
 
 

@@ -91,11 +91,16 @@ def _against(finding: AgainstBaseline) -> str:
     gap = finding.difference
     if not gap.is_defined:
         return f"The baseline {tau}."
-    if gap.low > 0:
+    if gap.low > 0 and finding.clear:
         said = f"{finding.measure} is above it by {_with_ends(gap)}"
-    elif gap.high < 0:
+    elif gap.high < 0 and finding.clear:
         below = Bounded(-gap.value, -gap.high, -gap.low)
         said = f"{finding.measure} is below it by {_with_ends(below)}"
+    elif gap.excludes(0.0):
+        said = (
+            f"the difference, {_with_ends(gap)}, is within noise once all measures are "
+            "allowed for (Holm)"
+        )
     else:
         said = (
             f"the difference, {_with_ends(gap)}, does not tell which of them predicts "
@@ -109,7 +114,8 @@ def _above(finding: AboveBaseline) -> str:
     return (
         f"Of {finding.among} measures, {finding.above} "
         f"{'is' if finding.above == 1 else 'are'} above the best baseline beyond "
-        f"noise, {finding.below} below it, and {others} on neither side."
+        f"noise, {finding.below} below it, and {others} on neither side, allowing for "
+        "all of them (Holm)."
     )
 
 
@@ -143,7 +149,7 @@ def _same(finding: SameDistribution) -> str:
     tests = [f"{column} p = {number(p, 2)}" for column, p in finding.columns]
     return (
         f"Kolmogorov-Smirnov tests of {finding.first} against {finding.second} "
-        f"({finding.factor}): {_some(tests)}."
+        f"({finding.factor}), allowing for all of them (Holm): {_some(tests)}."
     )
 
 

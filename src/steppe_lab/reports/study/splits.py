@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from steppe_lab import statistics
 from steppe_lab.reports.study.columns import levels_of, numbers_of
 from steppe_lab.reports.study.results import Split
+from steppe_lab.statistics.holm import holm_adjusted
 from steppe_lab.studies.table import StudyTable
 
 ADAPTIVE = {
@@ -52,6 +54,7 @@ def _splits(
     table: StudyTable, columns: Sequence[str], factor: str, kinds: dict[Any, Any]
 ) -> Iterator[Split]:
     first, second = list(dict.fromkeys(kinds.values()))
+    made: list[Split] = []
     for column in columns:
         means = _means(table, column, factor, kinds)
         if {first, second} - set(means["group"]):
@@ -59,15 +62,20 @@ def _splits(
         test = statistics.two_sample_ks(means, column, "group")
         if str(test.left) == second:
             first, second = second, first
-        yield Split(
-            column=column,
-            factor=factor,
-            first=str(test.left),
-            second=str(test.right),
-            statistic=test.value,
-            p=test.p,
-            counts=(test.left_rows, test.right_rows),
+        made.append(
+            Split(
+                column=column,
+                factor=factor,
+                first=str(test.left),
+                second=str(test.right),
+                statistic=test.value,
+                p=test.p,
+                adjusted_p=test.p,
+                counts=(test.left_rows, test.right_rows),
+            )
         )
+    adjusted = holm_adjusted({each.column: each.p for each in made})
+    yield from (replace(each, adjusted_p=adjusted[each.column]) for each in made)
 
 
 def _means(

@@ -22,6 +22,7 @@ from steppe_lab.reports.study.results import (
 )
 from steppe_lab.reports.study.scores import scores_of
 from steppe_lab.reports.study.splits import splits_of
+from steppe_lab.statistics.holm import holm_adjusted
 from steppe_lab.statistics.predictors import ADDITIVE, Baselines
 from steppe_lab.studies.parts import Parts, with_parts
 from steppe_lab.studies.table import StudyTable
@@ -32,6 +33,7 @@ CELLS = (
 )
 LEAST = 10  # configurations, below which a difference has no interval
 DRAWS = 25  # of errors, for a noise ceiling: its own error is below 0.01
+LEAST_DRAWS, DRAWS_PER_MEASURE = 1000, 50  # of configurations, for a difference
 HELD_OUT = "additive, held out"
 
 
@@ -67,9 +69,10 @@ def summarise(
     differences = _differences(table, baselines)
     for name in table.measures:
         tell(len(measures), len(table.measures), name)
-        difference = differences.get(name, Bounded())
+        difference = differences.get(name, (Bounded(), math.nan))
         measures.append(_measure(table, name, difference, environments))
     tell(len(measures), len(measures), "")
+    measures = _allowed_for(measures)
     measures.sort(key=lambda each: -_or_least(each.tau.value))
     scores = scores_of(table)
     score = (scores.score,) if scores else ()
@@ -101,15 +104,15 @@ def bounded(statistic: Any) -> Bounded:
 def _measure(
     table: StudyTable,
     name: str,
-    difference: Bounded,
+    difference: tuple[Bounded, float],
     environments: Sequence[str],
 ) -> Predictor:
     columns, gap, factors = table.columns, table.gap, table.factors
     tau = statistics.kendall(columns, name, gap, cluster=table.group)
-    alone = Predictor(name=name, count=tau.rows, tau=bounded(tau))
+    alone = Predictor(name=name, count=tau.rows, tau=bounded(tau), tau_p=tau.p)
     if not alone.tau.is_defined:
         return alone
-    alone = replace(alone, difference=difference)
+    alone = replace(alone, difference=difference[0], difference_p=difference[1])
     # Without standard errors nothing is known of a ceiling.
     if table.stderr(name) is not None:
         ceiling = statistics.noise_ceiling(columns, name, gap, draws=DRAWS)
@@ -135,6 +138,16 @@ def _measure(
     )
 
 
+def _allowed_for(measures: Sequence[Predictor]) -> list[Predictor]:
+    """Measures with p that allow for all of them."""
+    of_tau = holm_adjusted({each.name: each.tau_p for each in measures})
+    of_difference = holm_adjusted({each.name: each.difference_p for each in measures})
+    return [
+        replace(each, tau_p=of_tau[each.name], difference_p=of_difference[each.name])
+        for each in measures
+    ]
+
+
 def _worst(table: StudyTable, name: str, environments: Sequence[str]) -> Environment:
     errors = statistics.sign_error(table.columns, name, table.gap, table.factors)
     counted = [
@@ -148,7 +161,10 @@ def _worst(table: StudyTable, name: str, environments: Sequence[str]) -> Environ
     return Environment(worst.value, worst.name, worst.pairs)
 
 
-def _differences(table: StudyTable, baselines: Baselines) -> dict[str, Bounded]:
+def _differences(
+    table: StudyTable, baselines: Baselines
+) -> dict[str, tuple[Bounded, float]]:
+    """Differences to the best baseline, and their p."""
     best = baselines.best
     if best is None:
         return {}
@@ -156,11 +172,19 @@ def _differences(table: StudyTable, baselines: Baselines) -> dict[str, Bounded]:
     sign = math.copysign(1.0, best.value)
     values = [None if value is None else sign * value for value in best.values]
     made = statistics.paired_bootstraps(
-        table.columns, table.measures, values, table.gap, cluster=table.group
+        table.columns,
+        table.measures,
+        values,
+        table.gap,
+        cluster=table.group,
+        # Else p is never so small that Holm's correction lets a measure pass.
+        draws=max(LEAST_DRAWS, DRAWS_PER_MEASURE * len(table.measures)),
     )
     # Draws of so few configurations are too much alike for an interval.
     return {
-        name: bounded(each) if each.clusters >= LEAST else Bounded(each.value)
+        name: (bounded(each), each.p)
+        if each.clusters >= LEAST
+        else (Bounded(each.value), math.nan)
         for name, each in made.items()
     }
 

@@ -148,8 +148,9 @@ def splits(summary: StudySummary) -> CellTable:
     """Tests whether two groups have one distribution."""
     return CellTable(
         "Two groups compared",
-        "Kolmogorov-Smirnov test of two samples, two-sided; p of one distribution",
-        ("", "groups", "networks", "distance", "p"),
+        "Kolmogorov-Smirnov test of two samples, two-sided; p of one distribution, "
+        "and the same allowing for all tests of these groups (Holm)",
+        ("", "groups", "networks", "distance", "p", "p, Holm"),
         tuple(
             (
                 TableCell(each.column),
@@ -157,6 +158,7 @@ def splits(summary: StudySummary) -> CellTable:
                 TableCell(f"{each.counts[0]} / {each.counts[1]}"),
                 TableCell(tau_text(each.statistic)),
                 TableCell(number(each.p, 2)),
+                TableCell(number(each.adjusted_p, 2)),
             )
             for each in summary.splits
         ),

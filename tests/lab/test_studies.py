@@ -151,11 +151,8 @@ def test_a_table_has_the_stored_numbers_in_the_order_of_all_tables(store):
         assert row["test_error"] == result["last"]["test_error"]
         error = 100 * (result["last"]["test_error"] - result["last"]["train_error"])
         assert row["gap"] == pytest.approx(error, abs=1e-12)
-        (analysis,) = (
-            stored.study.followers(run).values()
-            if False
-            else [stored.study.followers(run)["analysis"]]
-        )
+        assert table.test_samples == result["test_samples"]
+        analysis = stored.study.followers(run)["analysis"]
         measured = store.result(analysis)["measures"]["gradient_norm"]
         assert row["gradient_norm"] == measured["value"]
         assert row["parameter_norm"] is None
@@ -166,6 +163,7 @@ def test_the_gap_and_the_rows_follow_the_rules_of_the_study(store):
         store, FILE, analysis={"samples": 20, "gap": "loss", "gap_at": "best"}
     )
     table = of_loss.table()
+    assert table.test_samples is None
     columns = table.columns
     assert columns["gap"] == [
         test - train

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from steppe_lab.reports.study.terminal import terminal_tables
 from steppe_lab.reports.study.typed_columns import typed_columns
 from steppe_lab.statistics import kendall
 from steppe_lab.statistics.holm import holm_adjusted
+from steppe_lab.studies.parts import Parts, with_parts
 from steppe_lab.studies.table import Dropped, StudyTable
 from study_reports import WARNING, predictor, study_table, summary
 
@@ -252,4 +254,24 @@ def test_records_and_rows_hold_the_same_numbers():
     read = list(csv.DictReader(io.StringIO(table_csv(made))))
     assert [float(row["gap"]) for row in read] == pytest.approx(
         made.table.columns["gap"]
+    )
+
+
+def test_pairs_too_close_for_the_test_samples_are_no_sign_errors():
+    # A wrong order by 0.1 points, and right ones by 20: 1,000 samples tell the latter.
+    columns = {"lr": [1, 2] * 4, "width": [0, 0, 1, 1, 2, 2, 3, 3]}
+    columns |= {"gap": [1.0, 1.1, 2.0, 22.0, 3.0, 23.0, 4.0, 24.0]}
+    columns |= {"m": [2.0, 1.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0]}
+    table = StudyTable("t", columns, ("lr", "width"), ("m",), "gap", test_samples=1000)
+    only = {"environments": ("lr",)}
+    assert summarise(table, **only).measures[0].worst.error == 0.0
+    assert summarise(table, **only).measures[0].worst.pairs == 3
+    assert "1,000 test samples (Hoeffding)" in summarise(table).notes[-1]
+    other = replace(table, test_samples=None)
+    assert summarise(other, **only).measures[0].worst.error == 0.25
+    given = summarise(other, **only, test_samples=10).measures[0].worst
+    assert given.pairs == 0
+    columns["other"] = columns["gap"]
+    assert (
+        with_parts(replace(table, columns=columns), Parts("other")).test_samples is None
     )

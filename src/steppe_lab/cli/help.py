@@ -27,7 +27,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "trials": (
         *("scale", "levels", "limit", "only", "hours", "dry_run", "pilot", "anew"),
     ),
-    "the table": ("gap", "factors", "group", "where", "within", "environments"),
+    "the table": (
+        "gap",
+        "factors",
+        "group",
+        "where",
+        "within",
+        "environments",
+        "test_samples",
+    ),
     "training": (
         *("optimizer", "base", "defaults", "augment", "sweep", "evaluate_every"),
         *("track",),

@@ -104,6 +104,7 @@ class _Rows:
     measures: list[Column]
     rows: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
+    samples: dict[str, int] = field(default_factory=dict)  # behind a gap of rates
 
     def row(self, study: Study, run: str, trial: Trial) -> dict[str, Any] | Dropped:
         """The row of a trial, or why it has none."""
@@ -146,6 +147,7 @@ class _Rows:
 
     def finished(self) -> StudyTable:
         """The table of all rows."""
+        samples = {self.samples.get(row["run"]) for row in self.rows}
         factors = tuple(factors_of(self.settings).values())
         before = ["trial", "run", "seed", *factors, "epochs", "stopped", "parameters"]
         own: dict[str, None] = dict.fromkeys(before)
@@ -162,6 +164,7 @@ class _Rows:
             measures=tuple(column.name for column in self.measures),
             gap="gap",
             dropped=tuple(self.dropped),
+            test_samples=samples.pop() if len(samples) == 1 else None,
         )
 
     def _column(self, name: str, is_factor: bool) -> list[Any]:
@@ -179,6 +182,9 @@ class _Rows:
         gap = self._gap(
             last if self.settings.analysis.gap_at == "last" else best, result
         )
+        headline = stored_headline(result)
+        if _is_share(self.settings.analysis.gap or headline.name, headline):
+            self.samples[run] = int(result["test_samples"])
         return {
             "trial": trial.name,
             "run": run,

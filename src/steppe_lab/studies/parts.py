@@ -32,7 +32,7 @@ def with_parts(table: StudyTable, parts: Parts) -> StudyTable:
         UsageError: no row is left.
         DataError: a name that is no column.
     """
-    gap = parts.gap or table.gap
+    own, gap = table.gap, parts.gap or table.gap
     table = replace(table, gap=gap)  # which refuses a name of no column
     columns, dropped = used_rows(table.columns, gap, parts.where or "")
     factors = parts.factors or table.factors
@@ -43,6 +43,7 @@ def with_parts(table: StudyTable, parts: Parts) -> StudyTable:
         measures=parts.measures or table.measures,
         group=parts.group or (factors if parts.factors else table.group),
         dropped=(*table.dropped, *dropped),
+        test_samples=table.test_samples if gap == own else None,
     )
 
 

@@ -36,6 +36,8 @@ class StudyTable:
         group: columns that name the configuration of a row, so that rows which differ
             in the seed alone are alike in them; the factors where none are given.
         dropped: trials without a row, each with its reason.
+        test_samples: that each gap was computed on, where it is a difference of error
+            rates in percentage points; None for another gap, or where it is not known.
 
     Raises:
         DataError: columns of unlike length, or a name that is no column.
@@ -48,6 +50,7 @@ class StudyTable:
     gap: str
     group: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
+    test_samples: int | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO
 import tyro
 from tyro.conf import Positional
 
-from steppe.errors import UsageError
+from steppe.errors import UsageError, check_count
 from steppe_lab.cli.options import OUT, check_place, open_store, trusted
 from steppe_lab.cli.parsing import Arguments
 from steppe_lab.cli.progress import named, progress
@@ -58,6 +58,10 @@ class Args(Arguments):
     factors of few levels."""
     environments: tuple[str, ...] = ()
     """Factors whose changes are the environments of sign errors; the default is all."""
+    test_samples: int | None = None
+    """Test samples behind each gap, where it is a difference of error rates in
+    percentage points: sign errors then leave out pairs whose gaps are too close for
+    them. The default is the number of the study; of a table it is not known."""
     trust: tuple[str, ...] = ()
     """Code of yours that the study may run, as module:function; no other is."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -73,6 +77,8 @@ def run(args: Args, results: TextIO) -> int:
 
     if args.as_json and args.csv:
         raise UsageError("--json and --csv print the same numbers; give one of them.")
+    if args.test_samples is not None:
+        check_count("--test-samples", args.test_samples, 1)
     if args.page is not None:
         check_place(args.page)
     report = StudyReport(_summaries(args))
@@ -116,6 +122,7 @@ def _summaries(args: Args) -> list[StudySummary]:
                     table,
                     within=args.within,
                     environments=args.environments,
+                    test_samples=args.test_samples,
                     notes=notes,
                     report=named(report) if report else None,
                 )
@@ -172,6 +179,8 @@ def _command(args: Args) -> str:
         if value:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}", *values]
+    if args.test_samples is not None:
+        words += ["--test-samples", str(args.test_samples)]
     if args.out != OUT:
         words += ["--out", str(args.out)]
     if args.page is not None:

@@ -42,6 +42,7 @@ def summarise(
     *,
     within: Sequence[str] = (),
     environments: Sequence[str] = (),
+    test_samples: int | None = None,
     notes: Sequence[str] = (),
     report: Callable[[int, int, str], None] | None = None,
 ) -> StudySummary:
@@ -53,6 +54,8 @@ def summarise(
             factors with at most twelve levels.
         environments: factors whose changes are environments of sign errors; empty for
             all.
+        test_samples: that each gap, a difference of error rates in percentage points,
+            was computed on; the number in the table where none is given.
         notes: sentences on the table itself.
         report: called before each measure and after the last, with the number done,
             the number of all, and the name of the next.
@@ -62,6 +65,13 @@ def summarise(
         UsageError: no row has a finite gap.
     """
     table = with_parts(table, Parts())
+    samples = test_samples or table.test_samples
+    if samples is not None:
+        text = (
+            f"Sign errors are of pairs of networks whose gaps, in percentage points, "
+            f"differ by more than chance on {samples:,} test samples (Hoeffding)."
+        )
+        notes = (*notes, text)
     baselines = statistics.baselines(table.columns, table.gap, table.factors)
     best = baselines.best
     tell = report or (lambda *_: None)
@@ -70,7 +80,7 @@ def summarise(
     for name in table.measures:
         tell(len(measures), len(table.measures), name)
         difference = differences.get(name, (Bounded(), math.nan))
-        measures.append(_measure(table, name, difference, environments))
+        measures.append(_measure(table, name, difference, environments, samples))
     tell(len(measures), len(measures), "")
     measures = _allowed_for(measures)
     measures.sort(key=lambda each: -_or_least(each.tau.value))
@@ -106,6 +116,7 @@ def _measure(
     name: str,
     difference: tuple[Bounded, float],
     environments: Sequence[str],
+    test_samples: int | None,
 ) -> Predictor:
     columns, gap, factors = table.columns, table.gap, table.factors
     tau = statistics.kendall(columns, name, gap, cluster=table.group)
@@ -129,7 +140,7 @@ def _measure(
         by_factor={factor: each.value for factor, each in along.factors.items()},
         psi=along.value,
         information=Information(given.value, given.given),
-        worst=_worst(table, name, environments),
+        worst=_worst(table, name, environments, test_samples),
         residual={
             "raw": residual.value,
             "log": residual.log.value,
@@ -148,8 +159,12 @@ def _allowed_for(measures: Sequence[Predictor]) -> list[Predictor]:
     ]
 
 
-def _worst(table: StudyTable, name: str, environments: Sequence[str]) -> Environment:
-    errors = statistics.sign_error(table.columns, name, table.gap, table.factors)
+def _worst(
+    table: StudyTable, name: str, environments: Sequence[str], samples: int | None
+) -> Environment:
+    errors = statistics.sign_error(
+        table.columns, name, table.gap, table.factors, test_samples=samples
+    )
     counted = [
         each
         for each in errors.values()

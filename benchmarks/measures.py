@@ -30,7 +30,7 @@ STUDY = (
     "local_entropy_gradient:pairs=3,steps=4",
     "shannon_entropy",
     "fisher_rao",
-    "frobenius",
+    "frobenius_norm",
     "top_eigenvalue",
     "trace",
     # alpha is above the negative curvature that so short a training leaves.

@@ -60,7 +60,7 @@ class Study:
             "local_entropy_gradient": self.local_entropy_gradient,
             "shannon_entropy": self.shannon_entropy,
             "fisher_rao": self.fisher_rao,
-            "frobenius": self.frobenius,
+            "frobenius_norm": self.frobenius_norm,
             "spectrum": self.spectrum,
         }
 
@@ -189,7 +189,7 @@ class Study:
         pairs = zip(parameters, image, strict=True)
         return sum(float((p * i).sum()) for p, i in pairs), 0.0
 
-    def frobenius(self) -> tuple[float, float]:
+    def frobenius_norm(self) -> tuple[float, float]:
         squares = torch.tensor(
             [
                 sum(float(i.square().sum()) for i in self.product(self.draw()))

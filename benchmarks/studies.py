@@ -58,7 +58,7 @@ MEASURES = (
     "local_entropy_gradient",
     "shannon_entropy",
     "fisher_rao",
-    "frobenius",
+    "frobenius_norm",
     "top_eigenvalue",
     f"ritz_sum:steps={STEPS},starts=1",
 )

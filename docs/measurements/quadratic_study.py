@@ -55,7 +55,7 @@ MEASURES = {
     "LPF": f"lpf:sigma={SIGMA},scale=raw",
     "local entropy": f"local_entropy:gamma={GAMMA}",
     "Fisher-Rao norm": "fisher_rao:variant=published",
-    "Frobenius norm": "frobenius",
+    "Frobenius norm": "frobenius_norm",
     "largest eigenvalue": "top_eigenvalue",
     "epsilon-sharpness": f"epsilon_sharpness:eps={EPS}",
     "PAC-Bayes, 1 / sigma²": f"pac_bayes:eps={EPS},samples=50",

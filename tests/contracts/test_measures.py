@@ -33,7 +33,7 @@ MEASURABLE = {
     "pac_bayes_complexity": {"change": 0.05},
     "pac_bayes_flatness": {"change": 0.05},
     "llc": {"chains": 2, "draws": 12, "burn_in": 3},
-    "tail_exponent": {"min_eigenvalues": 2},
+    "heavy_tails": {"min_eigenvalues": 2},
     "ritz_sum": {"steps": 30},
     # Above the negative curvature of networks that nobody trained.
     "effective_dimension": {"steps": 30, "alpha": 20.0},
@@ -41,9 +41,9 @@ MEASURABLE = {
 # Fewer draws and steps, for a short time: other settings than costs are declared for.
 FEW = {
     "average_sharpness": {"samples": 12},
-    "box_sharpness": {"steps": 5},
+    "keskar_sharpness": {"steps": 5},
     "effective_dimension": {"steps": 12, "alpha": 20.0},
-    "frobenius": {"max_samples": 20},
+    "frobenius_norm": {"max_samples": 20},
     "local_entropy": {"samples": 12},
     "local_entropy_gradient": {"steps": 4, "pairs": 3},
     "lpf": {"samples": 12},

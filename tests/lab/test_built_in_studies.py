@@ -42,7 +42,7 @@ BATCH_CNNS = {
 }
 TEN = {
     *("epsilon_sharpness", "pac_bayes", "lpf", "fisher_rao", "shannon_entropy"),
-    *("local_entropy_gradient", "frobenius", "top_eigenvalue", "ritz_sum"),
+    *("local_entropy_gradient", "frobenius_norm", "top_eigenvalue", "ritz_sum"),
     "effective_dimension",
 }
 

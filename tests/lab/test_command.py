@@ -349,7 +349,7 @@ def test_list_shows_all_facts_of_names_and_families(steppe):
     assert code == 0
     assert "cost: 101 forward passes" in out
     assert "larger is sharper" in out
-    assert "tail_exponent" in out
+    assert "heavy_tails" in out
     assert "top_eigenvalue" not in out
     _, out, _ = steppe("list", "models", "mlp", "--json")
     assert list(json.loads(out)["model"]) == ["mlp"]

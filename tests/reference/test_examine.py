@@ -49,7 +49,7 @@ def test_the_spectrum_is_that_of_the_dense_hessian(examined):
     # 25 of the Krylov steps of 83 parameters: the ends have converged, not the middle.
     assert result["top_eigenvalue"].value == pytest.approx(float(values[-1]), 1e-4)
     assert result["trace"].value == pytest.approx(float(values.sum()), rel=1e-6)
-    norm = result["frobenius"]
+    norm = result["frobenius_norm"]
     assert norm.value == pytest.approx(float(values.norm()), abs=5 * norm.stderr + 1e-6)
 
 

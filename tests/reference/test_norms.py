@@ -14,13 +14,14 @@ import problems
 from steppe.errors import DataError, SettingError, UsageError
 from steppe.measures import (
     DistanceFromStart,
+    FrobeniusNorms,
     FrobeniusOverSpectral,
     InverseMargin,
-    NormProduct,
     ParameterCount,
     ParameterNorm,
     PathNorm,
     SpectralComplexity,
+    SpectralNorms,
 )
 from steppe.objective import Objective
 
@@ -67,7 +68,7 @@ def test_products_of_a_chain_of_linear_layers():
     objective = relu_net()
     weights = weights_of(objective.model)
     margin = margins(objective)[0]  # of seven, a tenth is the least one
-    for norm, of in (("spectral", spectral), ("frobenius", np.linalg.norm)):
+    for measure, of in ((SpectralNorms, spectral), (FrobeniusNorms, np.linalg.norm)):
         product = np.prod([of(w) ** 2 for w in weights])
         expected = {
             ("log_product", False): math.log(product),
@@ -76,7 +77,7 @@ def test_products_of_a_chain_of_linear_layers():
             ("sum", True): 3 * (product / margin**2) ** (1 / 3),
         }
         for (form, over), value in expected.items():
-            found = NormProduct(norm=norm, form=form, margin=over)(objective)
+            found = measure(form=form, margin=over)(objective)
             assert found.value == pytest.approx(value, rel=1e-12)
             log = math.log(value) if form == "sum" else value
             adjusted = (log - math.log(7)) / 2
@@ -150,11 +151,11 @@ def test_the_norm_of_a_convolution_is_that_of_its_matrix(kind):
     layer = problems.drawn(layer)
     model = nn.Sequential(layer, nn.Flatten())
     data = (torch.ones(2, *size).double(), torch.tensor([0, 1]))
-    found = NormProduct()(Objective(model, data))
+    found = SpectralNorms()(Objective(model, data))
     largest = spectral(dense(layer, size))
     assert found.value == pytest.approx(2 * math.log(largest), rel=1e-9)
     assert found.converged
-    matrix = NormProduct(convolution="matrix")(Objective(model, data))
+    matrix = SpectralNorms(convolution="matrix")(Objective(model, data))
     by_output = layer.weight.detach()
     by_output = by_output.transpose(0, 1) if kind == "transposed" else by_output
     expected = spectral(by_output.flatten(1).numpy())
@@ -166,7 +167,7 @@ def test_the_circular_norm_is_that_of_a_convolution_around_the_edges(groups):
     layer = problems.drawn(nn.Conv2d(2, 4, 3, groups=groups, bias=False))
     model = nn.Sequential(layer, nn.Flatten())
     data = (torch.ones(2, 2, 5, 4).double(), torch.tensor([0, 1]))
-    found = NormProduct(convolution="circular")(Objective(model, data))
+    found = SpectralNorms(convolution="circular")(Objective(model, data))
     around = problems.drawn(
         nn.Conv2d(
             2, 4, 3, padding=1, groups=groups, padding_mode="circular", bias=False
@@ -236,7 +237,8 @@ def test_filters_rescaled_before_batch_norm_change_nothing():
         scaled[0].bias.mul_(5.0)
         scaled[1].running_mean.mul_(5.0)
         scaled[1].running_var.copy_((model[1].running_var + 1e-5) * 25 - 1e-5)
-    for measure in (NormProduct(), FrobeniusOverSpectral(), ParameterNorm()):
+    products = (SpectralNorms(), FrobeniusNorms())
+    for measure in (*products, FrobeniusOverSpectral(), ParameterNorm()):
         one, other = (measure(problems.objective(m, data)) for m in (model, scaled))
         assert other.value == pytest.approx(one.value, rel=1e-9)
 
@@ -251,7 +253,7 @@ def test_what_is_undefined_is_one_sentence():
     cases = [
         (InverseMargin(), regression, UsageError, "at least two classes"),
         (InverseMargin(), Objective(equal, (x, y)), DataError, "finite and not 0"),
-        (NormProduct(), Objective(equal, (x, y)), DataError, "weight has the norm 0"),
+        (SpectralNorms(), Objective(equal, (x, y)), DataError, "weight has the norm 0"),
         (DistanceFromStart(), relu_net(), UsageError, "start of the training"),
         (SpectralComplexity(), relu_net(), UsageError, "start of the training"),
         (PathNorm(), tokens, UsageError, "one floating tensor"),
@@ -272,6 +274,6 @@ def test_what_is_undefined_is_one_sentence():
 
 def test_parameters_that_are_no_layer_are_named_by_the_folding():
     model, data = problems.networks()["attention"]
-    found = NormProduct()(problems.objective(model, data))
+    found = SpectralNorms()(problems.objective(model, data))
     names = set(found.details["by_layer"])
     assert names == {n for n, p in model.named_parameters() if p.dim() > 1}

@@ -12,7 +12,7 @@ import problems
 from steppe.errors import DataError, UsageError
 from steppe.linalg.power_law import fit_tail
 from steppe.linalg.random_matrices import bulk_edge, largest_by_chance
-from steppe.measures import LogMatrixNorm, ShufflingDistance, TailExponent, measure
+from steppe.measures import HeavyTails, LogMatrixNorm, ShufflingDistance, measure
 from steppe.objective import Objective
 
 
@@ -86,13 +86,13 @@ def test_it_gives_the_numbers_of_the_published_package(kind):
         "log_spectral": "log_matrix_norm:norm=spectral",
         "stable_rank": "stable_rank",
     }
-    found = measure(layer(matrix(kind)), ["tail_exponent", *names.values()])
+    found = measure(layer(matrix(kind)), ["heavy_tails", *names.values()])
     for key, name in names.items():
         assert found[name].value == pytest.approx(expected.pop(key), rel=1e-7), key
-    fit = found["tail_exponent"].details["by_layer"]["weight"]
+    fit = found["heavy_tails"].details["by_layer"]["weight"]
     assert {key: fit[key] for key in expected} == pytest.approx(expected, rel=1e-6)
     for quantity in ("alpha", "alpha_hat", "log_alpha_norm"):
-        single = TailExponent(quantity=quantity)(layer(matrix(kind)))
+        single = HeavyTails(quantity=quantity)(layer(matrix(kind)))
         assert single.value == pytest.approx(expected[quantity], rel=1e-6)
 
 
@@ -114,7 +114,7 @@ def test_positions_of_a_kernel_are_pooled():
     with torch.no_grad():
         model[0].weight.copy_(kernel)
     data = (torch.zeros(2, 20, 3, 3).double(), torch.tensor([0, 1]))
-    found = TailExponent(kernel="positions")(Objective(model, data))
+    found = HeavyTails(kernel="positions")(Objective(model, data))
     fit = found.details["by_layer"]["0.weight"]
     assert fit["alpha"] == pytest.approx(3.1256082633569227, rel=1e-6)
     assert fit["distance"] == pytest.approx(0.050214256172770866, rel=1e-5)
@@ -173,8 +173,8 @@ def test_numbers_without_a_tail_are_refused():
 def test_few_eigenvalues_are_undefined_layer_by_layer():
     objective = problems.objective(problems.mlp(), problems.vectors())
     with pytest.raises(UsageError, match=r"has 4 eigenvalues.* least 50.*lower min_e"):
-        TailExponent()(objective)
-    found = TailExponent(min_eigenvalues=4)(objective)
+        HeavyTails()(objective)
+    found = HeavyTails(min_eigenvalues=4)(objective)
     assert list(found.details["by_layer"]) == ["0.weight", "2.weight"]
     assert "3 eigenvalues" in found.details["undefined"]["4.weight"]
 

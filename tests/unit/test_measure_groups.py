@@ -20,9 +20,9 @@ def test_a_family_stands_for_its_measures():
 
 
 def test_a_measure_named_beside_its_group_keeps_its_settings():
-    built = build_all(["tails", "tail-exponent:min_eigenvalues=4", StableRank()])
-    assert "tail_exponent" not in built
-    assert built["tail-exponent:min_eigenvalues=4"].min_eigenvalues == 4
+    built = build_all(["tails", "heavy-tails:min_eigenvalues=4", StableRank()])
+    assert "heavy_tails" not in built
+    assert built["heavy-tails:min_eigenvalues=4"].min_eigenvalues == 4
     assert sum(isinstance(each, StableRank) for each in built.values()) == 1
 
 

@@ -45,7 +45,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "pruning:share=0.5",
     ),
     "gradient noise": ("gradient_noise", "noise_scale"),
-    "weight matrices": ("tail_exponent", "stable_rank"),
+    "weight matrices": ("heavy_tails", "stable_rank"),
 }
 CURVATURE, ALONG_LINES = "curvature", "lines"
 LINES, POINTS, RADIUS = 3, 9, 0.5
@@ -259,7 +259,7 @@ def _sums(whole: Spectrum) -> Estimates:
         "top_eigenvalue": _end(whole.top, 0, largest),
         "bottom_eigenvalue": _end(whole.bottom, -1, largest),
         "trace": whole.trace,
-        "frobenius": whole.frobenius,
+        "frobenius_norm": whole.frobenius,
         "effective_dimension": whole.effective_dimension(ALPHA),
     }
     cost = Cost(products=whole.products)

@@ -42,11 +42,11 @@ from steppe.measures.measurement import Weights
 from steppe.measures.norms.distance_from_start import (
     DistanceFromStart as DistanceFromStart,
 )
+from steppe.measures.norms.frobenius_norms import FrobeniusNorms as FrobeniusNorms
 from steppe.measures.norms.frobenius_over_spectral import (
     FrobeniusOverSpectral as FrobeniusOverSpectral,
 )
 from steppe.measures.norms.inverse_margin import InverseMargin as InverseMargin
-from steppe.measures.norms.norm_product import NormProduct as NormProduct
 from steppe.measures.norms.pac_bayes_complexity import (
     PACBayesComplexity as PACBayesComplexity,
 )
@@ -59,6 +59,7 @@ from steppe.measures.norms.path_norm import PathNorm as PathNorm
 from steppe.measures.norms.spectral_complexity import (
     SpectralComplexity as SpectralComplexity,
 )
+from steppe.measures.norms.spectral_norms import SpectralNorms as SpectralNorms
 from steppe.measures.pairs.barrier import Barrier as Barrier
 from steppe.measures.perturbed.epsilon_sharpness import (
     EpsilonSharpness as EpsilonSharpness,
@@ -79,7 +80,7 @@ from steppe.measures.spectral.effective_dimension import (
     EffectiveDimension as EffectiveDimension,
 )
 from steppe.measures.spectral.fisher_rao import FisherRao as FisherRao
-from steppe.measures.spectral.frobenius import Frobenius as Frobenius
+from steppe.measures.spectral.frobenius_norm import FrobeniusNorm as FrobeniusNorm
 from steppe.measures.spectral.minimum_sharpness import (
     MinimumSharpness as MinimumSharpness,
 )
@@ -93,19 +94,21 @@ from steppe.measures.spectral.ritz_sum import RitzSum as RitzSum
 from steppe.measures.spectral.top_eigenvalue import TopEigenvalue as TopEigenvalue
 from steppe.measures.spectral.trace import Trace as Trace
 from steppe.measures.tails.bulk_excess import BulkExcess as BulkExcess
+from steppe.measures.tails.heavy_tails import HeavyTails as HeavyTails
 from steppe.measures.tails.log_matrix_norm import LogMatrixNorm as LogMatrixNorm
 from steppe.measures.tails.shuffling_distance import (
     ShufflingDistance as ShufflingDistance,
 )
 from steppe.measures.tails.stable_rank import StableRank as StableRank
-from steppe.measures.tails.tail_exponent import TailExponent as TailExponent
 from steppe.measures.values.loss import Loss as Loss
 from steppe.measures.values.shannon_entropy import ShannonEntropy as ShannonEntropy
 from steppe.measures.worst_case.asam_sharpness import ASAMSharpness as ASAMSharpness
 from steppe.measures.worst_case.average_sharpness import (
     AverageSharpness as AverageSharpness,
 )
-from steppe.measures.worst_case.box_sharpness import BoxSharpness as BoxSharpness
+from steppe.measures.worst_case.keskar_sharpness import (
+    KeskarSharpness as KeskarSharpness,
+)
 from steppe.measures.worst_case.robust_flatness import RobustFlatness as RobustFlatness
 from steppe.measures.worst_case.sam_sharpness import SAMSharpness as SAMSharpness
 from steppe.measures.worst_case.surrogate_gap import SurrogateGap as SurrogateGap

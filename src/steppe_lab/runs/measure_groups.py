@@ -27,7 +27,7 @@ STUDIES: Mapping[str, tuple[str, ...]] = {
         "local_entropy_gradient",
         "shannon_entropy",
         "fisher_rao",
-        "frobenius",
+        "frobenius_norm",
         "top_eigenvalue",
         "trace",
         "effective_dimension",

@@ -39,13 +39,13 @@ class DistanceFromStart(AbstractMeasure):
     The change is that since the start of the training, which has to be given as `start`
     with its buffers: batch norm is folded with the statistics of its time into either.
     Published as fro-dist (its root as L2-dist) and dist-spec-init. Layers are those of
-    `norm_product`; the details hold the norms `by_layer`, and `adjusted`, the root of
+    `spectral_norms`; the details hold the norms `by_layer`, and `adjusted`, the root of
     the value over the number of loss terms.
 
     Args:
         norm: "frobenius" or "spectral".
         convolution: spectral norm of a convolution: of the "operator", the "matrix" or
-            the "circular" one, see `norm_product`.
+            the "circular" one, see `spectral_norms`.
     """
 
     norm: Norm = "frobenius"

@@ -43,12 +43,12 @@ class FrobeniusOverSpectral(AbstractMeasure):
     """Squared Frobenius norms over squared spectral norms, summed over the layers.
 
     With `convolution` "matrix" a term is the stable rank of the layer. Published as
-    fro-over-spec. Layers are those of `norm_product`; the details hold the terms
+    fro-over-spec. Layers are those of `spectral_norms`; the details hold the terms
     `by_layer`, and `adjusted`, the root of the value over the number of loss terms.
 
     Args:
         convolution: spectral norm of a convolution: of the "operator", the "matrix" or
-            the "circular" one, see `norm_product`.
+            the "circular" one, see `spectral_norms`.
     """
 
     convolution: Convolution = "operator"

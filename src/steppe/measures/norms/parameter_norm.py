@@ -32,7 +32,7 @@ from steppe.results import Estimate
 class ParameterNorm(AbstractMeasure):
     """Squared Frobenius norms, summed over the layers.
 
-    Layers are those of `norm_product`: weights with batch norm folded into them,
+    Layers are those of `frobenius_norms`: weights with batch norm folded into them,
     without biases. Published as param-norm, its root as L2. The details hold the norms
     `by_layer`, and `adjusted`, the root of the value over the number of loss terms.
     """

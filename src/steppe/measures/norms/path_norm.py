@@ -93,10 +93,10 @@ def _check(layers: Layers) -> None:
         raise UsageError(
             "the path norm needs a positively homogeneous network, such as one of "
             f"ReLU, pooling and linear layers, but this one has {reason}; replace that "
-            "operation, or measure norm_product."
+            "operation, or measure spectral_norms."
         )
     if layers.size is None:
         raise UsageError(
             "the path norm needs a model that is called with one floating tensor of "
-            "inputs, but this one takes something else; measure norm_product."
+            "inputs, but this one takes something else; measure spectral_norms."
         )

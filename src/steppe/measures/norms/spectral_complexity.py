@@ -46,14 +46,14 @@ class SpectralComplexity(AbstractMeasure):
     With the spectral norms s_l and the distances r_l in the Frobenius norm it is the
     logarithm of prod s_l^2 / margin^2 times the sum of r_l^2 / s_l^2. Published as
     spec-init-main (`reference` "start") and spec-orig-main ("origin"). Layers are those
-    of `norm_product`, the margin is that of `inverse_margin`. The details hold
+    of `spectral_norms`, the margin is that of `inverse_margin`. The details hold
     `adjusted`, (value - log m) / 2 for m loss terms.
 
     Args:
         reference: distances to the "start" of the training, which has to be given, or
             to the "origin".
         convolution: spectral norm of a convolution: of the "operator", the "matrix" or
-            the "circular" one, see `norm_product`.
+            the "circular" one, see `spectral_norms`.
     """
 
     reference: Reference = "start"

@@ -1,4 +1,4 @@
-"""Box sharpness where the largest loss of the box is known."""
+"""Keskar sharpness where the largest loss of the box is known."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from torch import nn
 
 import problems
 from steppe.errors import UsageError
-from steppe.measures import BoxSharpness
+from steppe.measures import KeskarSharpness
 from steppe.objective import Objective
 
 A = problems.symmetric([4.0, 3.0, 1.0, 0.5, 0.1])
@@ -30,7 +30,7 @@ def test_a_convex_loss_is_largest_in_a_corner():
     ]
     base = float(START @ A @ START / 2)
     top = max(float(w @ A @ w / 2) for w in corners)
-    result = BoxSharpness(epsilon=EPSILON)(quadratic())
+    result = KeskarSharpness(epsilon=EPSILON)(quadratic())
     assert result.value == pytest.approx(100 * (top - base) / (1 + base), rel=1e-12)
     assert result.details["largest_loss"] == pytest.approx(top, rel=1e-12)
     assert result.stderr == 0
@@ -57,7 +57,7 @@ def test_it_is_no_less_than_the_optimizer_of_the_paper_finds(epsilon):
     )
     base = float(loss(at))
     expected = 100 * (-best.fun - base) / (1 + base)
-    result = BoxSharpness(epsilon=epsilon, steps=50)(problems.objective(model, data))
+    result = KeskarSharpness(epsilon=epsilon, steps=50)(problems.objective(model, data))
     assert result.value == pytest.approx(expected, rel=1e-3)
     assert result.value > expected * (1 - 1e-6)
 
@@ -79,7 +79,7 @@ def linear_loss():
 
 def test_one_direction_has_its_own_box():
     objective, x, visited = linear_loss()
-    result = BoxSharpness(epsilon=EPSILON, subspace=1)(objective)
+    result = KeskarSharpness(epsilon=EPSILON, subspace=1)(objective)
     moved = torch.stack(visited) - START
     a = moved[moved.norm(dim=1).argmax()]
     a = a / a.norm()
@@ -99,7 +99,7 @@ def test_a_subspace_has_its_dimensions(dimensions):
         list(objective.batches),
         loss=lambda m, b: objective.loss(m, b) + 5 * m.weight.square().sum(),
     )
-    result = BoxSharpness(epsilon=2.0, subspace=dimensions, restarts=6)(with_curve)
+    result = KeskarSharpness(epsilon=2.0, subspace=dimensions, restarts=6)(with_curve)
     moved = torch.stack(visited) - START
     rank = torch.linalg.matrix_rank(moved, rtol=1e-9)
     assert int(rank) == min(dimensions, 5)
@@ -112,4 +112,4 @@ def test_a_loss_of_less_than_minus_one_is_refused():
         model, [torch.zeros(2, 5).double()], loss=lambda m, z: m(z) - 1000
     )
     with pytest.raises(UsageError, match=r"divides by 1 \+ loss"):
-        BoxSharpness()(objective)
+        KeskarSharpness()(objective)

@@ -1,4 +1,4 @@
-"""Box sharpness: the largest relative rise of the loss in a box around the weights.
+"""Keskar sharpness: the largest relative rise of the loss in a box around the weights.
 
 Source: Keskar et al., 2017, arXiv:1609.04836, Metric 2.1.
 
@@ -29,7 +29,7 @@ from steppe.results import Estimate
 
 
 @MEASURES.add(
-    "box_sharpness",
+    "keskar_sharpness",
     source="Keskar et al., 2017, arXiv:1609.04836, Metric 2.1",
     units="percent of 1 + loss",
     invariant_to=("unit_permutation",),
@@ -37,8 +37,8 @@ from steppe.results import Estimate
     cost_note="(steps + 1) (restarts + 1)",
 )
 @dataclass(frozen=True, kw_only=True)
-class BoxSharpness(AbstractMeasure):
-    """Box sharpness: the largest rise of the loss in a box, over one plus the loss.
+class KeskarSharpness(AbstractMeasure):
+    """Keskar sharpness: the largest rise of the loss in a box, over one plus the loss.
 
     It is 100 (max L(w + delta) - L(w)) / (1 + L(w)) over |delta_i| <=
     epsilon (|w_i| + 1), for the mean loss of all data. With a subspace, delta = A y
@@ -78,7 +78,7 @@ class BoxSharpness(AbstractMeasure):
         objective = measurement.objective
         objective.check_repeatable()
         objective.count()  # refuses data without a loss term
-        source = self.stream(measurement)
+        source = measurement.stream("box_sharpness")  # the label decides the draws
         with objective.measuring(), restored(objective.params) as centre:
             displaced, reduced, scale = self._coordinates(centre, source)
 
@@ -99,8 +99,8 @@ class BoxSharpness(AbstractMeasure):
         base, top = float(ascent.start), float(ascent.losses)
         if base <= -1:
             raise UsageError(
-                f"box_sharpness divides by 1 + loss, which must be positive, got the "
-                f"loss {base:.3g}; add a constant to the loss, or take worst_sharpness."
+                f"keskar_sharpness divides by 1 + loss, which must be positive, got "
+                f"the loss {base:.3g}; add a constant to it, or take worst_sharpness."
             )
         drawn = self.subspace is not None
         return Estimate(

@@ -31,7 +31,7 @@ Quantity = Literal["alpha", "alpha_hat", "log_alpha_norm"]
 
 
 @MEASURES.add(
-    "tail_exponent",
+    "heavy_tails",
     source="Martin and Mahoney, 2021, JMLR 22(165), arXiv:1810.01075",
     units="pure number",
     invariant_to=(
@@ -44,7 +44,7 @@ Quantity = Literal["alpha", "alpha_hat", "log_alpha_norm"]
     cost_note="one singular value decomposition of each weight matrix",
 )
 @dataclass(frozen=True, kw_only=True)
-class TailExponent(AbstractMeasure):
+class HeavyTails(AbstractMeasure):
     """Exponent of the power law in the tail of a layer's spectrum, mean over layers.
 
     The tail is that of the eigenvalues of W'W, by `fit_tail`: largest likelihood, and

@@ -27,7 +27,7 @@ PUBLISHED_SAMPLES = 10
 
 
 @MEASURES.add(
-    "frobenius",
+    "frobenius_norm",
     source="Bisla et al., 2022, arXiv:2201.08025, supplement B",
     units="loss per squared parameter",
     invariant_to=("unit_permutation",),
@@ -38,7 +38,7 @@ PUBLISHED_SAMPLES = 10
     planned_by="rtol",
 )
 @dataclass(frozen=True, kw_only=True)
-class Frobenius(AbstractMeasure):
+class FrobeniusNorm(AbstractMeasure):
     """Frobenius norm of the Hessian: the root of the sum of its squared eigenvalues.
 
     The mean of |H z|^2 over random signs z, corrected by the part of H that 30

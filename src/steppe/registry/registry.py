@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from steppe.errors import SettingError, TrustError, UnknownNameError
 from steppe.registry.bounds import check_bounds
+from steppe.registry.code_settings import check_is_setting
 from steppe.registry.settings_text import (
     built,
     canonical,
@@ -245,6 +246,7 @@ class Registry(Generic[SpecT]):
         known = self[name].settings()
         for key in settings:
             if key not in known:
+                check_is_setting(name, key, self[name]._parameters)
                 raise unknown_name(f"setting of {name}", key, known)
         full: dict[str, Any] = {}
         for key, parameter in known.items():

@@ -26,6 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "trials": (
         *("scale", "levels", "limit", "only", "hours", "dry_run", "pilot", "anew"),
+        "changed_code",
     ),
     "the table": (
         "gap",

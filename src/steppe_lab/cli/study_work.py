@@ -47,6 +47,8 @@ class WorkArguments(Arguments):
     trust: tuple[str, ...] = ()
     """Code of yours that a file or a stored study may run, as module:function; no other
     is."""
+    changed_code: bool = False
+    """Do runs again that finished with other source of your code."""
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     out: Path = OUT
@@ -107,11 +109,18 @@ def work_on(
 
     Returns:
         The exit code: 1 when some runs of the command failed.
+
+    Raises:
+        ChangedCodeError: finished runs belong to other source of the user's code, and
+            --changed-code is not given.
     """
     from steppe_lab.studies.estimating import spread_out
+    from steppe_lab.studies.other_code import check_same_code
     from steppe_lab.studies.selecting import selected
 
     plan = selected(stored.plan, stored.settings, args.only, args.limit)
+    if not args.changed_code:
+        check_same_code(plan, stored.store)
     if args.dry_run and args.pilot is None:
         return _survey(stored, plan, args, results)
     if args.pilot is None:
@@ -180,7 +189,7 @@ def _do(
     from steppe_lab.studies.study import Study
 
     def beginning() -> None:
-        remember(stored.store, stored.settings)
+        remember(stored.store, stored.settings, stored.plan)
         begin()
 
     use_data_dir(args.data_dir)

@@ -54,7 +54,11 @@ def columns_of(measures: Sequence[Sequence[str]]) -> list[Column]:
     ]
 
 
-def table_of(study: Study, settings: StudySettings) -> StudyTable:
+def table_of(
+    study: Study,
+    settings: StudySettings,
+    columns: Sequence[Column] | None = None,
+) -> StudyTable:
     """The rows of the trials that are finished, with the columns that all tables have.
 
     They are, in this order: trial, run, seed, the factors, epochs, stopped,
@@ -68,6 +72,7 @@ def table_of(study: Study, settings: StudySettings) -> StudyTable:
     Args:
         study: trials, and the store of their results.
         settings: the study that the trials are of.
+        columns: of its measures; None for those that their texts give.
 
     Returns:
         The table. Trials that have failed or are not finished, and those that a rule
@@ -77,7 +82,9 @@ def table_of(study: Study, settings: StudySettings) -> StudyTable:
         StoreError: a result is damaged.
         UnknownNameError: a rule or the gap names a score that the results lack.
     """
-    table = _Rows(settings, columns_of(settings.measures))
+    if columns is None:
+        columns = columns_of(settings.measures)
+    table = _Rows(settings, list(columns))
     for run, trial in study.plan.items():
         row = table.row(study, run, trial)
         if isinstance(row, Dropped):

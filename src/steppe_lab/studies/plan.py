@@ -27,16 +27,19 @@ class Trial:
         recipe: how it is trained.
         factors: the settings that the study varies, by name, as plain values; the
             seed stands in the recipe alone.
+        stored: settings of the training as a store holds them; None for those of the
+            recipe.
     """
 
     name: str
     recipe: Recipe
     factors: Mapping[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """Settings of the training run as the store holds them."""
-        return config_of(self.recipe)
+        return config_of(self.recipe) if self.stored is None else self.stored
 
     @cached_property
     def run(self) -> str:
@@ -47,8 +50,11 @@ class Trial:
 class Follow(Protocol):
     """The runs that follow the training of a trial."""
 
-    def __call__(self, trial: Trial, /) -> Mapping[str, BaseModel]:
-        """Records of those runs, by a word for each, such as "analysis"."""
+    def __call__(self, trial: Trial, /) -> Mapping[str, BaseModel | dict[str, Any]]:
+        """Records of those runs, by a word for each, such as "analysis".
+
+        Settings as a store holds them stand for a record.
+        """
 
 
 def nothing(_: Trial, /) -> Mapping[str, BaseModel]:
@@ -97,7 +103,10 @@ class Plan(Mapping[str, Trial]):
     def followers(self, run: str) -> dict[str, dict[str, Any]]:
         """Settings of the runs that follow a training, as the store holds them."""
         records = self._follow(self._trials[run])
-        return {name: config_of(record) for name, record in records.items()}
+        return {
+            name: record if isinstance(record, dict) else config_of(record)
+            for name, record in records.items()
+        }
 
     @cached_property
     def code(self) -> frozenset[str]:

@@ -132,7 +132,7 @@ class StudySettings(BaseModel):
     @classmethod
     def _levels(cls, value: Any) -> Any:
         by_key = _mapping("grid", value)
-        return {key: _levels(f"grid: {key}", each) for key, each in by_key.items()}
+        return {key: _grid_levels(f"grid: {key}", each) for key, each in by_key.items()}
 
     @field_validator("zip", mode="before")
     @classmethod
@@ -249,6 +249,18 @@ def _levels(key: str, value: Any) -> tuple[Any, ...]:
             else f"{key} must have one level or more, got none; leave it out."
         )
     return tuple(value)
+
+
+def _grid_levels(key: str, value: Any) -> tuple[Any, ...]:
+    """Levels of a factor of the product, where one twice would be one trial twice."""
+    levels = _levels(key, value)
+    # 1 and 1.0 are equal, and may be settings of unlike kinds.
+    texts = list(map(repr, levels))
+    for level in levels:
+        if (count := texts.count(repr(level))) > 1:
+            often = "twice" if count == 2 else f"{count} times"
+            raise SettingError(f"{key} has {level} {often}; leave one out.")
+    return levels
 
 
 def _group(value: Any) -> dict[str, tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
     studies/NAME.json      the newest settings of a study, and their number
     studies/NAME.1.json    those of an earlier version
+    studies/NAME.trials.json   the trials, where code of the user is in them
 
 A study at a scale is a study of its own, NAME@SCALE. Runs belong to no study: what two
 versions or two studies share is computed once.
@@ -9,7 +10,7 @@ versions or two studies share is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,11 @@ from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.registry.registry import reading, unknown_name
 from steppe_lab.store.json_files import exists, read_record, write_record
 from steppe_lab.store.store import Store
-from steppe_lab.studies.collecting import table_of
+from steppe_lab.studies.collecting import Column, table_of
 from steppe_lab.studies.expansion import plan_of_study
 from steppe_lab.studies.plan import Plan
 from steppe_lab.studies.settings import COMPARED, StudySettings
+from steppe_lab.studies.stored_trials import plan_of_record, record_of
 from steppe_lab.studies.study import Study
 from steppe_lab.studies.table import StudyTable
 from steppe_lab.training.checkpoints import reason_of
@@ -41,6 +43,7 @@ class StoredStudy:
     version: int  # counted from 1
     plan: Plan
     store: Store
+    columns: Sequence[Column] | None = None  # of measures; None where texts give them
 
     @cached_property
     def study(self) -> Study:
@@ -49,7 +52,7 @@ class StoredStudy:
 
     def table(self) -> StudyTable:
         """Its table, of the results at hand."""
-        return table_of(self.study, self.settings)
+        return table_of(self.study, self.settings, self.columns)
 
 
 def study_names(store: Store) -> list[str]:
@@ -75,18 +78,40 @@ def open_study(
         StoreError: none was begun there, its settings are damaged, or they name code
             that is not trusted.
     """
-    names = study_names(store)
-    if not names:
+    return _opened(store, _chosen(store, name), trust)
+
+
+def open_results(
+    store: Store, name: str | None = None, *, trust: Collection[str] = ()
+) -> StoredStudy:
+    """A study of a store, to read its results alone.
+
+    No code of the user is needed where the store remembers the trials; a study that was
+    last run before stores did needs it to be trusted.
+
+    Args:
+        store: where it was begun.
+        name: see `open_study`.
+        trust: see `open_study`.
+
+    Raises:
+        UnknownNameError: no such study, or several.
+        StoreError: see `open_study`.
+    """
+    chosen = _chosen(store, name)
+    path, trials = _path(store, chosen), _trials_path(store, chosen)
+    settings, version = _settings(path), int(_record(path)["version"])
+    record = read_record(trials, _FIX) if exists(trials) else {}
+    # A stop between the two files leaves trials of the version before.
+    if record.get("version") != version:
+        return _opened(store, chosen, trust)
+    try:
+        plan, columns = plan_of_record(record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoreError(
-            f"{store.root} holds no study; name the folder that `steppe study run` "
-            "wrote with --out."
-        )
-    matching = [each for each in names if each.startswith(name or "")]
-    chosen = [name] if name in names else matching
-    if not chosen or (name is not None and len(chosen) > 1):
-        raise unknown_name("study", name or "", names)
-    newest = max(chosen, key=lambda each: _path(store, each).stat().st_mtime)
-    return _opened(store, newest, trust)
+            f"{trials} is damaged (no trials of a study); {_FIX}."
+        ) from error
+    return StoredStudy(settings, version, plan, store, columns)
 
 
 def versions(store: Store, name: str) -> list[StudySettings]:
@@ -113,26 +138,29 @@ def version_of(store: Store, settings: StudySettings) -> int:
     return int(before["version"]) + (not same)
 
 
-def remember(store: Store, settings: StudySettings) -> None:
+def remember(store: Store, settings: StudySettings, plan: Plan | None = None) -> None:
     """Write the settings of a study down; others of its name are kept with a number.
 
     Args:
         store: of its runs.
         settings: of the study.
+        plan: its trials, remembered where code of the user is in them.
 
     Raises:
         StoreError: settings of that name are damaged, or nothing can be written.
     """
     name, version = settings.stored_name, version_of(store, settings)
     path = _path(store, name)
-    if exists(path):
-        before = _record(path)
-        if before["version"] == version:
-            return
-        # First the old one: a stop between the two loses neither.
-        write_record(_path(store, f"{name}.{before['version']}"), before)
-    record = {"version": version, "settings": settings.model_dump(mode="json")}
-    write_record(path, record)
+    before = _record(path) if exists(path) else {"version": 0}
+    if before["version"] != version:
+        if before["version"]:
+            # First the old one: a stop between the two loses neither.
+            write_record(_path(store, f"{name}.{before['version']}"), before)
+        record = {"version": version, "settings": settings.model_dump(mode="json")}
+        write_record(path, record)
+    trials = None if plan is None else record_of(plan, settings, version)
+    if trials is not None:
+        write_record(_trials_path(store, name), trials)
 
 
 def changed_study(
@@ -153,6 +181,21 @@ def changed_study(
         plan = plan_of_study(settings)
     version = version_of(before.store, settings)
     return StoredStudy(settings, version, plan, before.store)
+
+
+def _chosen(store: Store, name: str | None) -> str:
+    """The whole name of a study of a store."""
+    names = study_names(store)
+    if not names:
+        raise StoreError(
+            f"{store.root} holds no study; name the folder that `steppe study run` "
+            "wrote with --out."
+        )
+    matching = [each for each in names if each.startswith(name or "")]
+    chosen = [name] if name in names else matching
+    if not chosen or (name is not None and len(chosen) > 1):
+        raise unknown_name("study", name or "", names)
+    return max(chosen, key=lambda each: _path(store, each).stat().st_mtime)
 
 
 def _opened(store: Store, name: str, trust: Collection[str]) -> StoredStudy:
@@ -188,3 +231,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _path(store: Store, name: str) -> Path:
     return store.root / FOLDER / f"{name}.json"
+
+
+def _trials_path(store: Store, name: str) -> Path:
+    return _path(store, f"{name}.trials")

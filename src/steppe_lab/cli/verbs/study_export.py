@@ -28,19 +28,20 @@ class Args(Arguments):
     store: Path = OUT
     """Folder that holds the runs."""
     trust: tuple[str, ...] = ()
-    """Code of yours that the study may run, as module:function; no other is."""
+    """Code of yours that may run, as module:function, of studies that an older steppe
+    ran; other results are read without code."""
 
 
 def run(args: Args, results: TextIO) -> int:
     """Collect the table, write the file."""
     from steppe_lab.reports.tables.formats import export, format_of
     from steppe_lab.reports.tables.notes import notes_on
-    from steppe_lab.studies.stored import open_study
+    from steppe_lab.studies.stored import open_results
 
     form = format_of(args.out, args.format)
     check_place(args.out)
     store = open_store(args.store)
-    table = open_study(store, args.study, trust=trusted(args.trust)).table()
+    table = open_results(store, args.study, trust=trusted(args.trust)).table()
     export(table, args.out, form)
     page = console(results)
     page.print(str(args.out), markup=False, soft_wrap=True)

@@ -63,7 +63,8 @@ class Args(Arguments):
     percentage points: sign errors then leave out pairs whose gaps are too close for
     them. The default is the number of the study; of a table it is not known."""
     trust: tuple[str, ...] = ()
-    """Code of yours that the study may run, as module:function; no other is."""
+    """Code of yours that may run, as module:function, of studies that an older steppe
+    ran; other results are read without code."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object per table instead of sentences and tables."""
     csv: bool = False
@@ -148,10 +149,10 @@ def _tables(args: Args) -> list[tuple[StudyTable, tuple[str, ...]]]:
             f"a report is of one study of the store, or of tables, got {others[0]} "
             f"among {len(args.studies)}; give a command for each."
         )
-    from steppe_lab.studies.stored import open_study
+    from steppe_lab.studies.stored import open_results
 
     name = args.studies[0] if args.studies else None
-    stored = open_study(open_store(args.out), name, trust=trusted(args.trust))
+    stored = open_results(open_store(args.out), name, trust=trusted(args.trust))
     return [(with_parts(stored.table(), parts), ())]
 
 

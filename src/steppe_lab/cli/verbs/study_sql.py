@@ -33,7 +33,8 @@ class Args(Arguments):
     out: Path = OUT
     """Folder that holds the runs."""
     trust: tuple[str, ...] = ()
-    """Code of yours that the studies may run, as module:function; no other is."""
+    """Code of yours that may run, as module:function, of studies that an older steppe
+    ran; other results are read without code."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print a list of JSON objects, one for each row, instead of a table."""
     csv: bool = False
@@ -65,17 +66,17 @@ def run(args: Args, results: TextIO) -> int:
 def _tables(args: Args) -> dict[str, StudyTable]:
     """Tables that the query may be about; those that it does not name are not read."""
     from steppe_lab.reports.tables.sql import RUNS
-    from steppe_lab.studies.stored import open_study, study_names
+    from steppe_lab.studies.stored import open_results, study_names
 
     store, trust = open_store(args.out), trusted(args.trust)
-    first = open_study(store, args.study, trust=trust)
+    first = open_results(store, args.study, trust=trust)
     named = [name for name in study_names(store) if name in args.query]
     tables = {}
     if RUNS in args.query.lower() or not named:
         tables[RUNS] = first.table()
     for name in filter(RUNS.__ne__, named):
         same = name == first.settings.stored_name
-        study = first if same else open_study(store, name, trust=trust)
+        study = first if same else open_results(store, name, trust=trust)
         tables[name] = study.table()
     return tables
 

@@ -23,7 +23,8 @@ class Args(Arguments):
     out: Path = OUT
     """Folder that holds the runs."""
     trust: tuple[str, ...] = ()
-    """Code of yours that the study may run, as module:function; no other is."""
+    """Code of yours that may run, as module:function, of studies that an older steppe
+    ran; other results are read without code."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of lines."""
 
@@ -34,10 +35,10 @@ def run(args: Args, results: TextIO) -> int:
     from steppe_lab.studies.collecting import ruled_out
     from steppe_lab.studies.estimating import time_left
     from steppe_lab.studies.status import status_of
-    from steppe_lab.studies.stored import open_study
+    from steppe_lab.studies.stored import open_results
     from steppe_lab.studies.survey import in_words
 
-    stored = open_study(open_store(args.out), args.study, trust=trusted(args.trust))
+    stored = open_results(open_store(args.out), args.study, trust=trusted(args.trust))
     status, left = status_of(stored.study), time_left(stored.study)
     # Failed and unfinished trials have no rows either, and are counted by state.
     rules = stored.settings.keep

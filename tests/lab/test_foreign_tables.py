@@ -51,6 +51,26 @@ def test_other_letters_and_missing_files_get_one_sentence(tmp_path):
         read_columns(tmp_path)
 
 
+def test_decimal_commas_are_numbers_where_no_commas_part_the_cells(tmp_path):
+    text = "n;x;who;both\n1;0,5;a,b;1.234,5\n2;-1,5e-3;c;1,5\n"
+    notes = []
+    assert read_columns(written(tmp_path, text), notes) == {
+        "n": [1, 2],
+        "x": [0.5, -0.0015],
+        "who": ["a,b", "c"],
+        "both": ["1.234,5", "1,5"],
+    }
+    assert notes == ["Commas within numbers are read as decimal points: 0,5 is 0.5."]
+
+
+@pytest.mark.parametrize("parts", [Parts(), Parts(gap="gap")])
+def test_texts_with_decimal_commas_are_no_gap(tmp_path, parts):
+    text = 'lr,gap,m\n1,"1,5",2\n1,"2,5",3\n'
+    columns = read_columns(written(tmp_path, text))
+    with pytest.raises(DataError, match="gap holds texts such as '1,5', which is no"):
+        table_from("t", columns, parts)
+
+
 def test_parquet_gives_the_same_columns(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -35,7 +35,8 @@ def study(columns=None, **fields):
 
 
 def test_correlations_of_a_table_are_those_of_its_pairs():
-    made = summarise(study())
+    # Each row is a configuration: ten of them would be too few for a warning.
+    made = summarise(study(group=("sam", "lr", "seed")))
     exact, trace = made.measures
     assert (exact.name, exact.tau.value) == ("exact", pytest.approx(1))
     # Of 780 pairs 400 are of two groups and rise, 380 of one and fall.
@@ -132,7 +133,11 @@ def test_the_verb_prints_sentences_json_and_rows_of_a_table(tmp_path, capsys):
         (["TABLE", "stored"], "give a command for each"),
         (["a", "b"], "give a command for each"),
         (["none.csv"], "there is no file none.csv"),
-        (["TABLE", "--gap", "Gap"], "there is no column Gap; the columns are sam"),
+        (
+            ["TABLE", "--gap", "Gap"],
+            "no column Gap: did you mean 'gap'? The columns are sam",
+        ),
+        (["TABLE", "--measures", "exa"], "no column exa: did you mean 'exact'?"),
         (["TABLE", "--measures", "sam"], "must hold numbers"),
         (["TABLE", "--where", "lr =< 1"], "a condition must be"),
         (["TABLE", "--page", "."], "cannot write"),

@@ -46,6 +46,26 @@ def test_groups_that_only_have_fewer_pairs_are_no_paradox():
     assert not groups.simpson
 
 
+def test_signs_that_noise_may_explain_are_no_paradox():
+    # Tau is -0.17 over all rows and above 0 in both groups, and none is clear of 0.
+    table = {
+        "measure": [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        "group": [0, 1, 1, 0, 0, 0, 1, 1, 1],
+    }
+    table["gap"] = [7, 5, 9, 4, 8, 6, 1, 2, 3]
+    tables = [table]
+    for seed in range(60):
+        one = correlated(np.random.default_rng(seed), 24, 1, 0.0)
+        tables.append({**one, "group": np.arange(24) % 2})
+    made = [within_groups(each, "measure", "gap", "group") for each in tables]
+    unclear = [
+        each for each in made if not each.excludes(0) and not each.within.excludes(0)
+    ]
+    assert len(unclear) > 40
+    assert any(each.value * each.within.value < 0 for each in unclear)
+    assert not any(each.simpson for each in unclear)
+
+
 def test_one_level_that_goes_the_other_way_is_named():
     generator = np.random.default_rng(1)
     parts = [correlated(generator, n, 1, tau) for n, tau in ((100, 0.8), (30, -0.6))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
@@ -167,14 +168,18 @@ def _work(
 ) -> int:
     """Do the runs of a plan, and print how far it is then."""
     from steppe_lab.store.json_files import json_line
+    from steppe_lab.studies.collecting import refused_by
     from steppe_lab.studies.status import status_of
 
-    status = status_of(_do(stored, plan, args, begin))
+    study = _do(stored, plan, args, begin)
+    status, refused = status_of(study), refused_by(study, stored.settings)
     if args.as_json:
         record = {"study": stored.settings.stored_name, "version": stored.version}
-        print(json_line({**record, **status.to_dict()}), file=results)
+        record |= {**status.to_dict(), "refused": [asdict(each) for each in refused]}
+        print(json_line(record), file=results)
     else:
-        results.writelines(f"{line}\n" for line in lines_of(status))
+        lines = [*lines_of(status), *map(str, refused)]
+        results.writelines(f"{line}\n" for line in lines)
     waiting = status.count("waiting")
     if args.hours is not None and waiting:
         say(f"{args.hours:g} h are over; the same command does the runs that are left.")

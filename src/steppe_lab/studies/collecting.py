@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from steppe.errors import StoreError
 from steppe.registry.registry import Choice, unknown_name
 from steppe_lab.runs.analysis import keys_of, read_measure
 from steppe_lab.runs.provenance import packed_with
@@ -17,7 +19,7 @@ from steppe_lab.studies.plan import Trial
 from steppe_lab.studies.rows import scores
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
-from steppe_lab.studies.table import STDERR, Dropped, StudyTable
+from steppe_lab.studies.table import STDERR, Dropped, Refused, StudyTable
 from steppe_lab.tasks import Metric, stored_headline
 
 NONE = "none"  # null among levels that are words, such as no wrapping optimizer
@@ -91,6 +93,8 @@ def table_of(
             table.dropped.append(row)
         else:
             table.add(row)
+    judged = {trial.recipe.held_out for trial in study.plan.values()}
+    table.judged_on = "test" if "test" in judged else "validation"
     return table.finished()
 
 
@@ -99,6 +103,43 @@ def ruled_out(table: StudyTable) -> dict[str, str]:
     return {
         each.trial: each.reason for each in table.dropped if isinstance(each, RuledOut)
     }
+
+
+def refused_by(study: Study, settings: StudySettings) -> tuple[Refused, ...]:
+    """Measures that networks of a study refused, by the analyses that are finished."""
+    columns = columns_of(settings.measures)
+    asked: list[Mapping[str, str]] = []
+    for run in study.plan:
+        analyses: dict[str, Mapping[str, Any]] = {}
+        for name, follower in study.followers(run).items():
+            if not study.store.is_finished(follower):
+                continue
+            try:
+                analyses[name] = study.store.result(follower).get("measures", {})
+            except StoreError:  # which the doctor names
+                continue
+        if analyses:
+            asked.append(_reasons(columns, analyses))
+    return _counted(asked)
+
+
+def _reasons(
+    columns: Sequence[Column], analyses: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Reasons of the measures that one network refused."""
+    made = {}
+    for column in columns:
+        record = analyses.get(column.follower, {}).get(column.key, {})
+        if reason := record.get("refusal"):
+            # The name of the measure stands before the reason wherever it is shown.
+            made[column.name] = str(reason).removeprefix(f"{column.name} ").rstrip(".")
+    return made
+
+
+def _counted(asked: Sequence[Mapping[str, str]]) -> tuple[Refused, ...]:
+    """Refusals of networks, one for each measure and reason."""
+    counts = Counter(pair for each in asked for pair in each.items())
+    return tuple(Refused(*pair, n, len(asked)) for pair, n in sorted(counts.items()))
 
 
 class RuledOut(Dropped):
@@ -110,8 +151,10 @@ class _Rows:
     settings: StudySettings
     measures: list[Column]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    refusals: dict[str, dict[str, str]] = field(default_factory=dict)  # by run
     dropped: list[Dropped] = field(default_factory=list)
     samples: dict[str, int] = field(default_factory=dict)  # behind a gap of rates
+    judged_on: str = ""
 
     def row(self, study: Study, run: str, trial: Trial) -> dict[str, Any] | Dropped:
         """The row of a trial, or why it has none."""
@@ -132,6 +175,7 @@ class _Rows:
         try:
             row = self._row(study, run, trial, result)
             row |= self._measured(analyses)
+            self.refusals[run] = _reasons(self.measures, analyses)
         except (ValidationError, AttributeError, KeyError, TypeError) as error:
             why = "values of another kind"
             raise store.damaged(run, "result.json", why) from error
@@ -172,6 +216,8 @@ class _Rows:
             gap="gap",
             dropped=tuple(self.dropped),
             test_samples=samples.pop() if len(samples) == 1 else None,
+            refused=_counted([self.refusals[row["run"]] for row in self.rows]),
+            judged_on=self.judged_on,
         )
 
     def _column(self, name: str, is_factor: bool) -> list[Any]:

@@ -14,7 +14,8 @@ from typing import Any
 from steppe.errors import DataError, UsageError
 from steppe_lab.studies.parts import Parts, used_rows
 from steppe_lab.studies.row_conditions import Columns, as_number
-from steppe_lab.studies.table import STDERR, StudyTable
+from steppe_lab.studies.table import STDERR, StudyTable, no_column
+from steppe_lab.studies.table_files import comma_number
 
 _LEVELS = 20  # of a factor of numbers, at most
 _INDEX = {"", "index", "row", "unnamed_0"}
@@ -58,17 +59,37 @@ def table_from(name: str, columns: Columns, parts: Parts) -> Guess:
     where = parts.where or _where(given, notes)
     gap = parts.gap or _gap(given, notes)
     if gap not in given:
-        raise DataError(
-            f"there is no column {gap}; the columns are {', '.join(given)}."
-        )
+        raise no_column(gap, given)
+    _check_commas(given, {gap, *parts.measures})
     named, dropped = used_rows(given, gap, where)
     taken = {gap, *parts.factors, *parts.measures, *parts.group}
     factors = parts.factors or _factors(named, taken, notes)
     measures = parts.measures or _measures(named, {*taken, *factors}, notes)
     table = StudyTable(
-        name, named, tuple(factors), tuple(measures), gap, parts.group, tuple(dropped)
+        name,
+        named,
+        tuple(factors),
+        tuple(measures),
+        gap,
+        parts.group,
+        tuple(dropped),
+        from_file=True,
     )
     return Guess(table, tuple(notes))
+
+
+def _check_commas(columns: Columns, names: set[str]) -> None:
+    """Refuse columns of texts that are meant as numbers.
+
+    Raises:
+        DataError: one with a decimal comma.
+    """
+    for name in names & columns.keys():
+        if text := comma_number(columns[name]):
+            raise DataError(
+                f"the column {name} holds texts such as '{text}', which is no number; "
+                "write decimal points, or separate the cells of the file by semicolons."
+            )
 
 
 def _where(columns: Columns, notes: list[str]) -> str:
@@ -98,6 +119,7 @@ def _gap(columns: Columns, notes: list[str]) -> str:
     near = [name for name in numeric if "gap" in _words(name)]
     near.sort(key=lambda name: _word(name) not in ("gap", "generalization_gap"))
     if not near:
+        _check_commas(columns, {name for name in columns if "gap" in _words(name)})
         raise UsageError(
             "no column of numbers has gap in its name; name the one to be predicted "
             f"with --gap, of {', '.join(numeric) or 'which there are none'}."

@@ -5,7 +5,8 @@ It may come from a store, or from a file that another program wrote.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,38 @@ from steppe.errors import DataError
 STDERR = "_stderr"  # ends the name of the column with the standard errors of a measure
 
 
+def no_column(name: str, columns: Iterable[str]) -> DataError:
+    """One sentence on a name of no column, with the nearest one."""
+    folded = {each.casefold(): each for each in columns if each}
+    given = name.casefold()
+    near = [each for each in folded if given and each.startswith(given)]
+    near = near or difflib.get_close_matches(given, folded, n=1, cutoff=0.6)
+    hint = f": did you mean '{folded[near[0]]}'? The" if near else "; the"
+    return DataError(
+        f"there is no column {name}{hint} columns are {', '.join(folded.values())}."
+    )
+
+
 @dataclass(frozen=True)
 class Dropped:
     """A trial that is not in the table."""
 
     trial: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A measure that networks of a table do not allow."""
+
+    measure: str
+    reason: str  # without a full stop
+    count: int  # networks that it was refused by
+    among: int  # networks of the table that it was asked of
+
+    def __str__(self) -> str:
+        by = f"{self.count:,} of {self.among:,} networks"
+        return f"{self.measure}: refused by {by} ({self.reason})"
 
 
 @dataclass(frozen=True)
@@ -38,6 +65,11 @@ class StudyTable:
         dropped: trials without a row, each with its reason.
         test_samples: that each gap was computed on, where it is a difference of error
             rates in percentage points; None for another gap, or where it is not known.
+        refused: measures without a value for some networks, each with a reason.
+        judged_on: samples that the best epoch was chosen on, "test" or "validation";
+            "" where the table does not say.
+        from_file: whether another program wrote it, so that its rows are not trials of
+            a plan.
 
     Raises:
         DataError: columns of unlike length, or a name that is no column.
@@ -51,6 +83,9 @@ class StudyTable:
     group: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     test_samples: int | None = None
+    refused: tuple[Refused, ...] = ()
+    judged_on: str = ""
+    from_file: bool = False
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}
@@ -63,8 +98,7 @@ class StudyTable:
             )
         for name in (*self.factors, *self.measures, self.gap, *self.group):
             if name not in self.columns:
-                known = ", ".join(self.columns)
-                raise DataError(f"there is no column {name}; the columns are {known}.")
+                raise no_column(name, self.columns)
         object.__setattr__(self, "group", self.group or self.factors)
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from steppe_lab.store.json_files import cannot
 ENDINGS = (".csv", ".parquet")
 _EMPTY = ("", "nan", "na", "n/a", "null", "none")  # cells that hold nothing
 _SEPARATORS = ",;\t"
+_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def is_table(text: str) -> bool:
@@ -23,11 +25,22 @@ def is_table(text: str) -> bool:
     return Path(text).suffix.lower() in ENDINGS
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
+def comma_number(cells: Sequence[Any]) -> str:
+    """The first text of a column that is a number with a decimal comma; "" for none."""
+    texts = (cell for cell in cells if isinstance(cell, str))
+    return next(filter(_COMMA.fullmatch, texts), "")
+
+
+def read_columns(path: Path, notes: list[str] | None = None) -> dict[str, list[Any]]:
     """Columns by name, in the order of the file; cells that hold nothing are None.
 
     A column whose cells are all numbers has numbers, and any other one texts. CSV may
-    be separated by commas, semicolons or tabs.
+    be separated by commas, semicolons or tabs; without commas between cells, a comma
+    within a number is read as its decimal point.
+
+    Args:
+        path: of the file.
+        notes: list that gets a sentence where decimal commas were read.
 
     Raises:
         DataError: no table with a heading and a row, rows of unlike length, or two
@@ -42,13 +55,17 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     except OSError as error:
         raise cannot("read", path, error) from error
     parquet = path.suffix.lower() == ".parquet"
-    columns = _from_parquet(raw, path) if parquet else _from_csv(raw, path)
+    columns = (
+        _from_parquet(raw, path)
+        if parquet
+        else _from_csv(raw, path, [] if notes is None else notes)
+    )
     if not columns or not len(next(iter(columns.values()))):
         raise DataError(f"a table must have a heading and a row, and {path} has none.")
     return columns
 
 
-def _from_csv(raw: bytes, path: Path) -> dict[str, list[Any]]:
+def _from_csv(raw: bytes, path: Path, notes: list[str]) -> dict[str, list[Any]]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -68,9 +85,33 @@ def _from_csv(raw: bytes, path: Path) -> dict[str, list[Any]]:
                 f"each row of {path} must have {len(names)} cells as its heading, row "
                 f"{number} has {len(row)}; put cells with separators in quotes."
             )
-    return {
+    columns = {
         name: _typed([row[place] for row in body]) for place, name in enumerate(names)
     }
+    return columns if separator == "," else _with_points(columns, notes)
+
+
+def _with_points(
+    columns: dict[str, list[Any]], notes: list[str]
+) -> dict[str, list[Any]]:
+    """Columns of numbers with decimal commas as numbers."""
+    made = dict(columns)
+    for name, cells in columns.items():
+        if not (text := comma_number(cells)):
+            continue
+        # A point beside a comma may part thousands.
+        if any("." in cell for cell in cells if isinstance(cell, str)):
+            continue
+        read = _typed(["" if c is None else c.replace(",", ".") for c in cells])
+        if not any(isinstance(cell, str) for cell in read):
+            made[name] = read
+            number = text.replace(",", ".")
+            if not any("decimal" in note for note in notes):
+                notes.append(
+                    f"Commas within numbers are read as decimal points: {text} is "
+                    f"{number}."
+                )
+    return made
 
 
 def _from_parquet(raw: bytes, path: Path) -> dict[str, list[Any]]:

@@ -142,8 +142,12 @@ def _tables(args: Args) -> list[tuple[StudyTable, tuple[str, ...]]]:
     others = [name for name in args.studies if name not in files]
     if files and not others:
         paths = list(map(Path, files))
-        made = [table_from(path.stem, read_columns(path), parts) for path in paths]
-        return [(guess.table, guess.notes) for guess in made]
+        made = []
+        for path in paths:
+            notes: list[str] = []
+            guess = table_from(path.stem, read_columns(path, notes), parts)
+            made.append((guess.table, (*notes, *guess.notes)))
+        return made
     if len(args.studies) > 1:
         raise UsageError(
             f"a report is of one study of the store, or of tables, got {others[0]} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, ClassVar, TextIO
 
@@ -32,7 +33,7 @@ class Args(Arguments):
 def run(args: Args, results: TextIO) -> int:
     """Count runs by state, with reasons of failures, the rate and the time left."""
     from steppe_lab.store.json_files import json_line
-    from steppe_lab.studies.collecting import ruled_out
+    from steppe_lab.studies.collecting import refused_by, ruled_out
     from steppe_lab.studies.estimating import time_left
     from steppe_lab.studies.status import status_of
     from steppe_lab.studies.stored import open_results
@@ -43,6 +44,7 @@ def run(args: Args, results: TextIO) -> int:
     # Failed and unfinished trials have no rows either, and are counted by state.
     rules = stored.settings.keep
     dropped = ruled_out(stored.table()) if rules else {}
+    refused = refused_by(stored.study, stored.settings)
     workers = max(1, status.count("running"))
     if args.as_json:
         record = {
@@ -50,6 +52,7 @@ def run(args: Args, results: TextIO) -> int:
             "version": stored.version,
             **status.to_dict(),
             "dropped": dropped,
+            "refused": [asdict(each) for each in refused],
             "estimate": None if left is None else left.to_dict(workers),
         }
         print(json_line(record), file=results)
@@ -59,6 +62,7 @@ def run(args: Args, results: TextIO) -> int:
     if rules:
         named = " and ".join(rule.text for rule in rules)
         lines.append(f"dropped: {len(dropped):,} trials, by the rule {named}")
+    lines += [f"{each}" for each in refused]
     if (rate := status.rate()) is not None:
         lines.append(f"rate: {rate:.3g} runs an hour, by those of the last hour")
     if left is not None and status.left:

@@ -83,6 +83,13 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class RefusedMeasure:
+    """A measure that networks do not allow."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class FewNetworks:
     """A table with too few networks for much to be said."""
 
@@ -125,6 +132,7 @@ Finding = (
     | NegativeTau
     | LowCeiling
     | LeftOut
+    | RefusedMeasure
     | FewNetworks
     | SameDistribution
     | Optimal
@@ -151,6 +159,11 @@ def findings(summary: StudySummary) -> list[Finding]:
     if low:
         said.append(LowCeiling(low))
     said += _splits(summary)
+    said += [
+        RefusedMeasure(str(each))
+        for each in summary.table.refused
+        if each.measure in summary.table.measures
+    ]
     coverage = summary.coverage
     if coverage.reasons:
         said.append(

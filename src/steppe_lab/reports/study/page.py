@@ -97,7 +97,8 @@ def render(
 def _part(summary: StudySummary, place: int, among: int) -> Part:
     table = summary.table
     key = f"table{place + 1}-" if among > 1 else ""
-    order = [each.name for each in summary.measures]
+    # A measure that all networks refused has no dot.
+    order = [each.name for each in summary.measures if each.count]
     return Part(
         key=key,
         summary=summary,

@@ -32,6 +32,7 @@ def record(summary: StudySummary) -> dict[str, Any]:
                 for name, levels in coverage.levels.items()
             },
         },
+        "refused": [dataclasses.asdict(each) for each in table.refused],
         "measures": [_predictor(each) for each in summary.measures],
         "best_baseline": summary.best,
         "baselines": [_predictor(each) for each in summary.baselines],

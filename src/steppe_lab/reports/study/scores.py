@@ -87,7 +87,9 @@ def scores_of(table: StudyTable, most: int = 60) -> ScoreTable | None:
                 rows.items(), key=lambda row: [_place(level) for level in row[0]]
             )
         ),
-        best_on_test=score.startswith("test") and BEST + score in table.columns,
+        best_on_test=table.judged_on != "validation"
+        and score.startswith("test")
+        and BEST + score in table.columns,
     )
 
 

@@ -16,6 +16,7 @@ from steppe_lab.reports.study.findings import (
     NegativeTau,
     NoMeasure,
     Optimal,
+    RefusedMeasure,
     SameDistribution,
     Simpson,
     findings,
@@ -54,6 +55,8 @@ def sentence(finding: Finding) -> str:
             return _low_ceiling(finding)
         case LeftOut():
             return _left_out(finding)
+        case RefusedMeasure():
+            return f"{finding.words}."
         case FewNetworks():
             return (
                 f"The table has {one_or_more(finding.count, 'network')}: with so few, "

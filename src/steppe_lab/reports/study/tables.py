@@ -62,7 +62,7 @@ def prediction(summary: StudySummary) -> CellTable:
                 _name(each),
                 _bounded(each.tau),
                 _bounded(each.difference, signed=True),
-                TableCell(f"{each.count:,}"),
+                _refused(summary, each),
             )
             for each in summary.predictors
         ),
@@ -246,6 +246,12 @@ def _size(value: float) -> int:
 
 def _name(each: Predictor) -> TableCell:
     return TableCell(each.name, "baseline" if each.is_baseline else "")
+
+
+def _refused(summary: StudySummary, each: Predictor) -> TableCell:
+    """Networks with a value, and how many refused a measure."""
+    count = sum(r.count for r in summary.table.refused if r.measure == each.name)
+    return TableCell(f"{each.count:,}", f"refused by {count:,}" if count else "")
 
 
 def _bounded(bounded: Bounded, *, signed: bool = False) -> TableCell:

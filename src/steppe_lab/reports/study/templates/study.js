@@ -51,6 +51,7 @@ for (const stage of document.querySelectorAll(".stage")) {
   const record = JSON.parse(document.getElementById(stage.dataset.numbers).textContent);
   const gap = { name: record.gap.name, values: unpacked(record.gap.data, Float32Array) };
   const measures = record.measures.map((m) => ({ name: m.name, data: m.data }));
+  if (!measures.length) continue;
   const values = (measure) => (measure.values ??= unpacked(measure.data, Float32Array));
   const groups = record.groups.map((g) => ({ ...g, codes: unpacked(g.data, Uint16Array) }));
   const at = (name) => stage.querySelector("[data-part=" + name + "]");

@@ -8,6 +8,9 @@ from typing import Literal
 
 State = Literal["waiting", "running", "finished", "failed"]
 
+MINUTE = 60  # seconds
+HOUR = 60 * MINUTE
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -57,3 +60,20 @@ def stored(run: str) -> Progress:
 
 def silent(progress: Progress) -> None:
     """Report to nobody."""
+
+
+def span_in_words(seconds: float) -> str:
+    """An estimated time, in as many digits as an estimate has.
+
+    Example:
+        >>> span_in_words(3), span_in_words(42), span_in_words(130), span_in_words(9000)
+        ('a few seconds', 'about 40 s', 'about 2 min', 'about 2.5 h')
+    """
+    if seconds < 7.5:
+        return "a few seconds"
+    if seconds < 1.5 * MINUTE:
+        step = 5 if seconds < 30 else 10
+        return f"about {step * round(seconds / step)} s"
+    if seconds < 1.5 * HOUR:
+        return f"about {round(seconds / MINUTE)} min"
+    return f"about {seconds / HOUR:.1f} h"

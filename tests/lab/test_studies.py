@@ -378,7 +378,7 @@ def test_a_moved_store_goes_on_and_says_how_far_it_is(store, monkeypatch, capsys
         capsys, "extend", "ti", "--seeds", "2", "--out", "moved", "--dry-run"
     )
     assert out.startswith("tiny: 4 trials, 8 runs, of them 4 finished and 4 left\n")
-    assert "h left on" in out
+    assert "a few seconds left on" in out
     assert versions(store, "tiny") == [open_study(store).settings]
     assert steppe(capsys, "run", "tiny", "--out", "moved")[0] == 0
     code, out, _ = steppe(capsys, "--out", "moved", "--json")

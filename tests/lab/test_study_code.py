@@ -145,3 +145,9 @@ def test_a_level_twice_is_named(folder, capsys):
     code, _, err = steppe(capsys, "run", "twice.yaml", "--dry-run", *TRUST)
     assert code == 2
     assert "grid: model.width has 4 twice; leave one out" in err
+
+
+def test_a_slip_in_the_name_of_a_stored_study_is_seen(folder, capsys):
+    code, _, err = steppe(capsys, "run", "onw", "--dry-run")
+    assert code == 2
+    assert "unknown study 'onw': did you mean 'own'?" in err

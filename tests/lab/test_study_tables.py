@@ -150,3 +150,13 @@ def test_a_table_says_which_networks_were_packed(store):
     run = next(iter(study.plan))
     note_start(store.folder(run), "cpu", 4)
     assert study.table().columns["packed_with"] == [4, 0]
+
+
+def test_repairs_are_said_as_done_and_counted(store, capsys):
+    run = next(iter(open_study(store).plan))
+    path = store.folder(run) / "history.json"
+    path.write_text(path.read_text().replace("train_loss", "train_lost"))
+    code, out, _ = steppe(capsys, "doctor", "--fix", "--out", store.root)
+    assert code == 0
+    assert "sha256); it was moved to the folder damaged.\n" in out
+    assert "\nmended: 1 moved to the folder damaged\n" in out

@@ -11,10 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from steppe_lab.progress import Progress, Report
-
-MINUTE = 60  # seconds
-HOUR = 60 * MINUTE
+from steppe_lab.progress import Progress, Report, span_in_words
 
 
 @contextmanager
@@ -100,14 +97,7 @@ def left_in_words(seconds: float) -> str:
         >>> left_in_words(9000)
         'about 2.5 h left'
     """
-    if seconds < 7.5:
-        return "a few seconds left"
-    if seconds < 1.5 * MINUTE:
-        step = 5 if seconds < 30 else 10
-        return f"about {step * round(seconds / step)} s left"
-    if seconds < 1.5 * HOUR:
-        return f"about {round(seconds / MINUTE)} min left"
-    return f"about {seconds / HOUR:.1f} h left"
+    return f"{span_in_words(seconds)} left"
 
 
 def _end_of(progress: Progress) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from steppe_lab.cli.progress import HOUR, MINUTE, progress
-from steppe_lab.progress import Progress, Report
+from steppe_lab.cli.progress import progress
+from steppe_lab.progress import HOUR, MINUTE, Progress, Report
 
 EVERY = 1.0  # seconds between two lines, at least: more nobody reads
 UNSCORED = 3.0  # the same before an epoch without scores: one with them may come

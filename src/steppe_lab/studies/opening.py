@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection
 from typing import Any
 
-from steppe.registry.registry import is_code, reading
+from steppe.registry.registry import is_code, reading, unknown_name
 from steppe_lab.analysis.starts import with_start
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.store.store import Store
@@ -56,6 +56,9 @@ def named_study(
     given = from_file or is_code(named) or named.replace("-", "_") in built_in_studies()
     if not given and stored_name in study_names(store):
         return open_study(store, stored_name, trust=trust)
+    if not given:
+        known = {*study_names(store), *built_in_studies()}
+        raise unknown_name("study", stored_name, known)
     inside = reading(named, trust) if from_file else contextlib.nullcontext()
     with inside, naming(named):
         settings = with_starts(completed(read_study(named, scale=scale)), store)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steppe_lab.progress import span_in_words
 from steppe_lab.studies.estimating import TimeLeft, time_left
 from steppe_lab.studies.expansion import levels_of
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.status import StudyStatus, status_of
 from steppe_lab.studies.study import Study
-
-HOUR = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,12 @@ def survey_of(study: Study, settings: StudySettings, workers: int = 1) -> Survey
 
 def in_words(time: TimeLeft, workers: int) -> str:
     """An estimate with its interval and the trials that it rests on, as a sentence."""
-    hours = [each / workers / HOUR for each in (time.seconds, time.low, time.high)]
-    mean, low, high = (f"{each:.3g}" for each in hours)
+    seconds = [each / workers for each in (time.seconds, time.low, time.high)]
+    mean, low, high = map(span_in_words, seconds)
     on = "1 worker" if workers == 1 else f"{workers} workers"
     trials = "1 trial" if time.trials == 1 else f"{time.trials:,} trials"
     lacking = f", without {' and '.join(time.unknown)}" if time.unknown else ""
     return (
-        f"about {mean} h left on {on}{lacking}: {low} h at the fastest speed, {high} h "
-        f"at the slowest, measured on {trials}"
+        f"{mean} left on {on}{lacking}: {low} at the fastest speed, {high} at the "
+        f"slowest, measured on {trials}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, TextIO
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     from steppe_lab.studies.doctor.findings import Examination, Finding
 
 SHOWN = 20  # findings of a severity
+# Repairs that were done, as clauses and after a number.
+DONE = {
+    "set_aside": "it was moved to the folder damaged",
+    "remove": "it was removed",
+    "free": "the run was freed",
+    "mark": "the marker was written",
+    "migrate": "the store was brought to the format of this version",
+}
+COUNTED = {
+    "set_aside": "moved to the folder damaged",
+    "remove": "removed",
+    "free": "freed",
+    "mark": "marked",
+    "migrate": "brought to the format of this version",
+}
 
 
 class Args(Arguments):
@@ -67,6 +83,10 @@ def _print(examined: Examination, results: TextIO) -> None:
     for severity in SEVERITIES:
         of_it = [each for each in examined.findings if each.severity == severity]
         lines += _lines(of_it)
+    mended = Counter(each.repair for each in examined.findings if each.mended)
+    if mended:
+        counted = [f"{n:,} {COUNTED[repair]}" for repair, n in sorted(mended.items())]
+        lines.append(f"mended: {', '.join(counted)}")
     damaged = sum(each.counts for each in examined.findings)
     if damaged:
         more = any(each.repair for each in examined.findings if each.counts)
@@ -82,8 +102,10 @@ def _print(examined: Examination, results: TextIO) -> None:
 def _lines(findings: Sequence[Finding]) -> list[str]:
     lines = []
     for each in findings[:SHOWN]:
-        state = "mended" if each.mended else each.severity
-        lines.append(f"{state}: {each.text}; {each.fix}.")
+        if each.mended:
+            lines.append(f"mended: {each.text}; {DONE.get(each.repair, each.fix)}.")
+        else:
+            lines.append(f"{each.severity}: {each.text}; {each.fix}.")
     if len(findings) > SHOWN:
         rest = len(findings) - SHOWN
         lines.append(f"... and {rest:,} more of this kind; --json has all.")

@@ -92,7 +92,7 @@ def test_results_are_read_without_the_code(folder, capsys):
     assert [stored.study.followers(run) for run in runs] == followers
     assert stored.table() == whole
     assert stored.table().columns["width"] == [4, 8]
-    code, out, err = steppe(capsys, "status", "--json")
+    code, out, err = steppe(capsys, "status", "--json", "--store", "steppe-runs")
     assert code == 0, err
     record = json.loads(out)
     assert record["trials"]["finished"] == 2
@@ -151,3 +151,9 @@ def test_a_slip_in_the_name_of_a_stored_study_is_seen(folder, capsys):
     code, _, err = steppe(capsys, "run", "onw", "--dry-run")
     assert code == 2
     assert "unknown study 'onw': did you mean 'own'?" in err
+
+
+def test_a_finished_study_is_one_line(folder, capsys):
+    code, _, err = steppe(capsys, "run", "own.yaml", "--workers", "1", *TRUST)
+    assert (code, err.count("\n")) == (0, 1)
+    assert "all 4 runs had been finished before" in err

@@ -98,6 +98,9 @@ def parse(
         ParseError: an option that does not exist, or a value that makes no sense.
     """
     arguments, notes = record.understood(arguments)
+    if verb.startswith("study ") and "store" not in record.model_fields:
+        # Verbs of studies that write a file beside the store have --store for it.
+        arguments = [re.sub("^--store(?==|$)", "--out", each) for each in arguments]
     # Before tyro, whose complaint about an option would fill a screen.
     check_options(record, verb, arguments)
     if {"-h", "--help"}.intersection(arguments):

@@ -199,13 +199,18 @@ def _do(
 
     use_data_dir(args.data_dir)
     study = Study(plan, stored.store)
+    # Without work a line for each run would say nothing of it.
+    is_done = study.left == 0
     with progress() as tell:
         study.work(
             _executor(args, plan),
             begin=beginning,
             workers=_workers(args),
-            progress=tell,
+            progress=None if is_done else tell,
         )
+    if is_done:
+        count = len(plan) + sum(len(study.followers(run)) for run in plan)
+        say(f"all {count:,} runs had been finished before.")
     return study
 
 

@@ -5,12 +5,15 @@ import csv
 import io
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from steppe.pages.templating import source_of
+from steppe.plots.canvas import looks
 from steppe_lab.reports.study import findings as found
 from steppe_lab.reports.study import tables
 from steppe_lab.reports.study.along import along_factors
@@ -237,6 +240,37 @@ def test_tables_fit_a_terminal_and_lose_no_column(measures, width):
         assert all(word in text for word in head.split()), head
     assert text.count("Simpson") == 1
     assert text.count("0.800 \n") == measures  # the last column, of noise ceilings
+
+
+def test_a_table_that_goes_on_says_so_and_has_two_columns_at_least():
+    names = [predictor(f"a_long_name_of_a_measure_{i}", ceiling=0.8) for i in range(3)]
+    made = summary(study_table(60, 3), measures=names)
+    for width in range(50, 110, 3):
+        shown = list(terminal_tables(made, width))
+        titles = [str(each.title) for each in shown]
+        for place, each in enumerate(shown):
+            if titles[place].endswith(", continued"):
+                before = len(shown[place - 1].columns)
+                assert len(each.columns) > 2 or before <= 3, (width, titles[place])
+    assert any(", continued" in str(t.title) for t in terminal_tables(made, 60))
+
+
+def test_directions_of_baselines_and_scores_of_single_networks_are_explained():
+    fallen = predictor("label_noise", -0.6, is_baseline=True, difference=Bounded())
+    said = " ".join(answer(summary(baselines=(fallen,))))
+    assert "0.600 turned round (the direction of a baseline is fitted, that" in said
+    columns = {"test_error": [0.1, 0.2], "who": ["a", "b"], "gap": [1.0, 2.0]}
+    scores = scores_of(StudyTable("t", columns, ("who",), (), "gap"))
+    assert tables.scores(scores).heads[-1] == "test_error"
+
+
+def test_levels_have_one_colour_in_both_scatters():
+    script = source_of("study.js", "steppe_lab.reports.study")
+    for theme in ("light", "dark"):
+        colours = [each.colour for each in looks(map(str, range(8)), theme).values()]
+        drawn = re.search(rf"{theme}: \[(\"#.*?)\]", script)[1]
+        assert json.loads(f"[{drawn}]") == colours
+    assert "group.ordered && group.levels.length > 8" in script
 
 
 def test_records_and_rows_hold_the_same_numbers():

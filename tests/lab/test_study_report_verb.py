@@ -112,9 +112,14 @@ def test_the_verb_prints_sentences_json_and_rows_of_a_table(tmp_path, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "gap is taken for the gap" in shown
-    assert "8 of 40 trials are not in the table" in shown
+    assert "8 of 40 rows are not used" in shown
     assert shown.strip().endswith(str(page))
-    assert "lr &lt; 0.45" in page.read_text()
+    text = page.read_text()
+    assert "lr &lt; 0.45" in text
+    assert "32 of 40 in the file" in text
+    assert "planned" not in text
+    box = text.partition('id="answer"')[2].partition('id="scatter"')[0]
+    assert "gap is taken for the gap" in box
     assert main(["study", "report", table, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["factors"] == ["sam", "lr"]

@@ -80,6 +80,7 @@ class LeftOut:
     planned: int
     reason: str  # of most of them
     reasons: int
+    rows: bool = False  # of a file, rather than trials of a plan
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def findings(summary: StudySummary) -> list[Finding]:
                 coverage.planned,
                 coverage.reasons[0].text,
                 len(coverage.reasons),
+                summary.table.from_file,
             )
         )
     if summary.scores and summary.scores.best_on_test:

@@ -149,8 +149,11 @@ def _files(summary: StudySummary) -> list[Attachment]:
 def _answer(parts: Sequence[Part]) -> list[str]:
     """Sentences of all tables; with several, each paragraph begins with its name."""
     if len(parts) == 1:
-        return parts[0].answer
-    return [f"{part.summary.table.name}: {' '.join(part.answer)}" for part in parts]
+        return [*parts[0].answer, *parts[0].summary.notes]
+    return [
+        f"{part.summary.table.name}: {' '.join([*part.answer, *part.summary.notes])}"
+        for part in parts
+    ]
 
 
 def _contents(parts: Sequence[Part]) -> list[tuple[str, str]]:
@@ -176,7 +179,11 @@ def _contents(parts: Sequence[Part]) -> list[tuple[str, str]]:
 def _facts(summary: StudySummary) -> list[tuple[str, str]]:
     coverage, table = summary.coverage, summary.table
     return [
-        ("networks", f"{coverage.done:,} of {coverage.planned:,} planned"),
+        (
+            ("rows used", f"{coverage.done:,} of {coverage.planned:,} in the file")
+            if table.from_file
+            else ("networks", f"{coverage.done:,} of {coverage.planned:,} planned")
+        ),
         ("factors", ", ".join(table.factors) or "none"),
         ("measures", one_or_more(len(table.measures), "measure").partition(" ")[0]),
         ("gap", table.gap),

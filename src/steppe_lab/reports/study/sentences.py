@@ -49,7 +49,8 @@ def sentence(finding: Finding) -> str:
         case NegativeTau():
             return (
                 f"The gap falls as {_some(finding.measures)} "
-                f"{'rises' if len(finding.measures) == 1 else 'rise'}, beyond noise."
+                f"{'rises' if len(finding.measures) == 1 else 'rise'}, beyond noise, "
+                "where a measure of sharpness is meant to rise with the gap."
             )
         case LowCeiling():
             return _low_ceiling(finding)
@@ -90,6 +91,7 @@ def _against(finding: AgainstBaseline) -> str:
     tau = _with_ends(finding.baseline_tau)
     if finding.baseline_tau.value < 0:
         tau = f"{tau}, that is {tau_text(-finding.baseline_tau.value)} turned round"
+        tau += " (the direction of a baseline is fitted, that of a measure is given)"
     tau = f"{finding.baseline}, which needs no measurement, has {tau}"
     gap = finding.difference
     if not gap.is_defined:
@@ -142,8 +144,9 @@ def _low_ceiling(finding: LowCeiling) -> str:
 
 def _left_out(finding: LeftOut) -> str:
     most = "most of them" if finding.reasons > 1 else "reason"
+    left_out = "rows are not used" if finding.rows else "trials are not in the table"
     return (
-        f"{finding.count:,} of {finding.planned:,} trials are not in the table "
+        f"{finding.count:,} of {finding.planned:,} {left_out} "
         f"({most}: {finding.reason})."
     )
 

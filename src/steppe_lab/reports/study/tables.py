@@ -171,6 +171,8 @@ def scores(given: ScoreTable) -> CellTable:
     note = "; † the best epoch was chosen on test data" if given.best_on_test else ""
     best = any(row.best for row in given.rows)
     kinds = ("last epoch", f"best epoch{marked}") if best else ("mean",)
+    if all(row.count < 2 for row in given.rows) and not best:
+        kinds = (given.score,)
     return CellTable(
         f"{given.score} by {', '.join(given.factors)}",
         "Mean ± 1.96 σ / √n over networks, with σ of the population; below it the 95 % "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.table import Table
@@ -67,11 +68,15 @@ def _in_parts(whole: CellTable, width: int) -> Iterator[Table]:
         if _width([*parts[-1], place], least) > width and len(parts[-1]) > 1:
             parts.append([0])
         parts[-1].append(place)
-    for places in parts:
+    # A lone column gets company from the part before it.
+    if len(parts) > 1 and len(parts[-1]) == 2 and len(parts[-2]) > 3:
+        parts[-1].insert(1, parts[-2].pop())
+    for part, places in enumerate(parts):
         # Heads stay on one line where the table has room for all of them.
         heads = [max(n, len(h)) for n, h in zip(least, whole.heads, strict=True)]
         fits = _width(places, heads) <= width
-        yield _rich(whole, body, places, heads if fits else least, width)
+        shown = replace(whole, name=f"{whole.name}, continued") if part else whole
+        yield _rich(shown, body, places, heads if fits else least, width)
 
 
 def _width(places: Sequence[int], widths: Sequence[int]) -> int:

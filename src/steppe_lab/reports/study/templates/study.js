@@ -4,7 +4,7 @@ const PALETTES = {
   light: ["#0067a5", "#c04a00", "#007a58", "#a63d7c", "#3a3f45", "#7d6200", "#5b53c4", "#9c2b2b"],
   dark: ["#5cb8f0", "#ff9a4d", "#35cfa2", "#ee9fcb", "#f2f4f6", "#efd94a", "#aea8ff", "#ff8a80"],
 };
-// Between these the colours of ordered levels lie; lightness tells their order.
+// Between these the colours of more than eight ordered levels lie, by lightness.
 const ENDS = {
   light: [[59, 15, 92], [51, 80, 143], [26, 125, 123], [86, 154, 58]],
   dark: [[111, 134, 232], [47, 176, 196], [107, 210, 122], [247, 232, 74]],
@@ -88,7 +88,7 @@ for (const stage of document.querySelectorAll(".stage")) {
   };
   const colours = (group, scheme) =>
     group.levels.map((_, i) =>
-      group.ordered
+      group.ordered && group.levels.length > 8
         ? shade(group.levels.length > 1 ? i / (group.levels.length - 1) : 0, scheme)
         : PALETTES[scheme][i % 8]);
 

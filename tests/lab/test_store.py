@@ -424,7 +424,8 @@ def test_a_silent_lease_of_another_host_is_stolen(store, run, text):
     assert store.claim(run) is not None
 
 
-def test_a_beat_keeps_a_lease_and_a_thief_ends_it(store, run):
+def test_a_beat_keeps_a_lease_and_a_thief_ends_it(store, run, monkeypatch):
+    monkeypatch.setattr(leases, "_WATCHED", 0.1)
     lease = store.claim(run)
     os.utime(lease.path, (0, 0))
     assert lease.beat()
@@ -436,7 +437,8 @@ def test_a_beat_keeps_a_lease_and_a_thief_ends_it(store, run):
     assert stolen.held()
 
 
-def test_of_many_breakers_one_gets_the_lease(store, run):
+def test_of_many_breakers_one_gets_the_lease(store, run, monkeypatch):
+    monkeypatch.setattr(leases, "_WATCHED", 0.1)  # seconds, of which it waits each time
     for _ in range(20):
         forge(store, run, age=99.0, host="elsewhere")
         gate, got = threading.Barrier(6), []

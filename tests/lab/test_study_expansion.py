@@ -192,7 +192,7 @@ def test_factors_have_their_last_words_where_no_other_column_has_them():
         ({"grid": {"seed": [0]}}, "seed is no factor"),
         ({"where": "width > 2"}, "'width'"),
         ({"where": "seed > 2"}, "none for seed > 2"),
-        ({"grid": {"base.lr": [0.1, 0.1000]}}, "have the same settings"),
+        ({"zip": {"base.lr": [0.1, 0.1]}}, "have the same settings"),
         ({"grid": {"base.lr": list(range(1, 1002))}, "seeds": 1000}, "1,001,000"),
         ({"measures": ["tarce"]}, "did you mean 'trace'"),
         ({"measures": ["lpf:sigma=-1"]}, "sigma"),

@@ -255,6 +255,14 @@ def test_a_table_that_goes_on_says_so_and_has_two_columns_at_least():
     assert any(", continued" in str(t.title) for t in terminal_tables(made, 60))
 
 
+def test_names_are_folded_where_that_keeps_a_table_whole():
+    names = [predictor(f"a_long_name_of_a_measure_{i}", ceiling=0.8) for i in range(3)]
+    made = summary(study_table(60, 3), measures=names)
+    first, second, *_ = terminal_tables(made, 80)
+    assert len(first.columns) == 4
+    assert not str(second.title).endswith(", continued")
+
+
 def test_directions_of_baselines_and_scores_of_single_networks_are_explained():
     fallen = predictor("label_noise", -0.6, is_baseline=True, difference=Bounded())
     said = " ".join(answer(summary(baselines=(fallen,))))

@@ -16,6 +16,7 @@ from steppe_lab.reports.text.cells import TableCell
 
 WIDTH = 100  # columns of a terminal
 NAMES = 24  # columns of the names, at most
+FOLDED = 14  # columns of the names, at least, where that keeps a table whole
 BETWEEN = 2  # columns between two columns of a table
 WHOLE = 32  # columns up to which a cell stays on one line
 
@@ -63,6 +64,10 @@ def _in_parts(whole: CellTable, width: int) -> Iterator[Table]:
         for place, head in enumerate(whole.heads)
     ]
     least[0] = min(least[0], NAMES)
+    # Names on two lines are easier to read than a table in two parts.
+    over = _width(range(len(least)), least) - width
+    if 0 < over <= least[0] - FOLDED:
+        least[0] -= over
     parts: list[list[int]] = [[0]]
     for place in range(1, len(whole.heads)):
         if _width([*parts[-1], place], least) > width and len(parts[-1]) > 1:

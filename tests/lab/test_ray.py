@@ -222,9 +222,9 @@ class TestOnTwoWorkers:
                 assert networks[0].read_bytes() == networks[1].read_bytes()
 
     def test_after_the_limit_of_time_no_run_is_begun(self, store):
-        ids = add(store, 400)
+        ids = add(store, 1500)
         outcome = run_ray(store, ids, "executor_jobs:slow_halve", seconds=15.0)
-        assert 0 < len(outcome.finished) < 400
+        assert 0 < len(outcome.finished) < 1500
         assert leftovers(store) == []
 
 

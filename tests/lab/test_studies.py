@@ -439,6 +439,7 @@ def test_a_table_of_3000_trials_and_40_measures_takes_seconds(tmp_path):
     scores = {"epoch": 1.0, "train_loss": 0.1, "train_error": 0.1}
     scores |= {"test_loss": 0.2, "test_error": 0.2}
     result = {"last": scores, "best": scores, "parameters": 1, "wrong": [1] * 100}
+    result |= {"test_samples": 500}
     for run in study.plan:
         store.folder(run).mkdir(parents=True)
         (store.folder(run) / "result.json").write_text(json.dumps(result))

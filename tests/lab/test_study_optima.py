@@ -37,10 +37,10 @@ def sweep(**columns):
 
 def test_each_method_has_its_best_radius_with_an_interval():
     sam, asam = optima_of(sweep(), "test_error")
-    assert (sam.words, sam.found.best) == (("sam",), 0.2)
-    assert (sam.found.low, sam.found.high) == (0.2, 0.5)
-    assert (asam.words, asam.found.candidates) == (("asam",), (2.0,))
-    assert (sam.found.at_edge, asam.found.at_edge) == (False, True)
+    assert (sam.words, sam.optimum.best) == (("sam",), 0.2)
+    assert (sam.optimum.low, sam.optimum.high) == (0.2, 0.5)
+    assert (asam.words, asam.optimum.candidates) == (("asam",), (2.0,))
+    assert (sam.optimum.at_edge, asam.optimum.at_edge) == (False, True)
 
 
 def test_report_names_the_optimum_in_words_in_a_table_and_in_json():
@@ -55,7 +55,7 @@ def test_report_names_the_optimum_in_words_in_a_table_and_in_json():
     assert [cell.text for cell in first] == ["sam", "0.2", "0.2 to 0.5", "0.1100", "3"]
     assert second[1].small == "at the edge"
     saved = record(made)["optima"]
-    assert [each["found"]["best"] for each in saved] == [0.2, 2.0]
+    assert [each["optimum"]["best"] for each in saved] == [0.2, 2.0]
     page = render([made], command="steppe study report", versions={})
     assert "Best rho by test_error" in page
     assert 'id="scores"' in page
@@ -80,4 +80,4 @@ def test_accuracy_is_best_where_it_is_largest():
     columns["test_accuracy"] = [1 - error for error in columns["test_error"]]
     same = dataclasses.replace(table, columns=columns)
     sam, _ = optima_of(same, "test_accuracy")
-    assert (sam.found.best, sam.found.low, sam.found.high) == (0.2, 0.2, 0.5)
+    assert (sam.optimum.best, sam.optimum.low, sam.optimum.high) == (0.2, 0.2, 0.5)

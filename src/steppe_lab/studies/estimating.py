@@ -18,7 +18,7 @@ from steppe_lab.store.json_files import exists, read_json
 from steppe_lab.store.store import Store
 from steppe_lab.studies.costs import forwards
 from steppe_lab.studies.expansion import levels_of
-from steppe_lab.studies.plan import Plan, Trial
+from steppe_lab.studies.plan import Plan, Trial, data_of
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
 from steppe_lab.training.recipe import Recipe
@@ -165,7 +165,7 @@ class _Sizes:
 
     def of(self, recipe: Recipe) -> tuple[int, int]:
         """Numbers of samples; those of other data where no run of this has finished."""
-        data = f"{recipe.data} {recipe.selection}"
+        data = data_of(recipe)
         if data not in self._by_data:
             self._by_data[data] = self._measured(data)
         return self._by_data[data]
@@ -173,7 +173,7 @@ class _Sizes:
     def _measured(self, data: str) -> tuple[int, int]:
         sizes: Mapping[str, Any] | None = None
         for run, trial in self._study.plan.items():
-            own = f"{trial.recipe.data} {trial.recipe.selection}"
+            own = data_of(trial.recipe)
             if own == data and self._study.store.is_finished(run):
                 sizes = self._study.store.result(run)
                 break

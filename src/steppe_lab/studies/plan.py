@@ -116,3 +116,8 @@ class Plan(Mapping[str, Trial]):
         for record in self._follow(first).values():
             named |= set(getattr(record, "code", {}))
         return frozenset(named)
+
+
+def data_of(recipe: Recipe) -> str:
+    """A text that is equal for recipes with the same samples."""
+    return f"{recipe.data} {recipe.selection}"

@@ -19,7 +19,7 @@ from steppe_lab.runs import WORK
 from steppe_lab.runs.training import fingerprint_of, is_whole, reopen_if_damaged
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.costs import forwards
-from steppe_lab.studies.plan import Plan, Trial
+from steppe_lab.studies.plan import Plan, Trial, data_of
 from steppe_lab.studies.progress import Piece, Watch
 from steppe_lab.training.build import build_model
 from steppe_lab.training.readiness import check_ready, check_same_data, check_settings
@@ -141,7 +141,7 @@ class Study:
         for trial in self.plan.values():
             check_settings(trial.recipe)
         for trial in self._unlike():
-            recipe, data = trial.recipe, _data_of(trial.recipe)
+            recipe, data = trial.recipe, data_of(trial.recipe)
             start = stored_start(recipe, self.store.root, self._start_named)
             if data not in samples:
                 split = check_ready(recipe, start)
@@ -158,13 +158,13 @@ class Study:
     def _unlike(self) -> list[Trial]:
         """Trials that differ in more than the seed, with the same data in a row."""
         unlike = {_but_seed(trial.recipe): trial for trial in self.plan.values()}
-        return sorted(unlike.values(), key=lambda trial: _data_of(trial.recipe))
+        return sorted(unlike.values(), key=lambda trial: data_of(trial.recipe))
 
     def _read_again(self) -> dict[str, _Samples]:
         """Samples of files, which can be other samples than those of finished runs."""
         samples: dict[str, _Samples] = {}
         for trial in self.plan.values():
-            data = _data_of(trial.recipe)
+            data = data_of(trial.recipe)
             if trial.recipe.reads_files and data not in samples:
                 split = load_split(trial.recipe)
                 sizes = len(split.train), len(split.test)
@@ -174,7 +174,7 @@ class Study:
     def _check_data(self, run: str, samples: Mapping[str, _Samples]) -> None:
         """Compare the samples at hand with those of a network that is trained."""
         recipe = self.plan[run].recipe
-        at_hand = samples.get(_data_of(recipe))
+        at_hand = samples.get(data_of(recipe))
         if at_hand is not None:
             before = [fingerprint_of(self.store, run)]
             check_same_data(at_hand.fingerprint, before, data=recipe.data.name)
@@ -185,7 +185,7 @@ class Study:
         """All runs with their names and costs."""
         watch = Watch(tell, workers)
         for run, trial in self.plan.items():
-            at_hand = samples.get(_data_of(trial.recipe))
+            at_hand = samples.get(data_of(trial.recipe))
             # Without work no samples were counted, and no time is estimated.
             cost = forwards(trial.recipe, *at_hand.sizes) if at_hand else 1.0
             watch.pieces[run] = Piece(trial.name, "training", cost)
@@ -193,11 +193,6 @@ class Study:
                 # Networks of one study are analysed alike.
                 watch.pieces[follower] = Piece(f"{trial.name}, {name}", name, 1.0)
         return watch
-
-
-def _data_of(recipe: Recipe) -> str:
-    """A text that is equal for recipes with the same samples."""
-    return f"{recipe.data} {recipe.selection}"
 
 
 def _but_seed(recipe: Recipe) -> str:

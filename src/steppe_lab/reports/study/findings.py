@@ -235,10 +235,10 @@ def _simpson(summary: StudySummary) -> list[Finding]:
 def _optimal(summary: StudySummary) -> list[Finding]:
     if not summary.optima:
         return []
-    named = [(", ".join(each.words), each.found) for each in summary.optima]
+    named = [(", ".join(each.words), each.optimum) for each in summary.optima]
     return [
         Optimal(
-            setting=summary.optima[0].found.setting,
+            setting=summary.optima[0].optimum.setting,
             score=summary.optima[0].score,
             levels=tuple((w, each.best, each.low, each.high) for w, each in named),
             at_edge=tuple(words for words, each in named if each.at_edge),

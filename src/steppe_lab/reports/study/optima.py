@@ -21,7 +21,7 @@ class BestLevel:
 
     words: tuple[str, ...]  # levels of the other factors, such as a method
     score: str  # column that it is the best in
-    found: Optimum
+    optimum: Optimum
 
 
 def optima_of(table: StudyTable, score: str) -> tuple[BestLevel, ...]:
@@ -47,9 +47,9 @@ def optima_of(table: StudyTable, score: str) -> tuple[BestLevel, ...]:
         key = tuple(table.columns[name][place] for name in others)
         places.setdefault(key, []).append(place)
     return tuple(
-        BestLevel(tuple(map(str, key)), score, found)
+        BestLevel(tuple(map(str, key)), score, optimum)
         for key, own in places.items()
-        if (found := _best(table, setting, score, own)) is not None
+        if (optimum := _best(table, setting, score, own)) is not None
     )
 
 

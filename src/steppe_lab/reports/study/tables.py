@@ -194,17 +194,23 @@ def optima(summary: StudySummary) -> CellTable:
     """The best level of the setting that was swept."""
     first = summary.optima[0]
     return CellTable(
-        f"Best {first.found.setting} by {first.score}",
+        f"Best {first.optimum.setting} by {first.score}",
         "The level with the best mean over seeds, and the interval that covers the "
         "truly best one with 95 %, from t tests of pairs of one seed (Bonferroni)",
-        ("", f"best {first.found.setting}", "interval", f"mean {first.score}", "seeds"),
+        (
+            "",
+            f"best {first.optimum.setting}",
+            "interval",
+            f"mean {first.score}",
+            "seeds",
+        ),
         tuple(
             (
                 TableCell(", ".join(each.words) or "all"),
-                TableCell(str(each.found.best), "at the edge" * each.found.at_edge),
-                TableCell(f"{each.found.low} to {each.found.high}"),
-                TableCell(number(each.found.score.mean, 4)),
-                TableCell(str(each.found.score.count)),
+                TableCell(str(each.optimum.best), "at the edge" * each.optimum.at_edge),
+                TableCell(f"{each.optimum.low} to {each.optimum.high}"),
+                TableCell(number(each.optimum.score.mean, 4)),
+                TableCell(str(each.optimum.score.count)),
             )
             for each in summary.optima
         ),

@@ -24,6 +24,7 @@ GROUPED = {
     },
     "run studies": {
         "study": "list studies of many networks; run, resume and extend them",
+        "reproduce": "test the published numbers of a paper, with verdicts",
     },
     "look at a checkpoint": {
         "evaluate": "score checkpoints on training, validation and test samples",
@@ -72,7 +73,7 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 PARALLEL = "train"  # the verb that torchrun starts in several processes
 # Commands that go on where they were stopped.
 RESUMING = (
-    *("compare", "landscape", "landscape barriers", "measure", "train"),
+    *("compare", "landscape", "landscape barriers", "measure", "reproduce", "train"),
     *("study run", "study extend", "study worker"),
 )
 # What the command needs beyond torch and numpy; the extra `lab` installs it.

@@ -126,7 +126,7 @@ def work_on(
         return _survey(stored, plan, args, results)
     if args.pilot is None:
         return _work(stored, plan, args, results, begin)
-    _do(stored, spread_out(plan, stored.settings, args.pilot), args, begin)
+    do_runs(stored, spread_out(plan, stored.settings, args.pilot), args, begin)
     return _survey(stored, plan, args, results)
 
 
@@ -171,7 +171,7 @@ def _work(
     from steppe_lab.studies.collecting import refused_by
     from steppe_lab.studies.status import status_of
 
-    study = _do(stored, plan, args, begin)
+    study = do_runs(stored, plan, args, begin)
     status, refused = status_of(study), refused_by(study, stored.settings)
     if args.as_json:
         record = {"study": stored.settings.stored_name, "version": stored.version}
@@ -186,10 +186,20 @@ def _work(
     return 1 if status.failures else 0
 
 
-def _do(
-    stored: StoredStudy, plan: Plan, args: WorkArguments, begin: Callable[[], object]
+def do_runs(
+    stored: StoredStudy,
+    plan: Plan,
+    args: WorkArguments,
+    begin: Callable[[], object] = lambda: None,
 ) -> Study:
-    """Do the runs of a plan; the study of them."""
+    """Do the runs of a plan that are left, and remember the study; the study of them.
+
+    Args:
+        stored: the study, which a store remembers from now on.
+        plan: of all of its trials or of some.
+        args: where they are done, and for how long.
+        begin: called after all checks, before any work.
+    """
     from steppe_lab.studies.stored import remember
     from steppe_lab.studies.study import Study
 

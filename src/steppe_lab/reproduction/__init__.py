@@ -1,0 +1,1 @@
+"""Published claims, the runs that test them, and the verdicts on them."""

@@ -1,0 +1,55 @@
+"""Claims about files that others published: their numbers come out, or do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from steppe.errors import SteppeError
+from steppe_lab.datasets.loading import folder_of_data
+from steppe_lab.reproduction.claims import AbstractClaim, Request
+from steppe_lab.reproduction.verdicts import FULL, Ours
+from steppe_lab.store.store import Store
+from steppe_lab.studies.stored import StoredStudy
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesClaim(AbstractClaim):
+    """A claim whose numbers follow from published files, in seconds.
+
+    All scales are the published one.
+
+    Args:
+        files: that are read, by their paths within the data folder.
+        origin: where they are published, for the sentence on a missing one.
+        check: reads them, from the data folder, and gives our numbers by cell.
+    """
+
+    files: tuple[str, ...]
+    origin: str
+    check: Callable[[Path], Mapping[str, Ours]]
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """All of them, which are one."""
+        return ("smoke", "laptop", FULL)
+
+    def study(self, request: Request, store: Store) -> StoredStudy | None:
+        """Nothing is run in a store."""
+        self.check_scale(request.scale)
+        return None
+
+    def ours(self, request: Request, study: StoredStudy | None) -> Mapping[str, Ours]:
+        """Numbers from the files; without them, the reason."""
+        folder = folder_of_data() or Path()
+        cells = [cell.name for cell in self.chosen(request)]
+        for name in self.files:
+            if not (folder / name).exists():
+                why = f"needs {name} in {folder}, from {self.origin}; say --data-dir"
+                return dict.fromkeys(cells, Ours(why_not=why))
+        try:
+            ours = self.check(folder)
+        except SteppeError as error:
+            return dict.fromkeys(cells, Ours(why_not=str(error).rstrip(".")))
+        return {name: each for name, each in ours.items() if name in cells}

@@ -1,0 +1,54 @@
+"""Claims about the table of a whole study, such as a correlation over its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from steppe_lab.reproduction.claims import AbstractClaim, Request
+from steppe_lab.reproduction.verdicts import Ours
+from steppe_lab.store.store import Store
+from steppe_lab.studies.files import read_study
+from steppe_lab.studies.opening import named_study
+from steppe_lab.studies.stored import StoredStudy
+from steppe_lab.studies.table import StudyTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyClaim(AbstractClaim):
+    """A claim whose cells are statistics of the table of one built-in study.
+
+    Cells cannot be run apart: the study is run as a whole, and may be so by `steppe
+    study run` too. Its seeds are those of the study.
+
+    Args:
+        built_in: name of the study.
+        statistics: gives the statistics of a table by cell.
+        least: rows that the statistics need.
+    """
+
+    built_in: str
+    statistics: Callable[[StudyTable], Mapping[str, Ours]]
+    least: int = 3
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """Those of the study."""
+        return tuple(read_study(self.built_in).scales)
+
+    def study(self, request: Request, store: Store) -> StoredStudy:
+        """The study at a scale."""
+        self.check_scale(request.scale)
+        return named_study(store, self.built_in, scale=request.scale)
+
+    def ours(self, request: Request, study: StoredStudy | None) -> Mapping[str, Ours]:
+        """Statistics of the rows at hand."""
+        assert study is not None
+        table = study.table()
+        rows = len(next(iter(table.columns.values()), ()))
+        if rows < self.least:
+            why = f"{rows} networks in the table, {self.least} are needed"
+            return {cell.name: Ours(why_not=why) for cell in self.chosen(request)}
+        statistics = self.statistics(table)
+        names = {cell.name for cell in self.chosen(request)}
+        return {name: each for name, each in statistics.items() if name in names}

@@ -59,7 +59,7 @@ def split():
     return Split(
         train=samples.chosen(torch.arange(40)),
         test=samples.chosen(torch.arange(40, 60)),
-        true_targets=targets[:40],
+        clean=samples.chosen(torch.arange(40)),
         positions=torch.arange(40),
         noisy=torch.zeros(40, dtype=torch.bool),
         classes=("no", "yes"),

@@ -35,7 +35,7 @@ def split(samples: int = 40) -> Split:
     return Split(
         train=every.chosen(torch.arange(samples)),
         test=every.chosen(torch.arange(samples, count)),
-        true_targets=targets[:samples],
+        clean=every.chosen(torch.arange(samples)),
         positions=torch.arange(samples),
         noisy=torch.zeros(samples, dtype=torch.bool),
         classes=("no", "yes"),

@@ -45,6 +45,8 @@ class Dataset:
             then, shape (N, K).
         task: name of the task that is learnt on it.
         notes: facts that a reader of results must know of the data.
+        validation: a set that the authors made to tune settings on; None where there is
+            none.
 
     Raises:
         DataError: counts, classes or shapes that contradict each other.
@@ -56,38 +58,35 @@ class Dataset:
     classes: tuple[str, ...] = ()
     task: str = "classification"
     notes: tuple[str, ...] = ()
+    validation: AbstractSamples | None = None
 
     def __post_init__(self) -> None:
-        train, test = self.train.in_shape, self.test.in_shape
-        if train != test:
-            raise DataError(
-                f"{self.name}: training and test inputs must have one shape, "
-                f"got {train} and {test}."
-            )
-        for part, samples in (("training", self.train), ("test", self.test)):
-            if not self.classes:
-                check_numbers(
-                    samples.targets,
-                    samples=samples.count(),
-                    where=f"{self.name}: the {part} targets",
+        train = self.train.in_shape
+        parts = {"test": self.test}
+        if self.validation is not None:
+            parts["validation"] = self.validation
+        for part, samples in parts.items():
+            if samples.in_shape != train:
+                raise DataError(
+                    f"{self.name}: training and {part} inputs must have one shape, "
+                    f"got {train} and {samples.in_shape}."
                 )
-                continue
-            if samples.targets.dim() == 2:
-                check_tokens(
-                    samples.targets,
-                    len(self.classes),
-                    where=f"{self.name}: the {part} targets",
-                )
-                continue
-            where = f"{self.name}: the {part} labels"
-            if samples.targets.dtype != torch.int64:
-                raise DataError(f"{where} must be int64, got {samples.targets.dtype}.")
-            check_labels(
-                samples.targets,
-                len(self.classes),
-                samples=samples.count(),
-                where=where,
-            )
+        for part, samples in {"training": self.train, **parts}.items():
+            self._check(part, samples.targets, samples.count())
+
+    def _check(self, part: str, targets: Tensor, samples: int) -> None:
+        """Refuse targets of a part that are not what the classes say."""
+        where = f"{self.name}: the {part} targets"
+        if not self.classes:
+            check_numbers(targets, samples=samples, where=where)
+            return
+        if targets.dim() == 2:
+            check_tokens(targets, len(self.classes), where=where)
+            return
+        where = f"{self.name}: the {part} labels"
+        if targets.dtype != torch.int64:
+            raise DataError(f"{where} must be int64, got {targets.dtype}.")
+        check_labels(targets, len(self.classes), samples=samples, where=where)
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -127,8 +126,8 @@ def check_tokens(targets: Tensor, vocabulary: int, *, where: str) -> None:
     Raises:
         DataError: another type, no sequence, no token that counts, or one out of range.
     """
-    if targets.dtype != torch.int64:
-        raise DataError(f"{where} must be int64, got {targets.dtype}.")
+    if targets.dtype not in (torch.int16, torch.int32, torch.int64):
+        raise DataError(f"{where} must be whole numbers, got {targets.dtype}.")
     counted = targets[targets != IGNORED]
     if not len(counted):
         raise DataError(f"{where} must hold a token that counts, got none.")

@@ -51,6 +51,10 @@ class GraphSamples(AbstractSamples):
         """The same graphs with other classes."""
         return replace(self, targets=targets)
 
+    def targets_at(self, positions: Tensor | slice) -> Tensor:
+        """Classes at some positions."""
+        return self.targets[positions]
+
     def batch(self, positions: Tensor | slice) -> Batch:
         """A `torch_geometric.data.Batch`, and the classes of its B graphs."""
         graphs = [self._graph(int(each)) for each in self.graphs[positions]]

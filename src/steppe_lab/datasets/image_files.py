@@ -53,6 +53,10 @@ class ImageFiles(AbstractSamples):
         """The same images with other targets."""
         return replace(self, targets=targets)
 
+    def targets_at(self, positions: Tensor | slice) -> Tensor:
+        """Classes at some positions."""
+        return self.targets[positions]
+
     def batch(self, positions: Tensor | slice) -> Batch:
         """Standardised middles (B, 3, H, W) and classes (B,)."""
         pixels, targets = self.rows(positions)

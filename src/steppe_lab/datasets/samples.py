@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -29,10 +29,13 @@ class AbstractSamples(ABC):
         targets: of all samples, shape (N, ...).
     """
 
-    targets: Tensor
+    if TYPE_CHECKING:  # a field of some samples, made when it is asked for by others
+
+        @property
+        def targets(self) -> Tensor: ...
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return self.count()
 
     @abstractmethod
     def count(self) -> int:
@@ -50,6 +53,10 @@ class AbstractSamples(ABC):
     @abstractmethod
     def with_targets(self, targets: Tensor) -> Self:
         """The same inputs with other targets, shape (N, ...)."""
+
+    @abstractmethod
+    def targets_at(self, positions: Tensor | slice) -> Tensor:
+        """Targets at some positions, as in a batch of them; on the host."""
 
     @abstractmethod
     def batch(self, positions: Tensor | slice) -> Batch:
@@ -153,6 +160,10 @@ class TensorSamples(AbstractSamples):
         return replace(
             self, stored=self.stored.to(device), targets=self.targets.to(device)
         )
+
+    def targets_at(self, positions: Tensor | slice) -> Tensor:
+        """Targets at some positions."""
+        return self.targets[positions]
 
     def batch(self, positions: Tensor | slice) -> Batch:
         """Standardised inputs (B, ...) and targets (B, ...)."""

@@ -48,7 +48,7 @@ class Split:
 
     train: AbstractSamples  # N, with the labels trained on
     test: AbstractSamples  # M, their labels never noisy
-    true_targets: Tensor  # (N,) training labels before label noise
+    clean: AbstractSamples  # N, those trained on before all noise
     positions: Tensor  # (N,) places of the training samples in the training pool
     noisy: Tensor  # (N,) bool: training labels that are noise
     classes: tuple[str, ...]
@@ -61,9 +61,14 @@ class Split:
         return self.train.in_shape
 
     @property
+    def true_targets(self) -> Tensor:
+        """Training labels before label noise, (N, ...)."""
+        return self.clean.targets
+
+    @property
     def outputs(self) -> int:
         """Number of outputs that a model needs."""
-        return outputs_for(self.classes, self.train.targets)
+        return len(self.classes) or outputs_for((), self.train.targets)
 
     @property
     def train_groups(self) -> dict[str, SampleGroup]:
@@ -125,8 +130,9 @@ class Selection:
         label_noise_kind: how they are drawn, see `label_noise.noisy_labels`.
         data_noise: standard deviation of Gaussian noise on the pixels of training
             images, which go from 0 to 1 before it.
-        held_out: judge on the test set, or on at most 5,000 unused samples of the
-            training pool, which keeps the test set unseen while settings are tuned.
+        held_out: judge on the test set, or, which keeps it unseen while settings are
+            tuned, on the validation set of the data, where there is one, or else on at
+            most 5,000 unused samples of the training pool.
         validation_seed: sets a fifth of the pool, at most 5,000 samples, apart for
             validation before any are taken, whatever is judged on; None takes what is
             unused.
@@ -178,29 +184,33 @@ class Selection:
         if samples < len(train):  # the whole pool keeps its order, and costs no copy
             positions = ranking.places[:samples]
             train = train.chosen(positions)
-        labels, noisy = noisy_labels(
-            train.targets,
-            len(dataset.classes),
-            fraction=self.label_noise,
-            kind=self.label_noise_kind,
-            generator=_generator("label noise", self.seed),
-        )
+        labelled, noisy = self._labelled(train, len(dataset.classes))
         test, notes = self._judged_on(dataset, ranking, samples, apart)
         return Split(
-            train=with_noise(
-                train.with_targets(labels),
-                positions,
-                std=self.data_noise,
-                seed=self.seed,
-            ),
+            train=with_noise(labelled, positions, std=self.data_noise, seed=self.seed),
             test=test,
-            true_targets=train.targets,
+            clean=train,
             noisy=noisy,
             positions=positions,
             classes=dataset.classes,
             task=dataset.task,
             notes=(*dataset.notes, *notes, *self.noise_notes),
         )
+
+    def _labelled(
+        self, train: AbstractSamples, classes: int
+    ) -> tuple[AbstractSamples, Tensor]:
+        """Training samples with their noisy labels, and which of them are noise."""
+        if not self.label_noise:
+            return train, torch.zeros(len(train), dtype=torch.bool)
+        labels, noisy = noisy_labels(
+            train.targets,
+            classes,
+            fraction=self.label_noise,
+            kind=self.label_noise_kind,
+            generator=_generator("label noise", self.seed),
+        )
+        return train.with_targets(labels), noisy
 
     def _set_apart(self, pool: int) -> tuple[Tensor, Tensor]:
         """Places of the validation samples set apart, and of the others at random."""
@@ -234,6 +244,10 @@ class Selection:
     ) -> tuple[AbstractSamples, tuple[str, ...]]:
         if self.held_out == "test":
             return self._tested_on(dataset)
+        if dataset.validation is not None and self.validation_seed is None:
+            count = len(dataset.validation)
+            note = f"judged on {count:,} validation samples, not on the test set"
+            return dataset.validation, (note,)
         left = apart
         if self.validation_seed is None:
             # From the end, so that training sets of all sizes are judged on the same.

@@ -82,6 +82,10 @@ class TokenSamples(AbstractSamples):
         """The same inputs with other targets."""
         return replace(self, targets=targets)
 
+    def targets_at(self, positions: Tensor | slice) -> Tensor:
+        """Next tokens at some positions."""
+        return self.targets[positions]
+
     def batch(self, positions: Tensor | slice) -> Batch:
         """Tokens (B, T) and the next ones (B, T), T that of the longest of them."""
         inputs, targets = self.inputs[positions], self.targets[positions]

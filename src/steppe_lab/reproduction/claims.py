@@ -1,17 +1,27 @@
-"""The interface of claims, and what a command asks of them."""
+"""The interface of claims, and what a command asks of them.
+
+Claims are declared without torch, so that they are listed at once; their work imports
+it in the functions that do it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from steppe.errors import SettingError
-from steppe.registry.registry import unknown_name
-from steppe_lab.reproduction.published import Cell, Quantity
+from steppe_lab.reproduction.published import (
+    Cell,
+    Published,
+    PublishedFile,
+    Quantity,
+)
 from steppe_lab.reproduction.verdicts import FULL, Ours
-from steppe_lab.store.store import Store
-from steppe_lab.studies.stored import StoredStudy
+
+if TYPE_CHECKING:
+    from steppe_lab.store.store import Store
+    from steppe_lab.studies.stored import StoredStudy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +54,8 @@ class AbstractClaim(ABC):
         reproduced: what "reproduced" means here, a sentence.
         cells: rows, in the order of the source.
         caveats: sentences that a reader of the numbers must know.
+        published_in: a file of the user that holds published numbers, which then are
+            not those of the cells.
     """
 
     name: str
@@ -54,11 +66,16 @@ class AbstractClaim(ABC):
     reproduced: str
     cells: tuple[Cell, ...]
     caveats: tuple[str, ...] = field(default=())
+    published_in: PublishedFile | None = None
 
     @property
     @abstractmethod
     def scales(self) -> tuple[str, ...]:
         """Names of the sizes it can be tested at."""
+
+    @abstractmethod
+    def command(self, cell: Cell, scale: str) -> str:
+        """The command of steppe that makes our number of a cell; "" where none does."""
 
     @abstractmethod
     def study(self, request: Request, store: Store) -> StoredStudy | None:
@@ -77,39 +94,44 @@ class AbstractClaim(ABC):
             study: from `study`, some of whose runs may not be finished.
         """
 
-    def check_scale(self, scale: str) -> None:
-        """Refuse a scale that the claim does not have.
-
-        Raises:
-            UnknownNameError: no such scale.
-        """
-        if scale not in self.scales:
-            raise unknown_name(f"scale of {self.name}", scale, self.scales)
+    def of_scale(self, scale: str) -> tuple[Cell, ...]:
+        """The cells that a scale has numbers of."""
+        return self.cells if scale in self.scales else ()
 
     def chosen(self, request: Request) -> tuple[Cell, ...]:
-        """The cells that are asked for.
+        """The cells of the scale that are asked for."""
+        return tuple(
+            cell
+            for cell in self.of_scale(request.scale)
+            if not request.cells or is_named(cell, request.cells)
+        )
 
-        Raises:
-            SettingError: a name that no cell has.
-        """
-        return chosen_cells(self.cells, request.cells)
+    def beyond(self, request: Request) -> tuple[Cell, ...]:
+        """Cells that are asked for by name, and that the scale does not have."""
+        own = {cell.name for cell in self.of_scale(request.scale)}
+        return tuple(
+            cell
+            for cell in self.cells
+            if cell.name not in own and is_named(cell, request.cells)
+        )
+
+    def published(self) -> dict[str, Published]:
+        """Published numbers by cell; of a file that is not there, none."""
+        numbers = {
+            each.name: each.published
+            for each in self.cells
+            if each.published is not None
+        }
+        if self.published_in is not None:
+            from steppe_lab.datasets.loading import folder_of_data
+
+            folder = folder_of_data()
+            path = None if folder is None else folder / self.published_in.path
+            if path is not None and path.exists():
+                numbers |= self.published_in.read(path)
+        return numbers
 
 
-def chosen_cells(cells: Sequence[Cell], asked: Sequence[str]) -> tuple[Cell, ...]:
-    """Cells of some names, or of names that begin so; all where none is asked for.
-
-    Raises:
-        SettingError: a name that no cell has.
-    """
-    if not asked:
-        return tuple(cells)
-    for name in asked:
-        if not any(_begins(cell.name, name) for cell in cells):
-            names = ", ".join(cell.name for cell in cells[:12])
-            more = f" and {len(cells) - 12} more" if len(cells) > 12 else ""
-            raise SettingError(f"no cell is named {name}; they are {names}{more}.")
-    return tuple(c for c in cells if any(_begins(c.name, name) for name in asked))
-
-
-def _begins(name: str, with_words: str) -> bool:
-    return name == with_words or name.startswith(f"{with_words}/")
+def is_named(cell: Cell, asked: Sequence[str]) -> bool:
+    """Whether a cell has one of some names, or begins with one before a slash."""
+    return any(cell.name == a or cell.name.startswith(f"{a}/") for a in asked)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steppe.errors import SettingError
 from steppe.registry.registry import unknown_name
-from steppe_lab.reproduction.claims import AbstractClaim
+from steppe_lab.reproduction.claims import AbstractClaim, is_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,39 @@ class Experiment:
         if name not in by_name:
             raise unknown_name(f"claim of {self.name}", name, by_name)
         return by_name[name]
+
+    def chosen(
+        self, names: Sequence[str] = (), cells: Sequence[str] = ()
+    ) -> tuple[AbstractClaim, ...]:
+        """Claims of some names that have some cells; all where nothing is asked for.
+
+        Args:
+            names: of claims.
+            cells: names of cells, or beginnings of them that end before a slash.
+
+        Raises:
+            UnknownNameError: a name that no claim has.
+            SettingError: a cell that none of these claims has, with the nearest one.
+        """
+        asked = {self.claim(name).name for name in names}
+        among = [each for each in self.claims if not asked or each.name in asked]
+        of_claims = [cell for each in among for cell in each.cells]
+        for name in cells:
+            if not any(is_named(cell, (name,)) for cell in of_claims):
+                raise _no_cell(name, [cell.name for cell in of_claims])
+        return tuple(
+            each
+            for each in among
+            if not cells or any(is_named(cell, cells) for cell in each.cells)
+        )
+
+
+def _no_cell(name: str, known: list[str]) -> SettingError:
+    """One sentence on a name of no cell."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    shown = ", ".join(near or known[:3])
+    hint = f"did you mean {shown}?" if near else f"the first are {shown};"
+    return SettingError(f"no cell is named {name}: {hint} see --list.")
 
 
 def _check_once(what: str, names: list[str]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+NORMAL = 1.959963984540054  # standard errors in half a 95 % interval
+SPREAD = math.inf  # degrees of freedom of an error that is no spread of a few runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,9 @@ class Published:
 
     Args:
         value: in the units of the quantity.
-        half_width: of its interval as published; 0 where none is.
+        half_width: of its 95 % interval as published, 1.96 standard deviations (with
+            the number of runs below the root) over the root of the runs; 0 where none
+            is. Of a single run it is 1.96 standard errors of the run.
         runs: that it is a mean of.
         note: a fact about it that readers of the number must know.
     """
@@ -40,6 +47,32 @@ class Published:
     runs: int = 1
     note: str = ""
 
+    @property
+    def stderr(self) -> float:
+        """Standard error, with the runs less one below the root; 0 where none is."""
+        lost = self.runs / (self.runs - 1) if self.runs > 1 else 1.0
+        return self.half_width / NORMAL * math.sqrt(lost)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of its standard error."""
+        return self.runs - 1 if self.runs > 1 else SPREAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """A file of published numbers in the folder of the user's data.
+
+    Args:
+        path: within that folder.
+        origin: where it is published, for the sentence on a missing one.
+        read: gives its numbers by cell, from its path.
+    """
+
+    path: str
+    origin: str
+    read: Callable[[Path], Mapping[str, Published]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -47,7 +80,8 @@ class Cell:
 
     Args:
         name: words joined by slashes, such as cifar10/resnet18/lpf_sgd.
-        published: the number; None where the source states none.
+        published: the number; None where the source states none, or where it stands in
+            the `published_in` of the claim.
         settings: of its training, by the names that `steppe train` has, that differ
             from those of the claim.
         scales: further settings at a scale, by its name.
@@ -66,7 +100,8 @@ class Scale:
     Args:
         settings: of all trainings at this scale, over those of the claim and below
             those of a cell at this scale.
-        cells: names of the cells that are run; None for all.
+        cells: names of the cells that are run, or beginnings of them that end before a
+            slash; None for all.
         seeds: of each cell.
     """
 

@@ -3,71 +3,81 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from steppe_lab.reproduction.claims import AbstractClaim, Request
 from steppe_lab.reproduction.experiment import Experiment
-from steppe_lab.reproduction.published import Cell
-from steppe_lab.reproduction.verdicts import FULL, Ours, Verdict, verdict_on
-from steppe_lab.statistics.intervals import Interval
-from steppe_lab.studies.stored import StoredStudy
+from steppe_lab.reproduction.published import Cell, Published
+from steppe_lab.reproduction.verdicts import (
+    FULL,
+    VERDICTS,
+    Ours,
+    Verdict,
+    verdict_on,
+)
 
-NOT_OF_SCALE = "not a cell of this scale"
+if TYPE_CHECKING:
+    from steppe_lab.studies.stored import StoredStudy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """A cell with its numbers and its verdict."""
+    """A cell with its numbers and its verdict.
+
+    Args:
+        cell: of the claim.
+        published: the number; None where the source states none.
+        ours: our numbers.
+        verdict: on both.
+        command: that makes our number; "" where none of steppe does.
+    """
 
     cell: Cell
+    published: Published | None
     ours: Ours
     verdict: Verdict
+    command: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClaimResult:
-    """The rows of a claim."""
+    """The rows of a claim.
+
+    Args:
+        claim: the claim.
+        rows: cells that were asked for, in the order of the source.
+        elsewhere: cells that other scales have, and nobody asked for by name.
+        study: name of the study of its runs in the store; "" for none.
+        failure: the reason for which the work of the claim did not begin; "" for none.
+    """
 
     claim: AbstractClaim
     rows: tuple[Row, ...]
+    elsewhere: int = 0
+    study: str = ""
+    failure: str = ""
 
-    def counts(self) -> dict[Verdict, int]:
-        """Rows by verdict."""
-        return dict(Counter(row.verdict for row in self.rows))
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExperimentResult:
-    """All that was found out about the claims of an experiment."""
+    """All that was learnt about the claims of an experiment."""
 
     experiment: Experiment
     request: Request
     claims: tuple[ClaimResult, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON has it; None stands for what has no number."""
-        return {
-            "experiment": self.experiment.name,
-            "source": self.experiment.source,
-            "scale": self.request.scale,
-            "claims": {
-                result.claim.name: {
-                    "title": result.claim.title,
-                    "source": result.claim.source,
-                    "quantity": result.claim.quantity.title,
-                    "units": result.claim.quantity.units,
-                    "tolerance": result.claim.tolerance,
-                    "rows": [_record(row) for row in result.rows],
-                }
-                for result in self.claims
-            },
-        }
+    def counts(self) -> dict[Verdict, int]:
+        """Rows by verdict, those that occur, in the order of VERDICTS."""
+        counted = Counter(row.verdict for each in self.claims for row in each.rows)
+        return {name: counted[name] for name in VERDICTS if counted[name]}
 
 
 def results_of(
-    claim: AbstractClaim, request: Request, study: StoredStudy | None
+    claim: AbstractClaim,
+    request: Request,
+    study: StoredStudy | None,
+    failure: str = "",
 ) -> ClaimResult:
     """Our numbers for the cells that are asked for, with verdicts.
 
@@ -75,52 +85,44 @@ def results_of(
         claim: the claim.
         request: what is asked of it.
         study: of its runs, from `claim.study`; not all need be finished.
+        failure: the reason for which its work did not begin.
     """
-    ours = claim.ours(request, study)
+    chosen, beyond = claim.chosen(request), claim.beyond(request)
+    published = claim.published()
+    ours = claim.ours(request, study) if chosen and not failure else {}
     # Training-free numbers are those of the published size at every scale.
     comparable = request.scale == FULL or study is None
-    rows = []
-    for cell in claim.chosen(request):
-        own = ours.get(cell.name, Ours(why_not="no result"))
-        verdict = verdict_on(
-            cell.published, own, tolerance=claim.tolerance, comparable=comparable
+    rows = [
+        Row(
+            cell=cell,
+            published=published.get(cell.name),
+            ours=own,
+            verdict=verdict_on(
+                published.get(cell.name),
+                own,
+                tolerance=claim.tolerance,
+                comparable=comparable,
+            ),
+            command=claim.command(cell, request.scale),
         )
-        rows.append(Row(cell, own, verdict))
-    return ClaimResult(claim, tuple(rows))
-
-
-def chosen_claims(
-    experiment: Experiment, names: Sequence[str]
-) -> tuple[AbstractClaim, ...]:
-    """Claims by name; all where none is named.
-
-    Raises:
-        UnknownNameError: a name that no claim has.
-    """
-    return tuple(map(experiment.claim, names)) if names else experiment.claims
-
-
-def _record(row: Row) -> Mapping[str, Any]:
-    published = row.cell.published
-    return {
-        "cell": row.cell.name,
-        "published": None if published is None else published.value,
-        "published_half_width": None if published is None else published.half_width,
-        "published_runs": None if published is None else published.runs,
-        "note": "" if published is None else published.note,
-        "ours": _interval(row.ours.value),
-        "ours_by_published_protocol": _interval(row.ours.protocol),
-        "why_not": row.ours.why_not,
-        "verdict": row.verdict,
-    }
-
-
-def _interval(interval: Interval | None) -> dict[str, float | int] | None:
-    if interval is None:
-        return None
-    return {
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "runs": interval.count,
-    }
+        for cell in chosen
+        for own in (ours.get(cell.name, Ours(why_not=failure or "no result")),)
+    ]
+    why = f"no cell of the scale {request.scale}"
+    rows += [
+        Row(
+            cell=cell,
+            published=published.get(cell.name),
+            ours=Ours(why_not=why),
+            verdict="not run at this scale",
+        )
+        for cell in beyond
+    ]
+    asked = bool(request.cells)
+    return ClaimResult(
+        claim=claim,
+        rows=tuple(rows),
+        elsewhere=0 if asked else len(claim.cells) - len(chosen),
+        study="" if study is None else study.settings.stored_name,
+        failure=failure,
+    )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steppe_lab.reproduction.claims import AbstractClaim, Request
+from steppe_lab.reproduction.published import Cell
 from steppe_lab.reproduction.verdicts import Ours
-from steppe_lab.store.store import Store
 from steppe_lab.studies.files import read_study
-from steppe_lab.studies.opening import named_study
-from steppe_lab.studies.stored import StoredStudy
-from steppe_lab.studies.table import StudyTable
+
+if TYPE_CHECKING:
+    from steppe_lab.store.store import Store
+    from steppe_lab.studies.stored import StoredStudy
+    from steppe_lab.studies.table import StudyTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,14 @@ class StudyClaim(AbstractClaim):
         """Those of the study."""
         return tuple(read_study(self.built_in).scales)
 
+    def command(self, cell: Cell, scale: str) -> str:
+        """The command that runs the study."""
+        return f"steppe study run {self.built_in} --scale {scale}"
+
     def study(self, request: Request, store: Store) -> StoredStudy:
         """The study at a scale."""
-        self.check_scale(request.scale)
+        from steppe_lab.studies.opening import named_study
+
         return named_study(store, self.built_in, scale=request.scale)
 
     def ours(self, request: Request, study: StoredStudy | None) -> Mapping[str, Ours]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steppe.registry.registry import unknown_name
-from steppe_lab.reproduction.claims import AbstractClaim, Request, chosen_cells
+from steppe_lab.reproduction.claims import AbstractClaim, Request, is_named
 from steppe_lab.reproduction.published import Cell, Scale
 from steppe_lab.reproduction.verdicts import Ours
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.statistics.intervals import mean_interval
-from steppe_lab.store.store import Store
-from steppe_lab.studies.expansion import plan_of_study
-from steppe_lab.studies.plan import Plan
 from steppe_lab.studies.settings import StudySettings
-from steppe_lab.studies.stored import StoredStudy, version_of
+from steppe_lab.training.settings import options_of
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from steppe_lab.store.store import Store
+    from steppe_lab.studies.plan import Plan, Trial
+    from steppe_lab.studies.stored import StoredStudy
+
+    Further = Callable[[Trial], Mapping[str, BaseModel]]
+    Read = Callable[[Store, Mapping[str, str]], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +32,7 @@ class TrainedClaim(AbstractClaim):
     """A claim whose cells are trainings, each with several seeds.
 
     Our number of a cell is the mean over its seeds of a column of the study's table,
-    such as best_test_error, or a measure.
+    such as best_test_error, or a measure; or what `read` reads from the runs.
 
     Args:
         experiment: name of the experiment, which begins that of the study.
@@ -32,6 +40,13 @@ class TrainedClaim(AbstractClaim):
         sizes: scales by name; "full" is the published size.
         measures: of every network, as in a study.
         analysis: how networks are measured, as in a study.
+        protocol: column of our number by the published protocol, where that is not the
+            correct one, such as best_test_error beside last-epoch errors; "" for none.
+        further: records of runs that follow each training beside its measures, such as
+            attacks, by a word for each.
+        read: our number of one network, in the units of its file, from the store and
+            the ids of its runs by word, "training" among them, all of which are
+            finished; None where there is none. It takes the place of the column.
     """
 
     experiment: str
@@ -39,54 +54,79 @@ class TrainedClaim(AbstractClaim):
     sizes: Mapping[str, Scale]
     measures: tuple[str, ...] = ()
     analysis: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = ""
+    further: Further | None = None
+    read: Read | None = None
 
     @property
     def scales(self) -> tuple[str, ...]:
         """Names of the sizes."""
         return tuple(self.sizes)
 
+    def of_scale(self, scale: str) -> tuple[Cell, ...]:
+        """The cells that are trained at a scale."""
+        if scale not in self.sizes:
+            return ()
+        named = self.sizes[scale].cells
+        if named is None:
+            return self.cells
+        for name in named:
+            if not any(is_named(cell, (name,)) for cell in self.cells):
+                raise unknown_name(
+                    f"cell of {self.name}", name, [cell.name for cell in self.cells]
+                )
+        return tuple(cell for cell in self.cells if is_named(cell, named))
+
+    def command(self, cell: Cell, scale: str) -> str:
+        """`steppe train` with the settings of a cell, for its first seed."""
+        from steppe_lab.studies.expansion import train_settings
+
+        words = options_of(train_settings(self.point(cell, scale)))
+        return shlex.join(["steppe", "train", *words])
+
     def study(self, request: Request, store: Store) -> StoredStudy:
         """The trainings of the cells of a scale, of which only those asked for run."""
+        from steppe_lab.studies.stored import StoredStudy, version_of
+
         settings = self.settings(request)
-        whole = plan_of_study(settings)
+        whole = self._plan(settings)
         names = {cell.name for cell in self.chosen(request)}
         of = self._cells_of(request, whole)
         plan = whole.of([t for run, t in whole.items() if of[run].name in names])
         return StoredStudy(settings, version_of(store, settings), plan, store)
 
-    def chosen(self, request: Request) -> tuple[Cell, ...]:
-        """The cells of a scale that are asked for."""
-        return chosen_cells(self._of_scale(request.scale), request.cells)
-
     def ours(self, request: Request, study: StoredStudy | None) -> Mapping[str, Ours]:
-        """Means over seeds of the column of the quantity."""
+        """Means over seeds of our numbers."""
         assert study is not None
-        whole = plan_of_study(study.settings)
-        cell_of = self._cells_of(request, whole)
-        table = study.table()
+        cell_of = self._cells_of(request, self._plan(study.settings))
         values: dict[str, list[float]] = {}
-        column = table.columns.get(self.quantity.name, ())
-        for run, value in zip(table.columns.get("run", ()), column, strict=True):
-            if value is not None:
-                own = values.setdefault(cell_of[run].name, [])
-                own.append(self.quantity.factor * float(value))
-        missing = {each.trial: each.reason for each in table.dropped}
-        ours: dict[str, Ours] = {}
-        for run, trial in study.plan.items():
+        by_protocol: dict[str, list[float]] = {}
+        reasons: dict[str, str] = {}
+        for run, value, protocol in self._numbers(study, reasons):
             name = cell_of[run].name
+            if value is not None:
+                values.setdefault(name, []).append(self.quantity.factor * value)
+            if protocol is not None:
+                by_protocol.setdefault(name, []).append(self.quantity.factor * protocol)
+        ours: dict[str, Ours] = {}
+        for run in study.plan:
+            name = cell_of[run].name
+            why = reasons.get(run, f"no {self.quantity.title}")
             if name in values:
-                ours[name] = Ours(value=mean_interval(values[name]))
-            else:
-                why = missing.get(trial.name, f"no {self.quantity.title}")
-                ours.setdefault(name, Ours(why_not=why))
+                own = by_protocol.get(name)
+                ours[name] = Ours(
+                    value=mean_interval(values[name]),
+                    protocol=mean_interval(own) if own else None,
+                )
+            elif name not in ours or ours[name].why_not == NOT_FINISHED:
+                ours[name] = Ours(why_not=why)
         return ours
 
     def settings(self, request: Request) -> StudySettings:
         """The study of the cells of a scale, with a zip of all that they differ in."""
-        self.check_scale(request.scale)
         size = self.sizes[request.scale]
-        scale, cells = request.scale, self._of_scale(request.scale)
-        points = [self._point(cell, scale) for cell in cells]
+        scale, cells = request.scale, self.of_scale(request.scale)
+        points = [self.point(cell, scale) for cell in cells]
         keys = sorted({key for point in points for key in point})
         levels = {key: [_value(point, key) for point in points] for key in keys}
         varied = {k: v for k, v in levels.items() if any(x != v[0] for x in v)}
@@ -102,28 +142,56 @@ class TrainedClaim(AbstractClaim):
             }
         )
 
-    def _point(self, cell: Cell, scale: str) -> dict[str, Any]:
-        """All settings of a training of a cell."""
+    def point(self, cell: Cell, scale: str) -> dict[str, Any]:
+        """All settings of a training of a cell that the experiment says."""
         size = self.sizes[scale].settings
         return {**self.base, **cell.settings, **size, **cell.scales.get(scale, {})}
 
-    def _of_scale(self, scale: str) -> Sequence[Cell]:
-        named = self.sizes[scale].cells
-        if named is None:
-            return self.cells
-        by_name = {cell.name: cell for cell in self.cells}
-        for name in named:
-            if name not in by_name:
-                raise unknown_name(f"cell of {self.name}", name, by_name)
-        return [by_name[name] for name in named]
+    def _plan(self, settings: StudySettings) -> Plan:
+        """All trainings of a scale, each with the runs that follow it."""
+        from steppe_lab.studies.expansion import completed, plan_of_study
+
+        plan = plan_of_study(completed(settings))
+        return plan if self.further is None else plan.also(self.further)
+
+    def _numbers(
+        self, study: StoredStudy, reasons: dict[str, str]
+    ) -> Iterator[tuple[str, float | None, float | None]]:
+        """Each finished network with its number and that by the published protocol."""
+        if self.read is not None:
+            store = study.store
+            for run in study.plan:
+                runs = {"training": run, **study.study.followers(run)}
+                if all(map(store.is_finished, runs.values())):
+                    yield run, self.read(store, runs), None
+                else:
+                    left = [r for r in runs.values() if not store.is_finished(r)]
+                    reasons[run] = study.study.why_not(left[0])
+            return
+        table = study.table()
+        missing = {each.trial: each.reason for each in table.dropped}
+        for run, trial in study.plan.items():
+            if trial.name in missing:
+                reasons[run] = missing[trial.name]
+        nothing = [None] * len(table)
+        yield from zip(
+            table.columns.get("run", ()),
+            table.columns.get(self.quantity.name, nothing),
+            table.columns.get(self.protocol, nothing),
+            strict=True,
+        )
 
     def _cells_of(self, request: Request, whole: Plan) -> dict[str, Cell]:
         """The cell of each training, by its run."""
-        cells = self._of_scale(request.scale)
+        cells: Sequence[Cell] = self.of_scale(request.scale)
         # Expansion takes all points of the zip for a seed before the next seed.
         return {run: cells[n % len(cells)] for n, run in enumerate(whole)}
 
 
+NOT_FINISHED = "not finished"
+
+
 def _value(point: Mapping[str, Any], key: str) -> Any:
     """A setting, or what it is where a cell does not say."""
-    return point.get(key, TrainSettings.model_fields[key].default)
+    field_of = TrainSettings.model_fields.get(key)
+    return point.get(key, None if field_of is None else field_of.default)

@@ -4,28 +4,35 @@ With d the difference of ours and the published number, h the half width of the 
 interval of d, and t the tolerance of the claim: reproduced where |d| + h <= t, not
 reproduced where |d| - h > t, and within noise otherwise, where the interval holds
 values on both sides of the tolerance. Reference: Schuirmann, 1987, A comparison of the
-two one-sided tests procedure.
+two one-sided tests procedure, with a level of 2.5 % on each side.
+
+The interval of d is Welch's. A published number without an interval is taken to spread
+from run to run as ours do, so that h is that of a prediction. From one seed of ours no
+spread is known: the verdict is "within noise", whatever the numbers are.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from steppe_lab.reproduction.published import Published
-from steppe_lab.statistics.intervals import Interval
+from steppe_lab.reproduction.published import NORMAL, SPREAD, Published
+from steppe_lab.statistics.intervals import LEVEL, Interval, student
 
 Verdict = Literal[
     "reproduced",
-    "not reproduced",
-    "within noise",
     "published protocol differs",
+    "within noise",
+    "not reproduced",
+    "no published number",
     "not run at this scale",
     "not run",
-    "no published number",
 ]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 FULL = "full"  # the scale of published sizes, at which alone numbers are compared
+MANY = 1e9  # degrees of freedom that stand for infinitely many
+ROUNDING = 1e-9  # relative; numbers as near to the tolerance are at it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,18 @@ class Ours:
 def exactly(value: float) -> Interval:
     """A number without randomness, as an interval without width."""
     return Interval(value, value, value, 1)
+
+
+def sampled(value: float, stderr: float, samples: int) -> Interval:
+    """A number of one network with the error of the samples that it is a mean over.
+
+    Args:
+        value: the number.
+        stderr: its standard error; 0 makes it exact.
+        samples: that it is a mean over.
+    """
+    half = NORMAL * stderr
+    return Interval(value, value - half, value + half, 1, samples=samples)
 
 
 def verdict_on(
@@ -80,11 +99,44 @@ def verdict_on(
     return verdict if correct == "reproduced" else "published protocol differs"
 
 
+def difference(ours: Interval, published: Published) -> Interval:
+    """Ours minus the published number, with its 95 % interval.
+
+    Args:
+        ours: a mean over seeds, an exact number, or one with a sampling error.
+        published: the number.
+    """
+    mean = ours.mean - published.value
+    error, freedom = _error_of(ours)
+    if not math.isfinite(error):
+        return Interval(mean, -math.inf, math.inf, ours.count)
+    theirs, their_freedom = published.stderr, published.freedom
+    if theirs == 0 and ours.count > 1:
+        # One spread for both, which ours are the only estimate of.
+        total = error * math.sqrt(1 + ours.count / published.runs)
+        return student(mean, total, freedom, ours.count, LEVEL)
+    total = math.hypot(error, theirs)
+    if total == 0:
+        return Interval(mean, mean, mean, ours.count)
+    shares = (error / total) ** 4 / freedom + (theirs / total) ** 4 / their_freedom
+    return student(mean, total, min(1 / max(shares, 1 / MANY), MANY), 1, LEVEL)
+
+
+def _error_of(ours: Interval) -> tuple[float, float]:
+    """The standard error of our number, and its degrees of freedom."""
+    half = ours.half_width
+    if ours.count < 2 or half == 0 or not math.isfinite(half):
+        return half / NORMAL, SPREAD if ours.count < 2 else ours.count - 1
+    unit = student(0.0, 1.0, ours.count - 1, ours.count, ours.level)
+    return half / unit.half_width, ours.count - 1
+
+
 def _equivalence(published: Published, ours: Interval, tolerance: float) -> Verdict:
-    difference = abs(ours.mean - published.value)
-    half = math.hypot(ours.half_width, published.half_width)
-    if math.isnan(difference):
+    interval = difference(ours, published)
+    if math.isnan(interval.mean):
         return "not reproduced"
-    if difference + half <= tolerance:
+    away, half = abs(interval.mean), interval.half_width
+    limit = tolerance + ROUNDING * max(tolerance, abs(published.value))
+    if away + half <= limit:
         return "reproduced"
-    return "not reproduced" if difference - half > tolerance else "within noise"
+    return "not reproduced" if away - half > limit else "within noise"

@@ -243,15 +243,7 @@ def recipe_of_fields(fields: Mapping[str, Any]) -> Recipe:
         ValidationError: of pydantic; a value of another type or range.
         SettingError: a setting that has no meaning.
     """
-    plain = {key: value for key, value in fields.items() if "." not in key}
-    average = plain.pop("average", None)
-    base = plain.get("base", TrainSettings.model_fields["base"].default)
-    if "optimizer" in plain and plain["optimizer"] is None:
-        plain["optimizer"] = str(base).partition(":")[0]
-    if average is not None:
-        text = plain.get("optimizer", TrainSettings.model_fields["optimizer"].default)
-        plain["optimizer"] = f"{text}+{average}"
-    settings = TrainSettings.model_validate(plain)
+    settings = _undotted(fields)
     recipe = recipe_of(settings, settings.optimizer, 0, settings.track)
     changed: dict[str, Any] = {}
     for key, value in fields.items():
@@ -270,6 +262,37 @@ def recipe_of_fields(fields: Mapping[str, Any]) -> Recipe:
     if not changed:
         return recipe
     return Recipe.model_validate({**dict(recipe), **changed})
+
+
+def train_settings(fields: Mapping[str, Any]) -> TrainSettings:
+    """The settings of `steppe train` that give the recipe of some fields.
+
+    Args:
+        fields: see `recipe_of_fields`.
+    """
+    dotted = {key.partition(".")[0] for key in fields if "." in key}
+    if not dotted:
+        return _undotted(fields)
+    recipe = recipe_of_fields(fields)
+    texts = {head: str(getattr(recipe, head)) for head in dotted - {"average"}}
+    if recipe.optimizer is None:
+        texts["optimizer"] = recipe.base.name
+    if recipe.average is not None:
+        texts["optimizer"] = f"{recipe.optimizer or recipe.base.name}+{recipe.average}"
+    return _undotted(fields).model_copy(update=texts)
+
+
+def _undotted(fields: Mapping[str, Any]) -> TrainSettings:
+    """Settings of fields, without those of one setting of a choice."""
+    plain = {key: value for key, value in fields.items() if "." not in key}
+    average = plain.pop("average", None)
+    base = plain.get("base", TrainSettings.model_fields["base"].default)
+    if "optimizer" in plain and plain["optimizer"] is None:
+        plain["optimizer"] = str(base).partition(":")[0]
+    if average is not None:
+        text = plain.get("optimizer", TrainSettings.model_fields["optimizer"].default)
+        plain["optimizer"] = f"{text}+{average}"
+    return TrainSettings.model_validate(plain)
 
 
 def shown_level(level: Any) -> str:

@@ -100,6 +100,15 @@ class Plan(Mapping[str, Trial]):
         """The plan of some of its trials, with the same runs after each."""
         return Plan(trials, self._follow)
 
+    def also(self, follow: Follow) -> Plan:
+        """The plan with further runs after each training."""
+        before = self._follow
+
+        def both(trial: Trial) -> Mapping[str, BaseModel | dict[str, Any]]:
+            return {**before(trial), **follow(trial)}
+
+        return Plan(list(self.values()), both)
+
     def followers(self, run: str) -> dict[str, dict[str, Any]]:
         """Settings of the runs that follow a training, as the store holds them."""
         records = self._follow(self._trials[run])

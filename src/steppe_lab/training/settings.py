@@ -48,6 +48,20 @@ def option_of(name: str) -> str:
     return _OPTIONS.get(name, name).replace("_", "-")
 
 
+def options_of(settings: BaseModel, without: str = "") -> list[str]:
+    """Options for all settings that differ from their defaults."""
+    words = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name == without or value == field.default:
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        if value is True:
+            values = ()
+        words += [f"--{option_of(name)}", *map(str, values)]
+    return words
+
+
 def parted(text: str) -> list[str]:
     """An optimizer and the averages of the weights that follow it.
 

@@ -39,32 +39,26 @@ def run(args: Args, results: TextIO) -> int:
     """Do the runs that are left, and print our numbers beside the published ones."""
     from steppe_lab.experiments import find_experiment
     from steppe_lab.reproduction.claims import Request
-    from steppe_lab.reproduction.results import (
-        ExperimentResult,
-        chosen_claims,
-        results_of,
-    )
+    from steppe_lab.reproduction.results import ExperimentResult, results_of
 
     use_data_dir(args.data_dir)
     experiment = find_experiment(args.experiment)
     request = Request(scale=args.scale, cells=args.cell, seeds=args.seeds)
     store = open_store(args.out)
     made = []
-    for claim in chosen_claims(experiment, args.claim):
-        study = claim.study(request, store)
+    for claim in experiment.chosen(args.claim, args.cell):
+        study = claim.study(request, store) if claim.chosen(request) else None
         if study is not None and not args.dry_run:
             do_runs(study, study.plan, args)
         made.append(results_of(claim, request, study))
-    _print(ExperimentResult(experiment, request, tuple(made)), args, results)
+    result = ExperimentResult(
+        experiment=experiment, request=request, claims=tuple(made)
+    )
+    _print(result, results)
     return 0
 
 
-def _print(result: ExperimentResult, args: Args, results: TextIO) -> None:
-    from steppe_lab.store.json_files import json_line
-
-    if args.as_json:
-        print(json_line(result.to_dict()), file=results)
-        return
+def _print(result: ExperimentResult, results: TextIO) -> None:
     for each in result.claims:
         print(f"{each.claim.source}: {each.claim.title}", file=results)
         for row in each.rows:

@@ -10,10 +10,11 @@ from steppe.registry.registry import is_code
 from steppe_lab.datasets import DATASETS
 from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.comparison.rows import to_csv
-from steppe_lab.reports.text.provenance import made_with, options_of
+from steppe_lab.reports.text.provenance import made_with
 from steppe_lab.runs.settings import CompareSettings
 from steppe_lab.store.json_files import digest, write_atomically
 from steppe_lab.studies.rows import Comparison
+from steppe_lab.training.settings import options_of
 
 
 def publish(

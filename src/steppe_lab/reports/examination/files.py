@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from steppe_lab.analysis.examination import Examined
-from steppe_lab.reports.text.provenance import options_of
 from steppe_lab.store.json_files import write_atomically, write_json
+from steppe_lab.training.settings import options_of
 
 
 def publish_examination(

@@ -17,7 +17,7 @@ from steppe_lab.analysis.single import Network
 from steppe_lab.analysis.spectrum import NetworkSpectrum, spectrum_record, stem_of
 from steppe_lab.reports.spectrum.page import RECORD, render
 from steppe_lab.reports.spectrum.words import by_layer
-from steppe_lab.reports.text.provenance import made_with, options_of
+from steppe_lab.reports.text.provenance import made_with
 from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.store.json_files import (
     cannot,
@@ -26,6 +26,7 @@ from steppe_lab.store.json_files import (
     write_atomically,
     write_json,
 )
+from steppe_lab.training.settings import options_of
 
 PAGE = "spectrum.html"
 POINTS = 10_000  # of the density in its file

@@ -6,26 +6,9 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pydantic import BaseModel
-
 from steppe_lab.runs.provenance import Origin
-from steppe_lab.training.settings import option_of
 
 PACKAGES = ("steppe", "torch", "numpy", "scipy")
-
-
-def options_of(settings: BaseModel, without: str = "") -> list[str]:
-    """Options for all settings that differ from their defaults."""
-    words = []
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name == without or value == field.default:
-            continue
-        values = value if isinstance(value, tuple) else (value,)
-        if value is True:
-            values = ()
-        words += [f"--{option_of(name)}", *map(str, values)]
-    return words
 
 
 def origin_sentences(

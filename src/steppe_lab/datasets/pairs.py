@@ -136,7 +136,7 @@ class PairSamples(AbstractSamples):
     target_texts: Texts
     pairs: Tensor  # (N,) pairs of them, int64
     length: int  # most positions of a sentence of the data set, S and T among them
-    pieces: tuple[str, ...]  # of the vocabulary, U+2581 where a word begins
+    vocabulary: tuple[str, ...]  # its pieces, U+2581 where a word begins
 
     def count(self) -> int:
         """Number of pairs."""

@@ -69,7 +69,7 @@ def refusal(name, folder):
 
 def test_the_registry_has_the_data_sets():
     images = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagenet", "mnist"]
-    others = ["heartbeat", "tiny_imagenet", "tudataset"]
+    others = ["heartbeat", "imdb", "ptb", "tiny_imagenet", "tudataset"]
     assert DATASETS.names() == sorted([*images, *others])
 
 

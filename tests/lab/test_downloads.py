@@ -428,6 +428,7 @@ def test_a_setting_that_is_a_path_is_refused(name, tmp_path):
     [
         ("imagenet", "registered users alone; register at https://image-net.org"),
         ("heartbeat", "registered users alone; register at https://www.kaggle.com"),
+        ("ptb", "registered users alone; register at https://catalog.ldc.upenn.edu"),
         ("digits", "has no published files"),
     ],
 )

@@ -73,6 +73,10 @@ COUNTS = [
     ("middle_batch", CIFAR, 10, 5_774_730),
     ("complex_batch", CIFAR, 10, 8_292_714),
     ("ecg_transformer", (187,), 5, 19_528_109),
+    # Zaremba et al., 2014, have 4,651,600: torch's layers have two biases each.
+    ("lstm_lm", (20,), 10_000, 4_651_600 + 2 * 4 * 200),
+    # Keras' example has an output less: 350,751.
+    ("text_cnn", (400, 5000), 2, 350_751 + 251),
     ("simple_cnn", CIFAR, 10, 361_898),
     ("simple_cnn", MNIST, 10, 271_210),
     ("simple_cnn:width=100,kernel=5", CIFAR, 10, 2_399_518),

@@ -23,6 +23,7 @@ from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.datasets.own import PARTS, OwnData
 from steppe_lab.datasets.samples import AbstractSamples
+from steppe_lab.datasets.split import SampleGroup
 from steppe_lab.runs.analysis import objective_on
 from steppe_lab.runs.provenance import Origin, origins
 from steppe_lab.tasks import TASKS, AbstractTask
@@ -104,10 +105,20 @@ def _on_parts(
     row: dict[str, float] = {}
     groups = {"train": split.train_groups}
     for part, samples in parts.items():
-        batches = samples.pieces(score_batch(model))
-        row |= _scores(part, estimates(model, batches, task, groups.get(part)))
+        scores = _estimates(model, samples, task, groups.get(part))
+        row |= _scores(part, scores)
         row[f"{part}_samples"] = len(samples)
     return row
+
+
+def _estimates(
+    model: nn.Module,
+    samples: AbstractSamples,
+    task: AbstractTask,
+    groups: Mapping[str, SampleGroup] | None = None,
+) -> dict[str, Estimate]:
+    pieces = samples.pieces(score_batch(model))
+    return estimates(model, pieces, task, groups, contiguous=samples.contiguous)
 
 
 def _with_trained_loss(
@@ -129,8 +140,7 @@ def _with_trained_loss(
     for part, samples in parts.items():
         value, stderr = scores[f"{part}_loss"], scores[f"{part}_loss_stderr"]
         if loss.task.smoothing is not None:
-            pieces = samples.pieces(score_batch(model))
-            smoothed = estimates(model, pieces, loss.task)["loss"]
+            smoothed = _estimates(model, samples, loss.task)["loss"]
             value, stderr = smoothed.value, smoothed.stderr
         row[f"{part}_trained_loss"] = value + penalty
         row[f"{part}_trained_loss_stderr"] = stderr

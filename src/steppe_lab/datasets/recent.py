@@ -24,11 +24,12 @@ from steppe_lab.datasets.graphs import GraphSamples
 from steppe_lab.datasets.loading import DataSettings, folder_of_data, load_split
 from steppe_lab.datasets.samples import AbstractSamples, TensorSamples
 from steppe_lab.datasets.split import Split
+from steppe_lab.datasets.texts import TextSamples
 from steppe_lab.datasets.tokens import TokenSamples
 
 BYTES = 2**28  # of several splits at once; a larger one is held alone
 MOST_FILES = 1000  # in the folders of a data set, which are looked at for each run
-_IN_MEMORY = (TensorSamples, TokenSamples, GraphSamples)
+_IN_MEMORY = (TensorSamples, TokenSamples, TextSamples, GraphSamples)
 
 
 class RunSettings(DataSettings, Protocol):

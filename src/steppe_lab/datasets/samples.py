@@ -27,12 +27,16 @@ class AbstractSamples(ABC):
 
     Attributes:
         targets: of all samples, shape (N, ...).
+        contiguous: whether they are neighbouring pieces of one text in its order, so
+            that a network may carry its state from one to the next.
     """
 
     if TYPE_CHECKING:  # a field of some samples, made when it is asked for by others
 
         @property
         def targets(self) -> Tensor: ...
+
+    contiguous: bool = False
 
     def __len__(self) -> int:
         return self.count()

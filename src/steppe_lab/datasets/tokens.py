@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from steppe.errors import DataError
 from steppe.losses import IGNORED
+from steppe.torch_internals import tree_map
 from steppe_lab.datasets.samples import AbstractSamples, Batch
 
 
@@ -29,10 +30,12 @@ class TokenSamples(AbstractSamples):
     Args:
         inputs: tokens, shape (N, T); padding is any token.
         targets: the token after each, shape (N, T); -100 at padding.
+        contiguous: the sequences are neighbouring pieces of one text in its order.
     """
 
     inputs: Tensor
     targets: Tensor
+    contiguous: bool = False
 
     @classmethod
     def from_sequences(
@@ -63,6 +66,29 @@ class TokenSamples(AbstractSamples):
         inputs = padded[:, :-1].clone()
         return cls(inputs.masked_fill_(inputs == IGNORED, 0), padded[:, 1:])
 
+    @classmethod
+    def from_stream(cls, tokens: Tensor, steps: int) -> TokenSamples:
+        """Samples that are neighbouring pieces of one text, which together are all.
+
+        Args:
+            tokens: whole numbers from 0, one dimension.
+            steps: tokens of a piece; the last one is padded.
+
+        Raises:
+            DataError: a text without a next token.
+        """
+        if len(tokens) < 2:
+            raise DataError(
+                f"a text must have 2 or more tokens, got {len(tokens)}; use the "
+                "unchanged official file."
+            )
+        beyond = -(len(tokens) - 1) % steps
+        inputs, targets = (
+            F.pad(part, (0, beyond), value=fill).view(-1, steps)
+            for part, fill in ((tokens[:-1], 0), (tokens[1:], IGNORED))
+        )
+        return cls(inputs, targets, contiguous=True)
+
     def count(self) -> int:
         """Number of sequences."""
         return len(self.inputs)
@@ -74,8 +100,12 @@ class TokenSamples(AbstractSamples):
 
     def chosen(self, positions: Tensor) -> Self:
         """The sequences at some positions, in that order."""
+        neighbours = self.contiguous and bool((positions.diff() == 1).all())
         return replace(
-            self, inputs=self.inputs[positions], targets=self.targets[positions]
+            self,
+            inputs=self.inputs[positions],
+            targets=self.targets[positions],
+            contiguous=neighbours,
         )
 
     def with_targets(self, targets: Tensor) -> Self:
@@ -94,12 +124,14 @@ class TokenSamples(AbstractSamples):
         return inputs[:, :length], targets[:, :length]
 
     def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
-        """Views of neighbouring rows."""
+        """Views of neighbouring rows, of a state that goes with the tokens too."""
         inputs, targets = batch
         place = slice(int(rows[0]), int(rows[-1]) + 1)
-        return inputs[place], targets[place]
+        return tree_map(lambda leaf: leaf[place], inputs), targets[place]
 
     def arrays(self) -> Iterator[tuple[str, Iterator[Tensor]]]:
-        """Inputs and targets."""
+        """Inputs and targets, and whether they are one text."""
+        if self.contiguous:
+            yield "one text ", iter(())
         for each in (self.inputs, self.targets):
             yield f"{tuple(each.shape)} {each.dtype} ", iter([each])

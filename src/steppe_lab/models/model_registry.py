@@ -23,7 +23,8 @@ from steppe.registry.specs import Spec
 class ModelSpec(Spec):
     """Facts about a model."""
 
-    inputs: Literal["images", "graphs", "series"] = "images"  # it takes
+    inputs: Literal["images", "graphs", "series", "tokens"] = "images"  # it takes
+    carrying: bool = False  # it can carry a state from batch to batch
     # by another library, whose code may need the values of what it builds
     built_elsewhere: bool = False
 

@@ -34,6 +34,7 @@ from steppe.registry.registry import Choice, is_code
 from steppe.results import Estimate
 from steppe_lab.datasets.recent import recent_split
 from steppe_lab.datasets.split import Split
+from steppe_lab.models.carrying import AbstractCarrying
 from steppe_lab.progress import Progress, Report
 from steppe_lab.runs.abstract import TIMING, run_kind
 from steppe_lab.runs.provenance import note_start
@@ -48,6 +49,7 @@ from steppe_lab.training.settings import SEEDS
 from steppe_lab.training.trained_loss import TrainedLoss
 
 ROWS = 256  # of a batch that is measured on, where nothing else is said
+STATE = "zeros before each piece of the text"  # of a network that could carry one
 _LATER = ("mode", "batch_size")  # settings that stored analyses do not name
 
 
@@ -205,6 +207,8 @@ def objective_on(
     batches = split.some(part, samples, seed=seed).batches(rows)
     objective = loss.objective(model, batches, mode)
     objective.about |= {"part": part, "augmentation": "none"}
+    if isinstance(model, AbstractCarrying):
+        objective.about["state"] = STATE
     return objective
 
 

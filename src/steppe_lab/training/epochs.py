@@ -15,6 +15,7 @@ from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice
 from steppe.schedules import StepSchedule
 from steppe.seeds import stream
+from steppe_lab.models.carrying import carries_state
 from steppe_lab.training.over_epochs import over_epochs
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Epochs:
         evaluate_every: epochs from one scoring to the next.
         batches_per_step: batches that a step takes; those of an epoch that are left
             over belong to the first step of the next one.
+        contiguous: the samples are pieces of a text, and row b of a batch is the piece
+            after row b of the batch before; nothing is shuffled.
 
     Raises:
         SettingError: an epoch without a batch, or more epochs than can be counted.
@@ -64,6 +67,7 @@ class Epochs:
     last_batch: Literal["keep", "drop"] = "keep"
     evaluate_every: int = 1
     batches_per_step: int = 1
+    contiguous: bool = False
 
     def __post_init__(self) -> None:
         if self.count > MOST_EPOCHS:
@@ -87,6 +91,7 @@ class Epochs:
             last_batch=recipe.last_batch,
             evaluate_every=recipe.evaluate_every,
             batches_per_step=batches_per_step(recipe.optimizer),
+            contiguous=carries_state(recipe.model),
         )
 
     @property
@@ -186,8 +191,21 @@ class Epochs:
 
     def _split(self, epoch: int) -> Sequence[Tensor]:
         """Positions of the samples of each batch of an epoch that is not cut."""
+        if self.contiguous:
+            return self._streams(epoch)
         batches = torch.split(self._positions(epoch), self.size_of(epoch))
         return batches[: self._batches_of(epoch)]
+
+    def _streams(self, epoch: int) -> Sequence[Tensor]:
+        """The pieces of as many streams side by side as a batch has rows."""
+        size = self.size_of(epoch)
+        dropped = self.samples % size if self.last_batch == "drop" else 0
+        streams = torch.arange(self.samples - dropped).tensor_split(size)
+        # The first ones may be one piece longer: they alone are in the last batch.
+        return [
+            torch.stack([each[number] for each in streams if number < len(each)])
+            for number in range(len(streams[0]))
+        ]
 
     def _positions(self, epoch: int) -> Tensor:
         """The next samples of the endless sequence of permutations."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from steppe.results import Estimate
 from steppe_lab.datasets.samples import AbstractSamples, Batch, on_device
 from steppe_lab.datasets.split import SampleGroup
+from steppe_lab.models.carrying import AbstractCarrying
 from steppe_lab.tasks import AbstractTask, Metric
+from steppe_lab.training.carrying import as_one_stream
 from steppe_lab.transfer import numbers
 
 
@@ -97,6 +99,8 @@ def evaluate(
 ) -> Score:
     """Score a network in eval mode; its modes are put back.
 
+    One that carries its state reads pieces of one text from beginning to end.
+
     Args:
         model: gives outputs of the kind that the task is about.
         samples: N of them.
@@ -107,7 +111,7 @@ def evaluate(
     groups = groups or {}
     whole, parts = _Sums(task), {name: _Sums(task) for name in groups}
     pieces = samples.pieces(batch_size or score_batch(model))
-    for outputs, targets in _outputs(model, pieces):
+    for outputs, targets in _outputs(model, pieces, samples.contiguous):
         for name, batch in _of_groups(groups, outputs, targets, whole.samples):
             parts[name].add(*batch)
         whole.add(outputs, targets)
@@ -121,6 +125,8 @@ def estimates(
     batches: Iterable[Batch],
     task: AbstractTask,
     groups: Mapping[str, SampleGroup] | None = None,
+    *,
+    contiguous: bool = False,
 ) -> dict[str, Estimate]:
     """Loss and metrics with standard errors over samples, in eval mode.
 
@@ -132,6 +138,8 @@ def estimates(
         batches: inputs and targets.
         task: gives the loss and the metrics.
         groups: some of the samples, estimated apart from the same outputs, by name.
+        contiguous: the samples of all batches are neighbouring pieces of one text,
+            which a network that carries its state reads from beginning to end.
 
     Returns:
         "loss" and the metrics by name; a share has its opposite after it. Those of a
@@ -139,7 +147,7 @@ def estimates(
     """
     groups = groups or {}
     whole, parts = _Terms(task), {name: _Terms(task) for name in groups}
-    for outputs, targets in _outputs(model, batches):
+    for outputs, targets in _outputs(model, batches, contiguous):
         for name, batch in _of_groups(groups, outputs, targets, whole.samples):
             parts[name].add(*batch)
         whole.add(outputs, targets)
@@ -251,15 +259,18 @@ def _mean(values: Tensor, terms: Tensor) -> Estimate:
 
 
 def _outputs(
-    model: nn.Module, batches: Iterable[Batch]
+    model: nn.Module, batches: Iterable[Batch], contiguous: bool
 ) -> Iterator[tuple[Any, Tensor]]:
     """Outputs in eval mode and targets of each batch; modes are put back."""
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     model.eval()
+    moved = (on_device(batch, device) for batch in batches)
     try:
-        for batch in batches:
-            inputs, targets = on_device(batch, device)
+        if contiguous and isinstance(model, AbstractCarrying) and model.stateful:
+            yield from as_one_stream(model, moved)
+            return
+        for inputs, targets in moved:
             yield model(inputs), targets
     finally:
         for module, mode in modes:

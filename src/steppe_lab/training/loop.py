@@ -175,6 +175,8 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     for callback in state.callbacks.values():
         callback.before_epoch(state)
     state.model.train()
+    if state.carry is not None:
+        state.carry.clear()
     losses: list[Tensor | float] = []
     weights: list[int] = []
     began, taken = time.monotonic(), 0

@@ -26,6 +26,7 @@ from steppe_lab.training.build import (
 from steppe_lab.training.callbacks.monitor import check_monitor
 from steppe_lab.training.callbacks.plateau import scaled_key
 from steppe_lab.training.callbacks.stopping import stopping_rules
+from steppe_lab.training.carrying import check_carrying
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.over_epochs import check_over_epochs
@@ -118,6 +119,7 @@ def check_ready(recipe: Recipe, start: Start | None = None) -> Split:
             raise DataError(f"the {part} targets of {name} {broken}.")
     stopping_rules(recipe, task)
     check_network_settings(recipe, split.in_shape)
+    check_carrying(recipe, split)
     check_monitor(recipe, task)
     build_augmented(recipe, split.train)
     model = build_model(recipe, split.in_shape, split.outputs)

@@ -36,6 +36,7 @@ from steppe_lab.training.build import (
 )
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.order import build_callbacks
+from steppe_lab.training.carrying import Carry
 from steppe_lab.training.clipping import Clipping
 from steppe_lab.training.epochs import Epochs
 from steppe_lab.training.network import called_network, parallel_network
@@ -75,6 +76,7 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
     callbacks: dict[str, AbstractCallback] = field(default_factory=dict)
     augmented: AugmentedBatches | None = None  # of the training samples
+    carry: Carry | None = None  # of the state of the network
     seconds: float = 0.0  # so far
     gradients: float = 0.0  # so far, of whole batches
     lr_scale: float = 1.0  # the schedule's learning rate is multiplied by it
@@ -156,6 +158,7 @@ class TrainingState:
             sharing,
             near,
             augmented=build_augmented(recipe, near["train"]),
+            carry=Carry.of(recipe, model),
         )
         state.callbacks = build_callbacks(state, split, folder)
         return state

@@ -30,7 +30,8 @@ NO_CLIPPING = Clipping()
 def fetch(state: TrainingState, rows: Tensor, step: int) -> Batch:
     """Training samples as a batch on the device, augmented where the recipe says so.
 
-    Of several processes each gets the parts of the batch that are its own.
+    Of several processes each gets the parts of the batch that are its own. Where the
+    network carries a state, that is beside the tokens.
     """
     several = state.processes.count > 1
     if state.augmented is not None:
@@ -42,6 +43,8 @@ def fetch(state: TrainingState, rows: Tensor, step: int) -> Batch:
         mine = rows[state.sharing.rows(len(rows))] if several else rows
         batch = state.resident["train"].batch(mine)
         inputs, targets = on_device(batch, state.recipe.device)
+    if state.carry is not None:
+        return state.carry.begin((inputs, targets))
     return channels_last(inputs) if state.recipe.channels_last else inputs, targets
 
 
@@ -132,6 +135,9 @@ class _Passes:
         scale = micro_batch_scale(len(rows), size, own_terms, self._terms)
         with state.precision.autocast():
             outputs = state.called(inputs)
+            if state.carry is not None:
+                outputs, after = outputs
+                state.carry.end(part.rows[rows], after)
             if part.real < size:
                 real = int((rows < part.real).sum())
                 outputs, targets = outputs[:real], targets[:real]

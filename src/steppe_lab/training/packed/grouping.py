@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from steppe_lab.models.carrying import carries_state
 from steppe_lab.training.callbacks.stopping import PERTURBED
 from steppe_lab.training.plateau import read_plateau
 from steppe_lab.training.recipe import Recipe
@@ -35,6 +36,7 @@ _ALONE: Sequence[tuple[Callable[[Recipe], object], str]] = (
     (lambda r: r.track, "something is followed along it"),
     (lambda r: r.processes > 1, "several processes train it"),
     (lambda r: r.perturbations > 1, "parts of a batch are perturbed by themselves"),
+    (lambda r: carries_state(r.model), "its network carries a state between batches"),
     (lambda r: r.l2, "its loss has an L2 penalty"),
     (lambda r: r.clip_norm or r.clip_value, "its gradients are clipped"),
     (lambda r: r.stop_on == PERTURBED, "it stops by the loss at perturbed weights"),

@@ -69,8 +69,9 @@ def refusal(name, folder):
 
 def test_the_registry_has_the_data_sets():
     images = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagenet", "mnist"]
-    others = ["heartbeat", "imdb", "ptb", "tiny_imagenet", "tudataset"]
-    assert DATASETS.names() == sorted([*images, *others])
+    others = ["heartbeat", "tiny_imagenet", "tudataset"]
+    texts = ["imdb", "multi30k", "ptb", "wmt14"]
+    assert DATASETS.names() == sorted([*images, *others, *texts])
 
 
 @pytest.mark.parametrize("entry", list(DATASETS), ids=lambda entry: entry.name)

@@ -160,3 +160,54 @@ def test_batch_norm_refuses_a_batch_of_one_unless_it_is_dropped(more):
     with pytest.raises(SettingError, match="batch norm needs 2 samples"):
         check_ready(recipe(**norm))
     check_ready(recipe(last_batch="drop", **norm))
+
+
+LENGTHS = torch.randint(1, 30, (SAMPLES,), generator=stream(5))
+
+
+@pytest.mark.parametrize("size", [None, 30, 150])
+@pytest.mark.parametrize("last", ["keep", "drop"])
+def test_batches_by_length_hold_the_samples_of_random_batches(size, last):
+    made = recipe(epoch_size=size, last_batch=last)
+    plain, sorted_ = Epochs.of(made, SAMPLES), Epochs.of(made, SAMPLES, LENGTHS)
+    for random, own in zip(batches(plain), batches(sorted_), strict=True):
+        assert list(map(len, own)) == list(map(len, random))
+        flat = itertools.chain.from_iterable
+        assert sorted(flat(own)) == sorted(flat(random))
+        if len(random[-1]) < 16:
+            assert own[-1] == random[-1]
+
+
+def test_batches_by_length_have_neighbouring_lengths_in_random_order():
+    epochs = Epochs.of(recipe(last_batch="drop"), SAMPLES, LENGTHS)
+    own = [LENGTHS[rows] for rows in epochs.batches(0)]
+    assert own[0].tolist() != sorted(LENGTHS.tolist())[:16]
+    by_start = sorted(own, key=lambda lengths: int(lengths.min()))
+    for shorter, longer in itertools.pairwise(by_start):
+        assert shorter.max() <= longer.min()
+    orders = {
+        tuple(int(b.min()) for b in map(LENGTHS.__getitem__, epochs.batches(e)))
+        for e in range(4)
+    }
+    assert len(orders) > 1
+    again = Epochs.of(recipe(last_batch="drop"), SAMPLES, LENGTHS)
+    assert batches(again) == batches(epochs)
+
+
+def test_long_epochs_are_sorted_pool_by_pool():
+    lengths = torch.arange(500).flip(0)
+    epochs = Epochs.of(recipe(batch_size=2), 500, lengths)
+    spread = [
+        int(lengths[rows].max() - lengths[rows].min()) for rows in epochs.batches(0)
+    ]
+    assert sum(spread) / len(spread) < 6  # random pairs are 167 apart
+    assert max(spread) > 1  # one pool would have pairs of neighbours
+
+
+def test_batches_by_length_need_sequences_and_are_no_part_of_older_ids(split):
+    with pytest.raises(
+        SettingError, match="batch_by length needs samples that are seq"
+    ):
+        check_ready(recipe(batch_by="length"))
+    assert "batch_by" not in recipe().model_dump(mode="json")
+    assert recipe(batch_by="length").model_dump(mode="json")["batch_by"] == "length"

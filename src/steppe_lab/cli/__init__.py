@@ -35,6 +35,7 @@ GROUPED = {
     },
     "look things up": {
         "download": "fetch the published files of data sets",
+        "prepare": "learn the vocabulary of a data set of sentences",
         "report": "write the report of a finished comparison again",
         "list": "list optimizers, averages, measures, models and data sets",
     },

@@ -22,7 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "data and model": (
         *("data", "data_dir", "train_samples", "train_fraction", "subset"),
         *("test_fraction", "label_noise", "label_noise_kind", "data_noise"),
-        *("held_out", "model", "loss", "weights", "trust"),
+        *("held_out", "model", "loss", "weights", "trust", "vocabulary"),
     ),
     "trials": (
         *("scale", "levels", "limit", "only", "hours", "dry_run", "pilot", "anew"),
@@ -42,7 +42,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("track",),
     ),
     "learning rate and epochs": (
-        *("epochs", "batch_size", "epoch_size", "last_batch", "lr_schedule"),
+        *("epochs", "batch_size", "epoch_size", "last_batch", "batch_by"),
+        "lr_schedule",
         *("warmup_epochs", "monitor", "over_epochs"),
     ),
     "start, checkpoints and logs": (

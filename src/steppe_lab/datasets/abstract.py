@@ -15,6 +15,7 @@ from steppe.errors import DataError
 from steppe.losses import IGNORED
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
+from steppe_lab.datasets.formats.parallel import ParallelText
 from steppe_lab.datasets.formats.published import Published
 from steppe_lab.datasets.samples import AbstractSamples
 
@@ -27,6 +28,7 @@ class DataSpec(Spec):
     train_samples: int | None = None  # trained on when nothing is said; None is all
     needs_files: bool = True
     published: Published | None = None  # its files, where they can be fetched from
+    parallel: ParallelText | None = None  # sentences that `steppe prepare` learns from
 
 
 DATASETS = Registry("data set", DataSpec)
@@ -75,7 +77,7 @@ class Dataset:
             self._check(part, samples.targets, samples.count())
 
     def _check(self, part: str, targets: Tensor, samples: int) -> None:
-        """Refuse targets of a part that are not what the classes say."""
+        """Refuse targets of a part that contradict the classes."""
         where = f"{self.name}: the {part} targets"
         if not self.classes:
             check_numbers(targets, samples=samples, where=where)

@@ -22,6 +22,7 @@ from steppe.torch_internals import version
 from steppe_lab.datasets.abstract import DATASETS
 from steppe_lab.datasets.graphs import GraphSamples
 from steppe_lab.datasets.loading import DataSettings, folder_of_data, load_split
+from steppe_lab.datasets.pairs import PairSamples, Sentences
 from steppe_lab.datasets.samples import AbstractSamples, TensorSamples
 from steppe_lab.datasets.split import Split
 from steppe_lab.datasets.texts import TextSamples
@@ -29,7 +30,7 @@ from steppe_lab.datasets.tokens import TokenSamples
 
 BYTES = 2**28  # of several splits at once; a larger one is held alone
 MOST_FILES = 1000  # in the folders of a data set, which are looked at for each run
-_IN_MEMORY = (TensorSamples, TokenSamples, TextSamples, GraphSamples)
+_IN_MEMORY = (TensorSamples, TokenSamples, TextSamples, GraphSamples, PairSamples)
 
 
 class RunSettings(DataSettings, Protocol):
@@ -133,9 +134,10 @@ def _versions(split: Split) -> tuple[int, ...] | None:
 
 def _tensors(split: Split) -> list[Tensor] | None:
     """All tensors of a split; None for samples that read files, or are the user's."""
-    parts: tuple[AbstractSamples, ...] = (split.train, split.test)
+    parts: tuple[AbstractSamples, ...] = (split.train, split.test, split.clean)
     if not all(type(part) in _IN_MEMORY for part in parts):
         return None
     values = [value for part in parts for value in vars(part).values()]
-    own = (split.true_targets, split.positions, split.noisy)
-    return [*(value for value in values if isinstance(value, Tensor)), *own]
+    values += [v.tokens for v in values if isinstance(v, Sentences)]
+    values += [split.positions, split.noisy]
+    return list({id(v): v for v in values if isinstance(v, Tensor)}.values())

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -82,6 +82,15 @@ class AbstractSamples(ABC):
         """The same one by one, so that only one of them is in memory."""
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size))
+
+
+@runtime_checkable
+class Sequences(Protocol):
+    """Samples of unlike lengths."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """Positions of each sample, (N,), by which their batches may be made."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -98,6 +98,12 @@ class TokenSamples(AbstractSamples):
         """Positions of the longest sequence, (T,)."""
         return tuple(self.inputs.shape[1:])
 
+    @property
+    def lengths(self) -> Tensor:
+        """Positions of each sequence up to its last target that counts, (N,)."""
+        places = torch.arange(1, self.targets.shape[1] + 1)
+        return ((self.targets != IGNORED) * places).amax(1)
+
     def chosen(self, positions: Tensor) -> Self:
         """The sequences at some positions, in that order."""
         neighbours = self.contiguous and bool((positions.diff() == 1).all())

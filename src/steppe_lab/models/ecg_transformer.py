@@ -8,55 +8,20 @@ layers.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
 from steppe.registry.bounds import Range, Ranges, at_least
+from steppe_lab.models.attention import Attention, positions
 from steppe_lab.models.model_registry import MODELS, check_settings
 
 HEAD = (512, 256, 128)  # units of the dense layers
 
 
-def positions(length: int, features: int) -> Tensor:
-    """Sines and cosines of the times, shape (length, features); Section 3.5."""
-    # By numpy: where only shapes are asked for, torch computes nothing of it.
-    times = np.arange(length)[:, None]
-    angles = times / 10_000.0 ** (np.arange(0, features, 2) / features)
-    waves = np.stack((np.sin(angles), np.cos(angles)), axis=2)
-    return torch.tensor(waves.reshape(length, -1)[:, :features], dtype=torch.float32)
-
-
-class _Attention(nn.Module):
-    """Attention of every time to all times, by several heads."""
-
-    def __init__(self, features: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(features, features)
-        self.key = nn.Linear(features, features)
-        self.value = nn.Linear(features, features)
-        self.output = nn.Linear(features, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
-        # Torch's fused attention cannot be differentiated twice.
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        heads = scores.softmax(dim=-1) @ value
-        attended: Tensor = self.output(heads.transpose(1, 2).flatten(2))
-        return attended
-
-
 class _Layer(nn.Module):
     def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.attention = _Attention(features, heads)
+        self.attention = Attention(features, heads)
         self.first_norm = nn.LayerNorm(features)
         self.dense = nn.Sequential(
             nn.Linear(features, hidden),

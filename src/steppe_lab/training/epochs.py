@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,8 @@ from steppe.errors import SettingError
 from steppe.optimizers import OPTIMIZERS
 from steppe.registry.registry import Choice
 from steppe.schedules import StepSchedule
-from steppe.seeds import stream
+from steppe.seeds import seed_named, stream
+from steppe_lab.datasets.samples import AbstractSamples, Sequences
 from steppe_lab.models.carrying import carries_state
 from steppe_lab.training.over_epochs import over_epochs
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from steppe_lab.training.recipe import Recipe
 
 MOST_EPOCHS = 1_000_000
+POOL = 100  # batches whose samples are sorted by length together
 
 
 def batches_per_step(method: Choice | None) -> int:
@@ -32,6 +34,27 @@ def batches_per_step(method: Choice | None) -> int:
     return max(int(method.settings[counted]), 1) if counted else 1
 
 
+def lengths_for(recipe: Recipe, samples: AbstractSamples) -> Tensor | None:
+    """Lengths that a recipe makes batches by; None for random batches.
+
+    Raises:
+        SettingError: samples that are no sequences, or pieces of one text.
+    """
+    if recipe.batch_by == "random":
+        return None
+    if not isinstance(samples, Sequences):
+        raise SettingError(
+            "batch_by length needs samples that are sequences, got inputs of shape "
+            f"{samples.in_shape}; leave it out."
+        )
+    if carries_state(recipe.model):
+        raise SettingError(
+            f"batch_by length would part the text that {recipe.model.name} reads on "
+            "from batch to batch; leave it out."
+        )
+    return samples.lengths
+
+
 @dataclass(frozen=True, kw_only=True)
 class Epochs:
     """The epochs of a training; all follows from the seed and the epoch alone.
@@ -39,6 +62,11 @@ class Epochs:
     An epoch takes the next samples of an endless sequence of permutations of the
     training set: all of one permutation, unless `epoch_size` says how many. Epochs and
     steps are counted from 0.
+
+    Where lengths are known, an epoch has batches of samples of nearly one length, which
+    have little padding: its full batches are parted into pools, the samples of each
+    pool are sorted by their lengths, and the batches come in random order. A smaller
+    last batch stays what it is.
 
     Args:
         samples: in the training set.
@@ -53,6 +81,7 @@ class Epochs:
             over belong to the first step of the next one.
         contiguous: the samples are pieces of a text, and row b of a batch is the piece
             after row b of the batch before; nothing is shuffled.
+        lengths: of the samples, (N,), for batches by length; None for random ones.
 
     Raises:
         SettingError: an epoch without a batch, or more epochs than can be counted.
@@ -68,6 +97,7 @@ class Epochs:
     evaluate_every: int = 1
     batches_per_step: int = 1
     contiguous: bool = False
+    lengths: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.count > MOST_EPOCHS:
@@ -77,8 +107,14 @@ class Epochs:
             )
 
     @classmethod
-    def of(cls, recipe: Recipe, samples: int) -> Epochs:
-        """Those of a recipe, for a number of training samples."""
+    def of(cls, recipe: Recipe, samples: int, lengths: Tensor | None = None) -> Epochs:
+        """Those of a recipe, for a number of training samples.
+
+        Args:
+            recipe: settings of the training.
+            samples: in the training set.
+            lengths: from `lengths_for`; numbers of steps do not depend on them.
+        """
         full_epochs = recipe.epochs if recipe.steps is None else None
         changing = over_epochs(recipe, full_epochs).get("batch_size")
         return cls(
@@ -92,6 +128,7 @@ class Epochs:
             evaluate_every=recipe.evaluate_every,
             batches_per_step=batches_per_step(recipe.optimizer),
             contiguous=carries_state(recipe.model),
+            lengths=lengths,
         )
 
     @property
@@ -194,7 +231,22 @@ class Epochs:
         if self.contiguous:
             return self._streams(epoch)
         batches = torch.split(self._positions(epoch), self.size_of(epoch))
-        return batches[: self._batches_of(epoch)]
+        own = batches[: self._batches_of(epoch)]
+        return own if self.lengths is None else self._by_length(own, epoch)
+
+    def _by_length(self, batches: Sequence[Tensor], epoch: int) -> list[Tensor]:
+        """The same samples dealt to batches of the same sizes by their lengths."""
+        assert self.lengths is not None
+        size = self.size_of(epoch)
+        full = [rows for rows in batches if len(rows) == size]
+        dealt: list[Tensor] = []
+        for start in range(0, len(full), POOL):
+            rows = torch.cat(full[start : start + POOL])
+            order = self.lengths[rows].argsort(stable=True)
+            dealt += torch.split(rows[order], size)
+        draws = stream(seed_named(f"batches by length {self.seed}", bits=32), epoch)
+        places = torch.randperm(len(dealt), generator=draws).tolist()
+        return [*(dealt[place] for place in places), *batches[len(full) :]]
 
     def _streams(self, epoch: int) -> Sequence[Tensor]:
         """The pieces of as many streams side by side as a batch has rows."""

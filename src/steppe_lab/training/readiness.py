@@ -27,7 +27,7 @@ from steppe_lab.training.callbacks.monitor import check_monitor
 from steppe_lab.training.callbacks.plateau import scaled_key
 from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.carrying import check_carrying
-from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.epochs import Epochs, lengths_for
 from steppe_lab.training.network import check_network_settings
 from steppe_lab.training.over_epochs import check_over_epochs
 from steppe_lab.training.plateau import plateau_of
@@ -121,6 +121,7 @@ def check_ready(recipe: Recipe, start: Start | None = None) -> Split:
     check_network_settings(recipe, split.in_shape)
     check_carrying(recipe, split)
     check_monitor(recipe, task)
+    lengths_for(recipe, split.train)
     build_augmented(recipe, split.train)
     model = build_model(recipe, split.in_shape, split.outputs)
     check_outputs(recipe, model, split)

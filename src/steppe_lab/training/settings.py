@@ -109,7 +109,8 @@ class PlainSettings(BaseModel):
     """Standard deviation of Gaussian noise on training images, drawn once; pixels go
     from 0 to 1 before it."""
     held_out: Literal["test", "validation"] = "test"
-    """Samples to judge on: the test set, or unused training samples while tuning."""
+    """Samples to judge on: the test set, or while tuning the validation set of the
+    data, or unused training samples where there is none."""
     validation_seed: int | None = Field(default=None, ge=0, lt=SEEDS)
     """Seed of validation samples that are set apart first, a fifth of the training
     samples and at most 5000, so that they do not change with --data-seed."""
@@ -131,6 +132,9 @@ class PlainSettings(BaseModel):
     shuffled training samples, over and over; the default is all of them."""
     last_batch: Literal["keep", "drop"] = "keep"
     """Whether an epoch ends with a smaller batch, or drops one that is incomplete."""
+    batch_by: Literal["random", "length"] = "random"
+    """Batches of random samples, or of sequences of nearly one length, in random order:
+    less padding, and so less time."""
     lr_schedule: str = "cosine"
     """The learning rate over the steps: cosine falls to 0, step falls tenfold at 1/2
     and at 3/4, constant stays; or any schedule of the step with times in epochs, as

@@ -38,7 +38,7 @@ from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.order import build_callbacks
 from steppe_lab.training.carrying import Carry
 from steppe_lab.training.clipping import Clipping
-from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.epochs import Epochs, lengths_for
 from steppe_lab.training.network import called_network, parallel_network
 from steppe_lab.training.precision import Precision
 from steppe_lab.training.processes import ALONE, Processes, on_host
@@ -152,7 +152,7 @@ class TrainingState:
             task,
             TrainedLoss.of(recipe, split.task),
             TrainedLoss.of(recipe, split.task, recipe.scored_loss),
-            Epochs.of(recipe, samples),
+            Epochs.of(recipe, samples, lengths_for(recipe, split.train)),
             precision,
             Clipping(recipe.clip_norm, recipe.clip_value),
             sharing,

@@ -146,6 +146,23 @@ def folder_of(
     raise published.missing(lacking[best][0], looked, target)
 
 
+def share_of(
+    published: Published, data_dir: Path | None, names: Sequence[str]
+) -> float:
+    """Share of files that lie in one of the places of a data set, the best of them.
+
+    Args:
+        published: where the files may lie.
+        data_dir: the folder the user names.
+        names: of the files, without their endings.
+    """
+    if data_dir is None or not _is_folder(data_dir):
+        return 0.0
+    places = [data_dir / folder for folder in published.folders]
+    there = (sum(published.find(p, n) is not None for n in names) for p in places)
+    return max(there) / len(names)
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()

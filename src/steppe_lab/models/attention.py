@@ -1,0 +1,70 @@
+"""Attention by several heads, and waves that say where a token stands.
+
+Source: Vaswani et al., 2017, arXiv:1706.03762, Sections 3.2 and 3.5.
+
+Shape letters: B samples, Q positions that look, K positions that are looked at.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def positions(length: int, features: int) -> Tensor:
+    """Sines and cosines of the times, shape (length, features); Section 3.5."""
+    # By numpy: where only shapes are asked for, torch computes nothing of it.
+    times = np.arange(length)[:, None]
+    angles = times / 10_000.0 ** (np.arange(0, features, 2) / features)
+    waves = np.stack((np.sin(angles), np.cos(angles)), axis=2)
+    return torch.tensor(waves.reshape(length, -1)[:, :features], dtype=torch.float32)
+
+
+class Attention(nn.Module):
+    """Attention of positions to positions, by several heads.
+
+    Args:
+        features: of each position.
+        heads: that share the features.
+        dropout: share of the weights of the attention that is dropped.
+    """
+
+    def __init__(self, features: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(features, features)
+        self.key = nn.Linear(features, features)
+        self.value = nn.Linear(features, features)
+        self.output = nn.Linear(features, features)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(
+        self, x: Tensor, seen: Tensor | None = None, hidden: Tensor | None = None
+    ) -> Tensor:
+        """Weighted means of values for each position that looks, (B, Q, features).
+
+        Args:
+            x: features of the positions that look, (B, Q, features).
+            seen: of those that are looked at, (B, K, features); None for the same.
+            hidden: those that must not be looked at, bool that goes with (B, heads, Q,
+                K); None for none.
+        """
+        others = x if seen is None else seen
+        query, key, value = (
+            layer(each).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, each in (
+                (self.query, x),
+                (self.key, others),
+                (self.value, others),
+            )
+        )
+        # Torch's fused attention cannot be differentiated twice.
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, -math.inf)
+        heads = self.dropout(scores.softmax(dim=-1)) @ value
+        attended: Tensor = self.output(heads.transpose(1, 2).flatten(2))
+        return attended

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from steppe_lab.runs.analysis import keys_of, read_measure
 from steppe_lab.runs.provenance import packed_with
 from steppe_lab.studies.expansion import analysis_name, factors_of
 from steppe_lab.studies.plan import Trial
+from steppe_lab.studies.reasons import alike_reasons
 from steppe_lab.studies.rows import scores
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
@@ -137,9 +137,16 @@ def _reasons(
 
 
 def _counted(asked: Sequence[Mapping[str, str]]) -> tuple[Refused, ...]:
-    """Refusals of networks, one for each measure and reason."""
-    counts = Counter(pair for each in asked for pair in each.items())
-    return tuple(Refused(*pair, n, len(asked)) for pair, n in sorted(counts.items()))
+    """Refusals of networks, one for each measure and reasons that are alike."""
+    by_measure: dict[str, list[str]] = {}
+    for each in asked:
+        for measure, reason in each.items():
+            by_measure.setdefault(measure, []).append(reason)
+    return tuple(
+        Refused(measure, text, len(places), len(asked))
+        for measure, reasons in sorted(by_measure.items())
+        for text, places in sorted(alike_reasons(reasons).items())
+    )
 
 
 class RuledOut(Dropped):

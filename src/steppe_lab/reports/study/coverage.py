@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from steppe_lab.reports.study.columns import levels_of
+from steppe_lab.studies.reasons import alike_reasons
 from steppe_lab.studies.table import Dropped, StudyTable
-
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d.,]*(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,23 +29,13 @@ class Coverage:
     levels: dict[str, tuple[tuple[Any, int], ...]]  # of each factor, with networks
 
 
-def _shared(alike: Sequence[Dropped]) -> str:
-    """The reason of trials that differ in numbers at most."""
-    text = alike[0].reason
-    numbers = [[m[0] for m in _NUMBER.finditer(each.reason)] for each in alike]
-    kept = iter(
-        values[0] if len(set(values)) == 1 else "…"
-        for values in zip(*numbers, strict=True)
-    )
-    return _NUMBER.sub(lambda _: next(kept), text)
-
-
 def coverage_of(table: StudyTable) -> Coverage:
     """Coverage of a table: its rows, the trials left out, and levels per factor."""
-    grouped: dict[str, list[Dropped]] = {}
-    for each in table.dropped:
-        grouped.setdefault(_NUMBER.sub("…", each.reason), []).append(each)
-    reasons = [Reason(_shared(alike), tuple(alike)) for alike in grouped.values()]
+    alike = alike_reasons(each.reason for each in table.dropped)
+    reasons = [
+        Reason(text, tuple(table.dropped[place] for place in places))
+        for text, places in alike.items()
+    ]
     counted = {name: Counter(table.columns[name]) for name in table.factors}
     return Coverage(
         planned=len(table) + len(table.dropped),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LINE = 0.24  # inches of a name
 _BELOW = 0.75  # inches of the axis and its name
+_APART = 0.34  # lines between the kinds of one name
 _NAME = 24  # letters of a name; longer ones are cut
 
 
@@ -35,7 +36,8 @@ def intervals(
 
     Args:
         values: by kind and name, a value with the low and high end of its interval;
-            ends that are not finite are not drawn.
+            ends that are not finite are not drawn. A name of several kinds has one
+            line, where they stand above each other.
         xlabel: name of the axis.
         zero: where a line marks "no effect"; None for nowhere.
         theme: "light" for dark ink on a light page, "dark" for the contrary.
@@ -43,16 +45,18 @@ def intervals(
     Raises:
         UsageError: matplotlib is not installed.
     """
-    rows = [(kind, name) for kind, named in values.items() for name in named]
+    rows = list(dict.fromkeys(name for named in values.values() for name in named))
     height = max(HEIGHT * 0.6, _BELOW + _LINE * len(rows))
     figure, axes = canvas(theme, height=height)
     handles = {}
     if zero is not None:
         axes.axvline(zero, color=ink_of(theme), lw=0.8, alpha=0.6)
     for kind, look in looks(values, theme).items():
-        for place, (own, name) in enumerate(rows):
-            if own != kind:
+        for number, name in enumerate(rows):
+            if name not in values[kind]:
                 continue
+            kinds = [each for each, named in values.items() if name in named]
+            place = number + _APART * (kinds.index(kind) - (len(kinds) - 1) / 2)
             value, low, high = values[kind][name]
             if math.isfinite(low) and math.isfinite(high):
                 axes.plot([low, high], [place, place], color=look.colour, lw=2)
@@ -60,7 +64,7 @@ def intervals(
                 [value], [place], look.marker, color=look.colour, markersize=6
             )
     axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
-    axes.set_yticks(range(len(rows)), [_cut(name) for _, name in rows])
+    axes.set_yticks(range(len(rows)), [_cut(name) for name in rows])
     axes.grid(visible=False, axis="y")
     legend(figure, theme, handles)
     return without_collisions(figure)

@@ -25,7 +25,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("held_out", "model", "loss", "weights", "trust", "vocabulary"),
     ),
     "trials": (
-        *("scale", "levels", "limit", "only", "hours", "dry_run", "pilot", "anew"),
+        *("claim", "cell", "list", "scale", "levels", "limit", "only", "hours"),
+        *("dry_run", "pilot", "anew"),
         "changed_code",
     ),
     "the table": (

@@ -67,11 +67,12 @@ def part_of(args: Arguments, record: type[Settings]) -> Settings:
 
 def use_data_dir(data_dir: Path | None) -> None:
     """Tell this process and the workers it starts where the data is."""
+    if data_dir is None:
+        return
     from steppe_lab.datasets.loading import DATA_DIR
 
     # Workers are processes of their own and inherit nothing but the environment.
-    if data_dir is not None:
-        os.environ[DATA_DIR] = str(data_dir.resolve())
+    os.environ[DATA_DIR] = str(data_dir.resolve())
 
 
 def check_place(path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TextIO
 
 import tyro
 from pydantic import Field
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0  # seconds
 SHOWN = 5  # failures that are printed
-ONLY = "--only"
 
 
 class WorkArguments(Arguments):
     """Options of the verbs that work on the runs of a study."""
+
+    repeated: ClassVar[tuple[str, ...]] = ("--only",)  # options that may come again
 
     limit: int | None = Field(default=None, ge=1)
     """Trials at most, the first of them; the others can follow later."""
@@ -77,21 +78,21 @@ class WorkArguments(Arguments):
 
     @classmethod
     def understood(cls, arguments: list[str]) -> tuple[list[str], list[str]]:
-        """Arguments with all values of --only in one place: it may come again."""
+        """Arguments with all values of an option in one place: it may come again."""
         words: list[str] = []
-        levels: list[str] = []
-        taking = False
+        values: dict[str, list[str]] = {}
+        taking = ""
         for word in arguments:
-            if word == ONLY or word.startswith(f"{ONLY}="):
-                taking = True
-                levels += [word.partition("=")[2]] if "=" in word else []
+            option, equals, value = word.partition("=")
+            if option in cls.repeated:
+                taking = option
+                values.setdefault(option, []).extend([value] if equals else [])
             elif taking and not word.startswith("--"):
-                levels.append(word)
+                values[taking].append(word)
             else:
-                taking = False
+                taking = ""
                 words.append(word)
-        asked = any(word.partition("=")[0] == ONLY for word in arguments)
-        return [*words, *([ONLY, *levels] if asked else [])], []
+        return [*words, *(w for name in values for w in (name, *values[name]))], []
 
 
 def work_on(
@@ -150,7 +151,7 @@ def _survey(
     from steppe_lab.studies.survey import survey_of
 
     study = Study(plan, stored.store)
-    survey = survey_of(study, stored.settings, _workers(args))
+    survey = survey_of(study, stored.settings, workers_of(args))
     if args.as_json:
         record = {"version": stored.version, **survey.to_dict()}
         print(json_line(record), file=results)
@@ -215,7 +216,7 @@ def do_runs(
         study.work(
             _executor(args, plan),
             begin=beginning,
-            workers=_workers(args),
+            workers=workers_of(args),
             progress=None if is_done else tell,
         )
     if is_done:
@@ -233,7 +234,7 @@ def _executor(args: WorkArguments, plan: Plan) -> Execute:
 
     most = read_pack(args.pack)
     more: dict[str, Any] = {
-        "bundles": None if most is None else bundles_of(plan, most, _workers(args)),
+        "bundles": None if most is None else bundles_of(plan, most, workers_of(args)),
         "seconds": None if args.hours is None else HOUR * args.hours,
     }
     if args.executor == "ray":
@@ -258,13 +259,14 @@ def _executor(args: WorkArguments, plan: Plan) -> Execute:
         check_device(device)
     return partial(
         run_local,
-        workers=_workers(args),
+        workers=workers_of(args),
         devices=devices,
         **more,
     )
 
 
-def _workers(args: WorkArguments) -> int:
+def workers_of(args: WorkArguments) -> int:
+    """The number of processes that are asked for."""
     devices = read_devices(args.devices, workers=args.workers)
     return args.workers or len(devices) or cores()
 

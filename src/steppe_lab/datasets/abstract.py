@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,28 @@ from torch import Tensor
 
 from steppe.errors import DataError
 from steppe.losses import IGNORED
-from steppe.registry.registry import Registry
+from steppe.registry.registry import Choice, Registry, is_code
 from steppe.registry.specs import Spec
 from steppe_lab.datasets.formats.parallel import ParallelText
 from steppe_lab.datasets.formats.published import Published
 from steppe_lab.datasets.samples import AbstractSamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The size of a data set as published, which is known without its files.
+
+    Args:
+        train: samples of the training pool.
+        test: samples of the test set.
+        in_shape: of one input, as far as a model must know it.
+        outputs: that a model needs.
+    """
+
+    train: int
+    test: int
+    in_shape: tuple[int, ...]
+    outputs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +46,24 @@ class DataSpec(Spec):
     needs_files: bool = True
     published: Published | None = None  # its files, where they can be fetched from
     parallel: ParallelText | None = None  # sentences that `steppe prepare` learns from
+    # a function takes the settings of the data set, and may know no size for them
+    size: Size | Callable[..., Size | None] | None = None
 
 
 DATASETS = Registry("data set", DataSpec)
+
+
+def size_of(choice: Choice) -> Size | None:
+    """The published size of a data set with its settings; None where it is not known.
+
+    Example:
+        >>> size_of(DATASETS.parse("cifar10"))
+        Size(train=50000, test=10000, in_shape=(3, 32, 32), outputs=10)
+    """
+    if is_code(choice.name):
+        return None
+    size = DATASETS[choice.name].spec.size
+    return size(**choice.settings) if callable(size) else size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import cat, from_numpy
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
 from steppe_lab.datasets.formats.cifar import read_cifar
 from steppe_lab.datasets.formats.published import (
     Download,
@@ -63,6 +63,9 @@ CLASSES = (
     source="Krizhevsky, 2009",
     folders=PUBLISHED.folders,
     published=PUBLISHED,
+    size=Size(
+        train=50_000, test=OFFICIAL_TEST, in_shape=(3, 32, 32), outputs=len(CLASSES)
+    ),
     later=("standardise",),
 )
 def cifar10(

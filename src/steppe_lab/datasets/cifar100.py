@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import from_numpy
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
 from steppe_lab.datasets.formats.cifar import read_cifar
 from steppe_lab.datasets.formats.published import (
     Download,
@@ -69,6 +69,12 @@ CLASSES = {"fine": tuple(FINE.split()), "coarse": tuple(COARSE.split())}
     source="Krizhevsky, 2009",
     folders=PUBLISHED.folders,
     published=PUBLISHED,
+    size=Size(
+        train=OFFICIAL["train"],
+        test=OFFICIAL["test"],
+        in_shape=(3, 32, 32),
+        outputs=100,
+    ),
     later=("standardise",),
 )
 def cifar100(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from steppe.errors import DataError, install
-from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.standardising import (
     ChannelStatistics,
@@ -35,6 +35,7 @@ GREY_LEVELS = 16  # pixels are whole numbers from 0 to this
     source="Alpaydin and Kaynak, 1998",
     train_samples=1000,
     needs_files=False,
+    size=Size(train=POOL, test=500, in_shape=(1, 8, 8), outputs=10),
     later=("standardise",),
 )
 def digits(

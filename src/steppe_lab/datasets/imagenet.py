@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.registry.bounds import Range, Ranges
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
 from steppe_lab.datasets.formats.image_folders import (
     ImageFolder,
     numbered,
@@ -47,12 +47,24 @@ BOUNDS: Ranges = {
 }
 
 
+def _size(size: int, resize: int, standardise: str = "") -> Size:
+    """The published size, for images of so many pixels on each side."""
+    del resize, standardise
+    return Size(
+        train=OFFICIAL["training"],
+        test=OFFICIAL["validation"],
+        in_shape=(3, size, size),
+        outputs=OFFICIAL_CLASSES,
+    )
+
+
 @DATASETS.add(
     "imagenet",
     source="Russakovsky et al., 2015, arXiv:1409.0575",
     folders=PUBLISHED.folders,
     published=PUBLISHED,
     bounds=BOUNDS,
+    size=_size,
     later=("standardise",),
 )
 def imagenet(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size
 from steppe_lab.datasets.formats.idx import read_grey_images
 from steppe_lab.datasets.formats.published import Download, Published
 from steppe_lab.datasets.standardising import ChannelStatistics, Standardise
@@ -53,6 +53,7 @@ STATISTICS = ChannelStatistics(mean=(0.1307,), std=(0.3081,))
     source="LeCun et al., 1998",
     folders=PUBLISHED.folders,
     published=PUBLISHED,
+    size=Size(train=60_000, test=10_000, in_shape=(1, 28, 28), outputs=10),
     later=("standardise",),
 )
 def mnist(

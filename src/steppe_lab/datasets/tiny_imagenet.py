@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
 from steppe_lab.datasets.formats.image_folders import (
     ImageFolder,
     images_in,
@@ -70,6 +70,12 @@ ANNOTATIONS = "val_annotations.txt"
     source="Deng et al., 2009, ImageNet",
     folders=PUBLISHED.folders,
     published=PUBLISHED,
+    size=Size(
+        train=OFFICIAL["training"],
+        test=OFFICIAL["validation"],
+        in_shape=(3, 64, 64),
+        outputs=OFFICIAL_CLASSES,
+    ),
     later=("standardise",),
 )
 def tiny_imagenet(

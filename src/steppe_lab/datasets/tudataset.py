@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steppe.errors import DataError, SettingError
-from steppe_lab.datasets.abstract import DATASETS, Dataset
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size
 from steppe_lab.datasets.formats.numbers import read_numbers
 from steppe_lab.datasets.formats.published import (
     Download,
@@ -46,6 +46,19 @@ PUBLISHED = Published(
 SPLIT_SEED = 12345
 SHARE = 0.7  # of the graphs, for training
 MOST_LABELS = 10_000  # of nodes; collections have up to a few hundred
+SIZES = {  # graphs, features of a node, classes
+    "MUTAG": (188, 7, 2),
+    "Mutagenicity": (4337, 14, 2),
+}
+
+
+def _size(name: str) -> Size | None:
+    """The size of a collection that is known without its files."""
+    if name not in SIZES:
+        return None
+    graphs, features, classes = SIZES[name]
+    pool = int(SHARE * graphs)
+    return Size(train=pool, test=graphs - pool, in_shape=(features,), outputs=classes)
 
 
 @DATASETS.add(
@@ -53,6 +66,7 @@ MOST_LABELS = 10_000  # of nodes; collections have up to a few hundred
     source="Morris et al., 2020, arXiv:2007.08663",
     folders=("tudataset",),
     published=PUBLISHED,
+    size=_size,
 )
 def tudataset(*, data_dir: Path | None = None, name: str = "Mutagenicity") -> Dataset:
     """Graphs of a TUDataset collection, such as MUTAG, PROTEINS or Mutagenicity.

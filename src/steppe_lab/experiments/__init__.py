@@ -1,9 +1,9 @@
-"""One module for each paper whose claims can be tested, each with an `EXPERIMENT`."""
+"""A module or package, with an `EXPERIMENT`, for each paper whose claims are tested."""
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+import pkgutil
 
 from steppe.registry.registry import unknown_name
 from steppe_lab.reproduction.experiment import Experiment
@@ -11,8 +11,7 @@ from steppe_lab.reproduction.experiment import Experiment
 
 def experiment_names() -> list[str]:
     """Names of the experiments, sorted."""
-    files = [file for folder in __path__ for file in Path(folder).glob("[a-z]*.py")]
-    return sorted(file.stem for file in files)
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find_experiment(name: str) -> Experiment:

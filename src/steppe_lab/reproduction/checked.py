@@ -40,6 +40,10 @@ class FilesClaim(AbstractClaim):
         """All of them, which are one."""
         return ("smoke", "laptop", FULL)
 
+    def of_scale(self, scale: str) -> tuple[Cell, ...]:
+        """All cells."""
+        return self.cells if scale in self.scales else ()
+
     def command(self, cell: Cell, scale: str) -> str:
         """A command that gives our number too, where there is one."""
         return self.commands.get(cell.name, "")

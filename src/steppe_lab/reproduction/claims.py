@@ -1,4 +1,4 @@
-"""The interface of claims, and what a command asks of them.
+"""The interface of claims, and requests that a command makes of them.
 
 Claims are declared without torch, so that they are listed at once; their work imports
 it in the functions that do it.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked of a claim.
+    """A request for numbers of a claim.
 
     Args:
         scale: smoke, laptop or full.
@@ -54,8 +54,8 @@ class AbstractClaim(ABC):
         reproduced: what "reproduced" means here, a sentence.
         cells: rows, in the order of the source.
         caveats: sentences that a reader of the numbers must know.
-        published_in: a file of the user that holds published numbers, which then are
-            not those of the cells.
+        published_in: files of the user that hold published numbers, which then are not
+            those of the cells.
     """
 
     name: str
@@ -66,12 +66,16 @@ class AbstractClaim(ABC):
     reproduced: str
     cells: tuple[Cell, ...]
     caveats: tuple[str, ...] = field(default=())
-    published_in: PublishedFile | None = None
+    published_in: tuple[PublishedFile, ...] = ()
 
     @property
     @abstractmethod
     def scales(self) -> tuple[str, ...]:
         """Names of the sizes it can be tested at."""
+
+    @abstractmethod
+    def of_scale(self, scale: str) -> tuple[Cell, ...]:
+        """The cells that a scale has numbers of; none of a scale that it lacks."""
 
     @abstractmethod
     def command(self, cell: Cell, scale: str) -> str:
@@ -93,10 +97,6 @@ class AbstractClaim(ABC):
             request: what is asked.
             study: from `study`, some of whose runs may not be finished.
         """
-
-    def of_scale(self, scale: str) -> tuple[Cell, ...]:
-        """The cells that a scale has numbers of."""
-        return self.cells if scale in self.scales else ()
 
     def chosen(self, request: Request) -> tuple[Cell, ...]:
         """The cells of the scale that are asked for."""
@@ -122,13 +122,13 @@ class AbstractClaim(ABC):
             for each in self.cells
             if each.published is not None
         }
-        if self.published_in is not None:
+        for file in self.published_in:
             from steppe_lab.datasets.loading import folder_of_data
 
             folder = folder_of_data()
-            path = None if folder is None else folder / self.published_in.path
+            path = None if folder is None else folder / file.path
             if path is not None and path.exists():
-                numbers |= self.published_in.read(path)
+                numbers |= file.read(path)
         return numbers
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steppe_lab.reproduction.claims import AbstractClaim, Request
+from steppe_lab.reproduction.claims import AbstractClaim, Request, is_named
 from steppe_lab.reproduction.published import Cell
-from steppe_lab.reproduction.verdicts import Ours
+from steppe_lab.reproduction.verdicts import FULL, Ours
 from steppe_lab.studies.files import read_study
 
 if TYPE_CHECKING:
@@ -28,16 +28,27 @@ class StudyClaim(AbstractClaim):
         built_in: name of the study.
         statistics: gives the statistics of a table by cell.
         least: rows that the statistics need.
+        smaller: names of the cells that scales below the published one have; None for
+            all.
     """
 
     built_in: str
     statistics: Callable[[StudyTable], Mapping[str, Ours]]
     least: int = 3
+    smaller: tuple[str, ...] | None = None
 
     @property
     def scales(self) -> tuple[str, ...]:
         """Those of the study."""
         return tuple(read_study(self.built_in).scales)
+
+    def of_scale(self, scale: str) -> tuple[Cell, ...]:
+        """The cells that the networks of a scale give numbers for."""
+        if scale not in self.scales:
+            return ()
+        if scale == FULL or self.smaller is None:
+            return self.cells
+        return tuple(cell for cell in self.cells if is_named(cell, self.smaller))
 
     def command(self, cell: Cell, scale: str) -> str:
         """The command that runs the study."""

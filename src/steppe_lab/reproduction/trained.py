@@ -42,6 +42,8 @@ class TrainedClaim(AbstractClaim):
         analysis: how networks are measured, as in a study.
         protocol: column of our number by the published protocol, where that is not the
             correct one, such as best_test_error beside last-epoch errors; "" for none.
+        protocol_settings: settings of a second training of each cell, by the published
+            protocol, whose column of the quantity is our number by that protocol.
         further: records of runs that follow each training beside its measures, such as
             attacks, by a word for each.
         read: our number of one network, in the units of its file, from the store and
@@ -55,6 +57,7 @@ class TrainedClaim(AbstractClaim):
     measures: tuple[str, ...] = ()
     analysis: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = ""
+    protocol_settings: Mapping[str, Any] = field(default_factory=dict)
     further: Further | None = None
     read: Read | None = None
 
@@ -92,7 +95,7 @@ class TrainedClaim(AbstractClaim):
         whole = self._plan(settings)
         names = {cell.name for cell in self.chosen(request)}
         of = self._cells_of(request, whole)
-        plan = whole.of([t for run, t in whole.items() if of[run].name in names])
+        plan = whole.of([t for run, t in whole.items() if of[run][0].name in names])
         return StoredStudy(settings, version_of(store, settings), plan, store)
 
     def ours(self, request: Request, study: StoredStudy | None) -> Mapping[str, Ours]:
@@ -103,14 +106,16 @@ class TrainedClaim(AbstractClaim):
         by_protocol: dict[str, list[float]] = {}
         reasons: dict[str, str] = {}
         for run, value, protocol in self._numbers(study, reasons):
-            name = cell_of[run].name
+            cell, second = cell_of[run]
             if value is not None:
-                values.setdefault(name, []).append(self.quantity.factor * value)
+                of = by_protocol if second else values
+                of.setdefault(cell.name, []).append(self.quantity.factor * value)
             if protocol is not None:
-                by_protocol.setdefault(name, []).append(self.quantity.factor * protocol)
+                theirs = by_protocol.setdefault(cell.name, [])
+                theirs.append(self.quantity.factor * protocol)
         ours: dict[str, Ours] = {}
         for run in study.plan:
-            name = cell_of[run].name
+            name = cell_of[run][0].name
             why = reasons.get(run, f"no {self.quantity.title}")
             if name in values:
                 own = by_protocol.get(name)
@@ -127,6 +132,8 @@ class TrainedClaim(AbstractClaim):
         size = self.sizes[request.scale]
         scale, cells = request.scale, self.of_scale(request.scale)
         points = [self.point(cell, scale) for cell in cells]
+        if self.protocol_settings:
+            points += [{**point, **self.protocol_settings} for point in points]
         keys = sorted({key for point in points for key in point})
         levels = {key: [_value(point, key) for point in points] for key in keys}
         varied = {k: v for k, v in levels.items() if any(x != v[0] for x in v)}
@@ -181,17 +188,20 @@ class TrainedClaim(AbstractClaim):
             strict=True,
         )
 
-    def _cells_of(self, request: Request, whole: Plan) -> dict[str, Cell]:
-        """The cell of each training, by its run."""
+    def _cells_of(self, request: Request, whole: Plan) -> dict[str, tuple[Cell, bool]]:
+        """By run: its cell, and whether it is the one by the published protocol."""
         cells: Sequence[Cell] = self.of_scale(request.scale)
+        pairs = [(cell, False) for cell in cells]
+        if self.protocol_settings:
+            pairs += [(cell, True) for cell in cells]
         # Expansion takes all points of the zip for a seed before the next seed.
-        return {run: cells[n % len(cells)] for n, run in enumerate(whole)}
+        return {run: pairs[n % len(pairs)] for n, run in enumerate(whole)}
 
 
 NOT_FINISHED = "not finished"
 
 
 def _value(point: Mapping[str, Any], key: str) -> Any:
-    """A setting, or what it is where a cell does not say."""
+    """A setting, or its default where a cell does not say it."""
     field_of = TrainSettings.model_fields.get(key)
     return point.get(key, None if field_of is None else field_of.default)

@@ -29,6 +29,7 @@ Kind = Literal[
     "trackers",
     "parts",
     "studies",
+    "experiments",
 ]
 
 
@@ -41,13 +42,14 @@ class Args(Arguments):
         **{kind.removesuffix("s"): kind for kind in get_args(Kind)},
         **dict.fromkeys(("optimiser", "optimisers"), "optimizers"),
         "study": "studies",
+        "papers": "experiments",
         **dict.fromkeys(("dataset", "datasets", "data-sets", "data_sets"), "data"),
     }
     kind: Positional[Kind] = "all"
     """What to list."""
     names: Positional[tuple[str, ...]] = ()
-    """Only these; of measures, which may be a family such as spectral, and of studies
-    with all of their facts."""
+    """Only these; of measures, which may be a family such as spectral, of studies and
+    of experiments with all of their facts."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of tables."""
 
@@ -58,6 +60,10 @@ def run(args: Args, results: TextIO) -> int:
         from steppe_lab.cli.list_studies import list_studies
 
         return list_studies(args.names, args.as_json, results)
+    if args.kind == "experiments":
+        from steppe_lab.cli.list_experiments import list_experiments
+
+        return list_experiments(args.names, args.as_json, results)
     from steppe.measures import MEASURES
     from steppe.registry.composed import part_registries
     from steppe_lab.augmentation import AUGMENTATIONS

@@ -16,9 +16,9 @@ from steppe_lab.reports.study.pictures import panels, pictures
 from steppe_lab.reports.study.record import record, table_csv
 from steppe_lab.reports.study.results import StudySummary
 from steppe_lab.reports.study.sentences import answer
-from steppe_lab.reports.study.tables import CellTable
 from steppe_lab.reports.study.terminal import within_factors
 from steppe_lab.reports.study.typed_columns import typed_columns
+from steppe_lab.reports.text.cells import CellTable
 from steppe_lab.reports.text.numbers import listed, one_or_more
 from steppe_lab.store.json_files import json_line
 

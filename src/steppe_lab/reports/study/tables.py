@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from steppe_lab.reports.study.results import Bounded, Predictor, StudySummary, Within
 from steppe_lab.reports.study.scores import Score, ScoreTable
-from steppe_lab.reports.text.cells import TableCell
+from steppe_lab.reports.text.cells import NONE, CellTable, TableCell
 from steppe_lab.reports.text.numbers import number, one_or_more
 
-NONE = TableCell("–", faint=True)
 MINUS = "−"
 RESIDUALS = {  # heads, and the names in records
     "residual τ": "raw",
     "residual τ, log": "log",
     "residual τ, rank": "rank",
 }
-
-
-@dataclass(frozen=True)
-class CellTable:
-    """Rows of cells below their heads; the first cell of a row is its name."""
-
-    name: str
-    caption: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[TableCell, ...], ...]
 
 
 def tau_text(value: float, digits: int = 3) -> str:

@@ -1,24 +1,14 @@
-"""A study as tables on a terminal; wide ones go on in a further table."""
+"""A study as tables on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from steppe_lab.reports.study import tables
 from steppe_lab.reports.study.results import StudySummary, Within
-from steppe_lab.reports.study.tables import CellTable
-from steppe_lab.reports.text.cells import TableCell
-
-WIDTH = 100  # columns of a terminal
-NAMES = 24  # columns of the names, at most
-FOLDED = 14  # columns of the names, at least, where that keeps a table whole
-BETWEEN = 2  # columns between two columns of a table
-WHOLE = 32  # columns up to which a cell stays on one line
+from steppe_lab.reports.text.terminal import WIDTH, in_parts
 
 
 def terminal_tables(summary: StudySummary, width: int = WIDTH) -> Iterator[Table]:
@@ -28,19 +18,19 @@ def terminal_tables(summary: StudySummary, width: int = WIDTH) -> Iterator[Table
         summary: of a study.
         width: of the terminal, in columns.
     """
-    yield from _in_parts(tables.prediction(summary), width)
+    yield from in_parts(tables.prediction(summary), width)
     if summary.table.factors:
-        yield from _in_parts(tables.robustness(summary), width)
-        yield from _in_parts(tables.by_factor(summary), width)
+        yield from in_parts(tables.robustness(summary), width)
+        yield from in_parts(tables.by_factor(summary), width)
     for rows in within_factors(summary):
-        yield from _in_parts(tables.within(rows), width)
+        yield from in_parts(tables.within(rows), width)
     if summary.splits:
-        yield from _in_parts(tables.splits(summary), width)
+        yield from in_parts(tables.splits(summary), width)
     if summary.scores:
-        yield from _in_parts(tables.scores(summary.scores), width)
+        yield from in_parts(tables.scores(summary.scores), width)
     if summary.optima:
-        yield from _in_parts(tables.optima(summary), width)
-    yield from _in_parts(tables.coverage(summary), width)
+        yield from in_parts(tables.optima(summary), width)
+    yield from in_parts(tables.coverage(summary), width)
 
 
 def within_factors(summary: StudySummary) -> list[list[Within]]:
@@ -49,79 +39,3 @@ def within_factors(summary: StudySummary) -> list[list[Within]]:
     for row in summary.within:
         grouped.setdefault(row.factor, []).append(row)
     return list(grouped.values())
-
-
-def _in_parts(whole: CellTable, width: int) -> Iterator[Table]:
-    """A table, or several below each other that all have the names of the rows."""
-    body = [list(_texts(row)) for row in whole.rows]
-    least = [
-        max(
-            max(map(len, head.split()), default=0),
-            max(
-                (len(row[place]) for row in body if len(row[place]) <= WHOLE), default=0
-            ),
-        )
-        for place, head in enumerate(whole.heads)
-    ]
-    least[0] = min(least[0], NAMES)
-    # Names on two lines are easier to read than a table in two parts.
-    over = _width(range(len(least)), least) - width
-    if 0 < over <= least[0] - FOLDED:
-        least[0] -= over
-    parts: list[list[int]] = [[0]]
-    for place in range(1, len(whole.heads)):
-        if _width([*parts[-1], place], least) > width and len(parts[-1]) > 1:
-            parts.append([0])
-        parts[-1].append(place)
-    # A lone column gets company from the part before it.
-    if len(parts) > 1 and len(parts[-1]) == 2 and len(parts[-2]) > 3:
-        parts[-1].insert(1, parts[-2].pop())
-    for part, places in enumerate(parts):
-        # Heads stay on one line where the table has room for all of them.
-        heads = [max(n, len(h)) for n, h in zip(least, whole.heads, strict=True)]
-        fits = _width(places, heads) <= width
-        shown = replace(whole, name=f"{whole.name}, continued") if part else whole
-        yield _rich(shown, body, places, heads if fits else least, width)
-
-
-def _width(places: Sequence[int], widths: Sequence[int]) -> int:
-    """Width of a table of some columns."""
-    return sum(widths[place] + BETWEEN for place in places)
-
-
-def _rich(
-    whole: CellTable,
-    body: Sequence[Sequence[Text]],
-    places: Sequence[int],
-    widths: Sequence[int],
-    room: int,
-) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        title=Text(whole.name, style="bold"),
-        title_justify="left",
-    )
-    for place in places:
-        head = Text(whole.heads[place])
-        if place == 0:
-            table.add_column(head, width=widths[0], overflow="fold")
-        elif widths[place] <= WHOLE and _width(places, widths) <= room:
-            # Of a given width: else rich takes from columns that need theirs.
-            longest = max((len(row[place]) for row in body), default=0)
-            given = widths[place] if longest <= widths[place] else None
-            table.add_column(head, justify="right", width=given)
-        else:
-            table.add_column(head, justify="right", overflow="fold")
-    for row in body:
-        table.add_row(*(row[place] for place in places))
-    return table
-
-
-def _texts(row: Sequence[TableCell]) -> Iterator[Text]:
-    for place, cell in enumerate(row):
-        # Ends of an interval belong to the number; most remarks are for the page.
-        ends = f" {cell.small}" if cell.small.startswith("[") else ""
-        ends = f" ({cell.small})" if place == 0 and cell.small else ends
-        yield Text(f"{cell.text}{ends}", style="bold" if cell.strong else "")

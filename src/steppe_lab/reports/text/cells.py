@@ -13,3 +13,16 @@ class TableCell:
     small: str = ""
     strong: bool = False
     faint: bool = False
+
+
+NONE = TableCell("–", faint=True)
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """Rows of cells below their heads; the first cell of a row is its name."""
+
+    name: str
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[TableCell, ...], ...]

@@ -1,0 +1,83 @@
+"""Pictures of claims: published numbers and ours, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from steppe import plots
+from steppe.pages.picture import Picture, pictured
+from steppe_lab.reports.reproduction.numbers import (
+    interval_text,
+    places_of,
+    published_text,
+)
+from steppe_lab.reproduction.results import ClaimResult, Row
+
+MOST = 30  # cells of one picture
+LETTERS = 24  # of the name of a cell
+PUBLISHED, OURS, PROTOCOL = "published", "ours", "ours, published protocol"
+
+
+def pictures(result: ClaimResult) -> list[Picture]:
+    """Pictures of a claim with two or more cells that have both numbers."""
+    rows = [
+        row
+        for row in result.rows
+        if row.published is not None and row.ours.value is not None
+    ]
+    if len(rows) < 2:
+        return []
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        first = row.cell.name.partition("/")[0] if len(rows) > MOST else ""
+        groups.setdefault(first, []).append(row)
+    return [
+        _picture(result, first, own[place : place + MOST])
+        for first, own in groups.items()
+        for place in range(0, len(own), MOST)
+    ]
+
+
+def _picture(result: ClaimResult, first: str, rows: Sequence[Row]) -> Picture:
+    claim = result.claim
+    places = places_of((row.published for row in rows), claim.tolerance)
+    values: dict[str, dict[str, tuple[float, float, float]]] = {}
+    words = []
+    for row in rows:
+        assert row.published is not None
+        assert row.ours.value is not None
+        name = _short(row.cell.name.removeprefix(f"{first}/"))
+        half = row.published.half_width or math.nan
+        value = row.published.value
+        values.setdefault(PUBLISHED, {})[name] = (value, value - half, value + half)
+        for kind, interval in (
+            (OURS, row.ours.value),
+            (PROTOCOL, row.ours.protocol),
+        ):
+            if interval is not None:
+                ends = (interval.mean, interval.low, interval.high)
+                values.setdefault(kind, {})[name] = ends
+        words.append(
+            f"{row.cell.name} {published_text(row.published, places)} and "
+            f"{interval_text(row.ours.value, places)}"
+        )
+    units = f" ({claim.quantity.units})" if claim.quantity.units else ""
+    return pictured(
+        partial(
+            plots.intervals,
+            values,
+            xlabel=f"{claim.quantity.title}{units}",
+            zero=None,
+        ),
+        title=f"{claim.source}, {first}" if first else claim.source,
+        caption="Dots are published numbers and ours; bars are 95 % intervals, where "
+        "there are any.",
+        alt=f"{claim.quantity.title}, published and ours: {'; '.join(words)}.",
+    )
+
+
+def _short(name: str) -> str:
+    """The end of a name, which tells cells of one table apart."""
+    return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"

@@ -1,0 +1,97 @@
+"""Sentences on the results of an experiment: counts, how to go on, reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from steppe_lab.reports.reproduction.numbers import count_text
+from steppe_lab.reports.text.numbers import listed, one_or_more
+from steppe_lab.reproduction.results import ClaimResult, ExperimentResult
+from steppe_lab.reproduction.verdicts import FULL, Verdict
+
+if TYPE_CHECKING:
+    from steppe_lab.reproduction.costs import ClaimCost
+
+CHECK = "not run at this scale"
+WORDS: dict[Verdict, str] = {  # of verdicts that do not follow a number
+    "published protocol differs": "reproduced by the published protocol alone",
+    "no published number": "without a published number",
+}
+
+
+def answer(result: ExperimentResult) -> list[str]:
+    """The verdicts by number, and a sentence on scales that are not compared."""
+    counts = result.counts()
+    total = sum(counts.values())
+    if not total:
+        return [f"No claim has a number at the scale {result.request.scale}."]
+    said = [f"{count:,} {WORDS.get(each, each)}" for each, count in counts.items()]
+    noun = "cell" if total == 1 else "cells"
+    sentences = [f"Of {total:,} {noun}: {listed(said)}."]
+    if result.request.scale != FULL and CHECK in counts:
+        sentences.append(
+            f"At the scale {result.request.scale} trained networks are smaller than "
+            "the published ones: their numbers check that the code runs, and are not "
+            "compared."
+        )
+    return sentences
+
+
+def going_on(result: ExperimentResult) -> str:
+    """How the numbers that are missing are made."""
+    name, scale = result.experiment.name, result.request.scale
+    if scale != FULL and any(each.study for each in result.claims):
+        return (
+            f"`steppe reproduce {name} --scale {FULL}` trains at the published size; "
+            "add --dry-run for its cost first. Where it is stopped, the same command "
+            "goes on."
+        )
+    if any(each.study for each in result.claims) and "not run" in result.counts():
+        return "The same command does the runs that are left."
+    return ""
+
+
+def cost_sentences(costs: Sequence[ClaimCost], workers: int) -> list[str]:
+    """Failures, the cost of measures, and the time that is left, in sentences."""
+    from steppe_lab.studies.survey import in_words
+
+    said = []
+    for each in costs:
+        if each.failure:
+            said.append(f"{each.claim} cannot be run: {each.failure}.")
+        if each.measured.gradients or each.measured.products:
+            said.append(
+                f"{each.claim}: the measures take about "
+                f"{count_text(each.measured.gradients)} gradients and "
+                f"{count_text(each.measured.products)} Hessian products of single "
+                "samples."
+            )
+        if each.time is not None and each.finished < each.runs:
+            said.append(f"{each.claim}: {in_words(each.time, workers)}.")
+    left = sum(each.runs - each.finished for each in costs)
+    if left and not any(each.time for each in costs):
+        said.append("The time is estimated as soon as runs are finished; see --pilot.")
+    return said
+
+
+def remarks(each: ClaimResult) -> list[str]:
+    """Reasons of cells without numbers, notes on published ones, caveats of a claim."""
+    reasons: dict[str, list[str]] = {}
+    for row in each.rows:
+        if row.ours.why_not:
+            reasons.setdefault(row.ours.why_not, []).append(row.cell.name)
+    said = []
+    for why, cells in reasons.items():
+        which = listed(cells) if len(cells) < 4 else one_or_more(len(cells), "cell")
+        said.append(f"Not run, {which}: {why}.")
+    said += [
+        f"{row.cell.name}, published: {row.published.note}."
+        for row in each.rows
+        if row.published is not None and row.published.note
+    ]
+    if each.elsewhere:
+        further = one_or_more(each.elsewhere, "further cell")
+        verb = "is" if each.elsewhere == 1 else "are"
+        said.append(f"{further} {verb} not of this scale.")
+    return [*said, *each.claim.caveats]

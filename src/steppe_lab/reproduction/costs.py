@@ -1,0 +1,201 @@
+"""The cost of testing a claim, known before any work and without the files of the data.
+
+Samples are counted as the data sets are published. A training costs one gradient of
+each sample that its steps take, as often as its method evaluates one, and a forward
+pass of all samples after each epoch that is scored. A measure costs what its facts
+say, at its default settings, on the samples that it is measured on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from steppe.cost import NOTHING, Cost
+from steppe_lab.reproduction.claims import AbstractClaim, Request
+from steppe_lab.studies.estimating import TimeLeft, time_left
+from steppe_lab.studies.status import status_of
+
+if TYPE_CHECKING:
+    from steppe_lab.datasets.abstract import Size
+    from steppe_lab.studies.stored import StoredStudy
+    from steppe_lab.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimCost:
+    """The runs that test a claim, and their cost, finished ones included.
+
+    Args:
+        claim: its name.
+        cells: rows that are made.
+        trainings: networks that are trained.
+        runs: of all kinds.
+        finished: runs that are.
+        gradients: of single samples, in all trainings; NaN where the size of a data
+            set is not known without its files.
+        forwards: single samples passed forward for scores.
+        measured: work of the measures, counted in single samples.
+        parameters: of the smallest and of the largest network; None where not known.
+        time: that is left, by finished runs alike; None where none has finished.
+        failure: the reason for which nothing of it can run; "" for none.
+    """
+
+    claim: str
+    cells: int
+    trainings: int = 0
+    runs: int = 0
+    finished: int = 0
+    gradients: float = 0.0
+    forwards: float = 0.0
+    measured: Cost = NOTHING
+    parameters: tuple[int, int] | None = None
+    time: TimeLeft | None = None
+    failure: str = ""
+
+    def to_dict(self, workers: int) -> dict[str, Any]:
+        """All of it as JSON has it; None stands for a number that is not known."""
+        known = math.isfinite(self.gradients)
+        return {
+            **asdict(self),
+            "gradients": self.gradients if known else None,
+            "forwards": self.forwards if known else None,
+            "parameters": None if self.parameters is None else list(self.parameters),
+            "time": None if self.time is None else self.time.to_dict(workers),
+        }
+
+
+def cost_of(
+    claim: AbstractClaim, request: Request, study: StoredStudy | None, failure: str = ""
+) -> ClaimCost:
+    """The cost of the cells of a claim that are asked for; nothing is read or written.
+
+    Args:
+        claim: the claim.
+        request: what is asked of it.
+        study: of its runs, from `claim.study`.
+        failure: the reason for which there is no study.
+    """
+    cells = len(claim.chosen(request))
+    if study is None:
+        return ClaimCost(claim=claim.name, cells=cells, failure=failure)
+    plan, status = study.plan, status_of(study.study)
+    runs = sum(sum(states.values()) for states in status.runs.values())
+    gradients = forwards = 0.0
+    measured = NOTHING
+    seen: dict[str, tuple[float, float, Cost]] = {}
+    for run, trial in plan.items():
+        # Trainings that differ in the seed alone cost the same.
+        key = trial.recipe.model_copy(update={"seed": 0}).model_dump_json()
+        if key not in seen:
+            followers = plan.followers(run).values()
+            seen[key] = (
+                *_of_training(trial.recipe),
+                _of_measures(followers, trial.recipe),
+            )
+        gradients += seen[key][0]
+        forwards += seen[key][1]
+        measured += seen[key][2]
+    counts = list(_parameters([trial.recipe for trial in plan.values()]))
+    return ClaimCost(
+        claim=claim.name,
+        cells=cells,
+        trainings=len(plan),
+        runs=runs,
+        finished=runs - status.left,
+        gradients=gradients,
+        forwards=forwards,
+        measured=measured,
+        parameters=(min(counts), max(counts)) if counts else None,
+        time=time_left(study.study),
+    )
+
+
+def total_of(costs: list[ClaimCost]) -> ClaimCost:
+    """The cost of several claims; runs that two of them share are counted twice."""
+    known = [each.parameters for each in costs if each.parameters is not None]
+    least = min((low for low, _ in known), default=0)
+    most = max((high for _, high in known), default=0)
+    return ClaimCost(
+        claim="all",
+        cells=sum(each.cells for each in costs),
+        trainings=sum(each.trainings for each in costs),
+        runs=sum(each.runs for each in costs),
+        finished=sum(each.finished for each in costs),
+        gradients=math.fsum(each.gradients for each in costs),
+        forwards=math.fsum(each.forwards for each in costs),
+        measured=sum((each.measured for each in costs), start=NOTHING),
+        parameters=(least, most) if known else None,
+    )
+
+
+def _of_training(recipe: Recipe) -> tuple[float, float]:
+    """Gradients and forward passes of single samples in a training."""
+    from steppe.optimizers import OPTIMIZERS
+    from steppe_lab.training.epochs import Epochs
+
+    size = _size(recipe)
+    if size is None:
+        return math.nan, math.nan
+    method = recipe.optimizer
+    each = OPTIMIZERS[method.name].spec.grad_evals if method else 1.0
+    train, test = samples_of(recipe, size)
+    epochs = Epochs.of(recipe, train)
+    scored = sum(epochs.scored(epoch + 1) for epoch in range(epochs.count))
+    return each * epochs.count * epochs.taken, float(scored * (train + test))
+
+
+def samples_of(recipe: Recipe, size: Size) -> tuple[int, int]:
+    """Training and test samples of a recipe, about, on data of a published size."""
+    default = size.train if recipe.train_samples is None else recipe.train_samples
+    share = recipe.train_fraction
+    train = default if share is None else round(share * size.train)
+    test = size.test
+    if recipe.test_fraction is not None:
+        test = round(recipe.test_fraction * size.test)
+    return min(train, size.train), max(test, 1)
+
+
+def _of_measures(followers: Iterable[Mapping[str, Any]], recipe: Recipe) -> Cost:
+    """Work of the measures of one network, in single samples."""
+    from steppe.measures import MEASURES
+
+    size = _size(recipe)
+    train = math.inf if size is None else samples_of(recipe, size)[0]
+    total = NOTHING
+    for record in followers:
+        samples = min(record.get("samples") or 0, train)
+        for choice in record.get("measures", ()):
+            cost = MEASURES[choice["name"]].spec.cost
+            total += cost.scaled(samples)
+    return total
+
+
+def _parameters(recipes: list[Recipe]) -> Iterator[int]:
+    """Numbers of parameters of the networks whose sizes are known without data."""
+    from steppe.errors import SteppeError
+    from steppe_lab.models import MODELS
+    from steppe_lab.models.model_registry import without_values
+
+    seen: set[tuple[str, str]] = set()
+    for recipe in recipes:
+        key, size = (str(recipe.model), str(recipe.data)), _size(recipe)
+        if size is None or key in seen:
+            continue
+        seen.add(key)
+        if MODELS[recipe.model.name].spec.built_elsewhere:
+            continue
+        try:
+            with without_values():
+                network = MODELS.build(recipe.model, size.in_shape, size.outputs)
+        except SteppeError:  # said where the claim is run
+            continue
+        yield sum(math.prod(each.shape) for each in network.parameters())
+
+
+def _size(recipe: Recipe) -> Size | None:
+    from steppe_lab.datasets.abstract import size_of
+
+    return size_of(recipe.data)

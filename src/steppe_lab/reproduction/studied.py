@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from steppe_lab.reproduction.claims import AbstractClaim, Request, is_named
 from steppe_lab.reproduction.published import Cell
-from steppe_lab.reproduction.verdicts import FULL, Ours
+from steppe_lab.reproduction.verdicts import Ours
 from steppe_lab.studies.files import read_study
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class StudyClaim(AbstractClaim):
         built_in: name of the study.
         statistics: gives the statistics of a table by cell.
         least: rows that the statistics need.
-        smaller: names of the cells that scales below the published one have; None for
-            all.
+        smaller: names of the cells that a scale has, or beginnings of them that end
+            before a slash, by the scale; one that is not named has all.
     """
 
     built_in: str
     statistics: Callable[[StudyTable], Mapping[str, Ours]]
     least: int = 3
-    smaller: tuple[str, ...] | None = None
+    smaller: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def scales(self) -> tuple[str, ...]:
@@ -46,9 +46,9 @@ class StudyClaim(AbstractClaim):
         """The cells that the networks of a scale give numbers for."""
         if scale not in self.scales:
             return ()
-        if scale == FULL or self.smaller is None:
+        if scale not in self.smaller:
             return self.cells
-        return tuple(cell for cell in self.cells if is_named(cell, self.smaller))
+        return tuple(cell for cell in self.cells if is_named(cell, self.smaller[scale]))
 
     def command(self, cell: Cell, scale: str) -> str:
         """The command that runs the study."""

@@ -266,7 +266,7 @@ TRAINED = StudyClaim(
     cells=_cells(TAUS),
     built_in=NAME,
     statistics=correlations_of,
-    smaller=("fashion_mnist",),
+    smaller={"smoke": ("fashion_mnist",), "laptop": ("fashion_mnist",)},
     caveats=(
         "The project leaves the parameters of batch norm out of its sharpness and "
         "does not minimise it to the end.",

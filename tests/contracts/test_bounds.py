@@ -20,6 +20,7 @@ from steppe.registry.bounds import Range, check_bounds
 from steppe.registry.registry import Choice, Entry, Registry
 from steppe.registry.settings_text import is_tuple, options
 from steppe.schedules import SCHEDULES
+from steppe_lab.attacks import ATTACKS
 from steppe_lab.augmentation import AUGMENTATIONS
 from steppe_lab.models import MODELS
 from steppe_lab.training.plateau import LR_RULES
@@ -32,6 +33,7 @@ REGISTRIES: list[Registry[Any]] = [
     MEASURES,
     MODELS,
     AUGMENTATIONS,
+    ATTACKS,
     *PARTS,
 ]
 
@@ -93,6 +95,7 @@ FIRST: dict[str, tuple[Any, ...]] = {  # arguments beside the settings
     "measure": (),
     "model": ((1, 32, 32), 2),
     "augmentation": (),
+    "attack": (),
 }
 NEEDED = {  # arguments without a default
     **dict.fromkeys(("value", "start", "max_value"), 2.0),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -62,9 +63,10 @@ def auto_pgd(
     steps: int = 20,
     momentum: float = 0.75,
     restarts: int = 0,
+    starts: Sequence[Sequence[Tensor]] = (),
     generator: torch.Generator | None = None,
 ) -> Ascent:
-    """Search the largest loss in a ball, from its centre and from random points.
+    """Search the largest loss in a ball, from its centre and from other points.
 
     Each search takes `steps + 1` evaluations. The best point is kept, so that no loss
     is below that of the centre.
@@ -76,6 +78,8 @@ def auto_pgd(
         steps: of each search.
         momentum: share of a step that is new, in [0, 1]; the rest repeats the last one.
         restarts: more searches, from random points.
+        starts: points of the ball that further searches begin at, each of P tensors in
+            units of its scale.
         generator: of random points and directions; None for torch's global one.
 
     Raises:
@@ -95,8 +99,9 @@ def auto_pgd(
     best = search.ascend(ball.centre())
     start, history = best.start, best.history
     losses, units = best.losses, best.units
-    for _ in range(restarts):
-        other = search.ascend(ball.random(generator))
+    others = (ball.random(generator) for _ in range(restarts))
+    for point in chain(starts, others):
+        other = search.ascend(list(point))
         higher = other.losses > losses
         losses = torch.where(higher, other.losses, losses)
         units = _chosen(higher, other.units, units)

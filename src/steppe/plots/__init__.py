@@ -21,7 +21,9 @@ from steppe.plots.heat_plot import heat as heat
 from steppe.plots.interval_plot import intervals as intervals
 from steppe.plots.level_plot import levels as levels
 from steppe.plots.line_plot import lines as lines
+from steppe.plots.pixels import pixels_png as pixels_png
 from steppe.plots.planes.words import alt as alt
 from steppe.plots.profile_plot import profile as profile
 from steppe.plots.scatter_plot import scatter as scatter
 from steppe.plots.surface_plot import surface3d as surface3d
+from steppe.plots.trend_plot import trends as trends

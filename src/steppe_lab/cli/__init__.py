@@ -30,6 +30,7 @@ GROUPED = {
         "evaluate": "score checkpoints on training, validation and test samples",
         "measure": "measure the flatness of checkpoints",
         "examine": "curvature, noise and rounding of a checkpoint on one page",
+        "attack": "find changes of inputs, within a budget, that change predictions",
         "spectrum": "find the spectrum of a checkpoint and draw it",
         "landscape": "draw the loss around a checkpoint, or through two or three",
     },
@@ -37,7 +38,7 @@ GROUPED = {
         "download": "fetch the published files of data sets",
         "prepare": "learn the vocabulary of a data set of sentences",
         "report": "write the report of a finished comparison again",
-        "list": "list optimizers, averages, measures, models and data sets",
+        "list": "list optimizers, averages, measures, models, data sets and attacks",
     },
 }
 VERBS = {verb: about for verbs in GROUPED.values() for verb, about in verbs.items()}
@@ -74,7 +75,8 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 PARALLEL = "train"  # the verb that torchrun starts in several processes
 # Commands that go on where they were stopped.
 RESUMING = (
-    *("compare", "landscape", "landscape barriers", "measure", "reproduce", "train"),
+    *("attack", "compare", "landscape", "landscape barriers", "measure"),
+    *("reproduce", "train"),
     *("study run", "study extend", "study worker"),
 )
 # What the command needs beyond torch and numpy; the extra `lab` installs it.

@@ -87,6 +87,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("curve", "bends", "curve_steps", "view", "no_matched", "threshold", "points"),
         *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
+    "attacks": ("attacks", "eps", "protocol", "bounds"),
     "pictures": (
         "paths",
         "titles",
@@ -133,6 +134,9 @@ METAVARS: Mapping[str, str] = {
     "data": "DATA[:SETTINGS]",
     "model": "MODEL[:SETTINGS]",
     "measures": "MEASURE[:SETTINGS]",
+    "attacks": "ATTACK[:SETTINGS]",
+    "eps": "BUDGET",
+    "bounds": "LOW HIGH",
     "track": "TRACKER[:SETTINGS]",
     "lr_schedule": "SCHEDULE",
     "stop_at": "COLUMN>=X",

@@ -48,6 +48,8 @@ class DataSpec(Spec):
     parallel: ParallelText | None = None  # sentences that `steppe prepare` learns from
     # a function takes the settings of the data set, and may know no size for them
     size: Size | Callable[..., Size | None] | None = None
+    # least and largest value of inputs that come without a standardisation
+    inputs_between: tuple[float, float] | None = None
 
 
 DATASETS = Registry("data set", DataSpec)

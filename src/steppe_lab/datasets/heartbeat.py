@@ -70,6 +70,7 @@ def _size(subset: str, max_len: int) -> Size:
     published=PUBLISHED,
     bounds=BOUNDS,
     size=_size,
+    inputs_between=(0.0, 1.0),
 )
 def heartbeat(
     *,

@@ -179,9 +179,30 @@ def trained_network(
         StoreError: the checkpoint is missing or of another run.
         CheckpointError: it is damaged, or names code that may not run.
     """
+    return kept_network(folder, training, keeping.LAST, code)
+
+
+def kept_network(
+    folder: Path, training: str, at: str, code: dict[str, str]
+) -> checkpoints.Checkpoint:
+    """The network of a training run at one of its checkpoints.
+
+    Args:
+        folder: of a run in the same store.
+        training: id of the training run.
+        at: name of the checkpoint, such as best; "last" for the end of the training.
+        code: digests of the code of the user that may run, by name.
+
+    Raises:
+        StoreError: the checkpoint is missing or of another run.
+        CheckpointError: it is damaged, or names code that may not run.
+    """
     store = Store(folder.parent.parent)
     path = store.artefact(training, CHECKPOINT)
     fix = f"delete the folder {path.parent} and train it again"
+    if at != keeping.LAST:
+        path = path.parent / keeping.FOLDER / f"{at}{keeping.ENDING}"
+        fix = "train with --checkpoint-every to keep it, or name another checkpoint"
     if not exists(path):
         raise StoreError(f"{path} is missing; {fix}.")
     checkpoint = checkpoints.load(path, trust=code)

@@ -26,6 +26,7 @@ Kind = Literal[
     "models",
     "data",
     "augmentations",
+    "attacks",
     "trackers",
     "parts",
     "studies",
@@ -66,6 +67,7 @@ def run(args: Args, results: TextIO) -> int:
         return list_experiments(args.names, args.as_json, results)
     from steppe.measures import MEASURES
     from steppe.registry.composed import part_registries
+    from steppe_lab.attacks import ATTACKS
     from steppe_lab.augmentation import AUGMENTATIONS
     from steppe_lab.training.recipe import CHOICES
 
@@ -76,6 +78,7 @@ def run(args: Args, results: TextIO) -> int:
         "models": [CHOICES["model"]],
         "data": [CHOICES["data"]],
         "augmentations": [AUGMENTATIONS],
+        "attacks": [ATTACKS],
         "trackers": [CHOICES["track"]],
         "parts": part_registries(),
     }

@@ -1,0 +1,226 @@
+"""A trained network and its samples as attacks see them: budgets of pixels.
+
+What is attacked is the way from a pixel to the scores: standardising is part of it, so
+that a budget of 8/255 is one of pixels whatever the statistics are. Shape letters: N
+samples, B rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from steppe.adversarial.balls import Norm
+from steppe.errors import DataError, SettingError
+from steppe.measuring.model_state import unwritten
+from steppe.parameters import preserved
+from steppe_lab.attacks.outcome import ROWS
+from steppe_lab.attacks.victim import Victim
+from steppe_lab.datasets.image_files import ImageFiles
+from steppe_lab.datasets.samples import (
+    AbstractSamples,
+    Standardisation,
+    TensorSamples,
+)
+from steppe_lab.runs.attack_settings import Protocol
+
+UNIT = (0.0, 1.0)  # bounds of pixels
+PUBLISHED = (
+    "budgets and the bounds {low:g} and {high:g} are those of standardised inputs, as "
+    "published scripts have it, and not of pixels"
+)
+OTHERS = (
+    "attacks change inputs that are numbers between two bounds, such as images and "
+    "series, of networks that give each sample a class"
+)
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A network, its samples, and the bounds of what is changed."""
+
+    model: nn.Module
+    victim: Victim
+    samples: AbstractSamples  # N, all of which are attacked
+    positions: Tensor  # (N,) int64, places in the part of the data
+    inputs: Callable[[Tensor], Tensor]  # stored inputs as they are changed
+    pixels: Callable[[Tensor], Tensor]  # changed inputs as pixels from 0 to 1
+    protocol: Protocol
+
+    def rows(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs as they are changed, and labels, of the samples at some places."""
+        stored, labels = _stored(self.samples, places)
+        device = next(self.model.parameters()).device
+        return self.inputs(stored.to(device)), labels.to(device)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of what is changed."""
+        return self.victim.low, self.victim.high
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences without full stops that every result must say."""
+        if self.protocol == "pixels":
+            return ()
+        low, high = self.bounds
+        return (f"protocol published: {PUBLISHED.format(low=low, high=high)}",)
+
+    def check_budget(self, epsilon: float, norm: Norm, attack: str) -> None:
+        """Refuse a budget that no change within the bounds can have.
+
+        Raises:
+            SettingError: the largest one is said.
+        """
+        low, high = self.bounds
+        entries = math.prod(self.samples.in_shape)
+        most = (high - low) * (1.0 if norm == "inf" else math.sqrt(entries))
+        if epsilon > most and self.protocol == "pixels":
+            raise SettingError(
+                f"eps of {attack} must be at most {most:g}, the largest change between "
+                f"the bounds {low:g} and {high:g}, got {epsilon:g}; write "
+                f"{epsilon:g}/255 for grey levels."
+            )
+
+    @contextmanager
+    def attackable(self) -> Iterator[None]:
+        """The network in eval mode; all of it is put back, whatever happens inside."""
+        with torch.inference_mode(False), preserved(self.model), unwritten(self.model):
+            self.model.eval()
+            for p in self.model.parameters():
+                p.requires_grad_(False)
+            yield
+
+
+def attacked_of(
+    model: nn.Module,
+    samples: AbstractSamples,
+    positions: Tensor,
+    *,
+    name: str,
+    task: str = "classification",
+    known: Bounds | None = None,
+    given: Bounds | None = None,
+    protocol: Protocol = "pixels",
+) -> Attacked:
+    """A network on samples as attacks see it.
+
+    Args:
+        model: gives scores of inputs as `samples` make them.
+        samples: N of them, all of which are attacked.
+        positions: their places in the part of the data, shape (N,).
+        name: of the data, for messages.
+        task: that the network was made for.
+        known: bounds of inputs that come without a standardisation, as the data set
+            says them.
+        given: bounds that the user says.
+        protocol: whose changes have budgets.
+
+    Raises:
+        SettingError: data that cannot be attacked, or bounds that are not known.
+        DataError: inputs beyond the bounds.
+    """
+    if not isinstance(samples, TensorSamples | ImageFiles) or task != "classification":
+        raise SettingError(f"{OTHERS}, got {name}; name other data.")
+    if hasattr(model, "score_batch"):
+        raise SettingError(
+            "attacks change each sample alone, but scores of this network depend on "
+            "the other samples of a batch; name its variant plain."
+        )
+    standardise = samples.standardisation
+    first, _ = _stored(samples, torch.tensor([0]))
+    if standardise is None and not first.is_floating_point():
+        raise SettingError(f"{OTHERS}, got whole numbers of {name}; name other data.")
+    inputs, scores, pixels = _ways(model, standardise, protocol)
+    low, high = _bounds(standardise, protocol, known, given, name)
+    made = Attacked(
+        model, Victim(scores, low, high), samples, positions, inputs, pixels, protocol
+    )
+    # Grey levels are within their scale.
+    if protocol == "pixels" and first.is_floating_point():
+        _check_inside(made, name)
+    return made
+
+
+def _ways(
+    model: nn.Module, standardise: Standardisation | None, protocol: Protocol
+) -> tuple[
+    Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
+]:
+    """From stored to changed inputs, from those to scores, and to pixels."""
+
+    def unchanged(inputs: Tensor) -> Tensor:
+        return inputs
+
+    if standardise is None:
+        return unchanged, model, unchanged
+
+    def constants(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return standardise.constants(inputs.device)[:2]
+
+    def pixels_of(standardised: Tensor) -> Tensor:
+        mean, std = constants(standardised)
+        return standardised * std + mean
+
+    if protocol == "published":
+        return standardise, model, pixels_of
+
+    def from_stored(stored: Tensor) -> Tensor:
+        return stored.to(torch.float32) / standardise.constants(stored.device)[2]
+
+    def scores(pixels: Tensor) -> Tensor:
+        mean, std = constants(pixels)
+        # The steps of `Standardisation` itself, so that clean scores have its bits.
+        outputs: Tensor = model((pixels - mean) / std)
+        return outputs
+
+    return from_stored, scores, unchanged
+
+
+def _bounds(
+    standardise: Standardisation | None,
+    protocol: Protocol,
+    known: Bounds | None,
+    given: Bounds | None,
+    name: str,
+) -> Bounds:
+    if protocol == "published":
+        return given or UNIT
+    if standardise is not None or known is not None:
+        if given is not None:
+            raise SettingError(
+                f"inputs of {name} have known bounds, got --bounds {given[0]:g} "
+                f"{given[1]:g}; leave it out, or give it with --protocol published."
+            )
+        return UNIT if known is None else known
+    if given is None:
+        raise SettingError(
+            f"nothing says between which bounds inputs of {name} lie; give their "
+            "least and largest value, as --bounds 0 1."
+        )
+    return given
+
+
+def _check_inside(made: Attacked, name: str) -> None:
+    """Refuse inputs beyond the bounds."""
+    low, high = made.bounds
+    for places in torch.split(torch.arange(len(made.samples)), ROWS):
+        inputs, _ = made.rows(places)
+        if not bool(((inputs >= low) & (inputs <= high)).all()):  # NaN is not inside
+            least, most = float(inputs.min()), float(inputs.max())
+            raise DataError(
+                f"inputs of {name} must lie between the bounds {low:g} and {high:g}, "
+                f"got {least:g} to {most:g}; give other --bounds, or samples without "
+                "noise."
+            )
+
+
+def _stored(samples: AbstractSamples, places: Tensor) -> tuple[Tensor, Tensor]:
+    assert isinstance(samples, TensorSamples | ImageFiles)
+    return samples.rows(places)

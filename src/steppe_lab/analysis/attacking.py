@@ -73,7 +73,7 @@ class AttackedNetwork:
     done: Attacks
 
     def record(self) -> dict[str, Any]:
-        """All numbers but those of single samples, and what they are about."""
+        """All numbers but those of single samples, with the network and its data."""
         target = self.target
         return {
             **self.done.result.to_dict(),

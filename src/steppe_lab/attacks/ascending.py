@@ -46,7 +46,7 @@ def ascend(
     steps: int,
     step: float,
 ) -> Kept:
-    """Go up from a displacement, and keep what is classified wrongly on the way.
+    """Go up from a displacement, and keep the first wrongly classified inputs.
 
     Args:
         victim: the classifier.

@@ -43,7 +43,7 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Attacked:
-    """A network, its samples, and the bounds of what is changed."""
+    """A network, its samples, and the bounds of its inputs."""
 
     model: nn.Module
     victim: Victim
@@ -61,7 +61,7 @@ class Attacked:
 
     @property
     def bounds(self) -> Bounds:
-        """Of what is changed."""
+        """Of the inputs that are changed."""
         return self.victim.low, self.victim.high
 
     @property

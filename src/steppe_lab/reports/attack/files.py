@@ -9,7 +9,7 @@ from pathlib import Path
 from steppe.errors import StoreError
 from steppe_lab.analysis.attacking import AttackedNetwork, Target, identity
 from steppe_lab.reports.attack.page import RECORD, render
-from steppe_lab.reports.text.provenance import made_with, options_of
+from steppe_lab.reports.text.provenance import made_with
 from steppe_lab.runs.attack_settings import AttackSettings
 from steppe_lab.runs.attacking import ARRAYS, PARTS
 from steppe_lab.store.json_files import (
@@ -19,6 +19,7 @@ from steppe_lab.store.json_files import (
     write_atomically,
     write_json,
 )
+from steppe_lab.training.settings import options_of
 
 PAGE = "attack.html"
 

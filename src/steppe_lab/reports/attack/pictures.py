@@ -26,7 +26,7 @@ COLOURS = (1, 3)  # channels of images that can be shown
 
 @dataclass(frozen=True)
 class Shown:
-    """An image before and after an attack, and what was changed, as addresses."""
+    """An image before and after an attack, and their difference, as addresses."""
 
     before: str
     after: str

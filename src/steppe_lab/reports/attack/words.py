@@ -34,7 +34,7 @@ def budget_names(done: AttackedNetwork) -> list[str]:
 
 
 def changed_things(done: AttackedNetwork) -> str:
-    """What changes have a budget of, in words."""
+    """The kind of inputs that budgets are of, in words."""
     result, target = done.done.result, done.target
     low, high = result.about["bounds"]
     between = f"from {low:g} to {high:g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["waiting", "running", "finished", "failed"]
@@ -27,6 +27,8 @@ class Progress:
         left_of: the part of the work that `left` is about; "" for all of it.
         row: numbers of an epoch of a training that is over, by the name of their
             column; None where no epoch has ended.
+        texts: of a sample after that epoch, such as a sentence and its translation, by
+            their names.
     """
 
     done: float = 0.0
@@ -38,6 +40,7 @@ class Progress:
     left: float | None = None
     left_of: str = ""
     row: Mapping[str, float] | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fraction(self) -> float:

@@ -13,9 +13,8 @@ from own_files import package, saved
 from steppe.errors import CheckpointError, DataError, SettingError
 from steppe.measures import Barrier
 from steppe_lab.analysis import trained
-from steppe_lab.analysis.barriers import Asked, barriers_between, checkpoints_at
+from steppe_lab.analysis.barriers import Asked, Noted, barriers_between, checkpoints_at
 from steppe_lab.analysis.foreign import Belongs
-from steppe_lab.analysis.single import Noted
 from steppe_lab.cli import main
 from steppe_lab.runs.barrier_settings import BarrierSettings
 

@@ -204,7 +204,7 @@ def test_a_published_protocol_is_scored_in_its_batches(settings, rows, tmp_path)
     plain = MODELS.build("middle_batch:hidden=8", (1, 8, 8), 10).eval()
     path, test = tmp_path / "theirs.pt", load("digits").test
     torch.save(plain.state_dict(), path)
-    scores = evaluate_one(path, belongs=Belongs(text, "digits")).value
+    scores = evaluate_one(path, belongs=Belongs(text, "digits")).scores
     with torch.no_grad():
         outputs = plain(test.inputs)
     published = torch.cat([part.log_softmax(0) for part in outputs.split(rows)])

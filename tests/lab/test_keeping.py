@@ -73,7 +73,7 @@ def test_each_is_the_network_of_its_epoch(optimizer, digits, tmp_path):
         kept = checkpoints.load(folder / f"{name}.safetensors")
         assert kept.epoch == epoch
         row = done.history[epoch - 1]
-        scores = evaluate_one(folder / f"{name}.safetensors").value
+        scores = evaluate_one(folder / f"{name}.safetensors").scores
         for score in ("train_loss", "test_loss", "test_error"):
             expected = row.get(f"average_{score}", row[score])
             assert scores[score] == pytest.approx(expected, rel=1e-6)

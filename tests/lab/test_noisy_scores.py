@@ -158,7 +158,7 @@ def test_scores_of_a_checkpoint_are_those_of_its_training(run):
     names = [name for name in last if name.startswith(("train_", "test_"))]
     assert len(names) == 10
     for name in names:
-        assert evaluated.value[name] == pytest.approx(last[name], rel=1e-5)
+        assert evaluated.scores[name] == pytest.approx(last[name], rel=1e-5)
     assert len(evaluated.notes) == 2
 
 

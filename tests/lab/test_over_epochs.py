@@ -191,7 +191,7 @@ def test_measures_of_a_checkpoint_are_of_the_l2_of_its_epoch(tmp_path):
             penalties[each.epochs, path.stem] = penalty.coefficient
             if path.stem == "model":
                 assert str(penalty) in result["notes"][0]
-                squares = evaluate_one(path).value["l2_penalty"] / penalty.coefficient
+                squares = evaluate_one(path).scores["l2_penalty"] / penalty.coefficient
                 kernels = [
                     tensor for tensor in read_weights(path).values() if tensor.dim() > 1
                 ]

@@ -18,6 +18,7 @@ from steppe_lab.cli import main
 from steppe_lab.datasets import Dataset, TensorSamples
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS, AbstractTask, Metric
+from steppe_lab.tasks.corpus import no_corpus_scores
 from steppe_lab.training.evaluation import evaluate
 
 WAVES = """
@@ -142,6 +143,7 @@ class Tagging(AbstractTask):
     headline: ClassVar[Metric] = Metric(
         name="error", title="error", units="share", share=True
     )
+    corpus_scores = no_corpus_scores
 
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Any) -> Tensor:
         """Cross-entropy of logits (B, T, C)."""

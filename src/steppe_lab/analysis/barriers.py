@@ -22,7 +22,7 @@ from steppe.objective import Objective
 from steppe.results import Barriers, Estimate
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.places import checkpoint_at
-from steppe_lab.analysis.single import Network, Noted, check_one_loss, read_network
+from steppe_lab.analysis.single import Network, check_one_loss, read_network
 from steppe_lab.progress import Progress, Report, silent
 from steppe_lab.runs.barrier_settings import BarrierSettings
 from steppe_lab.runs.training import CHECKPOINT, is_whole
@@ -33,6 +33,14 @@ from steppe_lab.training.checkpoints import versions
 from steppe_lab.training.trained_loss import LossKind
 
 FOLDER = "barriers"  # below the folder of all results
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Barriers with sentences on the samples that they are about."""
+
+    value: Barriers
+    notes: tuple[str, ...] = ()  # without full stops
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def _order(config: Mapping[str, Any]) -> tuple[str, str, int]:
     return (*methods, int(config.get("seed") or 0))
 
 
-def barriers_between(asked: Asked) -> Noted[Barriers]:
+def barriers_between(asked: Asked) -> Noted:
     """Barriers between every two networks, straight, matched and along a curve.
 
     Raises:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from torch import nn
 
@@ -40,15 +40,17 @@ from steppe_lab.training.trained_loss import (
 from steppe_lab.training.weights import check_finite_weights
 
 ALL_PARTS = ("train", "validation", "test")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Noted(Generic[T]):
-    """A result with sentences on the samples that it is about."""
+class Evaluation:
+    """Scores of a checkpoint on all samples of each part."""
 
-    value: T
+    # By name, such as "test_error", with standard errors and numbers of samples.
+    scores: Mapping[str, float]
     notes: tuple[str, ...] = ()  # sentences without full stops
+    texts: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)  # of scores, by name
 
 
 def evaluate_one(
@@ -57,17 +59,22 @@ def evaluate_one(
     device: str | None = None,
     trust: Collection[str] = (),
     belongs: Belongs | None = None,
-) -> Noted[dict[str, float]]:
+    task: str | None = None,
+) -> Evaluation:
     """Loss and metrics of a checkpoint on all samples of each part.
 
     The parts are train and test, and validation where training samples were held out
-    or are unused; of weights of another program nobody knows which were used.
+    or are unused; of weights of another program nobody knows which were used. Metrics
+    of a whole corpus, such as BLEU, are not computed on training samples, which would
+    be searched for texts for as long as they were trained on.
 
     Args:
         checkpoint: the file.
         device: None for the one trained on.
         trust: code of the user, as module:function, that the checkpoint may name.
         belongs: of a file of another program; None for one that steppe wrote.
+        task: that was learnt, with settings of its scores, such as
+            "translation:beam=4"; None for their defaults.
 
     Returns:
         Scores by name, such as "test_error", with their standard errors over the
@@ -77,14 +84,18 @@ def evaluate_one(
     Raises:
         CheckpointError: a file that is missing, damaged or of another network.
         DataError: data that is missing, damaged or not what was trained on.
+        SettingError: another task than the one that was learnt.
     """
     if belongs is not None:
-        return Noted(_evaluate_foreign(open_foreign(checkpoint, belongs, device)))
+        return _evaluate_foreign(open_foreign(checkpoint, belongs, device), task)
     loaded, split = open_checkpoint(checkpoint, device=device, trust=trust)
     parts = _parts(loaded.recipe, split)
-    scores = _on_parts(loaded.model, split, parts)
-    scores = _with_trained_loss(scores, loaded, split, parts)
-    return Noted(scores, loaded.recipe.selection.noise_notes)
+    evaluation = _on_parts(loaded.model, split, parts, task)
+    return replace(
+        evaluation,
+        scores=_with_trained_loss(evaluation.scores, loaded, split, parts),
+        notes=(*loaded.recipe.selection.noise_notes, *evaluation.notes),
+    )
 
 
 def _parts(recipe: Recipe, split: Split) -> dict[str, AbstractSamples]:
@@ -99,16 +110,39 @@ def _parts(recipe: Recipe, split: Split) -> dict[str, AbstractSamples]:
 
 
 def _on_parts(
-    model: nn.Module, split: Split, parts: Mapping[str, AbstractSamples]
-) -> dict[str, float]:
-    task: AbstractTask = TASKS.build(split.task)
+    model: nn.Module,
+    split: Split,
+    parts: Mapping[str, AbstractSamples],
+    settings: str | None,
+) -> Evaluation:
+    task = _task(split.task, settings)
     row: dict[str, float] = {}
     groups = {"train": split.train_groups}
+    texts: dict[str, Mapping[str, Sequence[str]]] = {}
     for part, samples in parts.items():
         scores = _estimates(model, samples, task, groups.get(part))
         row |= _scores(part, scores)
+        if part != "train":
+            corpus = task.corpus_scores(model, samples)
+            row |= _scores(part, corpus.estimates)
+            texts |= {part: corpus.texts} if corpus.texts else {}
         row[f"{part}_samples"] = len(samples)
-    return row
+    named = {f"{p}_{n}": text for p in parts for n, text in task.signatures.items()}
+    signatures = {name: text for name, text in named.items() if name in row}
+    return Evaluation(row, tuple(task.notes), texts, signatures)
+
+
+def _task(name: str, settings: str | None) -> AbstractTask:
+    """The task that was learnt, with the settings that a text gives its scores."""
+    text = settings or name
+    # By the text: the name of another one may be code, which is not imported.
+    if text != name and not text.startswith(f"{name}:"):
+        raise SettingError(
+            f"--task takes the task that was learnt, {name}, with settings, got "
+            f"'{text}'; write {name}:setting=value, or leave it out."
+        )
+    task: AbstractTask = TASKS.build(text)
+    return task
 
 
 def _estimates(
@@ -122,11 +156,11 @@ def _estimates(
 
 
 def _with_trained_loss(
-    scores: dict[str, float],
+    scores: Mapping[str, float],
     loaded: checkpoints.Checkpoint,
     split: Split,
     parts: Mapping[str, AbstractSamples],
-) -> dict[str, float]:
+) -> Mapping[str, float]:
     """Scores with the loss trained on and its penalty, where it is not the plain one.
 
     A penalty alone takes no further pass over the samples.
@@ -147,10 +181,15 @@ def _with_trained_loss(
     return row
 
 
-def _evaluate_foreign(foreign: Foreign) -> dict[str, float]:
+def _evaluate_foreign(foreign: Foreign, settings: str | None) -> Evaluation:
     if isinstance(foreign.data, Split) and foreign.loss is None:
         both = {"train": foreign.data.train, "test": foreign.data.test}
-        return _on_parts(foreign.model, foreign.data, both)
+        return _on_parts(foreign.model, foreign.data, both, settings)
+    if settings is not None:
+        raise SettingError(
+            f"--task is for data sets of steppe, got '{settings}' and data of your "
+            "own, whose scores have no settings; leave it out."
+        )
     parts = foreign.data.parts if isinstance(foreign.data, OwnData) else PARTS
     row: dict[str, float] = {}
     for part in parts:
@@ -163,7 +202,7 @@ def _evaluate_foreign(foreign: Foreign) -> dict[str, float]:
                 scores = estimates(objective.model, objective.batches, task)
         row |= _scores(part, scores)
         row[f"{part}_samples"] = scores["loss"].samples
-    return row
+    return Evaluation(row)
 
 
 def _scores(part: str, scores: Mapping[str, Estimate]) -> dict[str, float]:

@@ -82,6 +82,7 @@ class Lines:
             self._names = self._fitting(list(cells))
             yield self._line({name: name for name in cells})
         yield self._line(cells)
+        yield from self._texts(report.texts)
         self._written, self._best = now, False
 
     def _cells(self, report: Progress, row: Mapping[str, float]) -> dict[str, str]:
@@ -103,6 +104,14 @@ class Lines:
         cells["samples/s"] = f"{row['samples_per_second']:.4g}"
         cells["elapsed"] = elapsed(row["seconds"])
         return cells
+
+    def _texts(self, texts: Mapping[str, str]) -> Iterator[str]:
+        """A line for each text of a sample, cut where the terminal ends."""
+        widest = max(map(len, texts), default=0)
+        for name, text in texts.items():
+            # A file of a data set may hold commands for the terminal.
+            plain = "".join(c if c.isprintable() else " " for c in text)
+            yield f"  {name.rjust(widest)}: {plain}"[: self.width]
 
     def _fitting(self, names: list[str]) -> list[str]:
         for spare in SPARE:

@@ -13,7 +13,7 @@ from steppe_lab.runs.abstract import run_kind
 from steppe_lab.runs.provenance import note_start
 from steppe_lab.runs.training import trained_network
 from steppe_lab.tasks import TASKS
-from steppe_lab.training.evaluation import evaluate
+from steppe_lab.training.evaluation import judge
 from steppe_lab.training.readiness import check_same_data
 
 
@@ -43,5 +43,5 @@ def score(scoring: Scoring, folder: Path, report: Report) -> dict[str, Any]:
     note_start(folder, recipe.device)
     report(Progress(text="scoring on the test set"))
     split = recent_split(recipe.model_copy(update={"held_out": "test"}))
-    score = evaluate(checkpoint.model, split.test, TASKS.build(split.task))
+    score = judge(checkpoint.model, split.test, TASKS.build(split.task))
     return {**score.metrics, "samples": score.samples}

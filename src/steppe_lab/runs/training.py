@@ -128,11 +128,13 @@ def stored(
         "notes": [
             *split.notes,
             *note_on_loss(recipe, split.task, epochs),
+            *task.notes,
             *monitor.notes(recipe),
         ],
         "data": split.fingerprint,
         "task": split.task,
         "headline": asdict(task.headline),
+        **_on_corpus(task),
         "versions": checkpoints.versions(),
         **tracked,
         **({"stopped": trained.stopped} if trained.stopped else {}),
@@ -278,6 +280,16 @@ def _note_on_learning(
     # With L2 the losses of steps have the penalty, which no even guess has.
     highest = 0.0 if recipe.l2 else max(row["running_loss"] for row in history)
     return note_on_learning(error, chance, highest_loss=highest, classes=split.outputs)
+
+
+def _on_corpus(task: AbstractTask) -> dict[str, Any]:
+    """The corpus metrics of a task, each with its signature; nothing without any."""
+    if not task.corpus_metrics:
+        return {}
+    return {
+        "corpus_metrics": [asdict(metric) for metric in task.corpus_metrics],
+        "signatures": dict(task.signatures),
+    }
 
 
 def _tracked(

@@ -27,7 +27,7 @@ from steppe_lab.studies.plan import Plan, Trial
 from steppe_lab.studies.rows import FACTS, Comparison, result_with, row_of
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
-from steppe_lab.tasks import stored_headline
+from steppe_lab.tasks import stored_corpus_metrics, stored_headline
 from steppe_lab.training.checkpoints import reason_of
 
 _STUDIES = "studies"  # folder of the settings of comparisons
@@ -157,7 +157,8 @@ class ComparisonStudy:
                 raise self.store.damaged(run, "result.json", why) from error
             result = self.store.result(run)
             facts = {name: result[name] for name in FACTS} | {
-                "headline": rows[-1].headline
+                "headline": rows[-1].headline,
+                "corpus_metrics": stored_corpus_metrics(result),
             }
             if self.settings.sweep:
                 tested |= self._tested(run)

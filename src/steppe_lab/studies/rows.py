@@ -56,6 +56,7 @@ class Comparison(BaseModel):
     test_samples: int = 0
     headline: Metric = ERROR  # that networks are judged by
     origins: tuple[Origin, ...] = ()  # where its networks were trained
+    corpus_metrics: tuple[Metric, ...] = ()  # of all samples at once
     tested: dict[str, float] = {}  # of a sweep: test headlines by training run
 
     def of(self, optimizer: str) -> list[Row]:

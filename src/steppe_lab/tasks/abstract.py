@@ -10,15 +10,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from steppe.errors import SettingError
 from steppe.losses import LabelSmoothing
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
+from steppe_lab.datasets.samples import AbstractSamples
+from steppe_lab.tasks.corpus import CorpusScores
 
 TASKS: Registry[Spec] = Registry("task", Spec)
 Reduction = Literal["mean", "sum", "none"]
@@ -59,6 +62,7 @@ ERROR = Metric(
     opposite="accuracy",
 )
 _METRIC = TypeAdapter(Metric)
+_METRICS = TypeAdapter(tuple[Metric, ...])
 
 
 def stored_headline(result: Mapping[str, Any]) -> Metric:
@@ -73,6 +77,15 @@ def stored_headline(result: Mapping[str, Any]) -> Metric:
     return _METRIC.validate_python(result.get("headline", asdict(ERROR)))
 
 
+def stored_corpus_metrics(result: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """The corpus metrics in the result of a training; none where it has no entry.
+
+    Raises:
+        ValidationError: of pydantic; the record is no list of metrics.
+    """
+    return _METRICS.validate_python(result.get("corpus_metrics", ()))
+
+
 class AbstractTask(ABC):
     """The loss that is learnt, and the metrics that networks are judged by.
 
@@ -83,13 +96,18 @@ class AbstractTask(ABC):
         smoothing: of the classes in the loss; None for none.
         headline: the metric that networks are judged by.
         others: further metrics.
+        corpus_metrics: those of all samples at once, which are no means.
+        signatures: of corpus metrics by name, as their library says how it computes
+            them.
     """
 
     loss_name: ClassVar[str]
     headline: ClassVar[Metric]
     others: ClassVar[tuple[Metric, ...]] = ()
+    corpus_metrics: ClassVar[tuple[Metric, ...]] = ()
     of_classes: ClassVar[bool] = False
     smoothing: LabelSmoothing | None = None
+    signatures: Mapping[str, str] = MappingProxyType({})
 
     @property
     def objective_loss(self) -> str | LabelSmoothing:
@@ -110,6 +128,15 @@ class AbstractTask(ABC):
         task = copy.copy(self)
         task.smoothing = smoothing
         return task
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on its metrics that a reader of results must know."""
+        titles = {m.name: m.title for m in self.corpus_metrics}
+        return [
+            f"{titles[name]} has the signature {signature}"
+            for name, signature in self.signatures.items()
+        ]
 
     def metric(self, name: str) -> Metric:
         """The metric of a name."""
@@ -133,6 +160,15 @@ class AbstractTask(ABC):
         """Values of each term by the name of the metric, one dimension each.
 
         They are in the order of the samples.
+        """
+
+    @abstractmethod
+    def corpus_scores(self, model: nn.Module, samples: AbstractSamples) -> CorpusScores:
+        """Values of the corpus metrics, each with a standard error over the samples.
+
+        Args:
+            model: which is left as it was.
+            samples: N of them.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steppe_lab.tasks.abstract import ERROR, TASKS, AbstractTask, Metric, Reduction
 from steppe_lab.tasks.class_loss import class_loss
+from steppe_lab.tasks.corpus import no_corpus_scores
 
 
 @TASKS.add("classification", source="Good, 1952, Rational decisions")
@@ -19,6 +20,7 @@ class Classification(AbstractTask):
     loss_name: ClassVar[str] = "cross_entropy"
     headline: ClassVar[Metric] = ERROR
     of_classes: ClassVar[bool] = True
+    corpus_scores = no_corpus_scores
 
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
         """Cross-entropy of logits (B, C) and classes (B,)."""

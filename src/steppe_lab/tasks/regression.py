@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steppe_lab.tasks.abstract import TASKS, AbstractTask, Metric, Reduction
+from steppe_lab.tasks.corpus import no_corpus_scores
 
 
 @TASKS.add("regression", source="Gauss, 1809, Theoria motus corporum coelestium")
@@ -23,6 +24,7 @@ class Regression(AbstractTask):
     headline: ClassVar[Metric] = Metric(
         name="mae", title="mean absolute error", units="units of the targets"
     )
+    corpus_scores = no_corpus_scores
 
     def loss(self, outputs: Any, targets: Tensor, *, reduction: Reduction) -> Tensor:
         """Squared error of outputs (B, K) and targets (B, K)."""

@@ -119,6 +119,20 @@ def evaluate(
     return replace(whole.score(), groups=scores)
 
 
+def judge(model: nn.Module, samples: AbstractSamples, task: AbstractTask) -> Score:
+    """Score a network on samples that it is judged on: its corpus metrics too.
+
+    Args:
+        model: gives outputs of the kind that the task is about.
+        samples: N of them.
+        task: gives the loss and the metrics.
+    """
+    score = evaluate(model, samples, task)
+    corpus = task.corpus_scores(model, samples).estimates
+    values = {name: estimate.value for name, estimate in corpus.items()}
+    return replace(score, metrics={**score.metrics, **values})
+
+
 @torch.no_grad()
 def estimates(
     model: nn.Module,

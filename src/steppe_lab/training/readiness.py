@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from steppe.errors import DataError, SettingError
+from steppe.errors import DataError, SettingError, SteppeError
 from steppe.registry.registry import is_code, one_line
 from steppe.torch_internals import without_compiler
 from steppe_lab.datasets.loading import load_split
@@ -154,6 +154,15 @@ def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
     broken = task.check_outputs(outputs, targets, split.outputs)
     if broken:
         raise SettingError(f"{name} {broken}; {fix}.")
+    try:  # a network that cannot be asked for texts, where the task judges those
+        task.corpus_scores(model, split.test.chosen(torch.tensor([0])))
+    except SteppeError:
+        raise
+    except Exception as error:  # of a network of the user
+        raise SettingError(
+            f"{name} gives no {', '.join(m.title for m in task.corpus_metrics)} of a "
+            f"sample of {recipe.data.name} ({one_line(error)}); {fix}."
+        ) from error
     # Smoothing that the task or its number of classes refuses.
     TrainedLoss.of(recipe, split.task).task.loss(outputs, targets, reduction="mean")
 

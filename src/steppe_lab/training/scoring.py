@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from steppe.averaging import AVERAGES
 from steppe_lab.datasets import Split
 from steppe_lab.training.build import fit_statistics
-from steppe_lab.training.evaluation import AVERAGED, evaluate
+from steppe_lab.training.evaluation import AVERAGED, evaluate, judge
 from steppe_lab.training.failures import check_finite
 
 if TYPE_CHECKING:
@@ -47,6 +47,6 @@ def _on_both(state: TrainingState, split: Split) -> dict[str, float]:
     groups, loss = split.train_groups, state.scored_loss
     penalty = loss.penalty_of(state.model)
     trained = evaluate(state.model, state.resident["train"], loss.task, groups=groups)
-    judged = evaluate(state.model, state.resident["test"], loss.task)
+    judged = judge(state.model, state.resident["test"], loss.task)
     scores = (trained.penalised(penalty), judged.penalised(penalty))
     return scores[0].row("train") | scores[1].row("test")

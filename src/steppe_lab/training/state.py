@@ -84,6 +84,7 @@ class TrainingState:
     converged_at: int | None = None  # first epoch that met a rule, counted from 1
     samples_per_second: float = 0.0  # in the steps of the last epoch
     shown: Mapping[str, float] = field(default_factory=dict)  # row of the table
+    texts: Mapping[str, str] = field(default_factory=dict)  # of a sample, by name
     best_epoch: int = 0  # of those that were scored, counted from 1; 0 before the first
     rng: Tensor | None = None
     cuda_rng: Tensor | None = None

@@ -111,12 +111,22 @@ def _scores(comparison: Comparison) -> list[Quantity]:
             note=note,
         )
 
+    def of_corpus(metric: Metric) -> Quantity:
+        return Quantity(
+            key=f"last:test_{metric.name}",
+            title=f"{held_out} {metric.title}",
+            units=metric.units,
+            better=metric.better,
+            note=f"after the last epoch, on {on}",
+        )
+
     def loss(key: str, part: str) -> Quantity:
         title = f"{part} loss"
         return Quantity(key=key, title=title, units="loss")
 
     return [
         judged(HEADLINE, held_out, f"after the last epoch, on {on}"),
+        *map(of_corpus, comparison.corpus_metrics),
         loss("last:test_loss", held_out),
         loss(TRAIN_LOSS, "train"),
         judged(TRAIN_HEADLINE, "train"),

@@ -15,7 +15,8 @@ from steppe_lab.studies.row_conditions import as_number
 from steppe_lab.studies.table import StudyTable
 
 BEST = "best_"
-_SCORE = re.compile("error|accuracy|loss|perplexity")
+_CORPUS = "bleu"  # published of translations, whatever else they are judged by
+_SCORE = re.compile(f"error|accuracy|loss|perplexity|{_CORPUS}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ def scores_of(table: StudyTable, most: int = 60) -> ScoreTable | None:
 
 
 def _score(table: StudyTable) -> str | None:
-    """The score on held-out samples: with a best epoch, and an error before a loss."""
+    """The score on held-out samples: one that is published, with a best epoch.
+
+    Of a corpus before an error, and an error before a loss.
+    """
     held_out = [
         name
         for name in table.columns
@@ -102,7 +106,13 @@ def _score(table: StudyTable) -> str | None:
         and re.match("test|val", name.lower())
         and name not in (*table.measures, table.gap, *table.factors)
     ]
-    held_out.sort(key=lambda name: (BEST + name not in table.columns, "loss" in name))
+    held_out.sort(
+        key=lambda name: (
+            BEST + name not in table.columns,
+            _CORPUS not in name.lower(),
+            "loss" in name,
+        )
+    )
     return held_out[0] if held_out else None
 
 

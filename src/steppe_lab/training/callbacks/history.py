@@ -53,7 +53,8 @@ def unit_of(column: str, task: AbstractTask) -> str:
     if column in UNITS:
         return UNITS[column]
     name = column.removeprefix(AVERAGED)
-    scores = {m.name: m.units for m in (task.headline, *task.others)}
+    metrics = (task.headline, *task.others, *task.corpus_metrics)
+    scores = {m.name: m.units for m in metrics}
     scores["loss"] = UNITS["running_loss"].partition(";")[0]
     named = name.startswith(("train_", "test_"))
     ending = next((each for each in scores if name.endswith(f"_{each}")), "")

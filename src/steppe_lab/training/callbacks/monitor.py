@@ -112,6 +112,8 @@ def monitored_columns(
     for before in ("", AVERAGED) if averaged else ("",):
         for part in parts:
             columns |= {f"{before}{part}_{name}": scores[name] for name in scores}
+        # Where networks are judged alone: a corpus costs a search for each text.
+        columns |= {f"{before}test_{m.name}": m.better for m in task.corpus_metrics}
     return columns
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from steppe_lab.datasets import Split
 from steppe_lab.training.callbacks.abstract import AbstractCallback
 from steppe_lab.training.callbacks.eigenvalues import Eigenvalues
@@ -13,6 +15,7 @@ from steppe_lab.training.callbacks.keeping import FOLDER, Checkpoints
 from steppe_lab.training.callbacks.monitor import Monitor
 from steppe_lab.training.callbacks.over_epochs import OverEpochs
 from steppe_lab.training.callbacks.plateau import LrPlateau
+from steppe_lab.training.callbacks.sample_texts import SampleTexts
 from steppe_lab.training.callbacks.scores import Scores
 from steppe_lab.training.callbacks.stopping import stopping_rules
 from steppe_lab.training.over_epochs import over_epochs
@@ -48,6 +51,10 @@ def build_callbacks(
         callbacks["plateau"] = LrPlateau(rule, monitor, recipe, state.optimizer)
     # After rules that stop, and before all that writes scores: the last epoch has some.
     callbacks["scores"] = Scores(split)
+    # With the weights that the scores of the epoch are of.
+    if state.task.corpus_metrics:
+        sample = split.test.chosen(torch.tensor([0]))
+        callbacks["sample_texts"] = SampleTexts(sample, folder)
     if recipe.track is not None:
         followed = Followed(
             model=state.model,

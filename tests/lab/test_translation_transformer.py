@@ -107,6 +107,17 @@ def test_encoding_and_decoding_are_the_forward_pass():
     assert torch.equal(model.decode(target, memory, source), model((source, target)))
 
 
+@torch.no_grad()
+def test_tokens_one_by_one_have_the_logits_of_the_whole_target():
+    model, (source, target) = build(length=3), sentences()
+    memory = model.encode(source)
+    state = model.begin(memory, source)
+    for place in range(target.shape[1]):
+        logits, state = model.follow(target[:, place], state)
+        expected = model.decode(target[:, : place + 1], memory, source)[:, -1]
+        torch.testing.assert_close(logits, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_sentences_may_be_longer_than_all_it_was_built_for():
     short, long = build(length=3), build(length=9)
     source, target = sentences()

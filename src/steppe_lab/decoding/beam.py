@@ -162,7 +162,7 @@ class _Going:
         return replace(self, tokens=tokens, log_probabilities=totals, state=state)
 
     def ends(self) -> Tensor:
-        """Which hypotheses end here, (B, K)."""
+        """Whether each hypothesis ends here, (B, K)."""
         at_limit = self.tokens.shape[2] > self.limits
         ends = (self.tokens[:, :, -1] == EOS) | at_limit[:, None]
         return ends & self.log_probabilities.isfinite()

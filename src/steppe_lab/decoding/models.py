@@ -18,13 +18,13 @@ class NextTokens(Protocol):
     """A network that reads a source once and predicts its translation by tokens."""
 
     def encode(self, source: Tensor) -> Any:
-        """Memory of sources (B, S), which the decoder looks at."""
+        """Memory of sources (B, S) for the decoder."""
 
     def begin(self, memory: Any, source: Tensor) -> Any:
         """State before the first token: tensors whose first axis is B."""
 
     def follow(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Logits (B, V) of what comes after the next tokens (B,), and the new state."""
+        """Logits (B, V) of the token after the next ones (B,), and the new state."""
 
 
 def next_tokens(model: nn.Module) -> NextTokens:

@@ -52,15 +52,17 @@ class Attention(nn.Module):
             hidden: those that must not be looked at, bool that goes with (B, heads, Q,
                 K); None for none.
         """
-        others = x if seen is None else seen
-        query, key, value = (
-            layer(each).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer, each in (
-                (self.query, x),
-                (self.key, others),
-                (self.value, others),
-            )
-        )
+        return self.attended(x, self.looked_at(x if seen is None else seen), hidden)
+
+    def looked_at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of positions (B, K, features), (B, heads, K, share) each."""
+        return self._by_head(self.key(x)), self._by_head(self.value(x))
+
+    def attended(
+        self, x: Tensor, seen: tuple[Tensor, Tensor], hidden: Tensor | None = None
+    ) -> Tensor:
+        """The same of positions whose keys and values are known."""
+        query, (key, value) = self._by_head(self.query(x)), seen
         # Torch's fused attention cannot be differentiated twice.
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         if hidden is not None:
@@ -68,3 +70,6 @@ class Attention(nn.Module):
         heads = self.dropout(scores.softmax(dim=-1)) @ value
         attended: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return attended
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)

@@ -15,6 +15,7 @@ target, V tokens of the vocabulary.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from steppe_lab.models.model_registry import MODELS, check_settings
 
 PAD = 1  # the token of padding in sources
 SCORED, LENGTH, LOGITS = 256, 64, 2**26  # sentences, their positions, numbers at once
+
+
+Seen = tuple[Tensor, Tensor]  # keys and values, (B, heads, positions, share) each
 
 
 class _Dense(nn.Sequential):
@@ -63,11 +67,11 @@ class _DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, memory: Tensor, later: Tensor, padding: Tensor
+        self, x: Tensor, own: Seen, source: Seen, later: Tensor | None, padding: Tensor
     ) -> Tensor:
         first, second, third = self.norms
-        x = first(x + self.dropout(self.attention(x, hidden=later)))
-        attended = self.source_attention(x, memory, padding)
+        x = first(x + self.dropout(self.attention.attended(x, own, later)))
+        attended = self.source_attention.attended(x, source, padding)
         x = second(x + self.dropout(attended))
         features: Tensor = third(x + self.dropout(self.dense(x)))
         return features
@@ -136,16 +140,53 @@ class _TranslationTransformer(nn.Module):
         every = torch.ones(2 * target.shape[1:], dtype=torch.bool, device=target.device)
         later, padding = every.triu(1), _padding(source)
         x = self._embedded(target)
-        for layer in self.decoder:
-            x = layer(x, memory, later, padding)
+        for layer in self._layers:
+            own, seen = layer.attention, layer.source_attention
+            x = layer(x, own.looked_at(x), seen.looked_at(memory), later, padding)
         logits: Tensor = self.head(self.decoder_norm(x))
         return logits
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
-        length, features = tokens.shape[1], self.places.shape[1]
-        places = self.places[:length]
-        if length > len(places):  # than all sentences it was built for
-            places = positions(length, features).to(places)
+    def begin(self, memory: Tensor, source: Tensor) -> dict[str, Any]:
+        """State of a decoder before its first token; each tensor has B rows.
+
+        Args:
+            memory: of the source, from `encode`.
+            source: (B, S), which says what in it is padding.
+        """
+        seen = [layer.source_attention.looked_at(memory) for layer in self._layers]
+        none = tuple(each[:, :, :0] for each in seen[0])
+        own = [none] * len(seen)
+        return {"own": own, "source": seen, "padding": _padding(source)}
+
+    def follow(
+        self, tokens: Tensor, state: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Logits (B, V) of the token after the next ones (B,), and the new state.
+
+        They are those of `decode` at the last position, up to rounding: keys and values
+        of earlier positions are kept, which do not change.
+        """
+        x = self._embedded(tokens[:, None], first=state["own"][0][0].shape[2])
+        own: list[Seen] = []
+        for layer, before, source in zip(
+            self._layers, state["own"], state["source"], strict=True
+        ):
+            new = layer.attention.looked_at(x)
+            keys, values = (torch.cat(pair, 2) for pair in zip(before, new))
+            own.append((keys, values))
+            x = layer(x, own[-1], source, None, state["padding"])
+        logits: Tensor = self.head(self.decoder_norm(x))[:, 0]
+        return logits, state | {"own": own}
+
+    @property
+    def _layers(self) -> list[_DecoderLayer]:
+        return list(self.decoder)  # type: ignore[arg-type]
+
+    def _embedded(self, tokens: Tensor, first: int = 0) -> Tensor:
+        length, features = first + tokens.shape[1], self.places.shape[1]
+        places = self.places[first:length]
+        if length > len(self.places):  # than all sentences it was built for
+            places = positions(length, features).to(places)[first:]
         embedded: Tensor = self.embedding(tokens) * math.sqrt(features) + places
         dropped: Tensor = self.dropout(embedded)
         return dropped

@@ -127,8 +127,9 @@ def _train(
             if report is not None:
                 text = f"epoch {state.epoch}/{epochs}"
                 end = epochs if state.goes_on else state.epoch  # a rule may stop it
-                shown = {"row": state.shown, "texts": state.texts}
-                report(Progress(state.epoch, end, text, **shown))
+                report(
+                    Progress(state.epoch, end, text, row=state.shown, texts=state.texts)
+                )
             due = time.monotonic() - saved >= keep_every
             if keep is not None and due and state.goes_on:
                 keep(state.to_bytes())

@@ -256,7 +256,7 @@ def test_the_page_has_the_whole_experiment_whatever_was_asked(command, tmp_path)
     command("--cell", "narrow/sgd", "--page", str(page))
     text = page.read_text()
     for word in (
-        "numbers stand in a file",
+        "Numbers stand in a file",
         "steppe train",
         "--model mlp:hidden=2,depth=1",
         "Nobody, 2026",

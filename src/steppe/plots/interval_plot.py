@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LINE = 0.24  # inches of a name
 _BELOW = 0.75  # inches of the axis and its name
-_APART = 0.34  # lines between the kinds of one name
+_APART = 0.26  # lines between the kinds of one name
 _NAME = 24  # letters of a name; longer ones are cut
 
 
@@ -46,7 +46,9 @@ def intervals(
         UsageError: matplotlib is not installed.
     """
     rows = list(dict.fromkeys(name for named in values.values() for name in named))
-    height = max(HEIGHT * 0.6, _BELOW + _LINE * len(rows))
+    most = max((sum(n in named for named in values.values()) for n in rows), default=1)
+    line = _LINE * (1 + 0.35 * (most - 1))
+    height = max(HEIGHT * 0.6, _BELOW + line * len(rows))
     figure, axes = canvas(theme, height=height)
     handles = {}
     if zero is not None:

@@ -9,6 +9,10 @@ two one-sided tests procedure, with a level of 2.5 % on each side.
 The interval of d is Welch's. A published number without an interval is taken to spread
 from run to run as ours do, so that h is that of a prediction. From one seed of ours no
 spread is known: the verdict is "within noise", whatever the numbers are.
+
+Where the published protocol is not the correct one, the published number is compared
+with ours by that protocol. Is it reproduced so, and not reproduced by the correct one,
+then the published protocol differs.
 """
 
 from __future__ import annotations
@@ -94,9 +98,9 @@ def verdict_on(
     verdict = _equivalence(published, by_protocol, tolerance)
     if verdict != "reproduced" or ours.protocol is None:
         return verdict
-    # The published number comes out, but not by the correct protocol.
+    # Noise alone is no difference of protocols.
     correct = _equivalence(published, ours.value, tolerance)
-    return verdict if correct == "reproduced" else "published protocol differs"
+    return "published protocol differs" if correct == "not reproduced" else verdict
 
 
 def difference(ours: Interval, published: Published) -> Interval:

@@ -14,6 +14,7 @@ from steppe_lab.reports.reproduction.record import result_csv, result_record
 from steppe_lab.reports.reproduction.sentences import answer, going_on, remarks
 from steppe_lab.reports.reproduction.tables import result_table
 from steppe_lab.reports.text.cells import CellTable
+from steppe_lab.reports.text.words import capitalised
 from steppe_lab.reproduction.results import ClaimResult, ExperimentResult
 from steppe_lab.store.json_files import json_line
 
@@ -26,6 +27,7 @@ class Part:
     """The sections of one claim."""
 
     result: ClaimResult
+    title: str
     table: CellTable
     pictures: list[Picture]
     remarks: list[str]
@@ -59,7 +61,7 @@ def render(
         notes=experiment.notes,
         contents=[
             ("answer", "Answer"),
-            *((part.result.claim.name, part.result.claim.source) for part in parts),
+            *((part.result.claim.name, part.result.claim.name) for part in parts),
             ("measured", "How it was judged"),
             ("again", "Make it again"),
         ],
@@ -78,7 +80,9 @@ def _part(each: ClaimResult) -> Part:
     for row in each.rows:
         if row.command:
             commands.setdefault(row.command, []).append(row.cell.name)
-    return Part(each, result_table(each), pictures(each), remarks(each), commands)
+    title = capitalised(each.claim.title)
+    table = result_table(each)
+    return Part(each, title, table, pictures(each), remarks(each), commands)
 
 
 def _files(result: ExperimentResult) -> list[Attachment]:
@@ -107,5 +111,5 @@ def _facts(result: ExperimentResult) -> list[tuple[str, str]]:
         ("source", result.experiment.source),
         ("scale", result.request.scale),
         ("claims", f"{len(result.claims):,}"),
-        ("published numbers", f"{cells:,}"),
+        ("cells", f"{cells:,}"),
     ]

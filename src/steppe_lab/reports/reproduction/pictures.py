@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from steppe import plots
@@ -34,10 +34,16 @@ def pictures(result: ClaimResult) -> list[Picture]:
         first = row.cell.name.partition("/")[0] if len(rows) > MOST else ""
         groups.setdefault(first, []).append(row)
     return [
-        _picture(result, first, own[place : place + MOST])
+        _picture(result, first, part)
         for first, own in groups.items()
-        for place in range(0, len(own), MOST)
+        for part in _parts(own)
     ]
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows in parts of about one size, which a picture has room for."""
+    size = -(-len(rows) // -(-len(rows) // MOST))
+    return (rows[place : place + size] for place in range(0, len(rows), size))
 
 
 def _picture(result: ClaimResult, first: str, rows: Sequence[Row]) -> Picture:
@@ -71,7 +77,7 @@ def _picture(result: ClaimResult, first: str, rows: Sequence[Row]) -> Picture:
             xlabel=f"{claim.quantity.title}{units}",
             zero=None,
         ),
-        title=f"{claim.source}, {first}" if first else claim.source,
+        title=f"{claim.name}, {first}" if first else claim.name,
         caption="Dots are published numbers and ours; bars are 95 % intervals, where "
         "there are any.",
         alt=f"{claim.quantity.title}, published and ours: {'; '.join(words)}.",

@@ -79,9 +79,9 @@ def remarks(each: ClaimResult) -> list[str]:
     """Reasons of cells without numbers, notes on published ones, caveats of a claim."""
     reasons: dict[str, list[str]] = {}
     for row in each.rows:
-        if row.ours.why_not:
+        if row.ours.why_not and row.ours.why_not != each.failure:
             reasons.setdefault(row.ours.why_not, []).append(row.cell.name)
-    said = []
+    said = [f"Nothing of it was run: {each.failure}."] if each.failure else []
     for why, cells in reasons.items():
         which = listed(cells) if len(cells) < 4 else one_or_more(len(cells), "cell")
         said.append(f"Not run, {which}: {why}.")

@@ -30,7 +30,7 @@ def result_table(result: ClaimResult) -> CellTable:
     two = any(row.ours.protocol is not None for row in result.rows)
     by_protocol = ("ours, published protocol",) if two else ()
     return CellTable(
-        "Numbers",
+        "Published numbers and ours",
         f"{quantity_text(claim)}{INTERVALS if any(map(_varies, result.rows)) else ''}",
         ("", "published", "ours", *by_protocol, "verdict"),
         tuple(_row(row, places, two) for row in result.rows),
@@ -102,7 +102,7 @@ def _row(row: Row, places: Places, two: bool) -> tuple[TableCell, ...]:
     return (
         TableCell(row.cell.name),
         *cells,
-        TableCell(row.verdict, small=row.ours.why_not, strong=strong),
+        TableCell(row.verdict, strong=strong),
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import tarfile
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 
 from file_server import serving
+from parallel_text import write_multi30k
 from steppe.errors import DataError, SettingError
 from steppe_lab.cli import main
 from steppe_lab.datasets import DATASETS, Selection, TokenSamples, load
@@ -231,3 +234,26 @@ def test_languages_are_in_turn_and_their_words_in_one_vocabulary():
     assert data.train.tokens[0, [0, 1, 2, 4]].tolist() == [1, 4, 7, 3]
     half = Selection(train_fraction=0.5).apply(data)
     assert half.train.targets.bincount().tolist() == [1, 1]
+
+
+def test_all_tasks_of_multi30k_are_settings_of_one_data_set(tmp_path):
+    write_multi30k(tmp_path)
+    model = load("multi30k:task=language_model,steps=6", tmp_path)
+    assert model.train.contiguous
+    assert model.classes[:2] == ("<unk>", "<eos>")
+    assert model.notes[0] == "60 of 29,000 official training pairs"
+    both = load("multi30k:task=language,length=9", tmp_path)
+    assert (len(both.train), len(both.test), len(both.validation)) == (120, 30, 24)
+    assert both.classes == ("English", "German")
+
+
+@pytest.mark.real_data
+def test_the_real_english_side_has_all_its_words_and_those_of_two_occurrences(data_dir):
+    data = load("multi30k:task=language_model", data_dir)
+    raw = gzip.decompress((data_dir / "multi30k" / "train.en.gz").read_bytes()).decode()
+    words = re.findall(r"\w+|[^\w\s]", raw.lower())
+    tokens = len(words) + raw.count("\n")
+    assert int((data.train.targets != -100).sum()) == tokens - 1
+    often = [word for word, count in Counter(words).items() if count >= 2]
+    assert set(data.classes) == {"<unk>", "<eos>", *often}
+    assert data.notes == ()

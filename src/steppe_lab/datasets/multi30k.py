@@ -11,11 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset
-from steppe_lab.datasets.formats.parallel import ParallelText
+from steppe.registry.bounds import Range, Ranges, at_least
+from steppe_lab.datasets import multi30k_texts
+from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.formats.parallel import PARTS, ParallelText
 from steppe_lab.datasets.formats.published import Download, Published
-from steppe_lab.datasets.translation import Direction, translation
-from steppe_lab.datasets.vocabulary import BOUNDS
+from steppe_lab.datasets.streams import BOUNDS as OF_STREAMS
+from steppe_lab.datasets.translation import TITLES, Direction, translation
+from steppe_lab.datasets.vocabulary import BOUNDS as OF_PIECES
 
 URL = (
     "https://raw.githubusercontent.com/multi30k/dataset/"
@@ -71,6 +74,14 @@ TEXT = ParallelText(
 )
 
 
+BOUNDS: Ranges = {
+    **OF_PIECES,
+    **OF_STREAMS,
+    "least_count": at_least(1),
+    "length": Range(1, 10_000, whole=True),
+}
+
+
 @DATASETS.add(
     "multi30k",
     source="Elliott et al., 2016, arXiv:1605.00459",
@@ -82,18 +93,42 @@ TEXT = ParallelText(
 def multi30k(
     *,
     data_dir: Path | None = None,
-    task: Literal["translation"] = "translation",
+    task: Literal["translation", "language_model", "language"] = "translation",
     direction: Direction = "de-en",
     vocabulary: int | None = None,
+    steps: int = 20,
+    least_count: int = 2,
+    length: int = 40,
 ) -> Dataset:
     """Image descriptions in German and English, 29,000 pairs, 1,000 for test.
 
     Args:
         data_dir: folder that holds multi30k or the files themselves.
-        task: what is learnt; translation.
-        direction: from which language to which.
-        vocabulary: pieces of the vocabulary that `steppe prepare` wrote; None for the
-            one that lies beside the text.
+        task: what is learnt: translation, a language model of the English side, or
+            which of the two languages a sentence is of.
+        direction: from which language to which, in a translation.
+        vocabulary: pieces of the vocabulary of translations that `steppe prepare`
+            wrote; None for the one that lies beside the text.
+        steps: tokens of a piece of text of the language model.
+        least_count: occurrences below which a word of the other tasks is unknown.
+        length: tokens of a sentence whose language is learnt; longer ones lose their
+            beginning.
     """
-    del task
-    return translation(TEXT, data_dir, direction=direction, vocabulary=vocabulary)
+    if task == "translation":
+        return translation(TEXT, data_dir, direction=direction, vocabulary=vocabulary)
+    folder, form = TEXT.find(data_dir)
+    texts = {part: TEXT.read(folder, form, part) for part in PARTS}
+    notes = [
+        note
+        for part in PARTS
+        for note in note_if_fewer(
+            TITLES[part], len(texts[part]["en"]), TEXT.official[part], "pairs"
+        )
+    ]
+    if task == "language_model":
+        return multi30k_texts.language_model(
+            texts, steps=steps, least_count=least_count, notes=notes
+        )
+    return multi30k_texts.languages(
+        texts, least_count=least_count, length=length, notes=notes
+    )

@@ -11,22 +11,25 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from steppe_lab.datasets.abstract import Dataset
+from steppe_lab.datasets.formats.parallel import PARTS, Lines, Part
 from steppe_lab.datasets.streams import language_model_data
 from steppe_lab.datasets.texts import SPECIAL, TextSamples
 from steppe_lab.datasets.words import END, UNKNOWN, WordVocabulary, words_of
 
 LANGUAGES = {"en": "English", "de": "German"}  # classes by the ending of a file
-PARTS = ("train", "test", "validation")
-Texts = Mapping[str, Mapping[str, Sequence[str]]]  # sentences by part and language
+Texts = Mapping[Part, Lines]  # sentences of each part by language
 
 
-def language_model(texts: Texts, *, steps: int, least_count: int) -> Dataset:
+def language_model(
+    texts: Texts, *, steps: int, least_count: int, notes: Sequence[str] = ()
+) -> Dataset:
     """English sentences behind each other, in lower-case words and marks.
 
     Args:
         texts: sentences of all parts.
         steps: tokens of a piece of text, over which gradients go back.
         least_count: training occurrences below which a word is unknown.
+        notes: facts that a reader of results must know.
     """
     parts = {part: [words_of(line) for line in texts[part]["en"]] for part in PARTS}
     vocabulary = WordVocabulary.of(
@@ -39,16 +42,20 @@ def language_model(texts: Texts, *, steps: int, least_count: int) -> Dataset:
         parts["validation"],
         steps=steps,
         vocabulary=vocabulary,
+        notes=notes,
     )
 
 
-def languages(texts: Texts, *, least_count: int, length: int) -> Dataset:
+def languages(
+    texts: Texts, *, least_count: int, length: int, notes: Sequence[str] = ()
+) -> Dataset:
     """Sentences of two languages in turn, with their language as the class.
 
     Args:
         texts: sentences of all parts.
         least_count: training occurrences below which a word is unknown.
         length: tokens of a sentence; longer ones lose their beginning.
+        notes: facts that a reader of results must know.
     """
     parts = {}
     for part in PARTS:
@@ -59,7 +66,7 @@ def languages(texts: Texts, *, least_count: int, length: int) -> Dataset:
         parts["train"], first=SPECIAL, least_count=least_count
     )
 
-    def samples(part: str) -> TextSamples:
+    def samples(part: Part) -> TextSamples:
         rows = parts[part]
         targets = torch.arange(len(rows)) % len(LANGUAGES)
         return TextSamples.of(rows, targets, vocabulary, length)
@@ -70,4 +77,5 @@ def languages(texts: Texts, *, least_count: int, length: int) -> Dataset:
         test=samples("test"),
         validation=samples("validation"),
         classes=tuple(LANGUAGES.values()),
+        notes=tuple(notes),
     )

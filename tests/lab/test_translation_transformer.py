@@ -169,3 +169,23 @@ def test_gradients_can_be_differentiated_again():
 
 def test_padding_is_the_token_that_data_sets_pad_with():
     assert home.PAD == PAD != BOS
+
+
+@pytest.mark.slow
+def test_the_published_size_takes_a_step_and_an_evaluation():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MODELS.build("translation_transformer", (100,), 32_000).train()
+        inputs, targets = sentences(), torch.arange(12)
+        optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
+        losses = []
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs).flatten(0, 1), targets)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[1] < losses[0]
+    assert all(p.grad is not None for p in model.parameters())
+    with torch.no_grad():
+        assert model.eval()(inputs).shape == (2, 6, 32_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -57,10 +57,7 @@ class ClaimWork:
     def do(self, claims: Iterable[AbstractClaim]) -> None:
         """Do the runs that are left, claim by claim."""
         begun, waiting = time.monotonic(), 0
-        for claim in claims:
-            study = self._study(claim, self._request)
-            if study is None:
-                continue
+        for claim, study in self._studies(claims):
             args = self._args
             if args.hours is not None:
                 gone = (time.monotonic() - begun) / HOUR
@@ -117,6 +114,18 @@ class ClaimWork:
     def _result(self, claim: AbstractClaim, request: Request) -> ClaimResult:
         study = self._study(claim, request)
         return results_of(claim, request, study, self._failures.get(claim.name, ""))
+
+    def _studies(
+        self, claims: Iterable[AbstractClaim]
+    ) -> Iterator[tuple[AbstractClaim, StoredStudy]]:
+        """The runs of each claim, and those that go on from them when they are done."""
+        for claim in claims:
+            study = self._study(claim, self._request)
+            while study is not None:
+                yield claim, study
+                before, study = study, self._study(claim, self._request)
+                if study is not None and study.settings == before.settings:
+                    break
 
     def _study(self, claim: AbstractClaim, request: Request) -> StoredStudy | None:
         """The runs of a claim that are asked for; None where there are none."""

@@ -85,6 +85,9 @@ class AbstractClaim(ABC):
     def study(self, request: Request, store: Store) -> StoredStudy | None:
         """The runs that give our numbers; None where nothing is run in a store.
 
+        Some need the network of another run. Then that run alone is given at first,
+        and the others when this is called again after it is finished.
+
         Raises:
             SettingError: a setting that has no meaning.
         """

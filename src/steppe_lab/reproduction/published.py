@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+Bound = Literal["", "above", "below"]
 NORMAL = 1.959963984540054  # standard errors in half a 95 % interval
 SPREAD = math.inf  # degrees of freedom of an error that is no spread of a few runs
 
@@ -40,12 +41,15 @@ class Published:
             is. Of a single run it is 1.96 standard errors of the run.
         runs: that it is a mean of.
         note: a fact about it that readers of the number must know.
+        bound: "above" or "below" where the source states a side of this value and no
+            number, such as a ratio above 1; "" for a number.
     """
 
     value: float
     half_width: float = 0.0
     runs: int = 1
     note: str = ""
+    bound: Bound = ""
 
     @property
     def stderr(self) -> float:

@@ -127,6 +127,19 @@ class TrainedClaim(AbstractClaim):
                 ours[name] = Ours(why_not=why)
         return ours
 
+    def by_seed(
+        self, request: Request, study: StoredStudy
+    ) -> dict[str, dict[int, float]]:
+        """Our number of every network that has one, by its cell and its seed."""
+        cell_of = self._cells_of(request, self._plan(study.settings))
+        numbers: dict[str, dict[int, float]] = {}
+        for run, value, _ in self._numbers(study, {}):
+            cell, second = cell_of[run]
+            if value is not None and not second:
+                own = numbers.setdefault(cell.name, {})
+                own[study.plan[run].recipe.seed] = self.quantity.factor * value
+        return numbers
+
     def settings(self, request: Request) -> StudySettings:
         """The study of the cells of a scale, with a zip of all that they differ in."""
         size = self.sizes[request.scale]

@@ -13,6 +13,10 @@ spread is known: the verdict is "within noise", whatever the numbers are.
 Where the published protocol is not the correct one, the published number is compared
 with ours by that protocol. Is it reproduced so, and not reproduced by the correct one,
 then the published protocol differs.
+
+Where the source states a side of a value alone, such as a ratio above 1, it is
+reproduced where our interval lies on that side, not reproduced where it lies on the
+other one, and within noise where it holds the value.
 """
 
 from __future__ import annotations
@@ -136,6 +140,8 @@ def _error_of(ours: Interval) -> tuple[float, float]:
 
 
 def _equivalence(published: Published, ours: Interval, tolerance: float) -> Verdict:
+    if published.bound:
+        return _side(published, ours)
     interval = difference(ours, published)
     if math.isnan(interval.mean):
         return "not reproduced"
@@ -144,3 +150,12 @@ def _equivalence(published: Published, ours: Interval, tolerance: float) -> Verd
     if away + half <= limit:
         return "reproduced"
     return "not reproduced" if away - half > limit else "within noise"
+
+
+def _side(published: Published, ours: Interval) -> Verdict:
+    if math.isnan(ours.mean):
+        return "not reproduced"
+    above, below = ours.low > published.value, ours.high < published.value
+    if not above and not below:
+        return "within noise"
+    return "reproduced" if above == (published.bound == "above") else "not reproduced"

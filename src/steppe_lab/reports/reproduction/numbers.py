@@ -57,10 +57,12 @@ def value_text(value: float, places: int) -> str:
 
 
 def published_text(published: Published | None, places: Places) -> str:
-    """A published number with half its interval and its runs, where they are known."""
+    """A published number with half its interval and its runs, or the side of it."""
     if published is None:
         return "–"
     text = value_text(published.value, places.published)
+    if published.bound:
+        return f"{published.bound} {text}"
     if published.half_width:
         text += f" ± {value_text(published.half_width, places.published)}"
     return f"{text} ({published.runs})" if published.runs > 1 else text

@@ -124,11 +124,12 @@ def _row(row: Row) -> dict[str, Any]:
 def _published(published: Published | None) -> dict[str, Any]:
     if published is None:
         named = ("published", "published_half_width", "published_runs")
-        return {**dict.fromkeys(named), "note": ""}
+        return {**dict.fromkeys(named), "published_bound": "", "note": ""}
     return {
         "published": published.value,
         "published_half_width": published.half_width,
         "published_runs": published.runs,
+        "published_bound": published.bound,
         "note": published.note,
     }
 

@@ -78,9 +78,12 @@ def cost_table(costs: Sequence[ClaimCost]) -> CellTable:
 
 
 def quantity_text(claim: AbstractClaim) -> str:
-    """The quantity of a claim in words, with its units and the tolerance."""
+    """The quantity of a claim in words, with its units; of numbers, the tolerance."""
     units = f" in {claim.quantity.units}" if claim.quantity.units else ""
-    return f"{claim.quantity.title}{units}, tolerance {tolerance_text(claim)}"
+    text = f"{claim.quantity.title}{units}"
+    if any(each.bound for each in claim.published().values()):
+        return text
+    return f"{text}, tolerance {tolerance_text(claim)}"
 
 
 def _varies(row: Row) -> bool:

@@ -14,6 +14,8 @@ import in_process
 from steppe_lab import experiments
 from steppe_lab.cli import main
 from steppe_lab.cli.verbs import reproduce
+from steppe_lab.studies.costs import published_samples
+from steppe_lab.studies.expansion import recipe_of_fields
 
 SUPPORT = Path(__file__).parents[1] / "support" / "toy_experiments"
 PUBLISH = "steppe_lab.reports.reproduction.report.publish"
@@ -278,3 +280,17 @@ def test_verbs_of_studies_know_the_runs_of_claims(command, capsys):
     export = ["study", "export", "toy-errors@smoke", "--out", str(table)]
     assert main([*export, "--store", str(command.runs)]) == 0
     assert table.exists()
+
+
+@pytest.mark.parametrize(
+    ("selection", "samples"),
+    [
+        ({}, (50_000, 10_000)),
+        ({"train_samples": 300, "test_fraction": 0.1}, (300, 1000)),
+        ({"train_fraction": 0.5}, (25_000, 10_000)),
+        ({"data": "tudataset:name=ENZYMES"}, None),
+    ],
+)
+def test_samples_of_a_recipe_are_known_without_files(selection, samples):
+    recipe = recipe_of_fields({"data": "cifar10", "model": "lenet", **selection})
+    assert published_samples(recipe) == samples

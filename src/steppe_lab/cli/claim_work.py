@@ -96,8 +96,13 @@ class ClaimWork:
         made = []
         for claim in claims:
             study = self._study(claim, self._request)
+            cost = self._guarded(claim, cost_of, claim, self._request, study)
             failure = self._failures.get(claim.name, "")
-            made.append(cost_of(claim, self._request, study, failure))
+            made.append(
+                ClaimCost(claim=claim.name, cells=0, failure=failure)
+                if failure or cost is None
+                else cost
+            )
         return made
 
     def exit_code(self, result: ExperimentResult) -> int:

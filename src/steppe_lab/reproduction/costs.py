@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from steppe.cost import NOTHING, Cost
 from steppe_lab.reproduction.claims import AbstractClaim, Request
+from steppe_lab.studies.costs import published_samples
 from steppe_lab.studies.estimating import TimeLeft, time_left
 from steppe_lab.studies.status import status_of
 
 if TYPE_CHECKING:
-    from steppe_lab.datasets.abstract import Size
     from steppe_lab.studies.stored import StoredStudy
     from steppe_lab.training.recipe import Recipe
 
@@ -68,7 +68,7 @@ class ClaimCost:
 
 
 def cost_of(
-    claim: AbstractClaim, request: Request, study: StoredStudy | None, failure: str = ""
+    claim: AbstractClaim, request: Request, study: StoredStudy | None
 ) -> ClaimCost:
     """The cost of the cells of a claim that are asked for; nothing is read or written.
 
@@ -76,11 +76,10 @@ def cost_of(
         claim: the claim.
         request: what is asked of it.
         study: of its runs, from `claim.study`.
-        failure: the reason for which there is no study.
     """
     cells = len(claim.chosen(request))
     if study is None:
-        return ClaimCost(claim=claim.name, cells=cells, failure=failure)
+        return ClaimCost(claim=claim.name, cells=cells)
     plan, status = study.plan, status_of(study.study)
     runs = sum(sum(states.values()) for states in status.runs.values())
     gradients = forwards = 0.0
@@ -136,34 +135,23 @@ def _of_training(recipe: Recipe) -> tuple[float, float]:
     from steppe.optimizers import OPTIMIZERS
     from steppe_lab.training.epochs import Epochs
 
-    size = _size(recipe)
-    if size is None:
+    samples = published_samples(recipe)
+    if samples is None:
         return math.nan, math.nan
     method = recipe.optimizer
     each = OPTIMIZERS[method.name].spec.grad_evals if method else 1.0
-    train, test = samples_of(recipe, size)
+    train, test = samples
     epochs = Epochs.of(recipe, train)
     scored = sum(epochs.scored(epoch + 1) for epoch in range(epochs.count))
     return each * epochs.count * epochs.taken, float(scored * (train + test))
-
-
-def samples_of(recipe: Recipe, size: Size) -> tuple[int, int]:
-    """Training and test samples of a recipe, about, on data of a published size."""
-    default = size.train if recipe.train_samples is None else recipe.train_samples
-    share = recipe.train_fraction
-    train = default if share is None else round(share * size.train)
-    test = size.test
-    if recipe.test_fraction is not None:
-        test = round(recipe.test_fraction * size.test)
-    return min(train, size.train), max(test, 1)
 
 
 def _of_measures(followers: Iterable[Mapping[str, Any]], recipe: Recipe) -> Cost:
     """Work of the measures of one network, in single samples."""
     from steppe.measures import MEASURES
 
-    size = _size(recipe)
-    train = math.inf if size is None else samples_of(recipe, size)[0]
+    known = published_samples(recipe)
+    train = math.inf if known is None else known[0]
     total = NOTHING
     for record in followers:
         samples = min(record.get("samples") or 0, train)
@@ -176,12 +164,13 @@ def _of_measures(followers: Iterable[Mapping[str, Any]], recipe: Recipe) -> Cost
 def _parameters(recipes: list[Recipe]) -> Iterator[int]:
     """Numbers of parameters of the networks whose sizes are known without data."""
     from steppe.errors import SteppeError
+    from steppe_lab.datasets.abstract import size_of
     from steppe_lab.models import MODELS
     from steppe_lab.models.model_registry import without_values
 
     seen: set[tuple[str, str]] = set()
     for recipe in recipes:
-        key, size = (str(recipe.model), str(recipe.data)), _size(recipe)
+        key, size = (str(recipe.model), str(recipe.data)), size_of(recipe.data)
         if size is None or key in seen:
             continue
         seen.add(key)
@@ -193,9 +182,3 @@ def _parameters(recipes: list[Recipe]) -> Iterator[int]:
         except SteppeError:  # said where the claim is run
             continue
         yield sum(math.prod(each.shape) for each in network.parameters())
-
-
-def _size(recipe: Recipe) -> Size | None:
-    from steppe_lab.datasets.abstract import size_of
-
-    return size_of(recipe.data)

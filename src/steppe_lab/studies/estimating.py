@@ -16,7 +16,7 @@ from steppe.errors import StoreError
 from steppe_lab.runs.abstract import TIMING
 from steppe_lab.store.json_files import exists, read_json
 from steppe_lab.store.store import Store
-from steppe_lab.studies.costs import forwards
+from steppe_lab.studies.costs import forwards, published_samples
 from steppe_lab.studies.expansion import levels_of
 from steppe_lab.studies.plan import Plan, Trial, data_of
 from steppe_lab.studies.settings import StudySettings
@@ -65,6 +65,8 @@ class _Run:
 
 def time_left(study: Study) -> TimeLeft | None:
     """An estimate for all runs that are not finished; None where none has finished."""
+    if not any(map(study.store.is_finished, study.plan)):
+        return None  # without a cost for each run, which takes seconds for thousands
     runs = list(_runs(study))
     timed = [run for run in runs if run.seconds is not None]
     if not timed:
@@ -155,28 +157,33 @@ def _model(trial: Trial) -> str:
 
 
 class _Sizes:
-    """Training and test samples of recipes, as finished runs of the same data say."""
+    """Training and test samples of recipes, as finished runs of the same data say.
 
-    USUAL = (1000, 1000)  # where nothing is known, all trials have the same
+    Without such runs they are those of the data set as published, or of other data.
+    """
+
+    USUAL = (50_000, 10_000)  # where nothing is known, all trials have the same
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._by_data: dict[str, tuple[int, int]] = {}
 
     def of(self, recipe: Recipe) -> tuple[int, int]:
-        """Numbers of samples; those of other data where no run of this has finished."""
+        """Numbers of samples; as published where no run of this data has finished."""
         data = data_of(recipe)
         if data not in self._by_data:
-            self._by_data[data] = self._measured(data)
+            self._by_data[data] = self._measured(recipe)
         return self._by_data[data]
 
-    def _measured(self, data: str) -> tuple[int, int]:
+    def _measured(self, recipe: Recipe) -> tuple[int, int]:
         sizes: Mapping[str, Any] | None = None
+        data = data_of(recipe)
         for run, trial in self._study.plan.items():
             own = data_of(trial.recipe)
             if own == data and self._study.store.is_finished(run):
                 sizes = self._study.store.result(run)
                 break
         if sizes is None:
-            return next(iter(self._by_data.values()), self.USUAL)
+            before = next(iter(self._by_data.values()), self.USUAL)
+            return published_samples(recipe) or before
         return int(sizes["train_samples"]), int(sizes["test_samples"])

@@ -114,7 +114,7 @@ def _cost_row(each: ClaimCost) -> tuple[TableCell, ...]:
         rest = [NONE] * 7
         return (TableCell(each.claim, small=each.failure), *rest)
     low, high = each.parameters or (0, 0)
-    spread = count_text(high) if low == high else f"{count_text(low)} to {high:,}"
+    spread = f"{high:,}" if low == high else f"{low:,} to {high:,}"
     if not each.trainings:
         return (
             TableCell(each.claim),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -330,6 +331,19 @@ def test_the_published_solver_ends_at_the_same_value_on_a_chain():
     assert loop.value == pytest.approx(exact.value, rel=1e-6)
     with pytest.raises(UsageError, match=r"one chain.*solver 'newton'"):
         minimum_sharpness(objective(NETWORKS["residual"][0]), solver="reference")
+
+
+def test_the_path_of_the_published_solver_falls_from_the_trace_to_its_value():
+    on = objective(NETWORKS["cnn"][0])
+    loop = minimum_sharpness(on, solver="reference", epochs=450)
+    steps, sums = zip(*loop.details["descent"])
+    assert (steps[0], steps[1], steps[-1]) == (0, 3, 450)
+    assert sums[0] == pytest.approx(loop.details["trace"], rel=1e-12)
+    assert sums[-1] == loop.value
+    assert all(b <= a * (1 + 1e-12) for a, b in pairwise(sums))
+    shorter = minimum_sharpness(on, solver="reference", epochs=3)
+    assert sums[1] == pytest.approx(shorter.value, rel=1e-12)
+    assert "descent" not in minimum_sharpness(on).details
 
 
 def test_leaving_batch_norm_out_has_no_minimum_and_says_so():

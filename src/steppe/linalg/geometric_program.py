@@ -43,6 +43,7 @@ class Solution:
     scales: tuple[float, ...]  # (S,)
     iterations: int
     converged: bool
+    path: tuple[tuple[int, float], ...] = ()  # steps of a descent, and sums after them
 
 
 def solve(terms: Sequence[Term], streams: int) -> Solution:

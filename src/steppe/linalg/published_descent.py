@@ -14,6 +14,8 @@ import torch
 from steppe.errors import UsageError
 from steppe.linalg.geometric_program import Solution, Term, check_traces, exponents
 
+SHOWN = 200  # steps of the path that are kept, about
+
 
 def descend(
     terms: Sequence[Term], order: Sequence[int], lr: float = 0.1, epochs: int = 10_000
@@ -21,7 +23,8 @@ def descend(
     """Gradient descent on the logarithms of factors of layers.
 
     With traces that are scaled to the sum 1, the step size of epoch e is
-    lr / (1 + e / 1000). It ends after all epochs, wherever it is.
+    lr / (1 + e / 1000). It ends after all epochs, wherever it is. The path has the sum
+    before the first step, and after every so many, about 200 in all.
 
     Args:
         terms: what is added up.
@@ -40,7 +43,11 @@ def descend(
     products = torch.ones(len(order), len(order), dtype=torch.float64).tril()
     powers = exponents(terms, len(order) + 1)[:, list(order)] @ products
     t = torch.zeros(len(order), dtype=torch.float64)
+    every = math.ceil(epochs / SHOWN)
+    path = []
     for epoch in range(epochs):
+        if epoch % every == 0:
+            path.append((epoch, float((shares * torch.exp(powers @ t)).sum()) * total))
         slope = powers.T @ (shares * torch.exp(powers @ t))
         t = t - lr / (1 + 1e-3 * epoch) * slope  # the decay of the published loop
     parts = shares * torch.exp(powers @ t)
@@ -54,4 +61,5 @@ def descend(
     scales[list(order)] = (products @ t).exp()
     slope = (powers.T @ parts).norm() / parts.sum()
     done = bool(slope <= 1e-3)
-    return Solution(value, tuple(scales.tolist()), epochs, done)
+    path.append((epochs, value))
+    return Solution(value, tuple(scales.tolist()), epochs, done, tuple(path))

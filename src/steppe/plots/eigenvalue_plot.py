@@ -1,13 +1,16 @@
-"""The largest eigenvalues along training."""
+"""The largest eigenvalues along training, and a score beside them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from steppe.plots.canvas import (
+    FONT,
     Theme,
     canvas,
+    ink_of,
     legend,
     log_axis,
     looks,
@@ -26,10 +29,12 @@ def eigenvalues(
     theme: Theme = "light",
     xlabel: str = "epoch",
     ylabel: str = "eigenvalue",
+    beside: tuple[str, Sequence[float]] | None = None,
 ) -> Figure:
     """Draw K lines, the largest thick and the others paler by rank.
 
-    The axis of values is logarithmic where they span more than a factor of 30.
+    The axis of values is logarithmic where they span more than a factor of 30. What
+    stands beside them is dashed and has the right axis.
 
     Args:
         places: epochs or steps of the R measurements.
@@ -37,6 +42,8 @@ def eigenvalues(
         theme: "light" for dark ink on a light page, "dark" for the contrary.
         xlabel: what the places are.
         ylabel: what the values are.
+        beside: name and R values of a second quantity, such as an accuracy, with a gap
+            where they are not finite; None for none.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -64,6 +71,18 @@ def eigenvalues(
     every = [value for row in rows for value in row]
     if wants_log(every):
         log_axis(axes, "y", every)
+    if beside is not None:
+        name, values = beside
+        look = looks(("first", "others", "beside"), theme)["beside"]
+        right = axes.twinx()
+        right.tick_params(labelsize=FONT, colors=ink_of(theme), length=0)
+        for spine in right.spines.values():
+            spine.set_visible(False)
+        finite = [v if math.isfinite(v) else math.nan for v in values]
+        (handles[name],) = right.plot(
+            places, finite, color=look.colour, ls="--", lw=1.6
+        )
+        right.set_ylabel(name, color=ink_of(theme), fontsize=FONT)
     legend(figure, theme, handles)
     return without_collisions(figure)
 

@@ -18,7 +18,9 @@ from steppe_lab.cli import main
 from steppe_lab.cli.training_log import Lines
 from steppe_lab.datasets import TokenSamples
 from steppe_lab.progress import Progress
+from steppe_lab.reports.study.scores import scores_of
 from steppe_lab.studies import comparison
+from steppe_lab.studies.table import StudyTable
 from steppe_lab.tasks import TASKS
 from steppe_lab.training.callbacks.history import unit_of
 from steppe_lab.training.callbacks.monitor import monitored_columns
@@ -104,9 +106,11 @@ def test_texts_of_an_evaluation_have_its_bleu_by_the_command_of_sacrebleu(
 
 
 def test_a_table_of_scores_has_bleu_beside_those_of_training_samples(package, capsys):
-    assert main([*COMMAND, "--json"]) == 0
-    run = json.loads(capsys.readouterr().out)["checkpoint"]
-    assert main(["evaluate", run, *TRUST]) == 0
+    assert main([*COMMAND]) == 0
+    said = capsys.readouterr().out
+    assert "BLEU" in said.partition("(last)")[0]
+    (run,) = package.glob("steppe-runs/runs/*/model.safetensors")
+    assert main(["evaluate", str(run), *TRUST]) == 0
     said = capsys.readouterr().out
     (line,) = (line for line in said.splitlines() if "bleu" in line)
     assert "100" in line
@@ -201,3 +205,12 @@ def test_lines_of_texts_hold_no_commands_and_end_with_the_terminal():
     assert source == "      source: ein [2J Hund"
     assert hypothesis.startswith("  hypothesis: a dog")
     assert len(hypothesis) == 60
+
+
+def test_a_study_of_translations_is_a_table_of_bleu():
+    columns = {"method": ["adam", "sam"], "seed": [0, 0], "gap": [1.0, 2.0]}
+    for name in ("test_loss", "test_perplexity", "test_bleu"):
+        columns |= {name: [3.0, 4.0], f"best_{name}": [3.5, 4.5]}
+    table = scores_of(StudyTable("x", columns, ("method",), (), "gap"))
+    assert table.score == "test_bleu"
+    assert [row.best.interval.mean for row in table.rows] == [3.5, 4.5]

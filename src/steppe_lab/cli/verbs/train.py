@@ -40,7 +40,7 @@ def run(args: Args, results: TextIO) -> int:
     """Train, print the scores and where the checkpoint is."""
     from steppe_lab.analysis.trained import train_along, train_one
     from steppe_lab.store.json_files import json_line
-    from steppe_lab.tasks import stored_headline
+    from steppe_lab.tasks import stored_corpus_metrics, stored_headline
 
     use_data_dir(args.data_dir)
     names = TrainSettings.model_fields
@@ -64,6 +64,9 @@ def run(args: Args, results: TextIO) -> int:
     shown = "{:.2%}" if metric.share else "{:.4g}"
     titles = ("train", settings.held_out)
     headings = [f"{part} {n}" for part in titles for n in ("loss", metric.title)]
+    # Of a whole corpus: of the samples that networks are judged on alone.
+    corpus = stored_corpus_metrics(done.result)
+    headings += [f"{settings.held_out} {each.title}" for each in corpus]
     table = Table("epoch", *headings)
     for name in ("last", "best"):
         row = {key: nan if v is None else v for key, v in done.result[name].items()}
@@ -75,6 +78,7 @@ def run(args: Args, results: TextIO) -> int:
                 shown.format(row[f"{part}_{metric.name}"]),
             )
         ]
+        cells += [f"{row[f'test_{each.name}']:.4g}" for each in corpus]
         table.add_row(f"{row['epoch']:.0f} ({name})", *cells)
     page = console(results)
     page.print(table)

@@ -45,7 +45,8 @@ def strongest_examples(done: AttackedNetwork) -> tuple[str, Examples] | None:
     """The attack that most samples do not resist, and samples of it, if any."""
     result = done.done.result
     fooled = result.success[:, -1].sum(axis=1).tolist()
-    ordered = sorted(zip(fooled, result.keys, strict=True), reverse=True)
+    # Of several equal ones the first, as in the answer.
+    ordered = sorted(zip(fooled, result.keys, strict=True), key=lambda pair: -pair[0])
     for _, key in ordered:
         examples = done.done.examples[key]
         if len(examples.places):

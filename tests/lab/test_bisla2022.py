@@ -15,11 +15,14 @@ from steppe_lab.experiments import experiment_names, find_experiment
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import without_values
 from steppe_lab.reproduction.claims import Request
+from steppe_lab.reproduction.costs import cost_of
+from steppe_lab.store.store import Store
 from steppe_lab.studies.expansion import factors_of, plan_of_study, recipe_of_fields
 from steppe_lab.studies.files import read_study
 from steppe_lab.studies.table import StudyTable
 from steppe_lab.training.build import build_lr_schedule
 from steppe_lab.training.epochs import Epochs
+from steppe_lab.training.plateau import plateau_of
 
 NAME = "bisla2022_lpf_sgd"
 SAMPLES = {
@@ -201,6 +204,50 @@ def test_each_scale_expands_to_its_trainings():
     for (name, scale), size in sizes.items():
         plan = plan_of_study(claim(name).settings(Request(scale=scale)))
         assert len(plan) == size
+
+
+def test_cost_of_fresh_batches_on_imagenet_is_known_before_any_run(tmp_path):
+    request = Request(cells=("imagenet/resnet18/e_sgd",), seeds=1)
+    study = claim("table3").study(request, Store(tmp_path))
+    cost = cost_of(claim("table3"), request, study)
+    # Epochs are 100 passes, but for less than a step of 5 batches.
+    assert cost.gradients == pytest.approx(100 * 1_281_167, rel=1e-4)
+    assert cost.parameters == (11_689_512, 11_689_512)
+
+
+def test_translations_have_the_settings_of_the_programs():
+    adam = recipe("table7", "adam")
+    assert adam.data.settings == {"direction": "de-en", "vocabulary": 32_000}
+    assert (adam.batch_size, adam.steps, adam.held_out) == (256, 100_000, "validation")
+    base = {"lr": 5e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    assert adam.base.settings == {**base, "weight_decay": 1e-4}
+    rule = plateau_of(adam.lr_schedule)
+    assert (rule.factor, rule.patience, rule.threshold) == (0.5, 1, 0.01)
+    assert rule.min_lr == 1e-6
+    with without_values():
+        model = MODELS.build(str(adam.model), (101,), 32_000)
+    assert sum(math.prod(p.shape) for p in model.parameters()) == 45_424_896
+    lpf = recipe("table7", "lpf_adam").optimizer.settings
+    assert (lpf["micro_batches"], lpf["gamma"]) == (8, "cosine_increase(0.0005, 15.0)")
+    assert recipe("table7", "aso_adam").optimizer.settings["a"] == 0.009
+    assert recipe("table7", "sam").optimizer.settings["rho"] == 0.01
+    entropy = recipe("table7", "e_adam")
+    assert (entropy.steps, entropy.base.settings["lr"]) == (25_000, 2.5e-4)
+    assert entropy.optimizer.settings["scale_outer_by_gamma"] is False
+
+
+def test_attacks_follow_the_trainings_of_table_5(tmp_path):
+    request = Request(cells=("cifar10/wrn16_8/basic/sgd",), seeds=1)
+    studies = [
+        claim(n).study(request, Store(tmp_path)) for n in ("table5", "adversarial")
+    ]
+    (training,), (attacked,) = (list(study.plan) for study in studies)
+    assert training == attacked
+    (record,) = studies[1].plan.followers(attacked).values()
+    names = [each["name"] for each in record["attacks"]]
+    assert names == ["fgm", "fgsm", "pgd", "bim", "uniform", "deepfool"]
+    assert record["epsilons"] == [pytest.approx(8 / 255)]
+    assert (record["training"], record["protocol"]) == (training, "pixels")
 
 
 def test_smoke_has_each_optimizer_network_and_augmentation_and_data_at_hand():

@@ -112,9 +112,21 @@ def test_a_missing_vocabulary_is_one_sentence_with_the_command(tmp_path):
     write_multi30k(tmp_path)
     text = refusal("multi30k", tmp_path)
     assert "run `steppe prepare multi30k --data-dir DIR`" in text
-    text = refusal("multi30k:vocabulary=60", tmp_path)
+    folder = tmp_path / "wmt14"
+    for stem in ("train", "newstest2013", "newstest2014"):
+        write_pairs(folder, stem, pairs(60, 7))
+    text = refusal("wmt14:vocabulary=60", tmp_path)
     assert "needs its vocabulary of 60" in text
-    assert "run `steppe prepare multi30k --vocabulary 60 --data-dir DIR`" in text
+    assert "run `steppe prepare wmt14 --vocabulary 60 --data-dir DIR`" in text
+
+
+def test_a_small_text_learns_the_vocabulary_that_would_be_prepared(folder, tmp_path):
+    prepared = Selection().apply(load("multi30k:vocabulary=60", folder)).fingerprint
+    other = tmp_path / "other"
+    write_multi30k(other)
+    learnt = Selection().apply(load("multi30k:vocabulary=60", other)).fingerprint
+    assert learnt == prepared
+    assert not list(other.glob("multi30k/bpe*"))
 
 
 @pytest.mark.parametrize(

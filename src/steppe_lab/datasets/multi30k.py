@@ -71,6 +71,7 @@ TEXT = ParallelText(
     ),
     official={"train": 29_000, "validation": 1_014, "test": 1_000},
     most=2**24,
+    small=True,
 )
 
 
@@ -107,8 +108,8 @@ def multi30k(
         task: what is learnt: translation, a language model of the English side, or
             which of the two languages a sentence is of.
         direction: from which language to which, in a translation.
-        vocabulary: pieces of the vocabulary of translations that `steppe prepare`
-            wrote; None for the one that lies beside the text.
+        vocabulary: pieces of the vocabulary of translations, which is learnt where
+            `steppe prepare` has not written it; None for the one beside the text.
         steps: tokens of a piece of text of the language model.
         least_count: occurrences below which a word of the other tasks is unknown.
         length: tokens of a sentence whose language is learnt; longer ones lose their

@@ -180,8 +180,7 @@ def prepare(
     about = _about(text, vocabulary, train)
     there = _there(place, vocabulary, about)
     if there is None:
-        both = itertools.chain.from_iterable(train[one] for one in text.languages)
-        learnt = Vocabulary.learn(both, vocabulary)
+        learnt = _learnt(text, vocabulary, train)
         _write(place, learnt, about)
     else:
         learnt = there
@@ -200,6 +199,8 @@ def read_vocabulary(
 ) -> Vocabulary:
     """The vocabulary that was prepared for a text.
 
+    That of a small text is learnt anew where it was not; its bytes are the same.
+
     Args:
         text: of the data set.
         folder: of its files.
@@ -214,6 +215,8 @@ def read_vocabulary(
         size = _only(text, folder)
     record, path = _record(folder, size), folder / f"{_name(size)}.model"
     command = _command(text, size)
+    if text.small and record is None and not path.exists():
+        return _learnt(text, size, train)
     if record is None or not path.is_file():
         raise DataError(
             f"{text.published.title} needs its vocabulary of {size:,}, which is not in "
@@ -227,6 +230,12 @@ def read_vocabulary(
         rule = "was learnt from" if "sentences" in other else "is not"
         raise DataError(f"{path} {rule} {what}; {command}.")
     return Vocabulary(model)
+
+
+def _learnt(text: ParallelText, size: int, train: Lines) -> Vocabulary:
+    """The vocabulary of both languages of a text."""
+    both = itertools.chain.from_iterable(train[one] for one in text.languages)
+    return Vocabulary.learn(both, size)
 
 
 def _only(text: ParallelText, folder: Path) -> int:

@@ -31,6 +31,8 @@ class ParallelText:
             most are there, or the first of such.
         official: pairs of each part as published, where that is known.
         most: bytes of a file, unpacked.
+        small: whether a vocabulary is learnt from it in a second, so that one whose
+            size is said need not be prepared.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ParallelText:
     forms: tuple[Files, ...]
     official: Mapping[Part, int]
     most: int = MOST_BYTES
+    small: bool = False
 
     def find(self, data_dir: Path | None) -> tuple[Path, Files]:
         """The folder with the files of a form, and the form.

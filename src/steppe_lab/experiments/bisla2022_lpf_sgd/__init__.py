@@ -7,7 +7,13 @@ code and logs of its authors (devansh20la/LPF-SGD).
 
 from __future__ import annotations
 
-from steppe_lab.experiments.bisla2022_lpf_sgd import studies, table3, table5
+from steppe_lab.experiments.bisla2022_lpf_sgd import (
+    adversarial,
+    studies,
+    table3,
+    table5,
+    table7,
+)
 from steppe_lab.reproduction.experiment import Experiment
 
 EXPERIMENT = Experiment(
@@ -17,7 +23,13 @@ EXPERIMENT = Experiment(
         "optimization landscape"
     ),
     source="Bisla, Wang and Choromanska, 2022, AISTATS, arXiv:2201.08025",
-    claims=(table3.CLAIM, table5.CLAIM, *studies.CLAIMS),
+    claims=(
+        table3.CLAIM,
+        table5.CLAIM,
+        table7.CLAIM,
+        adversarial.CLAIM,
+        *studies.CLAIMS,
+    ),
     notes=(
         "Numbers are those of the logs and notebooks that the authors published, where "
         "there are any.",

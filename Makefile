@@ -18,7 +18,7 @@ UNLOCKED := ^(torch|torchvision|triton)==|^(nvidia|cuda)-
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check format docs bench gpu lock clean
+.PHONY: demo test test-slow check format docs examples bench gpu lock clean
 
 demo: $(VENV)/.lab
 	$(BIN)/steppe compare sgd sam lpf_sgd
@@ -42,6 +42,10 @@ format: $(VENV)/.dev
 # The pages of docs/methods, from the docstrings and facts of the code.
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generator
+
+# The pages of docs/examples: each script is run, with STEPPE_DATA_DIR on real data.
+examples: $(VENV)/.dev
+	$(BIN)/python -m docs.generator.examples
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -95,6 +95,8 @@ PAGES = [
         *ROOT.glob("docs/**/*.md"),
     )
     if re.search(r"^```(python|diff)\n", page.read_text(), re.M)
+    # Examples import all they need at their beginning, below what to install.
+    and page.parent.name != "examples"
 ]
 FILES = {"your-own-checkpoint.md": ["## A language model"]}  # another module's names
 

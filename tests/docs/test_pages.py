@@ -32,6 +32,13 @@ RUN_ELSEWHERE = {  # pages whose code another test runs
     "your-own-checkpoint.md": "tests/lab/test_own_files.py",
     "moving-here.md": "tests/contracts/test_compat.py",
     "integrations.md": "tests/support/integrations/harness.py",
+    **dict.fromkeys(
+        (
+            *("data_analysis.md", "gen_analysis.md", "loss_plots.md"),
+            *("sharpest_directions.md", "training_sample.md"),
+        ),
+        "tests/docs/test_examples.py",
+    ),
 }
 
 

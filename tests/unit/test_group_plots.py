@@ -75,6 +75,32 @@ def test_a_series_has_its_places_and_a_gap_where_there_is_no_value():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
+def test_intervals_of_a_series_are_bars_where_both_ends_are_finite():
+    values = {"a": [9.0, 0.1], "b": [5.0, 4.0]}
+    bars = {"a": [(8.0, 10.0), (0.0, 2.0)], "b": [(-math.inf, math.inf), (3.0, 5.0)]}
+    figure = plots.series(
+        values, [0, 8], xlabel="x", ylabel="y", intervals=bars, log=False
+    )
+    (axes,) = figure.axes
+    drawn = [line.get_xydata().tolist() for line in axes.lines]
+    assert drawn == [
+        [[0, 9], [8, 0.1]],
+        *([[0, 8], [0, 10]], [[8, 0], [8, 2]]),
+        [[0, 5], [8, 4]],
+        [[8, 3], [8, 5]],
+    ]
+    assert axes.lines[1].get_color() == axes.lines[0].get_color()
+    assert len(figure.legends[0].get_texts()) == 2
+
+
+@pytest.mark.parametrize(
+    ("log", "scale"), [(None, "log"), (True, "log"), (False, "linear")]
+)
+def test_the_axis_of_a_wide_series_is_as_asked_for(log, scale):
+    figure = plots.series({"a": [1, 31]}, [0, 1], xlabel="x", ylabel="y", log=log)
+    assert figure.axes[0].get_yscale() == scale
+
+
 def test_a_table_has_a_cell_and_a_number_for_each_value_that_there_is():
     values = {0.1: {16: 1.0, 64: 100.0}, 0.2: {16: 10.0, 64: math.nan}}
     (axes,) = plots.tiles(values, xlabel="batch", ylabel="lr", label="top").axes

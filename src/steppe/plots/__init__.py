@@ -30,4 +30,3 @@ from steppe.plots.scatter_plot import scatter as scatter
 from steppe.plots.series_plot import series as series
 from steppe.plots.surface_plot import surface3d as surface3d
 from steppe.plots.tile_plot import tiles as tiles
-from steppe.plots.trend_plot import trends as trends

@@ -30,12 +30,11 @@ def series(
     xlabel: str,
     ylabel: str,
     zero: float | None = None,
+    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    log: bool | None = None,
     theme: Theme = "light",
 ) -> Figure:
     """Draw a line for each name, with a gap where a value is not finite.
-
-    The axis of values is logarithmic where they are positive and span more than a
-    factor of 30.
 
     Args:
         values: by name, as many as there are places.
@@ -43,6 +42,10 @@ def series(
         xlabel: what the places are.
         ylabel: what the values are.
         zero: where a line marks "no effect"; None for nowhere.
+        intervals: by name, low and high ends at all places, drawn as bars; one with an
+            end that is not finite is not drawn. None for no bars.
+        log: whether the axis of values is logarithmic; None for where they are positive
+            and span more than a factor of 30.
         theme: "light" for dark ink on a light page, "dark" for the contrary.
 
     Raises:
@@ -64,10 +67,14 @@ def series(
             marker=look.marker if len(places) <= _FEW else "",
             markersize=4,
         )
+        for place, ends in zip(places, (intervals or {}).get(name, ())):
+            if all(map(math.isfinite, ends)):
+                axes.plot([place, place], ends, color=look.colour, lw=1.2)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.locator_params(axis="x", nbins=6)
     every = [v for each in values.values() for v in each if math.isfinite(v)]
-    if wants_log(every):
-        log_axis(axes, "y", every)
+    positive = [v for v in every if v > 0]
+    if positive and (wants_log(every) if log is None else log):
+        log_axis(axes, "y", positive)
     legend(figure, theme, handles)
     return without_collisions(figure)

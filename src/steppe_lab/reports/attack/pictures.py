@@ -13,12 +13,10 @@ from torch import Tensor
 from steppe import plots
 from steppe.adversarial.balls import Norm
 from steppe.pages.picture import Picture, pictured
-from steppe.plots.trend_plot import Point
 from steppe_lab.analysis.attacking import AttackedNetwork
 from steppe_lab.attacks.outcome import Examples
 from steppe_lab.reports.attack.words import NORMS, budget_names, changed_things
 from steppe_lab.reports.text.numbers import percent
-from steppe_lab.statistics.intervals import Interval
 
 GREY_LEVELS = "/255"  # of budgets, which the axis counts then
 COLOURS = (1, 3)  # channels of images that can be shown
@@ -87,12 +85,13 @@ def series_picture(
     label = _named(done, int(done.done.result.labels[int(examples.places[0])]))
     predicted = _named(done, int(examples.predicted[0]))
     lines = {
-        f"unchanged: {label}": _points(examples.inputs[0]),
-        f"{key}: {predicted}": _points(examples.changed[0]),
+        f"unchanged: {label}": examples.inputs[0].tolist(),
+        f"{key}: {predicted}": examples.changed[0].tolist(),
     }
+    places = range(done.target.attacked.samples.in_shape[0])
     budget = _budget(done, examples, 0)
     return pictured(
-        partial(plots.trends, lines, xlabel="place", ylabel="value"),
+        partial(plots.series, lines, places, xlabel="place", ylabel="value", log=False),
         title="A sample before and after",
         caption=f"The budget is {budget}.",
         alt=f"A series of class {label}, which after {key} with a budget of "
@@ -104,22 +103,29 @@ def _curve(done: AttackedNetwork, norm: Norm) -> Picture:
     result = done.done.result
     levels = any(name.endswith(GREY_LEVELS) for name in budget_names(done))
     factor, unit = (255.0, ", in 255ths") if levels else (1.0, "")
-    start: Point = (0.0, *_ends(result.clean))
-    places = [factor * epsilon for epsilon in result.epsilons]
-    lines: dict[str, Sequence[Point]] = {}
+    budgets = [factor * epsilon for epsilon in result.epsilons if epsilon > 0]
+    lines: dict[str, Sequence[float]] = {}
+    intervals: dict[str, Sequence[tuple[float, float]]] = {}
     said = []
     for index, key in enumerate(result.keys):
         if result.norms[index] == norm:
             robust = result.robust(index)
-            own = [(x, *_ends(i)) for x, i in zip(places, robust, strict=True) if x > 0]
-            lines[key] = [start, *own]
+            attacked = [
+                i for e, i in zip(result.epsilons, robust, strict=True) if e > 0
+            ]
+            every = [result.clean, *attacked]
+            lines[key] = [100 * each.mean for each in every]
+            intervals[key] = [(100 * each.low, 100 * each.high) for each in every]
             said.append(f"{key} {percent(robust[-1].mean)}")
     return pictured(
         partial(
-            plots.trends,
+            plots.series,
             lines,
+            [0.0, *budgets],
             xlabel=f"budget in {NORMS[norm]}{unit}",
             ylabel="rightly classified, %",
+            intervals=intervals,
+            log=False,
         ),
         title=f"Accuracy by budget, {NORMS[norm]}",
         caption=f"Budgets are those of {changed_things(done)}. Bars are intervals of "
@@ -127,15 +133,6 @@ def _curve(done: AttackedNetwork, norm: Norm) -> Picture:
         alt=f"Accuracy falls from {percent(result.clean.mean)} to, at the largest "
         f"budget: {', '.join(said)}.",
     )
-
-
-def _ends(interval: Interval) -> tuple[float, float, float]:
-    return 100 * interval.mean, 100 * interval.low, 100 * interval.high
-
-
-def _points(series: Tensor) -> list[Point]:
-    nothing = float("nan")
-    return [(x, y, nothing, nothing) for x, y in enumerate(series.tolist())]
 
 
 def _budget(done: AttackedNetwork, examples: Examples, index: int) -> str:

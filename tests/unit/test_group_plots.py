@@ -6,13 +6,23 @@ from itertools import pairwise
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 import steppe
 from steppe import plots
+from steppe.plots.canvas import canvas, without_collisions
+from steppe.surfaces import Band, Surface
 
 
 def texts(axis):
     return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def usual_log_axes():
+    """Logarithmic axes as matplotlib makes them."""
+    figure, axes = canvas("light")
+    axes.loglog(WIDE, WIDE)
+    return without_collisions(figure)
 
 
 def spectrum(*values, k=1):
@@ -158,6 +168,54 @@ def test_a_score_beside_eigenvalues_has_the_right_axis_and_gaps():
     assert math.isnan(line.get_ydata()[0])
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["largest", "accuracy, %"]
+
+
+WIDE = [0.002, 3000.0]
+LINE = Surface(
+    coordinates=((0.0, 1.0),),
+    loss=torch.tensor(WIDE, dtype=torch.float64),
+    stderr=torch.zeros(2, dtype=torch.float64),
+    samples=9,
+)
+PLANE = Surface(
+    coordinates=((0.0, 1.0, 2.0),) * 2,
+    loss=torch.logspace(-3, 4, 9, dtype=torch.float64).reshape(3, 3),
+    stderr=torch.zeros(3, 3, dtype=torch.float64),
+    samples=9,
+)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.series({"a": WIDE}, [0, 1], xlabel="x", ylabel="y"),
+        lambda: plots.curves({"a": [WIDE]}, ylabel="y"),
+        lambda: plots.lines({"a": [LINE]}),
+        lambda: plots.profile(LINE),
+        lambda: plots.bands(Band(surfaces=(LINE, LINE))),
+        lambda: plots.eigenvalues([0, 1], [[w] for w in WIDE], beside=("s", WIDE)),
+        lambda: plots.scatter({"a": (WIDE, WIDE)}, xlabel="x", ylabel="y"),
+        lambda: plots.levels(
+            {x: [x] for x in WIDE}, intervals=dict.fromkeys(WIDE, (1.0, 0.5, 2.0)), xlabel="x", ylabel="y"
+        ),
+        lambda: plots.dots({"a": WIDE}, xlabel="x"),
+        lambda: plots.boxes({"a": WIDE}, xlabel="x"),
+        lambda: plots.grouped_bars({"a": dict(zip("bc", WIDE))}, xlabel="x"),
+        lambda: plots.tiles({1: dict(zip("bc", WIDE))}, xlabel="", ylabel="", label=""),
+        lambda: plots.density({"a": spectrum(0.0, 4.0), "b": spectrum(0.0, 100.0)}),
+        lambda: plots.contour(PLANE),
+        lambda: plots.contourf(PLANE),
+        lambda: plots.heat(PLANE),
+        lambda: plots.surface3d(PLANE),
+        usual_log_axes,
+    ],
+)
+def test_numbers_of_logarithmic_axes_are_no_formulas(draw):
+    figure = draw()
+    figure.draw_without_rendering()
+    every = [text.get_text() for text in figure.findobj(Text)]
+    assert any(text.strip() for text in every)
+    assert not [text for text in every if "$" in text]
 
 
 def test_densities_have_plain_numbers_at_their_axis():

@@ -207,7 +207,7 @@ def log_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> N
         which: of its axes.
         values: what is drawn, positive; their range decides where numbers stand.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
     if which == "x":
         axes.set_xscale("log")
@@ -217,7 +217,7 @@ def log_axis(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> N
     steps = (1.0,) if max(values) > 300 * min(values) else (1.0, 3.0)
     axis.set_major_locator(LogLocator(subs=steps, numticks=7))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _plain_numbers(axis)
 
 
 def without_collisions(figure: Figure) -> Figure:
@@ -228,8 +228,14 @@ def without_collisions(figure: Figure) -> Figure:
     thin: their figure must be high enough.
     """
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedLocator
+    from matplotlib.ticker import FixedLocator, LogFormatter, NullFormatter
 
+    # The usual numbers of a logarithmic axis are formulas.
+    for axis in (axis for a in figure.axes for axis in (a.xaxis, a.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatter):
+            _plain_numbers(axis)
+        if isinstance(axis.get_minor_formatter(), LogFormatter):
+            axis.set_minor_formatter(NullFormatter())
     # A name with two dollar signs is no formula.
     for text in figure.findobj(Text):
         text.set_parse_math(False)
@@ -251,6 +257,13 @@ def without_collisions(figure: Figure) -> Figure:
                 axis.set_major_locator(FixedLocator(places[::2]))
                 figure.draw_without_rendering()
     return figure
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label ticks with numbers as people write them."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _break_name(axis: Axis, inches: float) -> None:

@@ -18,6 +18,7 @@ from steppe_lab.studies.costs import published_samples
 from steppe_lab.studies.expansion import recipe_of_fields
 
 SUPPORT = Path(__file__).parents[1] / "support" / "toy_experiments"
+FOUR = ["one", "two", "three", "four"]  # cells of the claim that reads a file
 PUBLISH = "steppe_lab.reports.reproduction.report.publish"
 
 
@@ -76,6 +77,28 @@ def test_numbers_of_files_have_their_verdicts_at_every_scale(command):
         assert rows["two"]["ours"]["mean"] == 0
         assert rows["two"]["ours_by_published_protocol"]["mean"] == 2
         assert rows["one"]["command"] == "steppe evaluate one.pt"
+
+
+@pytest.mark.parametrize("cells", [(), ("--cell", "two")])
+def test_numbers_of_files_are_computed_once_for_table_and_page(
+    command, monkeypatch, cells
+):
+    pages, calls = [], []
+
+    def check(folder):
+        calls.append(folder)
+        return toy_checked(folder)
+
+    toy = experiments.find_experiment("toy")
+    claim = toy.claim("read")
+    toy_checked = claim.check
+    monkeypatch.setitem(claim.__dict__, "check", check)
+    monkeypatch.setattr(PUBLISH, lambda result, *_: pages.append(result))
+    code, text, _ = command("--claim", "read", *cells, "--scale", "smoke", "--json")
+    assert (code, len(calls)) == (0, 1)
+    assert list(rows_of(text, "read")) == (["two"] if cells else FOUR)
+    (whole,) = (each for each in pages[0].claims if each.claim.name == "read")
+    assert [row.cell.name for row in whole.rows] == FOUR
 
 
 @pytest.mark.usefixtures("no_page")

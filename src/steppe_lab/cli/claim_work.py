@@ -18,6 +18,7 @@ from steppe_lab.reproduction.results import (
     ExperimentResult,
     results_of,
 )
+from steppe_lab.reproduction.verdicts import Ours
 from steppe_lab.store.store import Store
 from steppe_lab.studies.estimating import spread_out
 from steppe_lab.studies.selecting import selected
@@ -52,6 +53,7 @@ class ClaimWork:
         self._store = store
         self._args = args
         self._failures: dict[str, str] = {}  # by claim
+        self._without_runs: dict[str, Mapping[str, Ours]] = {}  # by claim
         self._run_failed = False
 
     def do(self, claims: Iterable[AbstractClaim]) -> None:
@@ -118,7 +120,18 @@ class ClaimWork:
 
     def _result(self, claim: AbstractClaim, request: Request) -> ClaimResult:
         study = self._study(claim, request)
-        return results_of(claim, request, study, self._failures.get(claim.name, ""))
+        failure = self._failures.get(claim.name, "")
+        ours = None
+        if study is None and not failure and claim.chosen(request):
+            ours = self._ours_without_runs(claim)
+        return results_of(claim, request, study, failure, ours=ours)
+
+    def _ours_without_runs(self, claim: AbstractClaim) -> Mapping[str, Ours]:
+        """Our numbers from files, read once for the table and for the whole page."""
+        if claim.name not in self._without_runs:
+            whole = replace(self._request, cells=())
+            self._without_runs[claim.name] = claim.ours(whole, None)
+        return self._without_runs[claim.name]
 
     def _studies(
         self, claims: Iterable[AbstractClaim]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,8 @@ def results_of(
     request: Request,
     study: StoredStudy | None,
     failure: str = "",
+    *,
+    ours: Mapping[str, Ours] | None = None,
 ) -> ClaimResult:
     """Our numbers for the cells that are asked for, with verdicts.
 
@@ -86,10 +89,12 @@ def results_of(
         request: what is asked of it.
         study: of its runs, from `claim.study`; not all need be finished.
         failure: the reason for which its work did not begin.
+        ours: our numbers by cell, of these cells at least; None for those of the claim.
     """
     chosen, beyond = claim.chosen(request), claim.beyond(request)
     published = claim.published()
-    ours = claim.ours(request, study) if chosen and not failure else {}
+    if ours is None:
+        ours = claim.ours(request, study) if chosen and not failure else {}
     # Training-free numbers are those of the published size at every scale.
     comparable = request.scale == FULL or study is None
     rows = [

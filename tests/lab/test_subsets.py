@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import get_args
 
@@ -129,6 +130,26 @@ def test_a_share_of_the_test_set_is_taken_in_the_same_way(kind, dataset):
         assert places(split.test) == [-1 - place for place in range(40)]
     again = Selection(test_fraction=0.1, subset=kind, label_noise=0.5).apply(dataset)
     assert places(again.test) == places(split.test)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_share_of_a_validation_set_of_the_data_is_taken_in_the_same_way(
+    kind, dataset
+):
+    own = dataclasses.replace(dataset, validation=dataset.test)
+    taken = {"held_out": "validation", "subset": kind, "train_samples": 40}
+    split = Selection(test_fraction=0.1, **taken).apply(own)
+    assert split.notes == (
+        "judged on 40 of 400 validation samples, not on the test set",
+    )
+    assert len(set(places(split.test))) == 40
+    if kind in ("stratified", "balanced"):
+        assert counts(split.test) == [10] * 4
+    whole = Selection(**taken).apply(own)
+    assert whole.notes == ("judged on 400 validation samples, not on the test set",)
+    assert places(whole.test) == places(dataset.test)
+    with pytest.raises(SettingError, match=r"test_fraction must leave a sample"):
+        Selection(test_fraction=1e-3, **taken).apply(own)
 
 
 # ---- validation ------------------------------------------------------------------

@@ -124,8 +124,8 @@ class Selection:
             unless `subset` says otherwise.
         subset: which samples are taken: random, the first, stratified or balanced, see
             `subsets.rank`; None is stratified with `train_fraction`, else random.
-        test_fraction: share of the test set to judge on, taken in the same way; None
-            for all of it.
+        test_fraction: share of the test set to judge on, or of the validation set that
+            the data set has, taken in the same way; None for all of it.
         label_noise: fraction of the training labels, 0 to 1, that are noise.
         label_noise_kind: how they are drawn, see `label_noise.noisy_labels`.
         data_noise: standard deviation of Gaussian noise on the pixels of training
@@ -243,11 +243,14 @@ class Selection:
         self, dataset: Dataset, ranking: Ranking, samples: int, apart: Tensor
     ) -> tuple[AbstractSamples, tuple[str, ...]]:
         if self.held_out == "test":
-            return self._tested_on(dataset)
+            test, count = self._share_of(dataset.test, "test", dataset.classes)
+            note = f"judged on {count}"
+            return test, () if self.test_fraction is None else (note,)
         if dataset.validation is not None and self.validation_seed is None:
-            count = len(dataset.validation)
-            note = f"judged on {count:,} validation samples, not on the test set"
-            return dataset.validation, (note,)
+            given, count = self._share_of(
+                dataset.validation, "validation", dataset.classes
+            )
+            return given, (f"judged on {count}, not on the test set",)
         left = apart
         if self.validation_seed is None:
             # From the end, so that training sets of all sizes are judged on the same.
@@ -268,15 +271,17 @@ class Selection:
         note = f"judged on {len(left):,} unused training samples, not on the test set"
         return dataset.train.chosen(left), (note,)
 
-    def _tested_on(self, dataset: Dataset) -> tuple[AbstractSamples, tuple[str, ...]]:
-        test = dataset.test
+    def _share_of(
+        self, held_out: AbstractSamples, name: HeldOut, classes: tuple[str, ...]
+    ) -> tuple[AbstractSamples, str]:
+        """The share of a set to judge on, and its size in words."""
+        count = f"{len(held_out):,} {name} samples"
         if self.test_fraction is None:
-            return test, ()
-        order = torch.randperm(len(test), generator=_generator("test", self.seed))
-        ranking = rank(self.kind, test.targets, dataset.classes, order)
+            return held_out, count
+        order = torch.randperm(len(held_out), generator=_generator(name, self.seed))
+        ranking = rank(self.kind, held_out.targets, classes, order)
         samples = _share("test_fraction", self.test_fraction, ranking)
-        note = f"judged on {samples:,} of {len(test):,} test samples"
-        return test.chosen(ranking.places[:samples]), (note,)
+        return held_out.chosen(ranking.places[:samples]), f"{samples:,} of {count}"
 
     @property
     def train_groups(self) -> tuple[str, ...]:

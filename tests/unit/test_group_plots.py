@@ -196,7 +196,10 @@ PLANE = Surface(
         lambda: plots.eigenvalues([0, 1], [[w] for w in WIDE], beside=("s", WIDE)),
         lambda: plots.scatter({"a": (WIDE, WIDE)}, xlabel="x", ylabel="y"),
         lambda: plots.levels(
-            {x: [x] for x in WIDE}, intervals=dict.fromkeys(WIDE, (1.0, 0.5, 2.0)), xlabel="x", ylabel="y"
+            {x: [x] for x in WIDE},
+            intervals=dict.fromkeys(WIDE, (1.0, 0.5, 2.0)),
+            xlabel="x",
+            ylabel="y",
         ),
         lambda: plots.dots({"a": WIDE}, xlabel="x"),
         lambda: plots.boxes({"a": WIDE}, xlabel="x"),

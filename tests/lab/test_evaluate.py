@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from steppe.errors import CheckpointError
 from steppe_lab.analysis.foreign import Belongs
 from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
+from steppe_lab.cli.streams import console
+from steppe_lab.cli.verbs import evaluate
 from steppe_lab.datasets import load
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.models import MODELS
@@ -269,6 +272,15 @@ def test_the_table_of_several_has_a_column_for_each(run, capsys):
     head = next(line for line in shown.splitlines() if "best" in line)
     assert head.index("best") < head.index("initial")
     assert re.search(r"validation error .*±.*±", shown)
+
+
+def test_a_score_of_one_batch_has_an_error_that_is_not_known(capsys):
+    scores = {"test_loss": 0.5, "test_loss_stderr": math.inf, "test_samples": 1}
+    for table in (evaluate._table(scores), evaluate._tables([Path("a.pt")], [scores])):
+        console(sys.stdout).print(table)
+        shown = capsys.readouterr().out
+        assert "0.500 ± not known" in shown
+        assert "inf" not in shown
 
 
 def test_one_of_several_that_is_not_there_is_said_before_any_is_scored(run, capsys):

@@ -35,6 +35,16 @@ def examined():
     return objective, steppe.examine(objective, samples=120, curvature_samples=120)
 
 
+def test_errors_of_one_sample_are_said_to_be_not_known():
+    x, _ = problems.vectors(1)
+    objective = Objective(problems.mlp(nn.ReLU), (x, (x[:, 0] > 0).long()))
+    result = steppe.examine(objective, samples=1, curvature_samples=1)
+    text = str(result)
+    assert result.groups["loss"]["loss"].stderr == math.inf
+    assert text.count("± not known") >= 2
+    assert "inf" not in text
+
+
 def test_estimates_are_those_of_measuring_them_alone(examined):
     objective, result = examined
     groups = [g for subject, g in result.groups.items() if subject != "curvature"]

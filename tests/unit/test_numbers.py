@@ -1,9 +1,11 @@
 """Numbers as texts: enough digits to see what they say, whatever their size."""
 
+import math
+
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from steppe_lab.reports.text.numbers import with_ends, with_error
+from steppe_lab.reports.text.numbers import mean_of, with_ends, with_error
 from steppe_lab.statistics.intervals import Interval
 
 RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -78,3 +80,10 @@ def test_an_end_at_the_edge_of_no_difference_gets_more_digits():
 def test_a_mean_that_is_not_finite_is_said_whatever_its_error():
     for mean in (float("inf"), -float("inf"), float("nan")):
         assert with_error(mean, 0.5) == "not finite"
+        assert with_error(mean, math.inf) == "not finite"
+
+
+def test_an_error_of_one_draw_is_not_known_but_a_mean_of_one_run_stands_alone():
+    assert with_error(0.5, math.inf) == "0.500 ± not known"
+    one = Interval(0.5, -math.inf, math.inf, 1)
+    assert mean_of(one, share=False) == "0.500"

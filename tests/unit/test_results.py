@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pickle
+import re
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -64,7 +65,8 @@ def test_an_interval_is_student_s_and_a_point_where_nothing_was_sampled():
         (-3.14159e-7, 1.2e-8, "(-3.14 ± 0.12)e-07"),
         (1.5e9, 4e6, "(1.500 ± 0.004)e+09"),
         (0.5, 0.0, "0.5"),
-        (0.5, math.inf, "0.5 ± inf"),
+        (0.5, math.inf, "0.5 ± not known"),
+        (2e9, math.inf, "2e+09 ± not known"),
         (math.nan, math.nan, "nan ± nan"),
         (0.5, 1e-310, "0.5 ± 1e-310"),  # powers of ten of its digits are infinite
         (1.7e308, 0.5, "1.7e+308 ± 0.5"),
@@ -72,6 +74,15 @@ def test_an_interval_is_student_s_and_a_point_where_nothing_was_sampled():
 )
 def test_a_number_is_rounded_by_its_error(value, error, text):
     assert with_error(value, error) == text
+
+
+def test_a_table_says_that_one_draw_has_no_error():
+    known, alone = estimate(0.5, 0.1), estimate(0.5, math.inf, samples=1)
+    text = str(Estimates({"trace": known, "sam_sharpness": alone}).table())
+    assert "inf" not in text
+    assert re.search(r"sam_sharpness +0.5 +± not known", text)
+    assert text.endswith("one draw, such as one batch, has no standard error.")
+    assert "not known" not in str(Estimates({"trace": known}).table())
 
 
 def test_formats_are_of_both_numbers_or_of_the_text():

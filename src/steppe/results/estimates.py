@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from steppe.results.estimate import Estimate
-from steppe.results.tables import AbstractTabulated, Table, aligned, joined, with_error
+from steppe.results.tables import (
+    UNKNOWN,
+    AbstractTabulated,
+    Table,
+    aligned,
+    joined,
+    with_error,
+)
 
 SCREEN = 100  # letters of a line: names of measures, values and units beside another
 DOUBT = " (?)"
+NO_ERROR = f"{UNKNOWN}: one draw, such as one batch, has no standard error."
 DOUBTED = "(?) its budget ended before the accuracy that its settings ask for."
 
 
@@ -60,13 +69,14 @@ class Estimates(AbstractTabulated, Mapping[str, Estimate]):
         values = aligned([with_error(e.value, e.stderr) for _, e in measured])
         doubts = {True: "", False: DOUBT}
         unmet = [DOUBTED] if any(not e.converged for _, e in measured) else []
+        alone = [NO_ERROR] if any(e.stderr == math.inf for _, e in measured) else []
         return Table(
             ("measure", "value", "samples", "units"),
             [
                 (name, value + doubts[e.converged], str(e.samples or "none"), e.units)
                 for value, (name, e) in zip(values, measured, strict=True)
             ],
-            [*unmet, *map(_shortened, self.refusals())],
+            [*unmet, *alone, *map(_shortened, self.refusals())],
             most=len(self),
             width=SCREEN,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 ROWS = 24  # of a table, at most
 WIDTH = 79  # of a line of text
 CELL = 36  # letters of a cell, at most
+UNKNOWN = "± not known"  # error of one draw
 SMALLEST, LARGEST = 1e-290, 1e290  # powers of ten beyond leave the range of floats
 
 
@@ -24,7 +25,7 @@ def with_error(value: float, error: float, spec: str = "") -> str:
 
     Args:
         value: of any size.
-        error: >= 0; 0 for none.
+        error: >= 0; 0 for none, infinite for one that is not known.
         spec: format of both numbers, such as ".3g".
 
     Example:
@@ -32,7 +33,11 @@ def with_error(value: float, error: float, spec: str = "") -> str:
         ('0.23 ± 0.04', '0.235 ± 0.012')
         >>> with_error(1234567.0, 4321.0), with_error(0.5, 0.0)
         ('(1.235 ± 0.004)e+06', '0.5')
+        >>> with_error(0.5, math.inf)
+        '0.5 ± not known'
     """
+    if error == math.inf:
+        return f"{with_error(value, 0.0, spec)} {UNKNOWN}"
     if error == 0:
         return format(value, spec or ".6g")
     extreme = error < SMALLEST or not abs(value) < LARGEST or not error < LARGEST

@@ -10,6 +10,7 @@ import math
 from functools import partial
 from typing import NamedTuple
 
+from steppe.results.tables import UNKNOWN
 from steppe_lab.statistics.intervals import Interval
 
 _LOPSIDED = 0.25  # of half an interval: beyond, ± would mislead
@@ -116,12 +117,18 @@ def _plain(value: float, places: int, *, least: int) -> str:
 def with_error(mean: float, error: float) -> str:
     """A mean ± its error, rounded to two digits of the error.
 
+    An error is infinite where it is not known, as after one draw.
+
     Example:
         >>> with_error(0.12742, 0.1432), with_error(10.066, 0.0)
         ('0.13 ± 0.14', '10.1')
         >>> with_error(3.8e-6, 1e-6)
         '(3.8 ± 1.0) × 10⁻⁶'
+        >>> with_error(0.12742, math.inf)
+        '0.127 ± not known'
     """
+    if math.isfinite(mean) and error == math.inf:
+        return f"{number(mean)} {UNKNOWN}"
     if not (math.isfinite(mean) and math.isfinite(error)) or error <= 0:
         return number(mean)
     size = _magnitude(max(abs(mean), error))
@@ -142,7 +149,9 @@ def mean_of(interval: Interval, share: bool) -> str:
         '0 % (0 to 0.38)'
     """
     if not share:
-        return with_error(interval.mean, interval.half_width)
+        # A column of means says once for how many runs they are.
+        half = interval.half_width if math.isfinite(interval.half_width) else 0.0
+        return with_error(interval.mean, half)
     mean, half = 100 * interval.mean, 100 * interval.half_width
     if not math.isfinite(half) or half == 0:
         return percent(interval.mean)

@@ -10,7 +10,6 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-from steppe.results.tables import UNKNOWN
 from steppe_lab.statistics.intervals import Interval
 
 _LOPSIDED = 0.25  # of half an interval: beyond, ± would mislead
@@ -128,6 +127,9 @@ def with_error(mean: float, error: float) -> str:
         '0.127 ± not known'
     """
     if math.isfinite(mean) and error == math.inf:
+        # Lists of published numbers do not wait for torch.
+        from steppe.results.tables import UNKNOWN
+
         return f"{number(mean)} {UNKNOWN}"
     if not (math.isfinite(mean) and math.isfinite(error)) or error <= 0:
         return number(mean)

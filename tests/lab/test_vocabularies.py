@@ -197,6 +197,12 @@ def test_lines_that_are_no_pairs_are_refused(folder):
     assert "got 60 and 59 lines" in text
 
 
+@pytest.mark.parametrize("task", ["translation", "language"])
+def test_files_of_empty_lines_are_refused(task, folder):
+    write_multi30k(folder, train={"de": [""] * 60, "en": ["", " "] * 30})
+    assert "hold no sentence" in refusal(f"multi30k:task={task}", folder)
+
+
 def test_long_and_short_pairs_are_not_trained_on_but_judged(tmp_path):
     own = pairs(60, 0)
     own["de"][3], own["en"][3] = "a", "a dog"

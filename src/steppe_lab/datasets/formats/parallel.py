@@ -79,7 +79,7 @@ class ParallelText:
                 )
             for one, own in each.items():
                 lines[one] += own
-        if not all(lines.values()):
+        if not all(any(map(str.strip, own)) for own in lines.values()):
             raise DataError(
                 f"the {part} files of {self.name} in {folder} hold no sentence; use "
                 "the unchanged official files."

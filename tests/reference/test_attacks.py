@@ -81,6 +81,15 @@ def test_deepfool_ends_a_little_beyond_the_boundary_of_a_linear_classifier(norm)
     assert torch.allclose(done.norms, 1.02 * (margins / dual + 1e-4), rtol=1e-9)
 
 
+def test_the_smallest_changes_do_not_depend_on_the_budgets():
+    victim, inputs, labels, *_ = linear("2")
+    _, none = success_of("deepfool", victim, inputs, labels, [0.0])
+    _, done = success_of("deepfool", victim, inputs, labels, [0.0, 1.0])
+    assert torch.equal(none.norms, done.norms)
+    assert bool(none.norms.isfinite().all())
+    assert not none.success.any()
+
+
 def test_the_difference_of_logits_ratio_is_that_of_the_paper():
     scores = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 5.0, 4.0, 1.0]])
     # -(z_y - max of the others) / (first - third)

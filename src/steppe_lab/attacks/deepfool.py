@@ -95,10 +95,11 @@ class DeepFool(AbstractAttack):
             gaps: differences of scores, shape (b, K).
             slopes: their gradients, shape (b, K, ...).
         """
-        flat = slopes.flatten(2).double()
         # The length of a gradient in the dual norm.
         order = 1 if self.norm == "inf" else 2
-        lengths = torch.linalg.vector_norm(flat, order, dim=2).to(gaps)
+        lengths = torch.linalg.vector_norm(
+            slopes.flatten(2), order, dim=2, dtype=torch.float64
+        ).to(gaps)
         # A class whose score does not move is never reached.
         far = torch.where(lengths > 0, gaps.abs() / lengths, torch.inf)
         nearest = far.argmin(1)

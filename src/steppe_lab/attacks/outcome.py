@@ -86,8 +86,9 @@ def attacked(
     for number, epsilon in enumerate(searches):
         left = (~success[number]).nonzero().flatten()
         done = (number + 1) * samples - len(left)
-        # Without a budget nothing changes, and a ball has a radius.
-        pieces = torch.split(left, ROWS) if epsilon > 0 and len(left) else ()
+        # Within a budget of 0 nothing changes, and a ball has a radius.
+        searched = (epsilon > 0 or attack.minimal) and len(left) > 0
+        pieces = torch.split(left, ROWS) if searched else ()
         for places in pieces:
             inputs, labels = rows(places)
             draws = Draws(seed, places.tolist())

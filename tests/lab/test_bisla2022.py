@@ -246,6 +246,8 @@ def test_attacks_follow_the_trainings_of_table_5(tmp_path):
     (record,) = studies[1].plan.followers(attacked).values()
     names = [each["name"] for each in record["attacks"]]
     assert names == ["fgm", "fgsm", "pgd", "bim", "uniform", "deepfool"]
+    # The published program calls LinfDeepFoolAttack.
+    assert record["attacks"][-1]["settings"]["norm"] == "inf"
     assert record["epsilons"] == [pytest.approx(8 / 255)]
     assert (record["training"], record["protocol"]) == (training, "pixels")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from steppe_lab.store.store import Store
     from steppe_lab.studies.plan import Trial
 
-ATTACKS = ("fgm", "fgsm", "pgd", "bim", "uniform", "deepfool")
+ATTACKS = ("fgm", "fgsm", "pgd", "bim", "uniform", "deepfool:norm=inf")
 EPSILON = 8 / 255  # of pixels from 0 to 1
 SAMPLES = 10_000  # all test images
 FOLLOWER = "attack"

@@ -113,18 +113,19 @@ class TrainedClaim(AbstractClaim):
             if protocol is not None:
                 theirs = by_protocol.setdefault(cell.name, [])
                 theirs.append(self.quantity.factor * protocol)
+        why = self._reasons(reasons, cell_of)
         ours: dict[str, Ours] = {}
-        for run in study.plan:
-            name = cell_of[run][0].name
-            why = reasons.get(run, f"no {self.quantity.title}")
-            if name in values:
-                own = by_protocol.get(name)
+        for name in dict.fromkeys(cell_of[run][0].name for run in study.plan):
+            own = by_protocol.get(name)
+            # Beside a published protocol, a number without it is no answer alone.
+            if name in values and (own or not self.protocol_settings):
                 ours[name] = Ours(
                     value=mean_interval(values[name]),
                     protocol=mean_interval(own) if own else None,
                 )
-            elif name not in ours or ours[name].why_not == NOT_FINISHED:
-                ours[name] = Ours(why_not=why)
+            else:
+                none = f"no {self.quantity.title}"
+                ours[name] = Ours(why_not=why.get(name, none))
         return ours
 
     def by_seed(
@@ -200,6 +201,19 @@ class TrainedClaim(AbstractClaim):
             table.columns.get(self.protocol, nothing),
             strict=True,
         )
+
+    def _reasons(
+        self, reasons: Mapping[str, str], cell_of: Mapping[str, tuple[Cell, bool]]
+    ) -> dict[str, str]:
+        """By cell: why it has no number, failures first; from the reasons of runs."""
+        why: dict[str, str] = {}
+        for run, reason in reasons.items():
+            cell, second = cell_of[run]
+            if reason != NOT_FINISHED and why.get(cell.name) == NOT_FINISHED:
+                del why[cell.name]
+            said = f"by the published protocol: {reason}" if second else reason
+            why.setdefault(cell.name, said)
+        return why
 
     def _cells_of(self, request: Request, whole: Plan) -> dict[str, tuple[Cell, bool]]:
         """By run: its cell, and whether it is the one by the published protocol."""

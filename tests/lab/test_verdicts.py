@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from steppe_lab.reproduction.published import Published
+from steppe_lab.reproduction.studied import correlation
 from steppe_lab.reproduction.verdicts import (
     Ours,
     difference,
@@ -17,6 +18,7 @@ from steppe_lab.reproduction.verdicts import (
     sampled,
     verdict_on,
 )
+from steppe_lab.statistics import kendall
 from steppe_lab.statistics.intervals import Interval, mean_interval
 
 FEW = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -45,6 +47,19 @@ def test_one_published_run_without_an_interval_spreads_as_ours_do():
     assert own.half_width == pytest.approx(half, rel=1e-12)
     of_five = difference(mean_interval(ours), Published(value=9.0, runs=5))
     assert of_five.half_width == pytest.approx(half * math.sqrt(2 / 6), rel=1e-12)
+
+
+def test_a_correlation_of_as_many_networks_spreads_as_ours_does():
+    source = random.Random(0)
+    columns = {name: [source.random() for _ in range(36)] for name in ("x", "y")}
+    tau = kendall(columns, "x", "y")
+    own = correlation(tau).value
+    assert (own.mean, own.count) == (tau.value, 36)
+    whole = difference(own, Published(value=0.5, runs=36))
+    assert whole.half_width == pytest.approx(math.sqrt(2) * own.half_width, rel=1e-9)
+    constant = correlation(kendall({"x": [1.0] * 9, "y": range(9)}, "x", "y"))
+    assert constant.value is None
+    assert "does not vary" in constant.why_not
 
 
 def test_a_sampling_error_is_that_of_a_normal_value():

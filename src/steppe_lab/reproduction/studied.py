@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 from steppe_lab.reproduction.claims import AbstractClaim, Request, is_named
 from steppe_lab.reproduction.published import Cell
 from steppe_lab.reproduction.verdicts import Ours
+from steppe_lab.statistics.intervals import Interval
 from steppe_lab.studies.files import read_study
 
 if TYPE_CHECKING:
+    from steppe_lab.statistics.result import AbstractStatistic
     from steppe_lab.store.store import Store
     from steppe_lab.studies.stored import StoredStudy
     from steppe_lab.studies.table import StudyTable
@@ -71,3 +74,14 @@ class StudyClaim(AbstractClaim):
         statistics = self.statistics(table)
         names = {cell.name for cell in self.chosen(request)}
         return {name: each for name, each in statistics.items() if name in names}
+
+
+def correlation(tau: AbstractStatistic) -> Ours:
+    """A correlation as our number; its interval is over the configurations.
+
+    Where it has no interval, all that it can be is within it.
+    """
+    if math.isnan(tau.value):
+        return Ours(why_not="one of the two columns does not vary here")
+    low, high = (-1.0, 1.0) if math.isnan(tau.low) else (tau.low, tau.high)
+    return Ours(value=Interval(tau.value, low, high, tau.clusters))

@@ -13,12 +13,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from steppe_lab.reproduction.published import Cell, Published, Quantity
-from steppe_lab.reproduction.studied import StudyClaim
+from steppe_lab.reproduction.studied import StudyClaim, correlation
 from steppe_lab.reproduction.verdicts import Ours
-from steppe_lab.statistics.intervals import Interval
 
 if TYPE_CHECKING:
-    from steppe_lab.statistics.result import AbstractStatistic
     from steppe_lab.studies.table import StudyTable
 
 TAU = Quantity(name="tau", title="Kendall's tau")
@@ -104,16 +102,16 @@ def grid(table: StudyTable) -> dict[str, Ours]:
     ours = {}
     for measure in table.measures:
         tau = kendall(columns, measure, table.gap, cluster=factors)
-        ours[f"overall/{measure}"] = _ours(tau)
+        ours[f"overall/{measure}"] = correlation(tau)
     scale = baselines(columns, table.gap, factors).get(NOISE)
     if scale is not None:
-        ours[f"overall/{BASELINE}"] = _ours(scale)
+        ours[f"overall/{BASELINE}"] = correlation(scale)
     for factor in factors:
         with_gap = granulated(columns, factor, table.gap, factors)
-        ours[f"table6/{factor}"] = _ours(with_gap.factors[factor])
+        ours[f"table6/{factor}"] = correlation(with_gap.factors[factor])
         for measure in table.measures:
             tau_of = granulated(columns, factor, measure, factors).factors[factor]
-            ours[f"table7/{measure}/{factor}"] = _ours(tau_of)
+            ours[f"table7/{measure}/{factor}"] = correlation(tau_of)
     return ours
 
 
@@ -136,7 +134,7 @@ def along(factor: str, other: str = "") -> Callable[[StudyTable], dict[str, Ours
         for measure in table.measures:
             means = _means(table, factor, measure, levels)
             tau = kendall({"measure": means, "target": target}, "measure", "target")
-            ours[measure] = _ours(tau)
+            ours[measure] = correlation(tau)
         return ours
 
     return statistics
@@ -151,14 +149,6 @@ def _means(
         if value is not None:
             values.setdefault(level, []).append(value)
     return [fmean(values[level]) if level in values else None for level in levels]
-
-
-def _ours(tau: AbstractStatistic) -> Ours:
-    if math.isnan(tau.value):
-        return Ours(why_not="one of the two columns does not vary here")
-    if math.isnan(tau.low):
-        return Ours(value=Interval(tau.value, -1.0, 1.0, tau.clusters))
-    return Ours(value=Interval(tau.value, tau.low, tau.high, tau.clusters))
 
 
 def _cells(names: Iterable[str], numbers: Iterable[float], points: int) -> list[Cell]:

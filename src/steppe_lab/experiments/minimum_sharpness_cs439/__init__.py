@@ -8,7 +8,7 @@ trainings and their minimum sharpness are those of `studies/built_in` of this na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from steppe_lab.experiments.minimum_sharpness_cs439.networks import (
     DATA,
@@ -52,11 +52,18 @@ PERCENT = Quantity(name="accuracy", title="test accuracy", units="%")
 CONVERGED = "tables of results, converged networks"
 
 
-def _cells(numbers: Mapping[str, float]) -> tuple[Cell, ...]:
+def _cells(
+    numbers: Mapping[str, float], runs: Callable[[str], int] = lambda _: 1
+) -> tuple[Cell, ...]:
     return tuple(
-        Cell(name=name, published=Published(value=value))
+        Cell(name=name, published=Published(value=value, runs=runs(name)))
         for name, value in numbers.items()
     )
+
+
+def _networks(name: str) -> int:
+    """Networks that a correlation is over: all of a data set, or one half."""
+    return 36 if name.endswith("/pooled") else 18
 
 
 TAUS = {
@@ -263,7 +270,7 @@ TRAINED = StudyClaim(
     quantity=TAU,
     tolerance=0.1,
     reproduced="τ of the networks of the built-in study differs by at most 0.1.",
-    cells=_cells(TAUS),
+    cells=_cells(TAUS, _networks),
     built_in=NAME,
     statistics=correlations_of,
     smaller={"smoke": ("fashion_mnist",), "laptop": ("fashion_mnist",)},

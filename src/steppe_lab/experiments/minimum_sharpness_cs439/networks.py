@@ -10,12 +10,12 @@ from steppe_lab.experiments.minimum_sharpness_cs439.tables import (
     TABLES,
     rows_where,
 )
+from steppe_lab.reproduction.studied import correlation
 from steppe_lab.reproduction.verdicts import Ours, sampled
 from steppe_lab.statistics import within_groups
 from steppe_lab.statistics.intervals import Interval
 
 if TYPE_CHECKING:
-    from steppe_lab.statistics.correlation import Correlation
     from steppe_lab.store.store import Store
     from steppe_lab.studies.table import StudyTable
 
@@ -72,12 +72,7 @@ def correlations_of(table: StudyTable) -> dict[str, Ours]:
             continue
         own["with_sam"] = ["plain" if x == "none" else "sam" for x in own["optimizer"]]
         groups = within_groups(own, "minimum_sharpness", "gap", "with_sam")
-        pooled = Interval(groups.value, groups.low, groups.high, 1)
-        made[f"{data}/pooled"] = Ours(value=pooled)
+        made[f"{data}/pooled"] = correlation(groups)
         for name, each in groups.levels.items():
-            made[f"{data}/{name}"] = Ours(value=_with_ends(each))
+            made[f"{data}/{name}"] = correlation(each)
     return made
-
-
-def _with_ends(each: Correlation) -> Interval:
-    return Interval(each.value, each.low, each.high, 1)

@@ -164,7 +164,7 @@ def _cells() -> tuple[Cell, ...]:
         for (method, text), accuracy in zip(methods.items(), accuracies, strict=True):
             number = Published(
                 value=round(100 - accuracy, 1),
-                note=f"published as a top-1 accuracy of {accuracy} %",
+                note=f"a top-1 accuracy of {accuracy} %",
             )
             name, own = f"{network}/{method}", {**settings, "optimizer": text}
             made.append(Cell(name=name, published=number, settings=own))

@@ -336,7 +336,7 @@ def _said(factors: Mapping[str, Any]) -> str:
     """Factors of a trial in words; names of methods speak for themselves."""
     return " ".join(
         str(value)
-        if name in CHOICES
+        if name in CHOICES and value is not None
         else f"{name.removesuffix(SET)}={shown_level(value)}"
         for name, value in factors.items()
     )

@@ -41,8 +41,8 @@ def test_images_and_fine_labels_are_read_in_each_layout(folder, tmp_path):
     assert data.train.stored[1].unique().tolist() == [29]
     assert (len(data.classes), data.classes[19]) == (100, "cattle")
     assert data.notes == (
-        "4 of 50,000 official training images",
-        "2 of 10,000 official test images",
+        "4 training images, where the official set has 50,000",
+        "2 test images, where the official set has 10,000",
     )
     inputs = (29 / 255 - 0.4865) / 0.2564
     assert data.train.inputs[1, 1, 0, 0].item() == pytest.approx(inputs, rel=1e-5)
@@ -95,4 +95,4 @@ def test_a_file_as_large_as_the_official_one_may_be(tmp_path):
     (tmp_path / "train").write_bytes(pickle.dumps(part(labels), 2))
     data = load("cifar100", tmp_path)
     assert data.train.targets.tolist() == labels
-    assert data.notes == ("2 of 10,000 official test images",)
+    assert data.notes == ("2 test images, where the official set has 10,000",)

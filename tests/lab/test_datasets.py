@@ -208,8 +208,8 @@ def test_pixels_are_scaled_to_one_then_standardised(tmp_path):
 
 def test_a_subset_of_the_official_files_leaves_a_note(tmp_path):
     assert load("mnist", write_idx(tmp_path)).notes == (
-        "6 of 60,000 official training images",
-        "4 of 10,000 official test images",
+        "6 training images, where the official set has 60,000",
+        "4 test images, where the official set has 10,000",
     )
 
 
@@ -369,7 +369,9 @@ def test_a_pickle_as_python_2_wrote_it_is_read(tmp_path):
 
 def test_five_files_leave_no_note_on_training(tmp_path):
     write_cifar(tmp_path, batches=(1, 2, 3, 4, 5))
-    assert load("cifar10", tmp_path).notes == ("3 of 10,000 official test images",)
+    assert load("cifar10", tmp_path).notes == (
+        "3 test images, where the official set has 10,000",
+    )
 
 
 class Foreign:

@@ -45,7 +45,7 @@ def test_beats_and_classes_are_those_of_the_file(folder, tmp_path):
     assert data.train.targets.tolist() == [0, 4, 2, 3, 1, 0]
     assert places(data.train).tolist() == [0, 1, 2, 3, 4, 5]
     assert data.train.inputs[3, 186] == 0.5
-    assert data.notes[0] == "6 of 87,554 official training heartbeats"
+    assert data.notes[0] == "6 training heartbeats, where the official set has 87,554"
     assert data.notes[1] == "33% of the training heartbeats are normal, not 83%"
 
 

@@ -92,8 +92,8 @@ def test_both_layouts_hold_the_same_images(tmp_path):
     assert torch.equal(one.test.stored[order], two.test.stored)
     assert one.notes == (
         "2 of 200 official classes",
-        "6 of 100,000 official training images",
-        "4 of 10,000 official validation images",
+        "6 training images, where the official set has 100,000",
+        "4 validation images, where the official set has 10,000",
     )
 
 

@@ -70,6 +70,7 @@ def test_a_training_is_judged_by_bleu_and_shows_a_sentence(package, capsys):
     assert [metric["name"] for metric in done["corpus_metrics"]] == ["bleu"]
     assert done["signatures"]["bleu"].startswith("nrefs:1|case:mixed")
     assert any(done["signatures"]["bleu"] in note for note in done["notes"])
+    assert done["decoding"] == {"beam": 1, "length_penalty": 0.6, "longer": 50}
     assert done["last"]["test_bleu"] == pytest.approx(100.0)
     assert "train_bleu" not in done["last"]
     run = package / "steppe-runs" / "runs" / done["run"]
@@ -95,6 +96,7 @@ def test_texts_of_an_evaluation_have_its_bleu_by_the_command_of_sacrebleu(
     scores = json.loads(capsys.readouterr().out)
     assert scores["task"] == "translation:beam=3,longer=2"
     assert scores["signatures"]["test_bleu"].startswith("nrefs:1|")
+    assert scores["decoding"] == {"beam": 3, "length_penalty": 0.6, "longer": 2}
     assert 10 < scores["test_bleu"] < 90
     assert 0 < scores["test_bleu_stderr"] < 10
     files = [f"texts/test.{name}" for name in ("reference", "hypothesis")]
@@ -114,7 +116,9 @@ def test_a_table_of_scores_has_bleu_beside_those_of_training_samples(package, ca
     said = capsys.readouterr().out
     (line,) = (line for line in said.splitlines() if "bleu" in line)
     assert "100" in line
-    assert "BLEU has the signature nrefs:1|" in " ".join(said.split())
+    said = " ".join(said.split())
+    assert "BLEU has the signature nrefs:1|" in said
+    assert "of texts searched for with beam=1, length_penalty=0.6, longer=50" in said
 
 
 @pytest.mark.slow

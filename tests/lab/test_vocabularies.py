@@ -213,7 +213,7 @@ def test_long_and_short_pairs_are_not_trained_on_but_judged(tmp_path):
     data = load("multi30k", tmp_path)
     assert (len(data.train), len(data.test), len(data.validation)) == (58, 1, 12)
     assert own["de"][3] not in data.train.sources
-    assert data.notes[0] == "60 of 29,000 official training pairs"
+    assert data.notes[0] == "60 training pairs, where the official set has 29,000"
     assert data.notes[-1].startswith("2 of 60 training pairs are left out")
     longest = max(s.lengths.max() for s in (data.train, data.validation))
     assert data.in_shape[0] <= 100

@@ -51,6 +51,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()  # sentences without full stops
     texts: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)  # of scores, by name
+    decoding: Mapping[str, int | float] = field(default_factory=dict)  # of the texts
 
 
 def evaluate_one(
@@ -129,7 +130,8 @@ def _on_parts(
         row[f"{part}_samples"] = len(samples)
     named = {f"{p}_{n}": text for p in parts for n, text in task.signatures.items()}
     signatures = {name: text for name, text in named.items() if name in row}
-    return Evaluation(row, tuple(task.notes), texts, signatures)
+    decoding = task.decoding if signatures else {}
+    return Evaluation(row, tuple(task.notes), texts, signatures, decoding)
 
 
 def _task(name: str, settings: str | None) -> AbstractTask:

@@ -218,10 +218,14 @@ def check_labels(
     return labels
 
 
-def note_if_fewer(
+def note_on_count(
     part: str, count: int, official: int, samples: str = "images"
 ) -> tuple[str, ...]:
-    """A note when a part of a data set is not complete."""
+    """A note when a part has another count than the official one.
+
+    Whether the samples are some of the official ones nobody knows: text of the user's
+    own may have the names of official files.
+    """
     if count == official:
         return ()
-    return (f"{count:,} of {official:,} official {part} {samples}",)
+    return (f"{count:,} {part} {samples}, where the official set has {official:,}",)

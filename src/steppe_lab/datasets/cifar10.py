@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import cat, from_numpy
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_on_count
 from steppe_lab.datasets.formats.cifar import read_cifar
 from steppe_lab.datasets.formats.published import (
     Download,
@@ -95,7 +95,7 @@ def cifar10(
     train_pixels = from_numpy(np.concatenate([pixels for pixels, _ in train]))
     ((test_pixels, test_targets),) = test
     standardisation = standardisation_of(train_pixels, standardise, STATISTICS)
-    notes = note_if_fewer("test", len(test_pixels), OFFICIAL_TEST)
+    notes = note_on_count("test", len(test_pixels), OFFICIAL_TEST)
     if len(train) < len(TRAIN_FILES):
         files = f"{len(train)} of {len(TRAIN_FILES)} official training files"
         notes = (f"{files}, {len(train_pixels):,} images", *notes)

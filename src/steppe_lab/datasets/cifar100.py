@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import from_numpy
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_on_count
 from steppe_lab.datasets.formats.cifar import read_cifar
 from steppe_lab.datasets.formats.published import (
     Download,
@@ -107,6 +107,6 @@ def cifar100(
         train=TensorSamples(images, targets, standardisation),
         test=TensorSamples(from_numpy(test_pixels), test_targets, standardisation),
         classes=classes,
-        notes=note_if_fewer("training", len(pixels), OFFICIAL["train"])
-        + note_if_fewer("test", len(test_pixels), OFFICIAL["test"]),
+        notes=note_on_count("training", len(pixels), OFFICIAL["train"])
+        + note_on_count("test", len(test_pixels), OFFICIAL["test"]),
     )

@@ -22,7 +22,7 @@ from steppe_lab.datasets.abstract import (
     Dataset,
     Size,
     check_labels,
-    note_if_fewer,
+    note_on_count,
 )
 from steppe_lab.datasets.formats.numbers import read_numbers
 from steppe_lab.datasets.formats.published import Published, folder_of
@@ -93,7 +93,7 @@ def heartbeat(
     for part, name in files.items():
         beats, targets = _read(folder / name)
         title = "training" if part == "train" else part
-        notes += note_if_fewer(title, len(beats), OFFICIAL[part], "heartbeats")
+        notes += note_on_count(title, len(beats), OFFICIAL[part], "heartbeats")
         if len(beats) != OFFICIAL[part]:
             normal = (targets == 0).double().mean()
             notes += (f"{normal:.0%} of the {title} heartbeats are normal, not 83%",)

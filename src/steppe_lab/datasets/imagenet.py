@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steppe.errors import SettingError
 from steppe.registry.bounds import Range, Ranges
-from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_on_count
 from steppe_lab.datasets.formats.image_folders import (
     ImageFolder,
     numbered,
@@ -119,6 +119,6 @@ def imagenet(
         test=parts[1],
         classes=titles(folder, classes),
         notes=notes
-        + note_if_fewer("training", len(parts[0]), OFFICIAL["training"])
-        + note_if_fewer("validation", len(parts[1]), OFFICIAL["validation"]),
+        + note_on_count("training", len(parts[0]), OFFICIAL["training"])
+        + note_on_count("validation", len(parts[1]), OFFICIAL["validation"]),
     )

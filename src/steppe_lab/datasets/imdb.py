@@ -12,7 +12,7 @@ import torch
 
 from steppe.errors import DataError
 from steppe.registry.bounds import Range, Ranges, at_least
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, note_on_count
 from steppe_lab.datasets.formats.published import Download, Published, folder_of
 from steppe_lab.datasets.formats.text import read_lines
 from steppe_lab.datasets.texts import SPECIAL, TextSamples
@@ -75,7 +75,7 @@ def imdb(
         counts = torch.tensor([len(texts) for texts in each.values()])
         targets[part] = torch.arange(len(CLASSES)).repeat_interleave(counts)
         title = "training" if part == "train" else part
-        notes += note_if_fewer(title, len(reviews[part]), OFFICIAL, "reviews")
+        notes += note_on_count(title, len(reviews[part]), OFFICIAL, "reviews")
     vocabulary = WordVocabulary.of(reviews["train"], first=SPECIAL, most=words)
     train, test = (
         TextSamples.of(reviews[part], targets[part], vocabulary, length)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from steppe.registry.bounds import Range, Ranges, at_least
 from steppe_lab.datasets import multi30k_texts
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, note_on_count
 from steppe_lab.datasets.formats.parallel import PARTS, ParallelText
 from steppe_lab.datasets.formats.published import Download, Published
 from steppe_lab.datasets.streams import BOUNDS as OF_STREAMS
@@ -122,7 +122,7 @@ def multi30k(
     notes = [
         note
         for part in PARTS
-        for note in note_if_fewer(
+        for note in note_on_count(
             TITLES[part], len(texts[part]["en"]), TEXT.official[part], "pairs"
         )
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steppe_lab.datasets.abstract import DATASETS, Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, note_on_count
 from steppe_lab.datasets.formats.published import Published, folder_of
 from steppe_lab.datasets.formats.text import read_lines
 from steppe_lab.datasets.streams import BOUNDS, joined, language_model_data
@@ -53,7 +53,7 @@ def ptb(*, data_dir: Path | None = None, steps: int = 20) -> Dataset:
         lines = read_lines(path, PUBLISHED.fix(folder), most=MOST_BYTES)
         texts[part] = [line.split() for line in lines]
         tokens = sum(map(len, texts[part])) + len(lines)
-        notes += note_if_fewer(TITLES[part], tokens, official, "tokens")
+        notes += note_on_count(TITLES[part], tokens, official, "tokens")
     return language_model_data(
         "ptb",
         texts["train"],

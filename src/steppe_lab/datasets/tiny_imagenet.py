@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_if_fewer
+from steppe_lab.datasets.abstract import DATASETS, Dataset, Size, note_on_count
 from steppe_lab.datasets.formats.image_folders import (
     ImageFolder,
     images_in,
@@ -105,8 +105,8 @@ def tiny_imagenet(
         test=TensorSamples(test_pixels, test_targets, standardisation),
         classes=titles(folder, classes),
         notes=notes
-        + note_if_fewer("training", len(pixels), OFFICIAL["training"])
-        + note_if_fewer("validation", len(test_pixels), OFFICIAL["validation"]),
+        + note_on_count("training", len(pixels), OFFICIAL["training"])
+        + note_on_count("validation", len(test_pixels), OFFICIAL["validation"]),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import DataError
-from steppe_lab.datasets.abstract import Dataset, note_if_fewer
+from steppe_lab.datasets.abstract import Dataset, note_on_count
 from steppe_lab.datasets.formats.parallel import PARTS, ParallelText, Part
 from steppe_lab.datasets.pairs import PairSamples, Sentences, Texts
 from steppe_lab.datasets.vocabulary import read_vocabulary
@@ -94,8 +94,8 @@ def _neither_short_nor_long(text: ParallelText, ends: list[Sentences]) -> Tensor
     if not len(pairs):
         raise DataError(
             f"{text.published.title} must have pairs of more than {LONGER} and fewer "
-            f"than {SHORTER} pieces to train on, got none; use the unchanged official "
-            "files."
+            f"than {SHORTER} pieces to train on, got none; give "
+            "sentences of several words."
         )
     return pairs
 
@@ -108,7 +108,7 @@ def _notes(
     notes: tuple[str, ...] = ()
     for part, official in text.official.items():
         count = len(encoded[part][0])
-        notes += note_if_fewer(TITLES[part], count, official, "pairs")
+        notes += note_on_count(TITLES[part], count, official, "pairs")
     pairs, left = len(encoded["train"][0]), len(chosen["train"])
     if left < pairs:
         notes += (

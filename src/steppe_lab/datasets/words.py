@@ -82,7 +82,8 @@ class WordVocabulary:
         if unknown is None and None in encoded:
             word = words[encoded.index(None)]
             raise DataError(
-                f"{where} holds the word '{word[:80]}', which the training text lacks, "
-                f"and that has no {UNKNOWN} for it; use the unchanged official files."
+                f"{where} must have words of the training text alone where that has no "
+                f"{UNKNOWN}, got '{word[:80]}'; replace rare words of the training "
+                f"text by {UNKNOWN}, which then stands for this one too."
             )
         return torch.from_numpy(np.array(encoded, np.int64))

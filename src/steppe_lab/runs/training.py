@@ -283,12 +283,13 @@ def _note_on_learning(
 
 
 def _on_corpus(task: AbstractTask) -> dict[str, Any]:
-    """The corpus metrics of a task, each with its signature; nothing without any."""
+    """The corpus metrics of a task, and how they are computed; nothing without any."""
     if not task.corpus_metrics:
         return {}
     return {
         "corpus_metrics": [asdict(metric) for metric in task.corpus_metrics],
         "signatures": dict(task.signatures),
+        **({"decoding": dict(task.decoding)} if task.decoding else {}),
     }
 
 

@@ -99,6 +99,8 @@ class AbstractTask(ABC):
         corpus_metrics: those of all samples at once, which are no means.
         signatures: of corpus metrics by name, as their library says how it computes
             them.
+        decoding: settings of the search for the texts that they are of; they stand in
+            no signature, and two numbers of one kind have both alike.
     """
 
     loss_name: ClassVar[str]
@@ -108,6 +110,7 @@ class AbstractTask(ABC):
     of_classes: ClassVar[bool] = False
     smoothing: LabelSmoothing | None = None
     signatures: Mapping[str, str] = MappingProxyType({})
+    decoding: Mapping[str, int | float] = MappingProxyType({})
 
     @property
     def objective_loss(self) -> str | LabelSmoothing:
@@ -133,8 +136,10 @@ class AbstractTask(ABC):
     def notes(self) -> list[str]:
         """Sentences on its metrics that a reader of results must know."""
         titles = {m.name: m.title for m in self.corpus_metrics}
+        settings = ", ".join(f"{name}={value}" for name, value in self.decoding.items())
+        texts = f", of texts searched for with {settings}" if settings else ""
         return [
-            f"{titles[name]} has the signature {signature}"
+            f"{titles[name]} has the signature {signature}{texts}"
             for name, signature in self.signatures.items()
         ]
 

@@ -5,6 +5,7 @@ Source: Sutskever et al., 2014, arXiv:1409.3215.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import ClassVar
 
 import torch
@@ -60,6 +61,7 @@ class Translation(AbstractTokenTask):
         self._search = BeamSearch(
             beam=beam, length_penalty=length_penalty, longer=longer
         )
+        self.decoding = asdict(self._search)
 
     def corpus_scores(self, model: nn.Module, samples: AbstractSamples) -> CorpusScores:
         """BLEU of the translations, with sources and references beside them.

@@ -77,6 +77,7 @@ def run(args: Args, results: TextIO) -> int:
     records: list[dict[str, Any]] = [
         {**({"checkpoint": str(path)} if args.more else {}), **each.scores}
         | ({"signatures": each.signatures} if each.signatures else {})
+        | ({"decoding": each.decoding} if each.decoding else {})
         | ({"task": args.task} if args.task else {})
         | {"notes": each.notes}
         for path, each in zip(paths, evaluated, strict=True)

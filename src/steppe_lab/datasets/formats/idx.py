@@ -19,7 +19,7 @@ from steppe.errors import DataError
 from steppe_lab.datasets.abstract import (
     Dataset,
     check_labels,
-    note_if_fewer,
+    note_on_count,
 )
 from steppe_lab.datasets.formats.published import Published, folder_of, read_start
 from steppe_lab.datasets.samples import TensorSamples
@@ -123,8 +123,8 @@ def read_grey_images(
         train=TensorSamples(pixels, train_targets, standardisation),
         test=TensorSamples(from_numpy(test), test_targets, standardisation),
         classes=classes,
-        notes=note_if_fewer("training", len(train), OFFICIAL["training"])
-        + note_if_fewer("test", len(test), OFFICIAL["test"]),
+        notes=note_on_count("training", len(train), OFFICIAL["training"])
+        + note_on_count("test", len(test), OFFICIAL["test"]),
     )
 
 

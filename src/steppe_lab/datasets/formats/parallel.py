@@ -74,15 +74,15 @@ class ParallelText:
                 names = " and ".join(f"{stem}.{one}" for one in each)
                 raise DataError(
                     f"{names} in {folder} must have a line for each pair, got "
-                    f"{counts[0]:,} and {counts[1]:,} lines; use the unchanged "
-                    "official files."
+                    f"{counts[0]:,} and {counts[1]:,} lines; make line n of one the "
+                    "translation of line n of the other."
                 )
             for one, own in each.items():
                 lines[one] += own
         if not all(any(map(str.strip, own)) for own in lines.values()):
             raise DataError(
-                f"the {part} files of {self.name} in {folder} hold no sentence; use "
-                "the unchanged official files."
+                f"the {part} files of {self.name} in {folder} must have a line or "
+                "more, got none; write a sentence on each line."
             )
         return lines
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from own_files import package
 from steppe.errors import SettingError, StoreError
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
@@ -212,90 +211,6 @@ def test_a_folder_of_another_network_is_refused(steppe, checkpoint, tmp_path):
     other = tmp_path / "other.safetensors"
     other.write_bytes(trained(recipe(seed=1)))
     assert "holds the attacks on another checkpoint" in refused(steppe, other, *quick)
-
-
-NETS = """
-import torch
-from torch import nn
-
-def build():
-    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-
-def over_tokens():
-    return nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3))
-
-def over_batch():
-    net = build()
-    net.score_batch = 100
-    return net
-"""
-DATA = """
-import torch
-
-def load():
-    source = torch.Generator().manual_seed(0)
-    inputs = torch.rand(80, 3, 2, 2, generator=source)
-    return {"test": (inputs, (5 * inputs[:, 0, 0, 0]).long().clamp(max=2))}
-
-def wide():
-    return {"test": (3 * load()["test"][0], load()["test"][1])}
-
-def numbers():
-    return {"test": (load()["test"][0], torch.rand(80, 1))}
-
-def tokens():
-    source = torch.Generator().manual_seed(0)
-    return {"test": (torch.randint(9, (80, 3), generator=source), load()["test"][1])}
-"""
-
-
-@pytest.fixture
-def strangers(tmp_path, monkeypatch):
-    with package(tmp_path, monkeypatch, "attacked", nets=NETS, data=DATA) as folder:
-        yield folder
-
-
-def stored(folder, name="build"):
-    import importlib
-
-    net = getattr(importlib.import_module("attacked.nets"), name)()
-    torch.save({"module.0." + k: v for k, v in net.state_dict().items()}, folder / "x")
-    torch.save(net.state_dict(), folder / "net.pt")
-    return (
-        "net.pt",
-        "--model",
-        f"attacked.nets:{name}",
-        "--attacks",
-        "fgsm,pgd,uniform",
-    )
-
-
-def test_a_network_and_data_of_somebody_else_are_attacked(steppe, strangers):
-    words = (*stored(strangers), "--data", "attacked.data:load")
-    assert "give their least and largest value, as --bounds 0 1" in refused(
-        steppe, *words
-    )
-    _, out, _ = steppe(*words, "--bounds", "0", "1", "--eps", "0,0.3", "--json")
-    record = json.loads(out)
-    assert (record["samples"], record["bounds"]) == (80, [0, 1])
-    shares = record["attacks"]["fgsm"]["robust_accuracy"]
-    assert shares[0] == record["clean_accuracy"] > shares[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "said"),
-    [
-        ("build", "wide", "must lie between the bounds 0 and 1, got 0.0"),
-        ("build", "numbers", "attacks need batches (inputs, classes)"),
-        ("over_tokens", "tokens", "got whole numbers of attacked.data:tokens"),
-        ("over_batch", "load", "depend on the other samples of a batch"),
-    ],
-)
-def test_data_and_networks_that_cannot_be_attacked_are_refused(
-    name, data, said, steppe, strangers
-):
-    words = (*stored(strangers, name), "--data", f"attacked.data:{data}")
-    assert said in refused(steppe, *words, "--bounds", "0", "1")
 
 
 def test_heartbeats_have_known_bounds(steppe, tmp_path):

@@ -14,6 +14,7 @@ from torch import Tensor
 from steppe.errors import DataError, SettingError
 from steppe.registry.registry import Choice
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
+from steppe_lab.analysis.own import objective_of
 from steppe_lab.analysis.single import open_checkpoint
 from steppe_lab.attacks import ATTACKS
 from steppe_lab.datasets import Split
@@ -21,6 +22,7 @@ from steppe_lab.datasets.own import OwnData
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.progress import Report, silent
+from steppe_lab.runs.analysis import ROWS
 from steppe_lab.runs.attack_settings import ALL, AttackSettings
 from steppe_lab.runs.attacked import Attacked, attacked_of
 from steppe_lab.runs.attacking import (
@@ -216,6 +218,8 @@ def _of_foreign(foreign: Foreign, settings: AttackSettings) -> tuple[Attacked, s
         given=settings.bounds,
         protocol=settings.protocol,
     )
+    # Shapes that do not fit, and classes without an output, show before any work.
+    objective_of(foreign.model, samples.batches(ROWS), "cross_entropy").value()
     return made, total.hexdigest()
 
 
@@ -223,7 +227,7 @@ def _own_samples(data: OwnData, settings: AttackSettings, seed: int) -> TensorSa
     """Samples of the user's own, from batches (inputs, classes).
 
     Raises:
-        DataError: batches of another form.
+        DataError: batches of another form, or samples without a class.
     """
     with seeded(0):  # loaders may shuffle
         batches = data.batches(settings.part, settings.samples, seed=seed)
@@ -236,6 +240,11 @@ def _own_samples(data: OwnData, settings: AttackSettings, seed: int) -> TensorSa
             "whole numbers of shape (N,)."
         )
     inputs, labels = (torch.cat(each)[: settings.samples] for each in zip(*pairs))
+    if int(labels.min()) < 0:  # a loss may ignore them, an attack cannot
+        raise DataError(
+            f"classes of {data.name} must be numbered from 0, got {int(labels.min())}; "
+            "leave samples without a class out."
+        )
     return TensorSamples(inputs.cpu(), labels.long().cpu())
 
 

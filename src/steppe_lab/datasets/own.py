@@ -181,6 +181,7 @@ def _cut(data: Any, positions: Tensor) -> list[Any]:
     return [
         tree_map(lambda leaf, rows=rows: leaf[rows], whole)
         for rows in torch.split(positions, ROWS)
+        if len(rows)  # no rows are split into one batch of none
     ]
 
 

@@ -44,7 +44,8 @@ class AttackSettings(BaseModel):
     scripts have it."""
     bounds: tuple[float, float] | None = None
     """The least and the largest value of an input, for data of your own that come
-    without a standardisation."""
+    without a standardisation. With others than 0 and 1, budgets are in units of the
+    inputs."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of random starts and of noise."""
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,11 @@ UNIT = (0.0, 1.0)  # bounds of pixels
 PUBLISHED = (
     "budgets and the bounds {low:g} and {high:g} are those of standardised inputs, as "
     "published scripts have it, and not of pixels"
+)
+IN_INPUTS = (
+    "budgets are in units of the inputs, which lie between {low:g} and {high:g}, and "
+    "not of pixels from 0 to 1, so that results do not compare with those of pixels; "
+    "for budgets of pixels standardise inside the network, and give --bounds 0 1"
 )
 OTHERS = (
     "attacks change inputs that are numbers between two bounds, such as images and "
@@ -65,12 +71,23 @@ class Attacked:
         return self.victim.low, self.victim.high
 
     @property
+    def units(self) -> Literal["pixels", "inputs", "published"]:
+        """Units of budgets: the protocol, or inputs between other bounds than 0 and 1.
+
+        Inputs of the user may be standardised, whatever the bounds are.
+        """
+        other = self.protocol == "pixels" and self.bounds != UNIT
+        return "inputs" if other else self.protocol
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences without full stops that every result must say."""
-        if self.protocol == "pixels":
-            return ()
         low, high = self.bounds
-        return (f"protocol published: {PUBLISHED.format(low=low, high=high)}",)
+        if self.units == "inputs":
+            return (IN_INPUTS.format(low=low, high=high),)
+        if self.units == "published":
+            return (f"protocol published: {PUBLISHED.format(low=low, high=high)}",)
+        return ()
 
     def check_budget(self, epsilon: float, norm: Norm, attack: str) -> None:
         """Refuse a budget that no change within the bounds can have.
@@ -82,10 +99,12 @@ class Attacked:
         entries = math.prod(self.samples.in_shape)
         most = (high - low) * (1.0 if norm == "inf" else math.sqrt(entries))
         if epsilon > most and self.protocol == "pixels":
+            fix = f"write {epsilon:g}/255 for grey levels"
+            if self.units == "inputs":
+                fix = "give it in units of the inputs"
             raise SettingError(
                 f"eps of {attack} must be at most {most:g}, the largest change between "
-                f"the bounds {low:g} and {high:g}, got {epsilon:g}; write "
-                f"{epsilon:g}/255 for grey levels."
+                f"the bounds {low:g} and {high:g}, got {epsilon:g}; {fix}."
             )
 
     @contextmanager
@@ -124,7 +143,7 @@ def attacked_of(
 
     Raises:
         SettingError: data that cannot be attacked, or bounds that are not known.
-        DataError: inputs beyond the bounds.
+        DataError: inputs that are not finite, or beyond the bounds.
     """
     if not isinstance(samples, TensorSamples | ImageFiles) or task != "classification":
         raise SettingError(f"{OTHERS}, got {name}; name other data.")
@@ -136,20 +155,27 @@ def attacked_of(
     standardise = samples.standardisation
     first, _ = _stored(samples, torch.tensor([0]))
     if standardise is None and not first.is_floating_point():
-        raise SettingError(f"{OTHERS}, got whole numbers of {name}; name other data.")
-    inputs, scores, pixels = _ways(model, standardise, protocol)
+        fix = "name other data"
+        # Tokens are int64, in rows; images have two dimensions or more.
+        if first.dtype == torch.uint8 or first.dim() > 2:
+            fix = "give images as inputs.float() / 255, with --bounds 0 1"
+        raise SettingError(f"{OTHERS}, got whole numbers of {name}; {fix}.")
     low, high = _bounds(standardise, protocol, known, given, name)
+    inputs, scores, pixels = _ways(model, standardise, protocol, (low, high))
     made = Attacked(
         model, Victim(scores, low, high), samples, positions, inputs, pixels, protocol
     )
     # Grey levels are within their scale.
-    if protocol == "pixels" and first.is_floating_point():
-        _check_inside(made, name)
+    if first.is_floating_point():
+        _check_inputs(made, name)
     return made
 
 
 def _ways(
-    model: nn.Module, standardise: Standardisation | None, protocol: Protocol
+    model: nn.Module,
+    standardise: Standardisation | None,
+    protocol: Protocol,
+    bounds: Bounds,
 ) -> tuple[
     Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 ]:
@@ -158,8 +184,12 @@ def _ways(
     def unchanged(inputs: Tensor) -> Tensor:
         return inputs
 
+    def scaled(inputs: Tensor) -> Tensor:
+        low, high = bounds
+        return (inputs - low) / (high - low)
+
     if standardise is None:
-        return unchanged, model, unchanged
+        return unchanged, model, scaled
 
     def constants(inputs: Tensor) -> tuple[Tensor, Tensor]:
         return standardise.constants(inputs.device)[:2]
@@ -207,12 +237,17 @@ def _bounds(
     return given
 
 
-def _check_inside(made: Attacked, name: str) -> None:
-    """Refuse inputs beyond the bounds."""
+def _check_inputs(made: Attacked, name: str) -> None:
+    """Refuse inputs that are not finite, or beyond the bounds of pixels."""
     low, high = made.bounds
     for places in torch.split(torch.arange(len(made.samples)), ROWS):
         inputs, _ = made.rows(places)
-        if not bool(((inputs >= low) & (inputs <= high)).all()):  # NaN is not inside
+        if not bool(inputs.isfinite().all()):
+            raise DataError(
+                f"inputs of {name} must be finite, got NaN or infinity; leave them out."
+            )
+        inside = bool(((inputs >= low) & (inputs <= high)).all())
+        if made.protocol == "pixels" and not inside:
             least, most = float(inputs.min()), float(inputs.max())
             raise DataError(
                 f"inputs of {name} must lie between the bounds {low:g} and {high:g}, "

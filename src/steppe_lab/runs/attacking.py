@@ -68,7 +68,8 @@ class Attacking(BaseModel):
         at: name of its checkpoint: last, or one that was kept along the training, such
             as best.
         attacks: with their settings.
-        epsilons: budgets, ascending; of pixels from 0 to 1.
+        epsilons: budgets, ascending; of pixels from 0 to 1, or in units of the inputs
+            where their bounds are others.
         samples: at most so many, drawn by the seed of the data.
         part: whose samples are attacked.
         protocol: whose changes have budgets: pixels, or standardised inputs.
@@ -271,7 +272,7 @@ def attack_all(
         positions=target.positions.numpy(),
         about={
             **about,
-            "protocol": target.protocol,
+            "protocol": target.units,
             "bounds": list(target.bounds),
             "seed": seed,
         },

@@ -40,6 +40,8 @@ def changed_things(done: AttackedNetwork) -> str:
     between = f"from {low:g} to {high:g}"
     if result.about["protocol"] == "published":
         return f"standardised inputs, within {low:g} and {high:g}"
+    if result.about["protocol"] == "inputs":
+        return f"inputs {between} (in units of the inputs)"
     images = len(target.attacked.samples.in_shape) == 3
     return f"pixels {between}" if images else f"inputs {between}"
 

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,15 @@ import in_process
 from steppe_lab import experiments
 from steppe_lab.cli import main
 from steppe_lab.cli.verbs import reproduce
+from steppe_lab.reports.reproduction.sentences import cost_sentences
+from steppe_lab.reports.reproduction.tables import result_table
+from steppe_lab.reproduction.claims import Request
+from steppe_lab.reproduction.costs import cost_of
+from steppe_lab.reproduction.published import Quantity
+from steppe_lab.reproduction.results import results_of
+from steppe_lab.reproduction.verdicts import Ours
+from steppe_lab.statistics.intervals import mean_interval
+from steppe_lab.store.store import Store
 from steppe_lab.studies.costs import published_samples
 from steppe_lab.studies.expansion import recipe_of_fields
 
@@ -233,6 +243,40 @@ def test_options_for_one_claim_are_refused_for_several(command):
     assert verdicts == ["within noise", "not run", "not run"]
     code, text, _ = command("--claim", "errors", "--pilot", "2", "--json")
     assert json.loads(text)["claims"]["errors"]["finished"] == 2
+
+
+def test_trainings_are_named_by_their_cells_and_counted_once_as_shared(tmp_path):
+    claim, request = experiments.find_experiment("toy").claim("errors"), Request()
+    study = claim.study(request, Store(tmp_path))
+    names = [trial.name for trial in study.plan.values()]
+    cells = ("narrow/sgd", "narrow/sam", "wide/sgd")
+    assert names == [f"{cell}, seed {seed}" for seed in (0, 1) for cell in cells]
+    first = cost_of(claim, request, study)
+    again = cost_of(claim, request, study, set(study.plan))
+    assert (first.repeated, again.repeated) == (0, 6)
+    said = " ".join(cost_sentences([first, replace(again, claim="twin")], 1))
+    assert "are done once: 6 of twin." in said
+
+
+def test_intervals_have_no_values_that_a_quantity_cannot_have():
+    few = mean_interval([-1.0, -0.4, -0.9])
+    assert few.low < -1
+    claim = replace(
+        experiments.find_experiment("toy").claim("read"),
+        quantity=Quantity(name="tau", title="tau", between=(-1.0, 1.0)),
+        tolerance=3.0,
+        files=(),
+        check=lambda _: {"one": Ours(value=few, protocol=few)},
+    )
+    result = results_of(claim, Request(cells=("one",)), None)
+    (row,) = result.rows
+    for interval in (row.ours.value, row.ours.protocol):
+        assert (interval.low, interval.high) == (-1.0, few.high)
+    assert result_table(result).rows[0][2].text == "−0.8 [−1.0, 0.0] (3)"
+    # Of the interval that is cut, half the width would be small enough.
+    assert row.verdict == "within noise"
+    half = 2 * row.ours.value.half_width
+    assert 1 - few.mean + half < 3 < 1 - few.mean + 2 * few.half_width
 
 
 @pytest.mark.usefixtures("no_page")

@@ -39,6 +39,7 @@ OPTIONS: list[Case] = [
     (["compare", "--optimizers", "sgd"], "--optimizers"),
     (["train", "sam"], "sam"),
     (["train", "--seeds", "3"], "did you mean --seed"),
+    (["train", "--test-samples", "9"], "did you mean --test-fraction"),
     (["measure", "good.safetensors", "--probes", "3"], "unknown option --probes"),
     (["measure", "--checkpoint", "good.safetensors"], "--checkpoint"),
     (["spectrum", "good.safetensors", "trace"], "trace"),

@@ -96,9 +96,11 @@ class ClaimWork:
     def costs(self, claims: Iterable[AbstractClaim]) -> list[ClaimCost]:
         """The cost of each claim."""
         made = []
+        before: set[str] = set()  # trainings of the claims that are done first
         for claim in claims:
             study = self._study(claim, self._request)
-            cost = self._guarded(claim, cost_of, claim, self._request, study)
+            cost = self._guarded(claim, cost_of, claim, self._request, study, before)
+            before.update(() if study is None else study.plan)
             failure = self._failures.get(claim.name, "")
             made.append(
                 ClaimCost(claim=claim.name, cells=0, failure=failure)

@@ -61,6 +61,7 @@ _NEAR = 0.7  # likeness of two words, below which one is not meant for the other
 _SYNONYMS = {
     **dict.fromkeys(("store", "output", "dir", "folder", "runs", "save"), "out"),
     **dict.fromkeys(("dataset", "data-set", "task"), "data"),
+    **dict.fromkeys(("test-samples", "test-size"), "test-fraction"),
     **dict.fromkeys(("net", "network", "arch", "architecture"), "model"),
     **dict.fromkeys(("jobs", "processes", "threads", "n-jobs", "cores"), "workers"),
     **dict.fromkeys(("gpu", "cuda", "cpu"), "device"),

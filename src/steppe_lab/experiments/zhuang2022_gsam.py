@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from steppe_lab.reproduction.experiment import Experiment
-from steppe_lab.reproduction.published import Cell, Published, Quantity, Scale
+from steppe_lab.reproduction.published import (
+    PERCENT,
+    Cell,
+    Published,
+    Quantity,
+    Scale,
+)
 from steppe_lab.reproduction.trained import TrainedClaim
 
 NAME = "zhuang2022_gsam"
@@ -29,6 +35,7 @@ CIFAR10 = TrainedClaim(
         title="test error after the last epoch",
         units="%",
         factor=100.0,
+        between=PERCENT,
     ),
     tolerance=0.3,
     reproduced="The mean test error differs by at most 0.3 points.",
@@ -181,6 +188,7 @@ IMAGENET = TrainedClaim(
         title="validation error after the last epoch",
         units="%",
         factor=100.0,
+        between=PERCENT,
     ),
     tolerance=0.5,
     reproduced="The mean error differs by at most 0.5 points.",

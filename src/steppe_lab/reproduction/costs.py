@@ -9,7 +9,7 @@ say, at its default settings, on the samples that it is measured on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class ClaimCost:
         claim: its name.
         cells: rows that are made.
         trainings: networks that are trained.
+        repeated: trainings among them that claims before have too; they are done once.
         runs: of all kinds.
         finished: runs that are.
         gradients: of single samples, in all trainings; NaN where the size of a data
@@ -46,6 +47,7 @@ class ClaimCost:
     claim: str
     cells: int
     trainings: int = 0
+    repeated: int = 0
     runs: int = 0
     finished: int = 0
     gradients: float = 0.0
@@ -68,7 +70,10 @@ class ClaimCost:
 
 
 def cost_of(
-    claim: AbstractClaim, request: Request, study: StoredStudy | None
+    claim: AbstractClaim,
+    request: Request,
+    study: StoredStudy | None,
+    before: Collection[str] = (),
 ) -> ClaimCost:
     """The cost of the cells of a claim that are asked for; nothing is read or written.
 
@@ -76,6 +81,7 @@ def cost_of(
         claim: the claim.
         request: what is asked of it.
         study: of its runs, from `claim.study`.
+        before: ids of the trainings of claims before this one.
     """
     cells = len(claim.chosen(request))
     if study is None:
@@ -102,6 +108,7 @@ def cost_of(
         claim=claim.name,
         cells=cells,
         trainings=len(plan),
+        repeated=sum(run in before for run in plan),
         runs=runs,
         finished=runs - status.left,
         gradients=gradients,
@@ -121,6 +128,7 @@ def total_of(costs: list[ClaimCost]) -> ClaimCost:
         claim="all",
         cells=sum(each.cells for each in costs),
         trainings=sum(each.trainings for each in costs),
+        repeated=sum(each.repeated for each in costs),
         runs=sum(each.runs for each in costs),
         finished=sum(each.finished for each in costs),
         gradients=math.fsum(each.gradients for each in costs),

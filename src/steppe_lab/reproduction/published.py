@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from steppe_lab.statistics.intervals import Interval
+
 Bound = Literal["", "above", "below"]
 NORMAL = 1.959963984540054  # standard errors in half a 95 % interval
+PERCENT = (0.0, 100.0)  # shares in percent lie between these
 SPREAD = math.inf  # degrees of freedom of an error that is no spread of a few runs
 
 
@@ -22,12 +25,34 @@ class Quantity:
         title: in tables and sentences, such as "test error at the best epoch".
         units: of the published numbers, such as "%"; "" for none.
         factor: from our values to those units; 100 for shares in percent.
+        between: least and largest value that it can have, in those units. Intervals
+            of few seeds reach beyond: their ends are cut there where they are shown,
+            after the verdict, which takes them as they are.
     """
 
     name: str
     title: str
     units: str = ""
     factor: float = 1.0
+    between: tuple[float, float] = (-math.inf, math.inf)
+
+    def cut(self, interval: Interval) -> Interval:
+        """An interval without the values that the quantity cannot have.
+
+        That of a single seed has no ends, and is left as it is.
+
+        Example:
+            >>> tau = Quantity(name="tau", title="Kendall's tau", between=(-1.0, 1.0))
+            >>> cut = tau.cut(Interval(-0.9, -1.7, -0.1, 3))
+            >>> cut.low, cut.high
+            (-1.0, -0.1)
+        """
+        if not math.isfinite(interval.half_width):
+            return interval
+        least, most = self.between
+        return replace(
+            interval, low=max(interval.low, least), high=min(interval.high, most)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ def results_of(
         Row(
             cell=cell,
             published=published.get(cell.name),
-            ours=own,
+            ours=own.cut(claim.quantity),
             verdict=verdict_on(
                 published.get(cell.name),
                 own,

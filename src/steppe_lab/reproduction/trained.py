@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from steppe.registry.registry import unknown_name
@@ -94,14 +94,14 @@ class TrainedClaim(AbstractClaim):
         settings = self.settings(request)
         whole = self._plan(settings)
         names = {cell.name for cell in self.chosen(request)}
-        of = self._cells_of(request, whole)
+        of = self._cells_of(request.scale, whole)
         plan = whole.of([t for run, t in whole.items() if of[run][0].name in names])
         return StoredStudy(settings, version_of(store, settings), plan, store)
 
     def ours(self, request: Request, study: StoredStudy | None) -> Mapping[str, Ours]:
         """Means over seeds of our numbers."""
         assert study is not None
-        cell_of = self._cells_of(request, self._plan(study.settings))
+        cell_of = self._cells_of(request.scale, self._plan(study.settings))
         values: dict[str, list[float]] = {}
         by_protocol: dict[str, list[float]] = {}
         reasons: dict[str, str] = {}
@@ -132,7 +132,7 @@ class TrainedClaim(AbstractClaim):
         self, request: Request, study: StoredStudy
     ) -> dict[str, dict[int, float]]:
         """Our number of every network that has one, by its cell and its seed."""
-        cell_of = self._cells_of(request, self._plan(study.settings))
+        cell_of = self._cells_of(request.scale, self._plan(study.settings))
         numbers: dict[str, dict[int, float]] = {}
         for run, value, _ in self._numbers(study, {}):
             cell, second = cell_of[run]
@@ -169,10 +169,13 @@ class TrainedClaim(AbstractClaim):
         return {**self.base, **cell.settings, **size, **cell.scales.get(scale, {})}
 
     def _plan(self, settings: StudySettings) -> Plan:
-        """All trainings of a scale, each with the runs that follow it."""
+        """All trainings of a scale by their cells, each with the runs that follow."""
         from steppe_lab.studies.expansion import completed, plan_of_study
 
         plan = plan_of_study(completed(settings))
+        cell_of = self._cells_of(settings.scale, plan)
+        # All settings that cells differ in would be long names.
+        plan = plan.of([_named(t, *cell_of[run]) for run, t in plan.items()])
         return plan if self.further is None else plan.also(self.further)
 
     def _numbers(
@@ -215,9 +218,9 @@ class TrainedClaim(AbstractClaim):
             why.setdefault(cell.name, said)
         return why
 
-    def _cells_of(self, request: Request, whole: Plan) -> dict[str, tuple[Cell, bool]]:
+    def _cells_of(self, scale: str, whole: Plan) -> dict[str, tuple[Cell, bool]]:
         """By run: its cell, and whether it is the one by the published protocol."""
-        cells: Sequence[Cell] = self.of_scale(request.scale)
+        cells: Sequence[Cell] = self.of_scale(scale)
         pairs = [(cell, False) for cell in cells]
         if self.protocol_settings:
             pairs += [(cell, True) for cell in cells]
@@ -226,6 +229,12 @@ class TrainedClaim(AbstractClaim):
 
 
 NOT_FINISHED = "not finished"
+
+
+def _named(trial: Trial, cell: Cell, by_protocol: bool) -> Trial:
+    protocol = ", published protocol" if by_protocol else ""
+    name = f"{cell.name}{protocol}, seed {trial.recipe.seed}"
+    return replace(trial, name=name)
 
 
 def _value(point: Mapping[str, Any], key: str) -> Any:

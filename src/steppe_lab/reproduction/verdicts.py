@@ -22,10 +22,10 @@ other one, and within noise where it holds the value.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from steppe_lab.reproduction.published import NORMAL, SPREAD, Published
+from steppe_lab.reproduction.published import NORMAL, SPREAD, Published, Quantity
 from steppe_lab.statistics.intervals import LEVEL, Interval, student
 
 Verdict = Literal[
@@ -58,6 +58,14 @@ class Ours:
     value: Interval | None = None
     protocol: Interval | None = None
     why_not: str = ""
+
+    def cut(self, quantity: Quantity) -> Ours:
+        """The same, without values that the quantity cannot have."""
+        value, protocol = (
+            None if each is None else quantity.cut(each)
+            for each in (self.value, self.protocol)
+        )
+        return replace(self, value=value, protocol=protocol)
 
 
 def exactly(value: float) -> Interval:

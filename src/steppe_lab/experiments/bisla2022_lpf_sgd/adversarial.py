@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from steppe_lab.experiments.bisla2022_lpf_sgd import table5
-from steppe_lab.reproduction.published import Cell, Quantity, Scale
+from steppe_lab.reproduction.published import PERCENT, Cell, Quantity, Scale
 from steppe_lab.reproduction.trained import TrainedClaim
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ CLAIM = TrainedClaim(
         title="error under the worst of six attacks",
         units="%",
         factor=100.0,
+        between=PERCENT,
     ),
     tolerance=1.0,
     reproduced="The mean error under attack differs by at most 1 point.",

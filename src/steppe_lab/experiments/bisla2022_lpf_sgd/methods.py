@@ -6,13 +6,14 @@ norm in both passes of SAM, and calls uniform noise of one size ASO.
 
 from __future__ import annotations
 
-from steppe_lab.reproduction.published import Quantity
+from steppe_lab.reproduction.published import PERCENT, Quantity
 
 LAST_ERROR = Quantity(
     name="test_error",
     title="test error after the last epoch",
     units="%",
     factor=100.0,
+    between=PERCENT,
 )
 SAM = "sam:rho=0.05,batch_norm=all"
 ASO = "smoothout:a=0.009,scale=none"

@@ -19,7 +19,7 @@ from steppe_lab.reproduction.verdicts import Ours
 if TYPE_CHECKING:
     from steppe_lab.studies.table import StudyTable
 
-TAU = Quantity(name="tau", title="Kendall's tau")
+TAU = Quantity(name="tau", title="Kendall's tau", between=(-1.0, 1.0))
 REPRODUCED = "Tau differs by at most 0.1."
 BASELINE = "baseline"
 # What the paper calls the trace is the sum of 100 Ritz values.

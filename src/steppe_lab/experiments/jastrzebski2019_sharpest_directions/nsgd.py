@@ -15,7 +15,7 @@ from steppe_lab.experiments.jastrzebski2019_sharpest_directions.recipes import (
     plain,
 )
 from steppe_lab.reproduction.paired import PairedClaim
-from steppe_lab.reproduction.published import Cell, Quantity, Scale
+from steppe_lab.reproduction.published import PERCENT, Cell, Quantity, Scale
 from steppe_lab.reproduction.scores import (
     accuracy_after,
     accuracy_on_test,
@@ -34,12 +34,14 @@ TEST = Quantity(
     title="test accuracy of the best network by validation",
     units="%",
     factor=100.0,
+    between=PERCENT,
 )
 VALIDATED = Quantity(
     name="validation_accuracy",
     title=f"validation accuracy after {FIFTY} epochs",
     units="%",
     factor=100.0,
+    between=PERCENT,
 )
 LARGEST = Quantity(
     name="SN", title="largest eigenvalue of the Hessian after the best epoch"
@@ -226,6 +228,7 @@ NSGD_FASTER = compared(
         VALIDATED,
         title=f"{VALIDATED.title} with gamma 0.1 minus that of SGD",
         units="points",
+        between=(-100.0, 100.0),
     ),
     0.0,
 )
@@ -234,7 +237,10 @@ NSGD_BETTER = compared(
     "A reduced rate along the sharpest directions leads to better generalization",
     NSGD,
     replace(
-        TEST, title=f"{TEST.title} with gamma 0.1 minus that of SGD", units="points"
+        TEST,
+        title=f"{TEST.title} with gamma 0.1 minus that of SGD",
+        units="points",
+        between=(-100.0, 100.0),
     ),
     0.0,
 )

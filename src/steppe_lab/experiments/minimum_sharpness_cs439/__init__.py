@@ -32,6 +32,7 @@ from steppe_lab.experiments.minimum_sharpness_cs439.tables import (
 from steppe_lab.reproduction.checked import FilesClaim
 from steppe_lab.reproduction.experiment import Experiment
 from steppe_lab.reproduction.published import (
+    PERCENT,
     Cell,
     Published,
     PublishedFile,
@@ -48,7 +49,7 @@ OPTIMIZERS = dict(
 )
 WITH_SAM = {"plain": None, "sam": "sam:rho=0.05"}
 
-PERCENT = Quantity(name="accuracy", title="test accuracy", units="%")
+ACCURACY = Quantity(name="accuracy", title="test accuracy", units="%", between=PERCENT)
 CONVERGED = "tables of results, converged networks"
 
 
@@ -74,14 +75,16 @@ TAUS = {
     "cifar10/sam": 0.43,
     "cifar10/plain": 0.11,
 }
-TAU = Quantity(name="tau", title="Kendall's τ of minimum sharpness and gap")
+TAU = Quantity(
+    name="tau", title="Kendall's τ of minimum sharpness and gap", between=(-1.0, 1.0)
+)
 BOTH = tuple(TABLES.values())
 
 NETWORK_FILES = FilesClaim(
     name="networks",
     title="two stored networks have their recorded accuracies on Fashion-MNIST",
     source="validation_accuracy in the files",
-    quantity=PERCENT,
+    quantity=ACCURACY,
     tolerance=2.0,
     reproduced="The accuracy on the test images at hand, with its sampling error, is "
     "within 2 points of the one that the file records for all 10,000.",
@@ -166,7 +169,7 @@ RANGES = FilesClaim(
     name="ranges",
     title="larger networks reach the larger accuracies",
     source=CONVERGED,
-    quantity=PERCENT,
+    quantity=ACCURACY,
     tolerance=0.06,
     reproduced="The accuracy of the published table is the stated one to one decimal.",
     cells=_cells(
@@ -201,6 +204,7 @@ ACCURACIES = TrainedClaim(
         title="test accuracy at the end of training",
         units="%",
         factor=100.0,
+        between=PERCENT,
     ),
     tolerance=1.0,
     reproduced="The mean accuracy differs by at most one point.",

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from steppe_lab.reproduction.published import Cell, Published, Quantity, Scale
+from steppe_lab.reproduction.published import (
+    PERCENT,
+    Cell,
+    Published,
+    Quantity,
+    Scale,
+)
 from steppe_lab.reproduction.scores import best_accuracy, last_accuracy
 from steppe_lab.reproduction.trained import TrainedClaim
 
@@ -16,12 +22,14 @@ BEST = Quantity(
     title="test accuracy at the best epoch",
     units="%",
     factor=100.0,
+    between=PERCENT,
 )
 LAST = Quantity(
     name="test_accuracy",
     title="test accuracy after the last epoch",
     units="%",
     factor=100.0,
+    between=PERCENT,
 )
 SEED = "One published run, of seed 42; ours are of other seeds."
 SCHEDULE = "multi_step(milestones=({},{},{}),factor=0.2)"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from steppe_lab.reproduction.checked import FilesClaim
-from steppe_lab.reproduction.published import Cell, Published, Quantity
+from steppe_lab.reproduction.published import PERCENT, Cell, Published, Quantity
 from steppe_lab.reproduction.verdicts import Ours, exactly, sampled
 
 REPOSITORY = "francpp/sharpness-aware_minimization, folder to_plot"
@@ -116,7 +116,9 @@ STORED_WIDE_RESNET_ACCURACY = FilesClaim(
     name="stored_wide_resnet_accuracy",
     title="Test accuracy of the stored wide residual network",
     source="acc in model_cifar_SAM_rho0.3.pt",
-    quantity=Quantity(name="test_accuracy", title="test accuracy", units="%"),
+    quantity=Quantity(
+        name="test_accuracy", title="test accuracy", units="%", between=PERCENT
+    ),
     tolerance=5.0,
     reproduced="The accuracy differs by at most 5 points.",
     files=(WIDE, "cifar10"),

@@ -69,13 +69,26 @@ def published_text(published: Published | None, places: Places) -> str:
 
 
 def interval_text(interval: Interval | None, places: Places) -> str:
-    """Our number with half its interval and the seeds or samples that it rests on."""
+    """Our number with its interval and the seeds or samples that it rests on.
+
+    Example:
+        >>> interval_text(Interval(0.5, 0.25, 0.75, 3), Places(2, 2))
+        '0.50 ± 0.25 (3)'
+        >>> interval_text(Interval(-0.9, -1.0, -0.1, 3), Places(2, 2))
+        '−0.90 [−1.00, −0.10] (3)'
+    """
     if interval is None:
         return "–"
     text = value_text(interval.mean, places.ours)
     half = interval.half_width
     if half and math.isfinite(half):
-        text += f" ± {value_text(half, places.ours)}"
+        below, above = (
+            value_text(abs(end - interval.mean), places.ours)
+            for end in (interval.low, interval.high)
+        )
+        ends = (value_text(e, places.ours) for e in (interval.low, interval.high))
+        # Ends that are cut, and those of ratios, are not equally far from the mean.
+        text += f" ± {below}" if below == above else f" [{', '.join(ends)}]"
     if interval.samples:
         return f"{text} ({interval.samples:,} samples)"
     exact = interval.count == 1 and math.isfinite(half)

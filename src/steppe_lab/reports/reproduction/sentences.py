@@ -69,6 +69,12 @@ def cost_sentences(costs: Sequence[ClaimCost], workers: int) -> list[str]:
             )
         if each.time is not None and each.finished < each.runs:
             said.append(f"{each.claim}: {in_words(each.time, workers)}.")
+    twice = [f"{each.repeated:,} of {each.claim}" for each in costs if each.repeated]
+    if twice:
+        said.append(
+            "Trainings that a claim before has as well, and that are done once: "
+            f"{listed(twice)}."
+        )
     left = sum(each.runs - each.finished for each in costs)
     if left and not any(each.time for each in costs):
         said.append("The time is estimated as soon as runs are finished; see --pilot.")

@@ -20,7 +20,9 @@ from steppe_lab.reproduction.results import ClaimResult, Row
 if TYPE_CHECKING:
     from steppe_lab.reproduction.costs import ClaimCost
 
-INTERVALS = "; ± half a 95 % interval; seeds or runs in parentheses"
+INTERVALS = (
+    "; ± half a 95 % interval, in brackets its ends; seeds or runs in parentheses"
+)
 
 
 def result_table(result: ClaimResult) -> CellTable:

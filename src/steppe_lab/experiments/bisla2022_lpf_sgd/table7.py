@@ -43,7 +43,9 @@ CLAIM = TrainedClaim(
     title="LPF-Adam has a larger BLEU than Adam, E-Adam, ASO-Adam and SAM",
     source="Table 7",
     quantity=Quantity(
-        name="best_test_bleu", title="BLEU at the epoch with the smallest loss"
+        name="best_test_bleu",
+        title="BLEU at the epoch with the smallest loss",
+        between=(0.0, 100.0),
     ),
     tolerance=0.5,
     reproduced="The mean BLEU differs by at most 0.5 points.",

@@ -13,10 +13,15 @@ from steppe_lab.reports.reproduction.numbers import (
     places_of,
     published_text,
 )
+from steppe_lab.reports.reproduction.sentences import CHECK
 from steppe_lab.reproduction.results import ClaimResult, Row
 
 MOST = 30  # cells of one picture
 LETTERS = 24  # of the name of a cell
+CAPTION = (
+    "Dots are published numbers and ours; bars are 95 % intervals, where there are any."
+)
+SMALLER = " Ours are of smaller networks and trainings: the two are not comparable."
 PUBLISHED, OURS, PROTOCOL = "published", "ours", "ours, published protocol"
 
 
@@ -78,10 +83,14 @@ def _picture(result: ClaimResult, first: str, rows: Sequence[Row]) -> Picture:
             zero=None,
         ),
         title=f"{claim.name}, {first}" if first else claim.name,
-        caption="Dots are published numbers and ours; bars are 95 % intervals, where "
-        "there are any.",
+        caption=f"{CAPTION}{SMALLER}" if _are_smaller(rows) else CAPTION,
         alt=f"{claim.quantity.title}, published and ours: {'; '.join(words)}.",
     )
+
+
+def _are_smaller(rows: Sequence[Row]) -> bool:
+    """Whether some of our numbers are not of the published size."""
+    return any(row.verdict == CHECK for row in rows)
 
 
 def _short(name: str) -> str:

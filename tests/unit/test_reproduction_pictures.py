@@ -1,0 +1,25 @@
+"""Pictures of claims say when the numbers in them do not compare."""
+
+import pytest
+
+from steppe_lab.experiments import find_experiment
+from steppe_lab.reports.reproduction.pictures import pictures
+from steppe_lab.reproduction.results import ClaimResult, Row
+from steppe_lab.reproduction.verdicts import Ours, exactly
+
+
+@pytest.mark.parametrize("verdict", ["not run at this scale", "not reproduced"])
+def test_a_picture_says_that_smaller_networks_do_not_compare(verdict):
+    claim = find_experiment("zhuang2022_gsam").claim("cifar10")
+    rows = [
+        Row(
+            cell=cell,
+            published=cell.published,
+            ours=Ours(value=exactly(1.0)),
+            verdict=verdict,
+        )
+        for cell in claim.cells
+    ]
+    (picture,) = pictures(ClaimResult(claim=claim, rows=tuple(rows)))
+    smaller = verdict == "not run at this scale"
+    assert ("not comparable" in picture.caption) == smaller

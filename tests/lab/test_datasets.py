@@ -500,7 +500,9 @@ def test_fashion_mnist_has_the_images_its_folder_holds(data_dir):
         ("test", data.test.targets, 10_000),
     ):
         complete = len(targets) == official
-        note = f"{len(targets):,} of {official:,} official {part} images"
+        note = (
+            f"{len(targets):,} {part} images, where the official set has {official:,}"
+        )
         assert (note in data.notes) is not complete
     assert data.train.targets[:8000].bincount().tolist() == [
         *(747, 860, 809, 807, 763, 795, 807, 818, 792, 802),

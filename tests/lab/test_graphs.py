@@ -155,6 +155,7 @@ def test_the_network_has_the_published_size_and_is_the_formula(toy):
     torch.testing.assert_close(small(graphs), expected)
 
 
+@pytest.mark.slow
 def test_graphs_are_trained_on_and_measured_by_the_command(toy, capsys):
     out = toy / "runs"
     places = ["--data-dir", str(toy)]

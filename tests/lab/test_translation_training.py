@@ -69,6 +69,7 @@ def test_batches_by_length_have_less_padding():
     assert shares[1] < 0.7 * shares[0]
 
 
+@pytest.mark.slow
 def test_a_translation_model_is_trained_and_measured_by_the_command(
     tmp_path, monkeypatch, capsys
 ):

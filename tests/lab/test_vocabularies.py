@@ -200,7 +200,9 @@ def test_lines_that_are_no_pairs_are_refused(folder):
 @pytest.mark.parametrize("task", ["translation", "language"])
 def test_files_of_empty_lines_are_refused(task, folder):
     write_multi30k(folder, train={"de": [""] * 60, "en": ["", " "] * 30})
-    assert "hold no sentence" in refusal(f"multi30k:task={task}", folder)
+    assert "must hold a sentence, got empty lines" in refusal(
+        f"multi30k:task={task}", folder
+    )
 
 
 def test_long_and_short_pairs_are_not_trained_on_but_judged(tmp_path):

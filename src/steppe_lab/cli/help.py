@@ -22,7 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "data and model": (
         *("data", "data_dir", "train_samples", "train_fraction", "subset"),
         *("test_fraction", "label_noise", "label_noise_kind", "data_noise"),
-        *("held_out", "model", "loss", "weights", "trust", "vocabulary"),
+        *("held_out", "model", "task", "loss", "weights", "trust", "vocabulary"),
     ),
     "trials": (
         *("claim", "cell", "list", "scale", "levels", "limit", "only", "hours"),
@@ -118,6 +118,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "names",
         "overwrite",
         "keep",
+        "texts",
         "page",
         "as_json",
         *("study", "format", "csv", "store", "fix", "quick"),

@@ -58,7 +58,7 @@ def text_of(tokens: Iterable[int], pieces: Sequence[str]) -> str:
         pieces: of the vocabulary.
 
     Example:
-        >>> text_of([0, 2, 1], ["\u2581a", ".", "b"])
+        >>> text_of([0, 1, 2], ["\u2581a", ".", "b"])
         'a.b'
     """
     joined = "".join(pieces[token] for token in tokens)

@@ -81,8 +81,8 @@ class ParallelText:
                 lines[one] += own
         if not all(any(map(str.strip, own)) for own in lines.values()):
             raise DataError(
-                f"the {part} files of {self.name} in {folder} must have a line or "
-                "more, got none; write a sentence on each line."
+                f"the {part} files of {self.name} in {folder} must hold a "
+                "sentence, got empty lines alone; write one on each line."
             )
         return lines
 

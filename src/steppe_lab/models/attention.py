@@ -13,6 +13,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steppe.errors import SettingError
+from steppe.registry.bounds import Range, Ranges, at_least
+from steppe_lab.models.model_registry import check_settings
+
+BOUNDS: Ranges = {
+    "d_model": at_least(1),
+    "n_head": at_least(1),
+    "n_layer": Range(1, 1000, whole=True),
+    "ffn_hidden": at_least(1),
+    "dropout": Range(0.0, 1.0, below=True),
+}
+
+
+def check_transformer(
+    model: str, *, classes: int, d_model: int, n_head: int, **others: float
+) -> None:
+    """Refuse settings of a transformer out of their ranges.
+
+    Args:
+        model: its name, for messages.
+        classes: number of outputs.
+        d_model: features of each position.
+        n_head: heads of the attention, which must divide d_model.
+        others: the other settings of `BOUNDS`.
+
+    Raises:
+        SettingError: names the setting, the rule and the value.
+    """
+    check_settings(BOUNDS, classes=classes, d_model=d_model, n_head=n_head, **others)
+    if d_model % n_head:
+        raise SettingError(
+            f"n_head must divide d_model = {d_model}, got {n_head} for {model}."
+        )
+
 
 def positions(length: int, features: int) -> Tensor:
     """Sines and cosines of the times, shape (length, features); Section 3.5."""

@@ -11,9 +11,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import Range, Ranges, at_least
-from steppe_lab.models.attention import Attention, positions
-from steppe_lab.models.model_registry import MODELS, check_settings
+from steppe_lab.models.attention import (
+    BOUNDS,
+    Attention,
+    check_transformer,
+    positions,
+)
+from steppe_lab.models.model_registry import MODELS
 
 HEAD = (512, 256, 128)  # units of the dense layers
 
@@ -75,15 +79,6 @@ class _Transformer(nn.Module):
         return scores
 
 
-BOUNDS: Ranges = {
-    "d_model": at_least(1),
-    "n_head": at_least(1),
-    "n_layer": Range(1, 1000, whole=True),
-    "ffn_hidden": at_least(1),
-    "dropout": Range(0.0, 1.0, below=True),
-}
-
-
 @MODELS.add(
     "ecg_transformer",
     source="Vaswani et al., 2017, arXiv:1706.03762",
@@ -115,18 +110,15 @@ def ecg_transformer(
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    numbers = {
-        "d_model": d_model,
-        "n_head": n_head,
-        "n_layer": n_layer,
-        "ffn_hidden": ffn_hidden,
-        "dropout": dropout,
-    }
-    check_settings(BOUNDS, classes=classes, **numbers)
-    if d_model % n_head:
-        raise SettingError(
-            f"n_head must divide d_model = {d_model}, got {n_head} for ecg_transformer."
-        )
+    check_transformer(
+        "ecg_transformer",
+        classes=classes,
+        d_model=d_model,
+        n_head=n_head,
+        n_layer=n_layer,
+        ffn_hidden=ffn_hidden,
+        dropout=dropout,
+    )
     if len(in_shape) not in (1, 2) or min(in_shape) < 1:
         raise SettingError(
             "ecg_transformer needs series of shape (length,) or (channels, length), "

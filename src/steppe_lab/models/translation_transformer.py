@@ -21,9 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import SettingError
-from steppe.registry.bounds import Range, Ranges, at_least
-from steppe_lab.models.attention import Attention, positions
-from steppe_lab.models.model_registry import MODELS, check_settings
+from steppe_lab.models.attention import (
+    BOUNDS,
+    Attention,
+    check_transformer,
+    positions,
+)
+from steppe_lab.models.model_registry import MODELS
 
 PAD = 1  # the token of padding in sources
 SCORED, LENGTH, LOGITS = 256, 64, 2**26  # sentences, their positions, numbers at once
@@ -197,15 +201,6 @@ def _padding(source: Tensor) -> Tensor:
     return (source == PAD)[:, None, None]
 
 
-BOUNDS: Ranges = {
-    "d_model": at_least(1),
-    "n_head": at_least(1),
-    "n_layer": Range(1, 1000, whole=True),
-    "ffn_hidden": at_least(1),
-    "dropout": Range(0.0, 1.0, below=True),
-}
-
-
 @MODELS.add(
     "translation_transformer",
     source="Vaswani et al., 2017, arXiv:1706.03762",
@@ -238,19 +233,15 @@ def translation_transformer(
     Raises:
         SettingError: a setting or the input shape out of range.
     """
-    numbers = {
-        "d_model": d_model,
-        "n_head": n_head,
-        "n_layer": n_layer,
-        "ffn_hidden": ffn_hidden,
-        "dropout": dropout,
-    }
-    check_settings(BOUNDS, classes=classes, **numbers)
-    if d_model % n_head:
-        raise SettingError(
-            f"n_head must divide d_model = {d_model}, got {n_head} for "
-            "translation_transformer."
-        )
+    check_transformer(
+        "translation_transformer",
+        classes=classes,
+        d_model=d_model,
+        n_head=n_head,
+        n_layer=n_layer,
+        ffn_hidden=ffn_hidden,
+        dropout=dropout,
+    )
     if len(in_shape) != 1 or min(in_shape) < 1:
         raise SettingError(
             "translation_transformer needs sentences of shape (length,), got inputs of "

@@ -39,9 +39,11 @@ def run(args: Args, results: TextIO) -> int:
     """Attack, print the table, write the files."""
     from steppe_lab.analysis.attacking import attack_target, open_target
     from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.reports.attack.files import claim, folder_for, publish_attacks
+    from steppe_lab.reports.attack.files import folder_for, publish_attacks
+    from steppe_lab.reports.attack.page import RECORD
     from steppe_lab.reports.attack.tables import robust_table
     from steppe_lab.reports.attack.words import READING, answer, smallest
+    from steppe_lab.store.folders import claim_folder
     from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
@@ -60,7 +62,7 @@ def run(args: Args, results: TextIO) -> int:
             belongs=belongs(args),
         )
         folder = args.out or folder_for(target, settings, OUT)
-        claim(folder, target)
+        claim_folder(folder, RECORD, target.digest, holds="the attacks on")
         done = attack_target(target, settings, args.keep, report=in_tenths(tell))
         paths = publish_attacks(done, folder, data_dir=args.data_dir)
     if args.as_json:

@@ -39,13 +39,15 @@ def run(args: Args, results: TextIO) -> int:
         spectrum_of,
         spectrum_record,
     )
-    from steppe_lab.reports.spectrum.files import claim, folder_for, publish_spectrum
+    from steppe_lab.reports.spectrum.files import folder_for, publish_spectrum
+    from steppe_lab.reports.spectrum.page import RECORD
     from steppe_lab.reports.spectrum.tables import (
         ends_table,
         layers_table,
         sums_table,
     )
     from steppe_lab.reports.spectrum.words import answer, doubts, layers_note
+    from steppe_lab.store.folders import claim_folder
     from steppe_lab.store.json_files import json_line
 
     use_data_dir(args.data_dir)
@@ -61,7 +63,7 @@ def run(args: Args, results: TextIO) -> int:
             loss=loss_kind(args),
         )
         folder = args.out or folder_for(network, settings, OUT)
-        claim(folder, network)
+        claim_folder(folder, RECORD, network.digest, holds="the spectrum of")
         result = spectrum_of(network, settings, report=in_tenths(tell))
         paths = publish_spectrum(result, folder, data_dir=args.data_dir)
     if args.as_json:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
-from steppe.errors import StoreError
 from steppe_lab.analysis.attacking import AttackedNetwork, Target, identity
 from steppe_lab.reports.attack.page import RECORD, render
 from steppe_lab.reports.text.provenance import made_with
@@ -15,7 +13,6 @@ from steppe_lab.runs.attacking import ARRAYS, PARTS
 from steppe_lab.store.json_files import (
     cannot,
     digest,
-    read_json,
     write_atomically,
     write_json,
 )
@@ -29,29 +26,6 @@ def folder_for(target: Target, settings: AttackSettings, runs: Path) -> Path:
     key = digest([identity(target, settings), list(map(str, target.attacks))])
     safe = "".join(c if c.isalnum() else "_" for c in target.recipe.model.name)
     return runs / PARTS / f"{safe}-{key[:8]}"
-
-
-def claim(folder: Path, target: Target) -> None:
-    """Make the folder, unless it holds the attacks on another network.
-
-    Raises:
-        StoreError: it does, or the folder cannot be made.
-    """
-    record = folder / RECORD
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = record.exists()
-    except OSError as error:
-        raise cannot("write", folder, error) from error
-    if not taken:
-        return
-    stored = read_json(record, fix="delete it, or name another --out")
-    before = stored.get("checkpoint", {}) if isinstance(stored, Mapping) else {}
-    if before.get("sha256") != target.digest:
-        raise StoreError(
-            f"{folder} holds the attacks on another checkpoint "
-            f"({before.get('path')}); name another --out."
-        )
 
 
 def publish_attacks(

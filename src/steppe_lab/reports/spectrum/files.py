@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 
 from steppe import plots
-from steppe.errors import StoreError
 from steppe_lab.analysis.single import Network
 from steppe_lab.analysis.spectrum import NetworkSpectrum, spectrum_record, stem_of
 from steppe_lab.reports.spectrum.page import RECORD, render
@@ -22,7 +20,6 @@ from steppe_lab.runs.settings import SpectrumSettings
 from steppe_lab.store.json_files import (
     cannot,
     digest,
-    read_json,
     write_atomically,
     write_json,
 )
@@ -36,29 +33,6 @@ def folder_for(network: Network, settings: SpectrumSettings, runs: Path) -> Path
     """The folder of a spectrum where none is named: another for other settings."""
     key = digest([network.digest, settings.model_dump(mode="json")])
     return runs / "spectra" / f"{stem_of(network)}-{key[:8]}"
-
-
-def claim(folder: Path, network: Network) -> None:
-    """Make the folder, unless it holds the spectrum of another network.
-
-    Raises:
-        StoreError: it does, or the folder cannot be made.
-    """
-    record = folder / RECORD
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = record.exists()
-    except OSError as error:
-        raise cannot("write", folder, error) from error
-    if not taken:
-        return
-    stored = read_json(record, fix="delete it, or name another --out")
-    before = stored.get("checkpoint", {}) if isinstance(stored, Mapping) else {}
-    if before.get("sha256") != network.digest:
-        raise StoreError(
-            f"{folder} holds the spectrum of another checkpoint "
-            f"({before.get('path')}); name another --out."
-        )
 
 
 def publish_spectrum(

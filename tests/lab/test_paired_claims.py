@@ -148,7 +148,7 @@ def test_no_number_is_on_no_side():
     assert said == "not reproduced"
 
 
-def test_scores_are_those_of_the_history(trained):
+def test_scores_are_those_of_the_history(trained, monkeypatch):
     store, _, study = trained
     run = next(iter(study.plan))
     runs = {"training": run}
@@ -156,7 +156,12 @@ def test_scores_are_those_of_the_history(trained):
     assert last_accuracy(store, runs) == 1 - result["last"]["test_error"]
     assert best_accuracy(store, runs) == 1 - result["best"]["test_error"]
     assert accuracy_after(2)(store, runs) == last_accuracy(store, runs)
+    assert store.config(run)["epochs"] == 2
+    assert accuracy_after(3)(store, runs) == last_accuracy(store, runs)
+    # One that stopped before its planned end has no number of a later epoch.
+    monkeypatch.setattr(store, "config", lambda _: {"epochs": 5})
     assert accuracy_after(3)(store, runs) is None
+    assert accuracy_after(9)(store, runs) is None
 
 
 def test_a_network_that_was_not_followed_has_no_eigenvalues(trained):

@@ -52,16 +52,19 @@ def accuracy_after(epoch: int) -> Reader:
     """Reads the share of samples judged on that are right after an epoch.
 
     Args:
-        epoch: counted from 1; None is read from shorter trainings.
+        epoch: counted from 1. Of a training that is planned to be shorter, as at a
+            small scale, its last epoch is read; of one that stopped before, None.
     """
 
     def read(store: Store, runs: Runs) -> float | None:
         from steppe_lab.runs.training import HISTORY
         from steppe_lab.store.json_files import read_record
 
-        rows = read_record(store.artefact(runs["training"], HISTORY))["epochs"]
-        return (
-            1.0 - float(rows[epoch - 1]["test_error"]) if epoch <= len(rows) else None
-        )
+        run = runs["training"]
+        rows = read_record(store.artefact(run, HISTORY))["epochs"]
+        read_at = min(epoch, int(store.config(run)["epochs"]))
+        if read_at > len(rows):
+            return None
+        return 1.0 - float(rows[read_at - 1]["test_error"])
 
     return read

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from attack_command import attack_command, refused
 from steppe.errors import SettingError, StoreError
-from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
 from steppe_lab.progress import silent
 from steppe_lab.runs import attacking as attack_runs
@@ -58,21 +57,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def steppe(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def run(*arguments):
-        code = main(["attack", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
-
-
-def refused(steppe, *arguments):
-    code, out, err = steppe(*arguments)
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    return err
+    return attack_command(monkeypatch, capsys)
 
 
 def test_budgets_and_attacks_are_read_as_people_write_them():

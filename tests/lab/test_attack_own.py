@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 
 import pytest
 import torch
 
+from attack_command import attack_command, refused
 from own_files import package
-from steppe_lab.cli import main
 
 
 @pytest.fixture
 def steppe(strangers, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def run(*arguments):
-        code = main(["attack", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
-
-
-def refused(steppe, *arguments):
-    code, out, err = steppe(*arguments)
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    return err
+    return attack_command(monkeypatch, capsys)
 
 
 NETS = """

@@ -84,6 +84,15 @@ def steepest(ball: Ball, gradient: Tensor) -> Tensor:
     return way
 
 
+def whole_step(
+    victim: Victim, inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm
+) -> Tensor:
+    """Inputs after one step of the whole budget the steepest way up, clipped."""
+    _, gradient, _ = victim.slopes(inputs, labels)
+    way = steepest(ball_of(inputs, epsilon, norm), gradient)
+    return victim.clipped(inputs + epsilon * way, inputs)
+
+
 def sizes(change: Tensor, norm: Norm) -> Tensor:
     """Norms of the changes of rows, float64 of shape (B,)."""
     order = float("inf") if norm == "inf" else 2

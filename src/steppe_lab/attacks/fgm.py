@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from steppe.adversarial.balls import Norm
-from steppe_lab.attacks.abstract import ATTACKS, AbstractAttack, ball_of, steepest
+from steppe_lab.attacks.abstract import ATTACKS, AbstractAttack, whole_step
 from steppe_lab.attacks.draws import Draws
 from steppe_lab.attacks.victim import Victim
 
@@ -38,6 +38,4 @@ class FGM(AbstractAttack):
         draws: Draws,
     ) -> Tensor:
         """Inputs plus epsilon times the gradient over its length."""
-        _, gradient, _ = victim.slopes(inputs, labels)
-        way = steepest(ball_of(inputs, epsilon, "2"), gradient)
-        return victim.clipped(inputs + epsilon * way, inputs)
+        return whole_step(victim, inputs, labels, epsilon, self.norm)

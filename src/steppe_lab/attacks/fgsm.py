@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from steppe.adversarial.balls import Norm
-from steppe_lab.attacks.abstract import ATTACKS, AbstractAttack, ball_of, steepest
+from steppe_lab.attacks.abstract import ATTACKS, AbstractAttack, whole_step
 from steppe_lab.attacks.draws import Draws
 from steppe_lab.attacks.victim import Victim
 
@@ -33,6 +33,4 @@ class FGSM(AbstractAttack):
         draws: Draws,
     ) -> Tensor:
         """Inputs plus epsilon times the sign of the gradient."""
-        _, gradient, _ = victim.slopes(inputs, labels)
-        way = steepest(ball_of(inputs, epsilon, "inf"), gradient)
-        return victim.clipped(inputs + epsilon * way, inputs)
+        return whole_step(victim, inputs, labels, epsilon, self.norm)

@@ -101,6 +101,8 @@ SMALL = [
     ("middle_batch:hidden=4", MNIST, 10),
     ("complex_batch:hidden=4", MNIST, 10),
     ("ecg_transformer:d_model=4,ffn_hidden=3", (187,), 5),
+    ("lstm_lm:hidden=4", (20,), 50),
+    ("text_cnn:embedding=4,filters=4", (40, 50), 2),
 ]
 
 
@@ -114,14 +116,24 @@ def test_networks_have_their_published_number_of_parameters(
     assert sum(sizes) == count
 
 
+def some_inputs(text, in_shape, classes):
+    """Inputs of a batch of 4, and the shape of their targets."""
+    if not text.startswith(("lstm_lm", "text_cnn")):
+        return torch.randn(4, *in_shape), (4,)
+    tokens, *words = in_shape  # a language model has a target for every token
+    inputs = torch.randint(words[0] if words else classes, (4, tokens))
+    return inputs, (4,) if words else (4, tokens)
+
+
 def check_one_step(text, in_shape, classes):
     """One optimizer step and one evaluation on a batch of 4."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = MODELS.build(text, in_shape, classes).train()
-        inputs, targets = torch.randn(4, *in_shape), torch.arange(4) % classes
+        inputs, shape = some_inputs(text, in_shape, classes)
+        targets = torch.arange(math.prod(shape)).reshape(shape) % classes
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        F.cross_entropy(model(inputs), targets).backward()
+        F.cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()
     assert all(p.grad is not None for p in model.parameters())
     before = [p.detach().clone() for p in model.parameters()]
     optimizer.step()
@@ -129,7 +141,7 @@ def check_one_step(text, in_shape, classes):
     assert any(not torch.equal(old, new) for old, new in pairs)
     with torch.no_grad():
         outputs = model.eval()(inputs)
-    assert outputs.shape == (4, classes)
+    assert outputs.shape == (*shape, classes)
     assert torch.isfinite(outputs).all()
     return model
 

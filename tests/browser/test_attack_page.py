@@ -7,7 +7,7 @@ from steppe_lab.analysis.attacking import attack_target, open_target
 from steppe_lab.reports.attack.page import render
 from steppe_lab.runs.attack_settings import AttackSettings
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from steppe_lab.reports.comparison.page import render
 from steppe_lab.reports.spectrum import page as spectrum_page
 from steppe_lab.runs.settings import SpectrumSettings
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(120)]
 
 NAMES = ("sgd", "sam:rho=0.1", "lpf_sgd:gamma=0.002,micro_batches=4", "<b>&adam")
 

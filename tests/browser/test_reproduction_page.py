@@ -13,7 +13,7 @@ from steppe_lab.reproduction.trained import TrainedClaim
 from steppe_lab.reproduction.verdicts import Ours, exactly, verdict_on
 from steppe_lab.statistics.intervals import mean_interval
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(120)]
 CELLS = 14
 
 

@@ -8,7 +8,7 @@ import pytest
 from steppe_lab.reports.study.page import render
 from study_reports import study_table, summary
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

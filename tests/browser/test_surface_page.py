@@ -16,7 +16,7 @@ from steppe.errors import SettingError
 from steppe.surfaces import Surface, Trajectory, Values
 
 browser_test = pytest.mark.browser
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 X = np.linspace(-1, 1, 21)
 NAMES = ("SGD", "</script><b>SAM")

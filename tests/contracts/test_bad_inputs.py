@@ -370,6 +370,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "words"), TABLE)
 def test_a_mistake_is_one_sentence_and_changes_nothing(call, words):
     scene = Scene()

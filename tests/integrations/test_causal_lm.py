@@ -98,6 +98,7 @@ def dense_hessian(model, batches):
         return torch.autograd.functional.hessian(loss, flat, vectorize=True)
 
 
+@pytest.mark.slow
 def test_the_loss_and_its_curvature_are_those_of_the_model_token_by_token(
     model, batches
 ):
@@ -171,6 +172,7 @@ def test_attention_without_second_derivatives_and_encoders_are_refused():
         causal_lm_objective(model, torch.ones(2, 3).long())
 
 
+@pytest.mark.slow
 def test_the_three_lines_of_the_page_run():
     names = run_page("Measuring a language model of Hugging Face")
     assert names["objective"].count() == int(names["mask"][:, 1:].sum())

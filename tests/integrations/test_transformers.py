@@ -52,6 +52,7 @@ def test_a_training_equals_the_plain_loop(make, tmp_path):
     assert_same(model.net, plain_loop(make, batches))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Classifier, CountingClassifier])
 @SAM_AND_SLOW_ONES
 def test_accumulated_batches_equal_one_large_batch(make, kind, tmp_path):
@@ -64,6 +65,7 @@ def test_accumulated_batches_equal_one_large_batch(make, kind, tmp_path):
     assert_same(model.net, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Classifier, CountingClassifier])
 def test_shares_of_a_method_need_not_be_micro_batches(kind, tmp_path):
     batches = list(loops.batches(3))
@@ -72,6 +74,7 @@ def test_shares_of_a_method_need_not_be_micro_batches(kind, tmp_path):
     assert_same(model.net, plain_loop(lpf_sgd, batches, window=3))
 
 
+@pytest.mark.slow
 @SAM_AND_SLOW_ONES
 def test_mixed_precision_equals_the_plain_loop_under_autocast(make, tmp_path):
     batches = [(x.float(), y) for x, y in loops.batches(3)]
@@ -82,6 +85,7 @@ def test_mixed_precision_equals_the_plain_loop_under_autocast(make, tmp_path):
     assert_same(model.net, plain, atol=1e-6)
 
 
+@pytest.mark.slow
 @SAM_AND_SLOW_ONES
 def test_resuming_equals_never_stopping(make, tmp_path):
     batches = list(loops.batches(8))
@@ -95,6 +99,7 @@ def test_resuming_equals_never_stopping(make, tmp_path):
     assert_same(resumed.net, plain_loop(make, batches, window=2, decay=0.5))
 
 
+@pytest.mark.slow
 def test_the_logged_loss_is_that_of_the_first_pass(tmp_path):
     batches = list(loops.batches(2))
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -105,6 +110,7 @@ def test_the_logged_loss_is_that_of_the_first_pass(tmp_path):
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_logged_loss_of_a_share_is_the_mean_over_its_rows(tmp_path):
     def halves(model):
         return steppe.LPFSGD(loops.momentum(model), gamma=0.0, micro_batches=2)
@@ -129,6 +135,7 @@ def test_micro_batches_with_perturbations_of_their_own_need_one_process():
         OneOfTwo(sam(model)).training_step(model, {})
 
 
+@pytest.mark.slow
 def test_micro_batches_with_perturbations_of_their_own_are_the_sum_of_loops(tmp_path):
     batches = list(loops.batches(4))
     model = Classifier(loops.make_model())
@@ -146,6 +153,7 @@ def test_micro_batches_with_perturbations_of_their_own_are_the_sum_of_loops(tmp_
     assert distance(plain, plain_loop(sam, batches, window=2)) > 1e-4
 
 
+@pytest.mark.slow
 def test_batch_norm_and_counts_are_those_of_one_pass(tmp_path):
     model = Classifier(loops.make_model(batch_norm=True))
     batches = list(loops.batches(4))
@@ -153,6 +161,7 @@ def test_batch_norm_and_counts_are_those_of_one_pass(tmp_path):
     assert model.net[1].num_batches_tracked == 4
 
 
+@pytest.mark.slow
 def test_the_trainers_own_optimizer_may_be_wrapped(tmp_path):
     batches = list(loops.batches(3))
     more = {"learning_rate": 0.01, "weight_decay": 0.1}
@@ -172,6 +181,7 @@ def test_the_trainers_own_optimizer_may_be_wrapped(tmp_path):
     assert_same(model.net, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.cross_library
 def test_a_schedule_free_optimizer_trains_and_predicts_where_it_is_to(tmp_path):
     """The Trainer calls train() before every forward pass, and eval() to evaluate."""
@@ -202,6 +212,7 @@ def test_a_schedule_free_optimizer_trains_and_predicts_where_it_is_to(tmp_path):
     assert loops.identical(loops.values(resumed), loops.values(model))
 
 
+@pytest.mark.slow
 @pytest.mark.cross_library
 def test_micro_batches_with_perturbations_of_their_own_train_at_that_point(tmp_path):
     batches = list(loops.batches(2))
@@ -219,6 +230,7 @@ def test_micro_batches_with_perturbations_of_their_own_train_at_that_point(tmp_p
     assert_same(model.net, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", [FlatTrainer, MicroFlatTrainer])
 def test_a_trainer_that_chose_its_optimizer_by_itself_says_so(trainer, tmp_path):
     model = Classifier(loops.make_model())
@@ -235,6 +247,7 @@ def test_the_class_of_an_optimizer_is_refused_without_its_weights(tmp_path):
         trainer.create_optimizer()
 
 
+@pytest.mark.slow
 def test_the_last_window_of_an_epoch_may_be_short(tmp_path):
     (x, y), (u, v), last = loops.batches(3)
     model, plain = Classifier(loops.make_model()), loops.make_model()

@@ -24,6 +24,7 @@ def worked(store, record):
     return run
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_other_batches_but_for_rounding(tmp_path):
     store = Store(tmp_path)
     recipe = Recipe.model_validate(

@@ -150,6 +150,7 @@ def test_attacks_that_are_done_are_not_done_again(steppe, checkpoint, monkeypatc
     assert done[4:] == ["FGSM", "PGD", "APGD"]
 
 
+@pytest.mark.slow
 def test_a_damaged_part_is_made_again(steppe, checkpoint, tmp_path):
     quick = ("--attacks", "fgsm", "--samples", "30", "--json")
     _, before, _ = steppe(checkpoint, *quick)

@@ -276,6 +276,7 @@ def test_scoring_less_often_changes_no_bit_of_what_is_trained(digits):
         assert right == {name: left[name] for name in names}
 
 
+@pytest.mark.slow
 def test_curves_go_straight_from_one_score_to_the_next_and_tell_only_scores():
     made = row("sgd", 0)
     scores = dict(made.last)

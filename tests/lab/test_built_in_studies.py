@@ -67,6 +67,7 @@ def parameters(model, in_shape):
     return sum(math.prod(p.shape) for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_studies_have_their_published_numbers_of_trials(plans):
     assert built_in_studies() == sorted(SIZES)
     for name, sizes in SIZES.items():
@@ -184,6 +185,7 @@ def test_null_among_words_is_a_level_of_the_table(tmp_path):
     assert table_of(stored, study).columns["optimizer"] == ["none", "sam:rho=0.05"]
 
 
+@pytest.mark.slow
 def test_size_of_the_grid_is_known_without_data(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("STEPPE_DATA_DIR", str(tmp_path / "none"))
     arguments = ["study", "run", "bisla2022-grid", "--scale", "full"]

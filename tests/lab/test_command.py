@@ -254,6 +254,7 @@ def test_what_code_of_the_user_prints_stays_out_of_the_results(tmp_path):
     assert json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_compare_with_failed_runs_prints_the_rest_and_exits_with_1(steppe):
     small = [*TINY, "--seeds", "1", "--measures", "lpf:samples=3", "--json"]
     code, out, err = steppe("compare", "sgd", "sgd:lr=1e30", *small)
@@ -297,6 +298,7 @@ def test_a_measure_that_a_network_does_not_allow_leaves_the_others(steppe):
     assert json.loads(Path("m.json").read_text())["minimum_sharpness"]["value"] is None
 
 
+@pytest.mark.slow
 def test_a_second_call_reads_no_data_and_is_quick(steppe):
     small = [*TINY, "--seeds", "1", "--measures", "lpf:samples=3", "--json"]
     assert steppe("compare", "sgd", *small)[0] == 0

@@ -84,6 +84,7 @@ def test_resuming_equals_never_stopping_in_weights_and_files(
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_the_command_keeps_cuts_and_their_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -474,6 +474,7 @@ def test_cifar_without_training_files_or_without_test_file_names_one(tmp_path):
 # ---- the published files ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_mnist_is_the_published_one(data_dir):
     data = load("mnist", data_dir)

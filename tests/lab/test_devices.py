@@ -21,6 +21,7 @@ def results(tmp_path, **more):
     return [store.result(run) for run in runs]
 
 
+@pytest.mark.slow
 def test_every_worker_has_a_device_of_its_own(tmp_path):
     done = results(tmp_path, workers=4, devices=["fake:0", "fake:1"])
     of = {}
@@ -31,6 +32,7 @@ def test_every_worker_has_a_device_of_its_own(tmp_path):
     assert len(of) == 2  # no more workers than devices
 
 
+@pytest.mark.slow
 def test_without_devices_runs_choose_for_themselves(tmp_path, monkeypatch):
     monkeypatch.delenv("STEPPE_DEVICE", raising=False)
     assert {each["device"] for each in results(tmp_path)} == {None}

@@ -198,6 +198,7 @@ def test_a_model_without_its_data_is_refused(tmp_path, capsys):
     assert "--model and --data go together" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rows"), [("", 1000), (",score_batch=40", 40), (",score_batch=7", 7)]
 )

@@ -66,6 +66,7 @@ def test_networks_of_all_cells_can_be_built_at_their_published_size(name, tmp_pa
             assert sum(math.prod(p.shape) for p in model.parameters()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_of_a_cell_is_its_training(name, tmp_path):
     for claim in trained_claims(name):

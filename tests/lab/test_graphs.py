@@ -174,6 +174,7 @@ def test_graphs_are_trained_on_and_measured_by_the_command(toy, capsys):
     assert scores["test_error"] == run["last"]["test_error"]
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("file", "accuracy"), [("ADAM", 0.804147465), ("SAM_rho0.01", 0.815668203)]

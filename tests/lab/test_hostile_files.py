@@ -129,6 +129,7 @@ def test_the_honest_file_that_the_others_are_made_from_is_read(tmp_path):
     assert load("cifar10", tmp_path).train.targets.tolist() == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PICKLES)
 def test_a_hostile_pickle_is_refused(case, tmp_path):
     (tmp_path / "data_batch_1").write_bytes(PICKLES[case])

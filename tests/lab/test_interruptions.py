@@ -228,6 +228,7 @@ def studied(root, monkeypatch):
 SLOW = [pytest.param(call, marks=pytest.mark.slow) for call in ("fsync", "replace")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["write", *SLOW])
 def test_a_disk_that_is_full_at_any_moment_loses_nothing(call, tmp_path, monkeypatch):
     real, calls, moments = getattr(os, call), [], []

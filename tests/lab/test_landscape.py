@@ -88,6 +88,7 @@ def test_three_checkpoints_give_the_plane_through_them(objectives, capsys):
     assert [first, second, third] == pytest.approx(losses, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_files_have_the_surface_and_pictures_their_kinds(objectives, capsys):
     out = "--out o/s.h5 o/s.npz o/s.csv o/s.png --pictures contour heat surface"
     assert run(f"landscape a.pt --x -1:1:5 --y -1:1:3 {out}") == 0
@@ -114,6 +115,7 @@ def test_passes_may_be_in_bfloat16(objectives, capsys):
     assert record["loss"][0][0] == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.slow
 def test_ranges_are_sought(objectives, capsys):
     record = printed(capsys, "landscape a.pt --x auto:9 --y auto:9 --exact")
     assert len(record["x"]) == 9
@@ -134,6 +136,7 @@ def test_some_points_are_interpolated_to_a_tolerance(objectives, capsys):
     same(record, expected)
 
 
+@pytest.mark.slow
 def test_the_second_axis_may_have_another_norm_or_another_kind(objectives, capsys):
     a, b, _ = objectives
     second = steppe.Line.random(a.model, "layer", "none", seed_of(3, 1))
@@ -165,6 +168,7 @@ def test_an_accuracy_stands_beside_the_loss(objectives, capsys):
     assert run(f"{text} --quantity accuracy --out p.png") == 0
 
 
+@pytest.mark.slow
 def test_lines_and_planes_follow_eigenvectors(objectives, capsys):
     record = printed(capsys, "landscape a.pt --dirs eigen --x -1,0,1 --y 0,1")
     plane = Plane.eigen(objectives[0])
@@ -190,6 +194,7 @@ def test_planes_follow_components_of_checkpoints(objectives, capsys):
     assert path["loss"] == pytest.approx(losses, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_surfaces_are_drawn_from_their_files_on_one_scale(objectives, capsys):
     for name in ("a", "b"):
         out = f"--x -1:1:3 --y -1:1:3 --out {name}.h5"
@@ -206,6 +211,7 @@ def test_surfaces_are_drawn_from_their_files_on_one_scale(objectives, capsys):
     assert main(shlex.split("landscape plot --surf_file a.h5 --vlevel 0.2")) == 0
 
 
+@pytest.mark.slow
 def test_pictures_move_over_surfaces_or_along_a_path(objectives, capsys):
     assert run("landscape a.pt --x 0,1 --y 0,1 --out a.h5") == 0
     assert run("landscape b.pt --x 0,1 --y 0,1 --out b.h5") == 0
@@ -224,6 +230,7 @@ def test_a_surface_is_converted(objectives, capsys):
     assert Path("b.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_path_is_projected_onto_a_surface_from_its_file(objectives, capsys):
     axes = "--ignore none --x -1:1:3 --y -1:1:3 --out c.h5"
     assert run(f"landscape c.pt --dirs pca --checkpoints a.pt b.pt {axes}") == 0
@@ -238,6 +245,7 @@ def test_a_path_is_projected_onto_a_surface_from_its_file(objectives, capsys):
     assert "off the subspace" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_curve_connects_two_networks(objectives, capsys):
     few = "--curve-steps 30 --points 5"
     assert run(f"landscape connect a.pt b.pt {few} --out e.png e.csv") == 0

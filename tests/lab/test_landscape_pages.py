@@ -75,6 +75,7 @@ def test_the_command_of_arguments_gives_them_again(text):
     assert (again, same) == (given, verb)
 
 
+@pytest.mark.slow
 def test_a_page_has_the_command_that_makes_it_again(networks):
     text = "landscape a.pt --x=-1:1:3 --y 0,1 --seed 4 --out p.html a.h5"
     assert run(text) == 0
@@ -88,6 +89,7 @@ def test_a_page_has_the_command_that_makes_it_again(networks):
         assert Path(name).read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_the_weights_of_the_network_counts_once(networks, capsys):
     shutil.copy("c.pt", "last.pt")
     along = "--ignore none --x 0,1 --y 0,1 --dirs pca --checkpoints a.pt b.pt"
@@ -106,6 +108,7 @@ def test_a_checkpoint_with_the_weights_of_the_network_counts_once(networks, caps
     assert {"a", "b", "last"} <= first
 
 
+@pytest.mark.slow
 def test_test_samples_stand_beside_those_of_training(networks, capsys):
     text = "landscape a.pt --x=-1,0,1 --y 0,1 --quantities accuracy --also-test"
     assert run(f"{text} --json") == 0

@@ -306,6 +306,7 @@ def test_a_run_whose_worker_dies_is_tried_again_until_attempts_are_over(store):
     assert leftovers(store) == []
 
 
+@pytest.mark.slow
 def test_killing_the_executor_again_and_again_changes_no_result(tmp_path):
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     ids = add(whole, 30)
@@ -334,6 +335,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_running(store):
     assert leftovers(store) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "send"),
     [
@@ -419,6 +421,7 @@ def test_without_retry_what_failed_before_counts(store):
     assert run_local(store, ids, "executor_jobs:halve").finished == tuple(ids)
 
 
+@pytest.mark.slow
 def test_after_the_limit_of_time_no_run_is_begun_and_the_last_ones_end(store):
     ids = add(store, 3)
     begun = time.monotonic()

@@ -154,6 +154,7 @@ def test_a_member_equals_the_training_alone_in_float64(method: str, model: str) 
         assert outcome.best_epoch == alone.best_epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_member_equals_the_training_alone_after_100_steps(method: str) -> None:
     each = recipes(method, model="mlp:hidden=6", epochs=34, evaluate_every=17)

@@ -125,6 +125,7 @@ def wide(checkpoints):
     return checkpoints / "wide_resnet" / "model_cifar_SAM_rho0.3.pt"
 
 
+@pytest.mark.slow
 def test_a_wide_network_of_another_project_loads_in_both_forms(wide, data_dir):
     test = load("cifar10", data_dir).test
     inputs, targets = test.inputs[:300], test.targets[:300]

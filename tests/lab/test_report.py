@@ -109,6 +109,7 @@ def test_only_the_script_of_the_page_may_run(pages, name):
     assert policy.startswith("default-src 'none'; ")
 
 
+@pytest.mark.slow
 def test_the_page_has_its_date_its_contents_and_its_rows(pages):
     page = page_of(usual(), written=date(2026, 2, 3))
     assert page.all("time") == [{"datetime": "2026-02-03"}]
@@ -227,6 +228,7 @@ def test_the_page_and_the_rows_name_every_setting_of_training_that_was_changed()
     assert "clip norm" not in " ".join(page_of(comparison(row("sgd"))).words)
 
 
+@pytest.mark.slow
 def test_the_summary_has_epochs_where_a_rule_ended_a_training():
     ended = [
         row(name, seed).model_copy(

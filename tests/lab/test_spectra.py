@@ -57,6 +57,7 @@ def found_by(steppe, *arguments):
     return json.loads(out)
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_dense_hessian(steppe, checkpoint, dense):
     hessian, model = dense
     found = found_by(steppe, checkpoint, "--steps", 200, "--k", 3)
@@ -99,6 +100,7 @@ def test_traces_of_tensors_have_the_penalty(known, tmp_path):
     assert layers.exact
 
 
+@pytest.mark.slow
 def test_the_effective_dimension_is_that_of_the_dense_hessian(
     steppe, checkpoint, dense
 ):
@@ -111,6 +113,7 @@ def test_the_effective_dimension_is_that_of_the_dense_hessian(
     assert found["stderr"] < 0.2 * expected
 
 
+@pytest.mark.slow
 def test_files_hold_nodes_weights_density_pictures_and_the_record(steppe, checkpoint):
     more = (checkpoint, "--steps", 20, "--probes", 2, "--out", "here")
     printed = found_by(steppe, *more)
@@ -169,6 +172,7 @@ def test_without_single_eigenvalues_the_range_is_that_of_the_nodes(steppe, check
     assert "where the marks are" not in page
 
 
+@pytest.mark.slow
 def test_as_many_steps_as_parameters_leave_nothing_to_draw(steppe, checkpoint):
     code, out, _ = steppe(checkpoint, "--steps", 500, "--out", "here")
     page = Path("here/spectrum.html").read_text()
@@ -183,6 +187,7 @@ def test_as_many_steps_as_parameters_leave_nothing_to_draw(steppe, checkpoint):
     assert "reach at least" not in out
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_files(steppe, checkpoint):
     kept = []
     for _ in range(2):
@@ -191,6 +196,7 @@ def test_the_same_command_gives_the_same_files(steppe, checkpoint):
     assert kept[0] == kept[1]
 
 
+@pytest.mark.slow
 def test_sigma_sets_the_width_of_the_bells(steppe, checkpoint):
     def highest(sigma):
         more = ("--steps", 5, "--k", 0, "--out", "here", "--sigma", sigma)
@@ -253,6 +259,7 @@ def test_a_curved_network_has_the_traces_of_its_gauss_newton_matrix(
     assert found["files"]["eigenvalues"].endswith("curvednets_build_sam_eigen.npy")
 
 
+@pytest.mark.slow
 def test_batch_statistics_make_traces_of_tensors_drawn_ones(steppe):
     made = recipe("mlp:hidden=2,depth=1,batch_norm=true")
     path = saved(Path("model.safetensors"), made)

@@ -373,6 +373,7 @@ def test_a_recipe_names_a_file_by_its_contents_alone():
         recipe_of(settings(start_from="file.pt"), "sgd", 0)
 
 
+@pytest.mark.slow
 def test_a_comparison_starts_all_from_the_same_weights(kept, store, monkeypatch):
     monkeypatch.setattr(comparison, "run_local", in_process.run_local)
     chosen = CompareSettings(

@@ -389,6 +389,7 @@ def test_the_command_says_why_and_when(tmp_path, monkeypatch, capsys):
     assert "Converged in epoch " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_comparison_says_where_each_optimizer_ended(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "run_local", in_process.run_local)
     words = ["compare", "sgd", "sam", "--model", "mlp:hidden=16", "--seeds", "2"]

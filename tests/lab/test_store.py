@@ -437,6 +437,7 @@ def test_a_beat_keeps_a_lease_and_a_thief_ends_it(store, run, monkeypatch):
     assert stolen.held()
 
 
+@pytest.mark.slow
 def test_of_many_breakers_one_gets_the_lease(store, run, monkeypatch):
     monkeypatch.setattr(leases, "_WATCHED", 0.1)  # seconds, of which it waits each time
     for _ in range(20):

@@ -20,6 +20,7 @@ def altered(out, **change):
     write_record(path, {k: v for k, v in result.items() if v is not None})
 
 
+@pytest.mark.slow
 def test_a_result_names_no_code_that_runs(tmp_path, monkeypatch, capsys):
     out = tmp_path / "runs"
     command = ["train", "--data", "digits", *QUICK, "--out", str(out)]
@@ -33,6 +34,7 @@ def test_a_result_names_no_code_that_runs(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "touched").exists()
 
 
+@pytest.mark.slow
 def test_results_from_before_there_were_tasks_are_of_classification(tmp_path, capsys):
     out = tmp_path / "runs"
     command = ["train", "--data", "digits", *QUICK, "--out", str(out)]

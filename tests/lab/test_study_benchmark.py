@@ -28,6 +28,7 @@ def test_the_file_is_a_study_of_the_same_networks(benchmark):
     assert len(analysis["measures"]) == 10
 
 
+@pytest.mark.slow
 def test_the_work_beside_a_run_is_a_small_positive_time(benchmark, monkeypatch):
     monkeypatch.setattr(benchmark, "RUNS", 4)
     wall, worker, command = benchmark._walked("nothing")

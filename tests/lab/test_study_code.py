@@ -82,6 +82,7 @@ def steppe(capsys, *words):
     return code, said.out, said.err
 
 
+@pytest.mark.slow
 def test_results_are_read_without_the_code(folder, capsys):
     trusted = open_study(Store("steppe-runs"), trust=TRUST[1:])
     whole, runs = trusted.table(), list(trusted.plan)

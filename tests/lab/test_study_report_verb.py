@@ -105,6 +105,7 @@ def as_csv(folder, columns):
     return str(path)
 
 
+@pytest.mark.slow
 def test_the_verb_prints_sentences_json_and_rows_of_a_table(tmp_path, capsys):
     table = as_csv(tmp_path, simpson())
     page = tmp_path / "deep" / "page.html"

@@ -118,6 +118,7 @@ def test_a_result_that_another_process_stores_meanwhile_stays(tmp_path):
     assert store.status(run) == "waiting"
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_did_and_how_far_the_study_is(file, tmp_path, capsys):
     command = ["study", "worker", str(file), "--store", str(tmp_path / "runs")]
     assert main([*command, "--hours", "1", "--pack", "2", "--json"]) == 0

@@ -89,6 +89,7 @@ def test_names_of_comparisons_without_a_sweep_are_as_before():
     assert CompareSettings().name == "compare-digits-small_cnn-6c5cbe6c"
 
 
+@pytest.mark.slow
 def test_every_value_has_its_validation_and_test_error(finished):
     store, settings, comparison, said = finished
     assert said[-1].done == said[-1].total == 18  # training, analysis, scoring
@@ -136,6 +137,7 @@ def test_the_value_is_chosen_by_validation_error_and_never_by_test_error(finishe
     assert "better than every other that finished" in sweep_of(fewer).answer
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_curve_and_the_choice(finished):
     comparison = finished[2]
     first = pictures(comparison, summarise(comparison))[0]

@@ -52,6 +52,7 @@ def waves(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_numbers_are_learnt_and_judged_by_their_absolute_error(waves, capsys):
     assert main([*COMPARE, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -247,6 +247,7 @@ def test_all_tasks_of_multi30k_are_settings_of_one_data_set(tmp_path):
     assert both.classes == ("English", "German")
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_english_side_has_all_its_words_and_those_of_two_occurrences(data_dir):
     data = load("multi30k:task=language_model", data_dir)

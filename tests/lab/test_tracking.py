@@ -275,6 +275,7 @@ def test_without_tensorboard_one_sentence_says_what_to_do(monkeypatch):
         check_settings(recipe(tensorboard=True))
 
 
+@pytest.mark.slow
 def test_the_command_keeps_files_and_a_picture_beside_the_checkpoint(
     tmp_path, monkeypatch, capsys
 ):

@@ -256,6 +256,7 @@ def test_checkpoints_of_unlike_losses_are_compared_in_the_plain_one(command, cap
     assert command(*words, "--loss", "plain")
 
 
+@pytest.mark.slow
 def test_a_tracker_follows_the_hessian_of_the_loss_trained_on(split):
     made = recipe(l2=0.05, track="spectrum:k=1,tol=1e-4", epochs=1)
     done = train(made, split)

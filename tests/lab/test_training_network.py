@@ -60,6 +60,7 @@ def test_images_and_filters_lie_with_their_channels_last(split):
         assert not each.is_contiguous()
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_followed_with_channels_last(split):
     track = "spectrum:k=1,samples=20,every=1epoch"
     plain, laid_out = (

@@ -45,6 +45,7 @@ def _data(text, monkeypatch):
     monkeypatch.setenv("STEPPE_DATA_DIR", str(text))
 
 
+@pytest.mark.slow
 def test_resuming_a_training_by_length_equals_never_stopping():
     made = recipe()
     split, kept = load_split(made), []

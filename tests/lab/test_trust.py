@@ -106,6 +106,7 @@ def test_report_runs_code_of_a_stored_study_where_it_is_trusted(evil, tmp_path, 
     assert touched.exists()
 
 
+@pytest.mark.slow
 def test_a_worker_runs_no_code_that_only_a_stored_config_names(evil, tmp_path):
     name, touched = evil
     recipe = recipe_of(TrainingSettings(epochs=1, train_samples=20), "sgd", 0)
@@ -151,6 +152,7 @@ class Markup(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_names_in_a_page_are_text_and_no_markup():
     places = "optimizer", "measure", "data", "model", "failure", "command", "version"
     # They end an attribute, a style, a comment and a script, and begin elements.

@@ -260,6 +260,7 @@ def test_both_forms_of_wmt14_are_read(corpora, tmp_path):
     assert "needs the file newstest2014.en" in refusal("wmt14", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_published_files_are_read(data_dir, tmp_path):
     sized = ["--vocabulary", "1000", "--data-dir", str(data_dir)]

@@ -19,6 +19,7 @@ def quadratic():
     return Objective(model, [torch.zeros(1, 5).double()], loss=lambda m, z: m(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_the_mean_is_half_the_trace_in_units_of_the_noise(noise, adaptive):

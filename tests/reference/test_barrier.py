@@ -156,6 +156,7 @@ def test_networks_of_another_kind_are_refused():
         Barrier(batch_norm="batch")
 
 
+@pytest.mark.slow
 def test_its_intervals_cover():
     """The height over drawn samples, whose weights have the mean 1: that is 1."""
     source, hits, repeats = problems.generator(2), 0, 1000

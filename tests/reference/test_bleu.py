@@ -31,6 +31,7 @@ def test_translations_that_are_the_references_have_all_points():
     assert bleu(texts[:1], texts[:1]).stderr == math.inf  # of one sentence
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_the_jackknife():
     generator = torch.Generator().manual_seed(0)
     words = ["a", "b", "c", "d", "e", "f", "g", "h"]

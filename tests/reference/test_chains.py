@@ -120,6 +120,7 @@ def test_infinite_variances_do_not_hide_a_difference():
     assert split_rhat(in_halves(cauchy)) < 1.1
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_truth_as_often_as_they_say():
     """Coverage of 95 % intervals in 2,000 repeats: binomial deviation 0.5 %."""
     long = autoregressive(8000, 400, 0.7, 0.0)

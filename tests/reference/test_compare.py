@@ -140,6 +140,7 @@ def test_the_loss_has_the_error_of_the_differences_of_single_samples():
     assert found.total.stderr < (a.value() - b.value()).stderr
 
 
+@pytest.mark.slow
 def test_a_sampled_trace_is_linear_in_the_data_draw_by_draw():
     a, b = pair()
     found = steppe.compare(a, b, ["trace"], groups=6, repeats=3, seed=4)["trace"]
@@ -186,6 +187,7 @@ def test_a_network_and_its_copy_show_no_difference():
         assert one.ratio == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_largest_eigenvalues_are_those_of_dense_hessians():
     a, b = pair()
     found = steppe.compare(a, b, ["top_eigenvalue:tol=1e-9"], groups=4, seed=2)

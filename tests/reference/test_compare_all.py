@@ -38,6 +38,7 @@ def all_of(networks, **more):
     return steppe.compare_all(networks, MEASURES, names="abc", **FEW, **more)
 
 
+@pytest.mark.slow
 def test_each_is_the_comparison_of_two_to_the_last_bit(networks):
     a, b, c = networks
     several = all_of(networks)
@@ -51,6 +52,7 @@ def test_each_is_the_comparison_of_two_to_the_last_bit(networks):
     assert several.to_dict()["c"]["names"] == ["a", "c"]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_network_and_a_line_for_each_refusal(networks):
     lines = str(all_of(networks)).splitlines()
     assert max(map(len, lines)) <= 100
@@ -59,6 +61,7 @@ def test_the_table_has_a_row_for_each_network_and_a_line_for_each_refusal(networ
     assert "minimum_sharpness was not compared in b and c:" in " ".join(lines)
 
 
+@pytest.mark.slow
 def test_one_that_was_interrupted_goes_on_with_what_was_finished(networks):
     whole = all_of(networks)
     known = [{}, {}, {}]

@@ -103,6 +103,7 @@ def test_matrices_are_those_of_curvlinops(kind, case):
     assert found.abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["LA", "BE"])
 def test_their_operators_have_their_eigenpairs_found_as_they_are(which):
     ours, theirs = pair("hessian", "tanh")
@@ -143,6 +144,7 @@ def test_their_operators_have_within_errors_what_is_known_exactly_here():
     assert abs(drawn.value - exact.value) < 4 * drawn.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["hutchinson_trace", "xtrace", "hutchpp_trace"])
 def test_their_estimators_of_the_trace_take_our_operators(estimator):
     ours, _ = pair("hessian", "tanh")

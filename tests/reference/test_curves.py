@@ -133,6 +133,7 @@ def test_the_length_is_the_integral_of_the_speed():
     assert there.length() == pytest.approx(2 * math.sqrt(2), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", KINDS)
 def test_a_fit_goes_around_the_hill_of_a_ring(make):
     a, b, objective = on_the_ring()

@@ -48,6 +48,7 @@ def test_the_coordinates_are_those_of_the_published_code():
     assert list(COORDINATES) == [*(-c for c in reversed(positive)), 0, *positive]
 
 
+@pytest.mark.slow
 def test_cuts_are_those_of_a_direct_computation_on_ten_batches(tmp_path):
     model, data, objective, small = problem()
     cuts = Cuts(lr=lambda: LR, minibatches=small)
@@ -93,12 +94,14 @@ def trained(folder, stop=None, state=None):
     return (folder / "loss_surfaces.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_bits_of_never_stopping(tmp_path):
     whole = trained(tmp_path / "whole")
     state = trained(tmp_path / "stopped", stop=3)
     assert trained(tmp_path / "stopped", state=state) == whole
 
 
+@pytest.mark.slow
 def test_cuts_are_read_as_lines(tmp_path):
     trained(tmp_path)
     read = read_cuts(tmp_path)

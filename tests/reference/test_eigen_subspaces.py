@@ -79,6 +79,7 @@ def test_the_sign_does_not_depend_on_the_search():
         assert float(flatten(one)[flatten(one).abs().argmax()]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [None, L2(1e-2)])
 def test_a_step_is_the_mean_part_of_ten_minibatch_gradients(penalty):
     model, data = problems.mlp(), problems.vectors(37)

@@ -45,6 +45,7 @@ def test_chosen_tensors_and_weight_decay_are_in_what_is_exact(settings):
     torch.testing.assert_close(found, dense.diagonal(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_smooth_network_is_sampled_and_its_ggn_is_not():
     model, data = problems.mlp(), problems.vectors()
     objective = problems.objective(model, data)

@@ -218,6 +218,7 @@ def test_pieces_are_priced_and_a_refused_one_costs_nothing():
     assert timed(once, seed=0).product == Price()
 
 
+@pytest.mark.slow
 def test_what_is_too_dear_says_the_seconds_that_it_would_take(monkeypatch):
     units = Units(Price(0, 1), Price(0, 60), Price(5, 5), Price(5, 5), 0.0, 9.0)
     monkeypatch.setattr("steppe.examination.examine.timed", lambda *_: units)
@@ -286,6 +287,7 @@ def test_bad_settings_are_one_sentence():
             steppe.examine(objective, **settings)
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_numbers_and_needs_nothing_else(examined, tmp_path):
     result = examined[1]
     page = result.html(tmp_path / "new" / "page.html").read_text()

@@ -87,6 +87,7 @@ def test_the_mean_over_seeds_is_the_exact_one(name):
     assert not torch.equal(draws[0], draws[1])
 
 
+@pytest.mark.slow
 def test_many_samples_come_near_the_exact_one():
     objective = known("cross_entropy")
     exact, drawn = matrix(Fisher(objective)), matrix(Fisher(objective, samples=4000))
@@ -116,6 +117,7 @@ def test_one_sample_is_the_empirical_one_at_some_classes():
     assert sum(matches) == 1
 
 
+@pytest.mark.slow
 def test_log_probabilities_have_the_fisher_of_their_classes():
     x, y = problems.vectors()
     logits = problems.mlp()

@@ -85,6 +85,7 @@ def test_batch_statistics_are_differentiated_by_the_rows_of_their_outputs():
     assert found.details["samples_are"] == "loss terms"
 
 
+@pytest.mark.slow
 def test_drawn_labels_have_the_exact_trace_for_their_mean():
     model, data = problems.mlp(), problems.vectors()
     objective = problems.objective(model, data)
@@ -96,6 +97,7 @@ def test_drawn_labels_have_the_exact_trace_for_their_mean():
     assert again.value == pytest.approx(one.value, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_tokens_have_a_draw_each():
     x, _ = problems.vectors(4, shape=(5, problems.INPUTS))
     y = torch.zeros(4, 5, dtype=torch.int64)

@@ -338,6 +338,7 @@ CALIBRATED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_intervals_cover_the_value_of_the_population(name):
     statistic, truth = CALIBRATED[name]

@@ -299,6 +299,7 @@ def test_a_half_precision_operator_cannot_meet_a_finer_tolerance_and_stops():
     assert found.products == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tol", [0.1, 0.03])
 def test_residuals_hold_what_couples_a_second_look_to_the_first(tol):
     """Loose vectors are no eigenvectors: H leads from the second set to the first."""

@@ -135,6 +135,7 @@ def test_terms_of_a_loss_are_apart_and_so_is_the_penalty():
         assert float(surface.loss[i]) == pytest.approx(total, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [None, steppe.L2(0.05, "all")])
 def test_gradient_and_curvature_are_those_of_the_dense_matrix(penalty):
     model, _, line = scene()
@@ -170,6 +171,7 @@ def test_gradient_and_curvature_are_those_of_the_dense_matrix(penalty):
     assert "doubts" not in surface.details
 
 
+@pytest.mark.slow
 def test_measures_of_steppe_are_quantities_with_their_errors():
     model, objective, line = scene()
     measure = steppe.measures.Trace()
@@ -219,6 +221,7 @@ def test_points_lie_on_a_coarser_grid_with_the_base_point():
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(seen))
 
 
+@pytest.mark.slow
 def test_a_value_does_not_depend_on_what_else_is_evaluated():
     _, objective, line = scene()
     names = ["top_eigenvalue", "smallest_eigenvalue", "accuracy"]

@@ -107,6 +107,7 @@ def wait_for(condition, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_points_and_both_have_the_surface_of_one(
     tmp_path, whole
 ):
@@ -121,6 +122,7 @@ def test_two_processes_share_the_points_and_both_have_the_surface_of_one(
     assert not list(folder.glob("*.lease"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_another_process_takes_over_the_work_of_one_that_was_killed(tmp_path, whole):
     folder = tmp_path / "points"

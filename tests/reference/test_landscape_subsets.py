@@ -62,6 +62,7 @@ def test_a_part_gives_the_loss_of_the_base_and_the_mean_rise_with_their_errors()
     assert objective.cost.forwards == pytest.approx(passes + checks + 1)  # of value()
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_loss_of_all_samples_as_often_as_they_say():
     model, data = population()
     line = Line.random(model)

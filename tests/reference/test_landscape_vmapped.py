@@ -114,6 +114,7 @@ def test_the_fastest_way_never_changes_a_loss_by_more_than_rounding(make):
     assert used.startswith(("vmapped", "one by one", "shared first layer"))
 
 
+@pytest.mark.slow
 def test_networks_at_points_and_buffers_of_points_go_singly():
     a, b = problems.networks()["batch_norm"][0], problems.cnn(seed=1)
     objective = many(a, problems.networks()["batch_norm"][1])

@@ -376,6 +376,7 @@ class Tokens(nn.Module):
         return self.head(h + h.mean(1, keepdim=True)).transpose(1, 2)
 
 
+@pytest.mark.slow
 def test_draws_of_targets_serve_outputs_that_are_sequences():
     model = problems.drawn(Tokens())
     x, _ = problems.vectors(5, (2, 4))

@@ -83,6 +83,7 @@ def test_it_is_that_of_a_localised_quadratic_with_steps_of_that_size():
     assert found.details["step_bias"] == pytest.approx(bias, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_default_step_fills_modes_of_curvatures_of_any_size():
     """A fixed one is too short for flat losses, and diverges on steep ones."""
     for scale in (1e-3, 1.0, 1e3):
@@ -105,6 +106,7 @@ def test_a_default_step_needs_second_derivatives_or_a_pull():
         LLC(**{**SETTINGS, "lr": None, "gamma": 0.0})(flat)
 
 
+@pytest.mark.slow
 def test_half_the_step_has_the_value_of_half_the_step():
     found = LLC(**SETTINGS, draws=150, half_step=True)(modes())
     half, error = (found.details[f"half_step_{x}"] for x in ("value", "stderr"))
@@ -113,6 +115,7 @@ def test_half_the_step_has_the_value_of_half_the_step():
     assert found.cost.gradients == 4 * (150 + 80) * 3
 
 
+@pytest.mark.slow
 def test_a_bias_of_more_than_a_tenth_or_chains_that_drift_have_not_converged():
     assert LLC(**{**SETTINGS, "lr": 5e-3}, draws=250)(modes()).converged
     biased = LLC(**{**SETTINGS, "lr": 0.05}, draws=150)(modes())
@@ -123,6 +126,7 @@ def test_a_bias_of_more_than_a_tenth_or_chains_that_drift_have_not_converged():
     assert not drifting.converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("power", "lr"), [(2, 0.02), (3, 0.008)])
 def test_a_power_of_a_parameter_has_the_coefficient_of_its_singularity(power, lr):
     """1 / (2 k) for each parameter with the loss w^(2 k), whatever nbeta is."""
@@ -145,6 +149,7 @@ def test_a_power_of_a_parameter_has_the_coefficient_of_its_singularity(power, lr
     assert abs(found.value - truth) < 4 * found.stderr + 2 * bias
 
 
+@pytest.mark.slow
 def test_a_regular_model_has_half_its_number_of_parameters():
     """Linear regression at its minimum, by the default weight n / log n."""
     model = nn.Linear(4, 1, bias=False).double()
@@ -160,6 +165,7 @@ def test_a_regular_model_has_half_its_number_of_parameters():
     assert found.stderr < 0.2
 
 
+@pytest.mark.slow
 def test_noise_of_minibatches_is_in_the_value_and_its_bias():
     """Rows of several batches; samples shift the gradient alone."""
     objective = modes(samples=24, batches=5)
@@ -290,6 +296,7 @@ def covered(estimates, truth):
     return sum(inside) / len(inside)
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_truth_as_often_as_they_say():
     """Coverage in 2,000 repeats of chains that are run side by side."""
     lr, a, repeats = 0.04, torch.tensor([30.0, 10.0, 4.0]), 2000

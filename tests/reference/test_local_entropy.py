@@ -27,6 +27,7 @@ def entropy(gamma, start=START):
     return float(middle + volume)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [5.0, 100.0])
 def test_it_is_the_closed_form_on_a_quadratic(gamma):
     found = LocalEntropy(gamma=gamma, samples=4000)(quadratic(A, START))
@@ -168,6 +169,7 @@ def test_standard_errors_of_the_gradient_cover_the_truth_as_often_as_they_say():
     assert 0.93 <= share <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [4, 8])
 def test_the_error_of_a_squared_norm_covers_it_as_often_as_it_says(pairs):
     truth = torch.linspace(-1, 1, 30, dtype=torch.float64)

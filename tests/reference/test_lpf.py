@@ -41,6 +41,7 @@ SCALES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_mean_is_that_of_the_closed_form(scale):
     found = LPF(sigma=SIGMA, samples=4000, scale=scale)(quadratic())
@@ -50,6 +51,7 @@ def test_the_mean_is_that_of_the_closed_form(scale):
     )
 
 
+@pytest.mark.slow
 def test_the_curvature_is_in_the_value_and_not_lost_in_its_error():
     found = LPF(sigma=SIGMA, samples=4000)(quadratic())
     assert found.value - found.details["base_loss"] > 10 * found.stderr
@@ -99,6 +101,7 @@ def test_draws_end_where_the_standard_error_asked_is_met():
     assert short.samples == 30
 
 
+@pytest.mark.slow
 def test_matrices_are_filtered_by_rows():
     """A linear loss in one weight: the spread is sigma times the norm of its row."""
     model = torch.nn.Linear(3, 2, bias=False).double()

@@ -429,6 +429,7 @@ def test_a_layer_with_zero_trace_is_named():
         minimum_sharpness(on, biases=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "batch norm"])
 def test_draws_are_within_their_error(name):
     on = objective(NETWORKS[name][0])

@@ -43,6 +43,7 @@ def test_sigma_is_the_root_of_the_mean_rise_over_its_draws(start):
     assert found.stderr == pytest.approx(error, rel=0.05)
 
 
+@pytest.mark.slow
 def test_at_a_minimum_sigma_squared_is_two_eps_over_the_trace():
     found = PACBayes(samples=2000)(quadratic(A, ZERO))
     expected = math.sqrt(2 * EPS / float(A.trace()))
@@ -60,6 +61,7 @@ def test_it_takes_at_most_a_fifth_of_the_passes_of_the_published_search():
         assert abs(good.value - published.value) < 5 * good.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [ZERO, START], ids=["minimum", "slope"])
 def test_standard_errors_of_some_seeds_cover_the_truth(start):
     truth = math.sqrt(2 * EPS / float(A.trace()))

@@ -67,6 +67,7 @@ def assert_true(row, expected):
             assert value.value == pytest.approx(expected[name], rel=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", FLAT)
 def test_flat_quadratics_have_the_values_of_dense_algebra(study, flat, place):
     values, vectors = study.spectra("flat", FLAT)[place]
@@ -75,6 +76,7 @@ def test_flat_quadratics_have_the_values_of_dense_algebra(study, flat, place):
     assert_true(flat[place], dense(H, study.start()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", SCALE)
 def test_scaled_quadratics_have_the_values_of_dense_algebra(study, scale, place):
     values, vectors = study.spectra("scale", SCALE)[place]

@@ -55,6 +55,7 @@ def test_an_outlier_is_one_eigenvalue_whatever_the_start(probes, dtype):
             assert torch.equal(share_at(found, value, 1e-4), one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probes", [1, 3])
 def test_zeros_are_as_many_as_their_weight_says(probes):
     for found in spectra(ZEROS, 10, steps=60, probes=probes):
@@ -102,6 +103,7 @@ def test_errors_hold_over_two_hundred_seeds(values, steps, probes, wrap):
     assert 0.88 <= share <= 0.99
 
 
+@pytest.mark.slow
 def test_the_error_of_one_probe_holds_over_seeds():
     assert 0.88 <= coverage(NETWORK, 100, Traced, steps=25, probes=1) <= 0.99
 

@@ -68,6 +68,7 @@ def test_any_layer_is_the_definition_within_its_error(name, layer, variant):
     assert found.cost.products == 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [None, "4"])
 def test_squared_errors_and_penalties(layer):
     model, (x, _) = problems.mlp(), problems.vectors()

@@ -29,6 +29,7 @@ def linear(centred=True, batch_size=4, **settings):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "dual"), [("2", 2), ("inf", 1)])
 def test_on_average_it_is_the_mean_growth_of_the_dual_norm(p, dual):
     objective = linear()
@@ -44,6 +45,7 @@ def test_on_average_it_is_the_mean_growth_of_the_dual_norm(p, dual):
     assert result.details["adversarial_loss"] == pytest.approx(adversarial, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_worst_change_makes_the_weights_longer():
     objective = linear()
     w = objective.params[0][0].detach()
@@ -53,6 +55,7 @@ def test_the_worst_change_makes_the_weights_longer():
     assert result.stderr == 0
 
 
+@pytest.mark.slow
 def test_the_worst_change_of_a_slope_and_a_norm():
     """max over |v| <= r of slope v + epsilon |w + v|: on a circle, by a grid."""
     x = torch.tensor([[0.4, -1.0], [0.3, 0.2]]).double()
@@ -112,6 +115,7 @@ def test_inputs_stay_within_their_bounds_and_their_ball():
         RobustFlatness(low=0.0)(objective)
 
 
+@pytest.mark.slow
 def test_a_penalty_is_part_of_the_loss():
     plain, penalised = linear(), linear(penalty=L2(0.5))
     penalised.model.load_state_dict(plain.model.state_dict())

@@ -202,6 +202,7 @@ def test_a_model_that_cannot_be_copied_is_refused_where_it_is_far_from_symmetric
         eigsh(Hessian(Objective(Fixed(model), pair)))
 
 
+@pytest.mark.slow
 def test_products_that_are_mostly_rounding_are_refused_and_fit_for_float64():
     model, (x, y) = fitted(nn.ReLU, torch.float32, 3.0)
     with pytest.raises(UsageError, match=r"rounding is too large.*float64"):

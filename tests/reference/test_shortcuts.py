@@ -186,6 +186,7 @@ class Vmapped(nn.Module):
 NETWORKS = {"hyper": Hyper, "checkpoint": Twice, "vmap": Vmapped}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["retained", "recompute"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_products_of_unusual_networks_are_those_of_the_dense_hessian(name, backend):
@@ -278,6 +279,7 @@ class Penalised(nn.Module):
         return out + slopes.square().sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["retained", "recompute"])
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.GELU(), nn.LayerNorm(3)])
 def test_a_loss_that_holds_a_gradient_has_its_third_derivatives(activation, backend):

@@ -37,6 +37,7 @@ def wide_net(units=40):
     return problems.drawn(nn.Sequential(*layers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DRAWN)
 def test_they_are_those_of_the_dense_matrix(kind):
     objective, H = hessian_of(kind)
@@ -120,6 +121,7 @@ def test_the_ritz_sum_is_the_trace_within_the_krylov_space(steps, starts):
         assert math.isinf(found.stderr)
 
 
+@pytest.mark.slow
 def test_published_variants_are_averages_over_two_runs_of_a_hundred_steps():
     objective = problems.objective(wide_net(20), problems.vectors(40))
     dense = problems.dense_hessian(wide_net(20), problems.vectors(40))
@@ -149,6 +151,7 @@ def test_published_variants_are_averages_over_two_runs_of_a_hundred_steps():
     assert norm.stderr == pytest.approx(spread / (2 * root), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_one_run_and_one_set_of_draws_serve_all():
     model, data = wide_net(), problems.vectors(40)
     names = [
@@ -227,6 +230,7 @@ def test_the_shared_run_takes_no_more_products_than_a_search_of_its_own(kind):
     assert found.value == pytest.approx(float(alone.values[0]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_draws_have_the_variances_of_theory():
     objective, H = hessian_of("tanh")
     measurement = Measurement(objective)
@@ -319,6 +323,7 @@ def test_ten_published_draws_are_skewed():
     assert 0.87 <= coverage("frobenius_norm:variant=published", norm, 200) <= 0.96
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["trace", "frobenius_norm", "effective_dimension:steps=12"]
 )

@@ -62,6 +62,7 @@ def test_pairs_inside_the_bulk_are_not_called_converged_too_early():
     assert float(found.top.residuals[-1]) > 1e-2 * abs(float(found.top.values[-1]))
 
 
+@pytest.mark.slow
 def test_trace_and_norm_cover_the_truth():
     H, scores = matrix(), {"trace": [], "frobenius": []}
     norm = float(ALL.square().sum().sqrt())

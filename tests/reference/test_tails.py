@@ -216,6 +216,7 @@ def test_the_distance_to_a_shuffled_matrix_is_that_between_the_spectra():
     assert found.stderr == pytest.approx(math.sqrt(p * (1 - p) / 3000) / 5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_intervals_of_the_distance_cover_it():
     weight = np.diag([3.0, 1.0])
     objective = layer(weight)

@@ -27,6 +27,7 @@ def test_a_diagonal_matrix_needs_no_more_than_the_first_draws():
     assert found.converged
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_truth_as_often_as_they_say():
     found = estimates(300, rtol=1e-9, min_samples=100, max_samples=100)
     scores = torch.tensor([(e.value - TRUE) / e.stderr for e in found])
@@ -52,6 +53,7 @@ def test_it_stops_when_the_standard_error_is_as_asked_and_not_before():
         assert found.samples > 20
 
 
+@pytest.mark.slow
 def test_stopping_early_costs_the_standard_errors_little_of_their_coverage():
     found = estimates(600, rtol=0.1)
     assert 30 < sum(e.samples for e in found) / 600 < 45

@@ -42,6 +42,7 @@ def steps(model, data, opt, tracker, count, first=0):
     return gradients, moves
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_those_of_the_dense_hessian_at_every_row():
     model, data, opt, tracker = training()
     for _ in range(3):

@@ -51,6 +51,7 @@ def moves(theta: float, slopes: np.ndarray) -> np.ndarray:
     return np.stack(seen)
 
 
+@pytest.mark.slow
 def test_a_small_theta_suppresses_the_variance_of_the_perturbation():
     """Theorem 1: the mean squared error of the direction falls with theta."""
     noise = np.random.default_rng(1).normal(size=(600, 3))

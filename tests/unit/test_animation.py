@@ -41,6 +41,7 @@ def opened(path):
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contourf", "contour", "heat", "surface3d"])
 def test_every_surface_has_a_frame_of_one_size(kind, tmp_path):
     surfaces = {f"epoch {i}": plane(1.0 + i) for i in range(3)}
@@ -79,6 +80,7 @@ def test_a_trajectory_grows_to_its_end(tmp_path):
     assert len(few) == 3
 
 
+@pytest.mark.slow
 def test_the_same_gif_each_time(tmp_path):
     surfaces = {"a": plane(), "b": plane(2)}
     first, second = (

@@ -56,6 +56,7 @@ def test_refused_pairs_are_hatched_and_merge_last():
     assert tree.lines[-1].get_linestyle() == "--"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, math.nan])
 def test_two_networks_without_a_barrier_or_with_none_are_drawn(value):
     figure = plots.barriers(made(torch.full((2, 2), value), "ab"))

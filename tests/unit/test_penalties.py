@@ -131,6 +131,7 @@ def test_fisher_matrices_and_sums_over_samples_leave_it_out_and_say_so():
     assert steppe.Hessian(penalised).details["penalty"] == str(L2(X))
 
 
+@pytest.mark.slow
 def test_measures_and_lines_have_it_wherever_they_look():
     plain, penalised = objectives()
     line = steppe.Line.random(plain.model, seed=0)

@@ -148,6 +148,7 @@ def test_a_picture_is_a_whole_svg_the_same_each_time(draw):
     assert ET.fromstring(first).tag.endswith("svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [plots.contour, plots.contourf])
 def test_a_figure_in_the_colours_of_the_dark_is_the_dark_figure(draw):
     light, dark = (
@@ -159,6 +160,7 @@ def test_a_figure_in_the_colours_of_the_dark_is_the_dark_figure(draw):
     assert colours.findall(plots.darkened(light)) == colours.findall(dark)
 
 
+@pytest.mark.slow
 @EACH
 def test_several_surfaces_share_one_scale(draw):
     low, high = plane(bowl), plane(lambda x, y: 30 * bowl(x, y), nx=5)

@@ -140,6 +140,7 @@ def test_without_matplotlib_one_sentence_says_what_to_install(monkeypatch):
         draw_lines("light", 1.0)
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_by_the_first_plot_and_pyplot_never():
     code = (
         "import sys, steppe.plots as p;"

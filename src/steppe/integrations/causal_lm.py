@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from steppe.errors import DataError, SettingError, brief, check_count
+from steppe.integrations.outputs import scores_of
 from steppe.losses import IGNORED
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
@@ -49,9 +50,7 @@ class Logits(nn.Module):
 
     def forward(self, inputs: Mapping[str, Any]) -> Tensor:
         """Logits, shape (B, T, V)."""
-        output = self.model(**{**self._options, **inputs})
-        logits: Tensor = getattr(output, "logits", output)
-        return logits
+        return scores_of(self.model(**{**self._options, **inputs}))
 
 
 def causal_lm_objective(

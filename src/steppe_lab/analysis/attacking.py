@@ -11,31 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steppe.errors import DataError, SettingError
+from steppe.errors import DataError
 from steppe.registry.registry import Choice
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
 from steppe_lab.analysis.own import objective_of
 from steppe_lab.analysis.single import open_checkpoint
-from steppe_lab.attacks import ATTACKS
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.own import OwnData
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.progress import Report, silent
 from steppe_lab.runs.analysis import ROWS
-from steppe_lab.runs.attack_settings import ALL, AttackSettings
+from steppe_lab.runs.attack_parts import content_of
+from steppe_lab.runs.attack_settings import AttackSettings
 from steppe_lab.runs.attacked import Attacked, attacked_of
 from steppe_lab.runs.attacking import (
-    PARTS,
     Attacks,
     attack_all,
     attacked_in,
+    check_budgets,
+    chosen_attacks,
     judged_on_test,
-    keys_of,
-    read_attack,
 )
 from steppe_lab.runs.provenance import Origin, origins
-from steppe_lab.store.json_files import digest
 from steppe_lab.training.callbacks.keeping import FOLDER as KEPT
 from steppe_lab.training.checkpoints import versions
 from steppe_lab.training.recipe import Recipe
@@ -89,22 +87,6 @@ class AttackedNetwork:
         }
 
 
-def chosen_attacks(texts: Sequence[str]) -> tuple[Choice, ...]:
-    """Attacks by text, each completed; "all" stands for every one.
-
-    Raises:
-        UnknownNameError: no such attack.
-        SettingError: a setting unknown or out of its range, or an attack twice.
-    """
-    named = ATTACKS.names() if list(texts) == [ALL] else texts
-    choices = tuple(read_attack(text) for text in named)
-    keys = keys_of(choices)
-    twice = [key for key in keys if keys.count(key) > 1]
-    if twice:
-        raise SettingError(f"name every attack once, got {twice[0]} again.")
-    return choices
-
-
 def open_target(
     checkpoint: Path,
     settings: AttackSettings,
@@ -133,16 +115,11 @@ def open_target(
         recipe = foreign.recipe
         made, fingerprint = _of_foreign(foreign, settings)
         classes = foreign.data.classes if isinstance(foreign.data, Split) else ()
-    for choice in attacks:
-        norm = ATTACKS.build(choice).norm
-        made.check_budget(max(settings.epsilons), norm, choice.name)
-    # Of two files with the same bytes, one may be read as another network.
+    check_budgets(made, attacks, settings.epsilons)
     said = [each for each in astuple(belongs) if each] if belongs else []
-    content = checkpoint.read_bytes()
-    content += "".join(f"\n{each}" for each in (*said, fingerprint)).encode()
     return Target(
         checkpoint,
-        hashlib.sha256(content).hexdigest(),
+        content_of(checkpoint, fingerprint, said),
         recipe,
         belongs,
         made,
@@ -160,7 +137,7 @@ def attack_target(
     Args:
         target: from `open_target`.
         settings: the same as there.
-        keep: folder of all results.
+        keep: a store, or another folder, that results are kept in.
         report: called with the progress.
 
     Raises:
@@ -172,19 +149,12 @@ def attack_target(
         target.attacks,
         settings.epsilons,
         seed=settings.seed,
-        folder=keep / PARTS / "done" / identity(target, settings),
-        about={"part": settings.part},
+        keep=keep,
+        content=target.digest,
+        part=settings.part,
         report=report,
     )
     return AttackedNetwork(target, settings, done)
-
-
-def identity(target: Target, settings: AttackSettings) -> str:
-    """Digest of all that an attack follows from but its own settings, 16 digits."""
-    device = next(target.attacked.model.parameters()).device.type
-    said = settings.model_dump(mode="json", exclude={"attacks", "eps"})
-    key = [target.digest, said, settings.epsilons, device, versions()]
-    return digest(key)[:16]
 
 
 def _in_split(

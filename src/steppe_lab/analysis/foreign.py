@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from steppe.integrations.outputs import give_scores
 from steppe.losses import BatchLoss
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
@@ -18,8 +19,9 @@ from steppe_lab.datasets import Dataset, Split
 from steppe_lab.datasets.loading import folder_of_data, load_any
 from steppe_lab.datasets.own import OwnData
 from steppe_lab.datasets.seeding import seeded
+from steppe_lab.models.carrying import AbstractCarrying
 from steppe_lab.runs.analysis import ROWS, objective_on
-from steppe_lab.tasks.loss_option import read_loss
+from steppe_lab.tasks.loss_option import OwnLoss, read_loss
 from steppe_lab.training.build import build_model
 from steppe_lab.training.readiness import check_outputs
 from steppe_lab.training.recipe import Recipe
@@ -105,6 +107,9 @@ def open_foreign(path: Path, belongs: Belongs, device: str | None) -> Foreign:
     model = build_model(recipe, in_shape, outputs)
     load_into(model, states, path, belongs.weights)
     check_finite_weights(model, path)
+    # A loss of the user may read all that the network gives, and a text its state.
+    if not isinstance(loss, OwnLoss) and not isinstance(model, AbstractCarrying):
+        give_scores(model)
     if isinstance(data, Split) and loss is None:
         check_outputs(recipe, model, data)
     return Foreign(model, recipe, data, loss)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steppe.errors import DataError, SteppeError
 from steppe.integrations.causal_lm import causal_lm_objective
+from steppe.integrations.outputs import logits_of
 from steppe.losses import LOSSES, BatchLoss
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
@@ -25,26 +26,25 @@ TASK_OF = {("cross_entropy", 1): "classification", ("cross_entropy", 2): NEXT_TO
 
 
 class Called(nn.Module):
-    """Calls a model with its inputs, by name or by place; gives its logits.
+    """Calls a model with its inputs, by name or by place.
 
     Args:
-        model: of several inputs, or of one; gives a tensor, or an object with `logits`.
+        model: of several inputs, or of one.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, inputs: Any) -> Tensor:
-        """Outputs, as one tensor where the model gives logits among others."""
+    def forward(self, inputs: Any) -> Any:
+        """Outputs; the logits where the model gives others beside them."""
         if isinstance(inputs, Mapping):
             output = self.model(**inputs)
         elif isinstance(inputs, tuple | list):
             output = self.model(*inputs)
         else:
             output = self.model(inputs)
-        outputs: Tensor = getattr(output, "logits", output)
-        return outputs
+        return logits_of(output)
 
 
 def objective_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -48,6 +48,19 @@ class AttackSettings(BaseModel):
     inputs."""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     """Seed of random starts and of noise."""
+
+    @field_validator("attacks", "eps", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """One text or number of a study file, or several."""
+        several = value if isinstance(value, list | tuple) else [value]
+        number = int | float
+        return tuple(
+            str(each)
+            if isinstance(each, number) and not isinstance(each, bool)
+            else each
+            for each in several
+        )
 
     @field_validator("attacks")
     @classmethod

@@ -1,21 +1,17 @@
 """Attack runs: a trained network and adversarial changes of its samples.
 
-Each attack that is done is kept, so that a run that was stopped goes on with the next.
+Each attack that is done is kept beside those of `steppe attack`, so that a run that was
+stopped goes on with the next, and neither does what the other has done.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import time
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import (
     BaseModel,
@@ -27,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from steppe.errors import SettingError, StoreError
+from steppe.errors import SettingError
 from steppe.registry.registry import Choice
 from steppe.seeds import seed_named
 from steppe_lab.attacks import ATTACKS
@@ -38,26 +34,24 @@ from steppe_lab.datasets.recent import recent_split
 from steppe_lab.datasets.split import Split, positions_of
 from steppe_lab.progress import Progress, Report, silent
 from steppe_lab.runs.abstract import TIMING, run_kind
+from steppe_lab.runs.attack_parts import (
+    content_of,
+    folder_of,
+    read_part,
+    write_part,
+)
 from steppe_lab.runs.attack_results import AttackResult
-from steppe_lab.runs.attack_settings import Protocol
+from steppe_lab.runs.attack_settings import ALL, Protocol
 from steppe_lab.runs.attacked import Attacked, Bounds, attacked_of
 from steppe_lab.runs.provenance import note_start
-from steppe_lab.runs.training import kept_network
-from steppe_lab.store.json_files import (
-    digest,
-    read_record,
-    write_atomically,
-    write_json,
-    write_record,
-)
+from steppe_lab.runs.training import kept_file, kept_network
+from steppe_lab.store.json_files import write_atomically, write_json
 from steppe_lab.training.callbacks.keeping import LAST
 from steppe_lab.training.readiness import check_same_data
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.settings import SEEDS
 
-PARTS = "attacks"  # folder of those that are done
 ARRAYS = "attack.npz"
-_FIELDS = ("success", "norms", *Examples.__dataclass_fields__)
 
 
 class Attacking(BaseModel):
@@ -138,17 +132,66 @@ def read_attack(value: Any) -> Choice:
     return choice
 
 
+def chosen_attacks(texts: Sequence[str]) -> tuple[Choice, ...]:
+    """Attacks by text, each completed; "all" stands for every one.
+
+    Raises:
+        UnknownNameError: no such attack.
+        SettingError: a setting unknown or out of its range, or an attack twice.
+    """
+    named = ATTACKS.names() if list(texts) == [ALL] else texts
+    choices = tuple(read_attack(text) for text in named)
+    keys = keys_of(choices)
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise SettingError(f"name every attack once, got {twice[0]} again.")
+    return choices
+
+
 @run_kind("attack", Attacking)
 def attack(attacking: Attacking, folder: Path, report: Report) -> dict[str, Any]:
     """Attack a trained network; attacks that are done are not done again."""
     began = time.monotonic()
     checkpoint = kept_network(folder, attacking.training, attacking.at, attacking.code)
+    file = kept_file(folder, attacking.training, attacking.at)
     recipe = checkpoint.recipe
     split = recent_split(recipe)
     check_same_data(split.fingerprint, [checkpoint.data], data=recipe.data.name)
     note_start(folder, recipe.device)
+    target = attacked_by(attacking, checkpoint.model, recipe, split)
+    done = attack_all(
+        target,
+        attacking.attacks,
+        attacking.epsilons,
+        seed=attacking.seed,
+        keep=folder.parent.parent,  # the store
+        content=content_of(file, split.fingerprint),
+        part=attacking.part,
+        report=report,
+    )
+    write_atomically(folder / ARRAYS, done.result.to_npz())
+    write_json(folder / TIMING, {"seconds": time.monotonic() - began})
+    return done.result.to_dict()
+
+
+def attacked_by(
+    attacking: Attacking, model: torch.nn.Module, recipe: Recipe, split: Split
+) -> Attacked:
+    """A network as a run attacks it.
+
+    Args:
+        attacking: settings of the run.
+        model: trained or not.
+        recipe: of the network.
+        split: its samples.
+
+    Raises:
+        SettingError: data that cannot be attacked, bounds that are not known, or a
+            budget that no change can have.
+        DataError: inputs beyond the bounds.
+    """
     target = attacked_in(
-        checkpoint.model,
+        model,
         recipe,
         judged_on_test(recipe, split),
         part=attacking.part,
@@ -156,18 +199,20 @@ def attack(attacking: Attacking, folder: Path, report: Report) -> dict[str, Any]
         protocol=attacking.protocol,
         bounds=attacking.bounds,
     )
-    done = attack_all(
-        target,
-        attacking.attacks,
-        attacking.epsilons,
-        seed=attacking.seed,
-        folder=folder / PARTS,
-        about={"part": attacking.part},
-        report=report,
-    )
-    write_atomically(folder / ARRAYS, done.result.to_npz())
-    write_json(folder / TIMING, {"seconds": time.monotonic() - began})
-    return done.result.to_dict()
+    check_budgets(target, attacking.attacks, attacking.epsilons)
+    return target
+
+
+def check_budgets(
+    target: Attacked, attacks: Sequence[Choice], epsilons: Sequence[float]
+) -> None:
+    """Refuse budgets that no change within the bounds can have.
+
+    Raises:
+        SettingError: the largest one is said.
+    """
+    for choice in attacks:
+        target.check_budget(max(epsilons), _built(choice).norm, choice.name)
 
 
 def judged_on_test(recipe: Recipe, split: Split) -> Split:
@@ -213,8 +258,9 @@ def attack_all(
     epsilons: Sequence[float],
     *,
     seed: int,
-    folder: Path,
-    about: Mapping[str, Any],
+    keep: Path,
+    content: str,
+    part: str,
     report: Report = silent,
 ) -> Attacks:
     """Attack a network in several ways.
@@ -224,9 +270,9 @@ def attack_all(
         attacks: with all of their settings.
         epsilons: budgets, ascending.
         seed: of random numbers.
-        folder: where each attack that is done is written, and read again. All that is
-            in it is of this network, samples, budgets and seed.
-        about: facts that the result says too.
+        keep: folder below which each attack that is done is written, and read again.
+        content: digest of the network and its data.
+        part: of the data, that the samples are of.
         report: called with the progress.
 
     Raises:
@@ -235,16 +281,14 @@ def attack_all(
         StoreError: a file cannot be written.
     """
     built = [_built(choice) for choice in attacks]
-    for each, choice in zip(built, attacks, strict=True):
-        target.check_budget(max(epsilons), each.norm, choice.name)
+    check_budgets(target, attacks, epsilons)
+    folder = folder_of(keep, content, target, part=part, epsilons=epsilons, seed=seed)
     outcomes: list[Outcome] = []
     with target.attackable():
         report(Progress(0, len(attacks), "scoring samples as they are"))
         wrong = wrong_before(target.victim, target.rows, len(target.samples))
         for number, (each, choice) in enumerate(zip(built, attacks, strict=True)):
-            path = folder / f"{choice.name}-{digest(str(choice))[:8]}.json"
-            shape = (len(epsilons), len(wrong))
-            outcome = _stored(path, shape)
+            outcome = read_part(folder, choice, (len(epsilons), len(wrong)))
             if outcome is None:
                 outcome = attacked(
                     each,
@@ -257,7 +301,7 @@ def attack_all(
                         report, number, len(attacks), len(wrong), choice.name
                     ),
                 )
-                _store(path, str(choice), outcome)
+                write_part(folder, choice, outcome)
             outcomes.append(outcome)
     keys = keys_of(attacks)
     result = AttackResult(
@@ -271,7 +315,7 @@ def attack_all(
         labels=target.samples.targets.cpu().numpy(),
         positions=target.positions.numpy(),
         about={
-            **about,
+            "part": part,
             "protocol": target.units,
             "bounds": list(target.bounds),
             "seed": seed,
@@ -301,34 +345,3 @@ def _within(report: Report, number: int, count: int, samples: int, name: str) ->
         report(Progress(part * samples, total, f"attacking with {name}"))
 
     return tell
-
-
-def _store(path: Path, text: str, outcome: Outcome) -> None:
-    values: dict[str, Any] = {
-        "success": outcome.success,
-        "norms": outcome.norms,
-        **asdict(outcome.examples),
-    }
-    buffer = io.BytesIO()
-    arrays_of: dict[str, Any] = {name: each.numpy() for name, each in values.items()}
-    np.savez_compressed(buffer, **arrays_of)
-    arrays = base64.b64encode(buffer.getvalue()).decode()
-    write_record(path, {"attack": text, "arrays": arrays})
-
-
-def _stored(path: Path, shape: tuple[int, int]) -> Outcome | None:
-    """The outcome of an attack that is done; None where its file is no whole one."""
-    try:
-        record = read_record(path)
-        raw = base64.b64decode(record["arrays"], validate=True)
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            success, norms, *examples = (
-                torch.from_numpy(arrays[name]) for name in _FIELDS
-            )
-    except (StoreError, KeyError, TypeError, ValueError, OSError):
-        return None
-    except (binascii.Error, zipfile.BadZipFile):
-        return None
-    if tuple(success.shape) != shape or success.dtype != torch.bool:
-        return None
-    return Outcome(success, norms, Examples(*examples))

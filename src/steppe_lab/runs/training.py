@@ -199,18 +199,30 @@ def kept_network(
         StoreError: the checkpoint is missing or of another run.
         CheckpointError: it is damaged, or names code that may not run.
     """
-    store = Store(folder.parent.parent)
-    path = store.artefact(training, CHECKPOINT)
-    fix = f"delete the folder {path.parent} and train it again"
-    if at != keeping.LAST:
-        path = path.parent / keeping.FOLDER / f"{at}{keeping.ENDING}"
-        fix = "train with --checkpoint-every to keep it, or name another checkpoint"
+    path = kept_file(folder, training, at)
+    fix = "train with --checkpoint-every to keep it, or name another checkpoint"
+    if at == keeping.LAST:
+        fix = f"delete the folder {path.parent} and train it again"
     if not exists(path):
         raise StoreError(f"{path} is missing; {fix}.")
     checkpoint = checkpoints.load(path, trust=code)
     if run_id(config_of(checkpoint.recipe)) != training:
         raise StoreError(f"{path} holds the network of another run; {fix}.")
     return checkpoint
+
+
+def kept_file(folder: Path, training: str, at: str) -> Path:
+    """The file of a checkpoint of a training run, there or not.
+
+    Args:
+        folder: of a run in the same store.
+        training: id of the training run.
+        at: name of the checkpoint; see `kept_network`.
+    """
+    path = Store(folder.parent.parent).artefact(training, CHECKPOINT)
+    if at == keeping.LAST:
+        return path
+    return path.parent / keeping.FOLDER / f"{at}{keeping.ENDING}"
 
 
 def initial_network(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,10 +13,13 @@ from pydantic import ValidationError
 from steppe.errors import StoreError
 from steppe.registry.registry import Choice, unknown_name
 from steppe_lab.runs.analysis import keys_of, read_measure
+from steppe_lab.runs.attacking import chosen_attacks
+from steppe_lab.runs.attacking import keys_of as attack_keys
 from steppe_lab.runs.provenance import packed_with
-from steppe_lab.studies.expansion import analysis_name, factors_of
+from steppe_lab.studies.expansion import ATTACK, analysis_name, factors_of
 from steppe_lab.studies.plan import Trial
 from steppe_lab.studies.reasons import alike_reasons
+from steppe_lab.studies.robustness import robust_cells
 from steppe_lab.studies.rows import scores
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
@@ -67,9 +71,9 @@ def table_of(
     parameters, parent where a trial has one, packed_with where a network was trained
     together with others (how many, as that changes numbers by rounding), scores of the
     last epoch by their names, those of the best epoch as best_NAME, best_epoch, gap,
-    and for each measure its value and standard error. A cell is None where there is no
-    number: a measure that was refused, one that is not finished, a value that is not
-    finite.
+    accuracies under the attacks of the study (`robustness.py`) and for each measure its
+    value, each with its standard error. A cell is None where there is no number: a
+    measure that was refused, one that is not finished, a value that is not finite.
 
     Args:
         study: trials, and the store of their results.
@@ -112,7 +116,7 @@ def refused_by(study: Study, settings: StudySettings) -> tuple[Refused, ...]:
     for run in study.plan:
         analyses: dict[str, Mapping[str, Any]] = {}
         for name, follower in study.followers(run).items():
-            if not study.store.is_finished(follower):
+            if name == ATTACK or not study.store.is_finished(follower):
                 continue
             try:
                 analyses[name] = study.store.result(follower).get("measures", {})
@@ -169,18 +173,20 @@ class _Rows:
         if not store.is_finished(run):
             return Dropped(trial.name, study.why_not(run))
         result = store.result(run)
-        analyses: dict[str, Mapping[str, Any]] = {}
+        results: dict[str, Mapping[str, Any]] = {}
         missing = ""
         for name, follower in study.followers(run).items():
             if store.is_finished(follower):
-                analyses[name] = store.result(follower).get("measures", {})
+                results[name] = store.result(follower)
             else:
                 missing = missing or f"{name}: {study.why_not(follower)}"
         # A study that gets further measures keeps its rows while they are computed.
-        if missing and not analyses:
+        if missing and not results:
             return Dropped(trial.name, missing)
         try:
             row = self._row(study, run, trial, result)
+            row |= self._attacked(results.pop(ATTACK, None))
+            analyses = {n: each.get("measures", {}) for n, each in results.items()}
             row |= self._measured(analyses)
             self.refusals[run] = _reasons(self.measures, analyses)
         except (ValidationError, AttributeError, KeyError, TypeError) as error:
@@ -211,7 +217,7 @@ class _Rows:
         own: dict[str, None] = dict.fromkeys(before)
         for row in self.rows:  # scores of unlike tasks may differ
             own |= dict.fromkeys(row)
-        own |= dict.fromkeys(["gap", *self._measured({})])
+        own |= dict.fromkeys(["gap", *self._attacked(None), *self._measured({})])
         for name in (PARENT, PACKED):
             if not any(row.get(name) for row in self.rows):
                 own.pop(name, None)
@@ -270,6 +276,16 @@ class _Rows:
             raise unknown_name("score of a gap", name, known)
         gap = row[f"test_{name}"] - row[f"train_{name}"]
         return _finite(100.0 * gap if _is_share(name, headline) else gap)
+
+    def _attacked(self, result: Mapping[str, Any] | None) -> dict[str, float | None]:
+        attack = self.settings.attack
+        return robust_cells(self._attacks, attack.eps, result) if attack else {}
+
+    @cached_property
+    def _attacks(self) -> tuple[str, ...]:
+        """Keys of the attacks of the study in results."""
+        attack = self.settings.attack
+        return attack_keys(chosen_attacks(attack.attacks)) if attack else ()
 
     def _measured(
         self, analyses: Mapping[str, Mapping[str, Any]]

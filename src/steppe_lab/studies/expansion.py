@@ -17,7 +17,10 @@ from pydantic import BaseModel, ValidationError
 
 from steppe.errors import SettingError, SteppeError
 from steppe.registry.registry import Choice, unknown_name
+from steppe_lab.attacks import ATTACKS
 from steppe_lab.runs.analysis import Analysis
+from steppe_lab.runs.attack_settings import ALL, AttackSettings
+from steppe_lab.runs.attacking import Attacking, chosen_attacks
 from steppe_lab.runs.measure_groups import ungrouped
 from steppe_lab.runs.settings import TrainSettings
 from steppe_lab.runs.training import recipe_of
@@ -29,6 +32,7 @@ from steppe_lab.training.recipe import CHOICES, Recipe
 
 MOST_TRIALS = 1_000_000
 ANALYSIS = "analysis"  # the run that measures a network; of a second group "analysis 2"
+ATTACK = "attack"  # the run that attacks it
 # Columns of a table that no factor may hide.
 TAKEN = frozenset(
     {
@@ -41,7 +45,7 @@ _FIELDS = (set(TrainSettings.model_fields) | {"average"}) - {"seed"}
 
 
 def completed(settings: StudySettings) -> StudySettings:
-    """A study with measures in place of groups of them, such as "spectral".
+    """A study with names in place of groups, such as "spectral" or all attacks.
 
     A store holds studies so: a measure that a family gets later is no part of them.
 
@@ -49,10 +53,13 @@ def completed(settings: StudySettings) -> StudySettings:
         SettingError: a group of which nothing is left, or a measure twice.
     """
     groups = [ungrouped(group, ["start"]).measures for group in settings.measures]
-    if tuple(groups) == settings.measures:
+    every = settings.attack is not None and settings.attack.attacks == (ALL,)
+    if tuple(groups) == settings.measures and not every:
         return settings
-    record = settings.model_dump(mode="json")
-    return StudySettings.model_validate({**record, "measures": groups})
+    record = {**settings.model_dump(mode="json"), "measures": groups}
+    if every:
+        record["attack"] = {**record["attack"], "attacks": ATTACKS.names()}
+    return StudySettings.model_validate(record)
 
 
 def plan_of_study(settings: StudySettings) -> Plan:
@@ -96,16 +103,19 @@ def levels_of(settings: StudySettings) -> dict[str, list[Any]]:
 
 
 class Followers:
-    """The analyses that follow the training of each trial, one for each group.
+    """The runs that follow the training of each trial: analyses and attacks.
 
-    The draws of a measure follow from the seed of the training: they are the same for
-    trials that differ in other settings, and independent over the seeds.
+    There is an analysis for each group of measures. The draws of a measure follow from
+    the seed of the training: they are the same for trials that differ in other
+    settings, and independent over the seeds. Those of attacks follow from their own
+    seed: `steppe attack` makes the same ones.
 
     Args:
         settings: of the study.
 
     Raises:
-        SettingError: a measure that is none, or one with a setting out of range.
+        SettingError: a measure or an attack with a setting out of range.
+        UnknownNameError: one that is none.
     """
 
     def __init__(self, settings: StudySettings) -> None:
@@ -116,13 +126,14 @@ class Followers:
                 for number, group in enumerate(groups, start=1)
                 if group or settings.analysis.line_points
             }
+            self._attack = settings.attack and _attack(settings.attack)
         except ValidationError as error:
             raise SettingError(f"{reason_of(error)}.") from error
 
     def __call__(self, trial: Trial, /) -> Mapping[str, BaseModel]:
-        """The analyses of one network."""
+        """The runs of one network."""
         recipe = trial.recipe
-        return {
+        records: dict[str, BaseModel] = {
             name: template.model_copy(
                 update={
                     "training": trial.run,
@@ -132,6 +143,10 @@ class Followers:
             )
             for name, template in self._templates.items()
         }
+        if self._attack is not None:
+            own = {"training": trial.run, "code": recipe.code}
+            records[ATTACK] = self._attack.model_copy(update=own)
+        return records
 
 
 def analysis_name(number: int) -> str:
@@ -152,6 +167,20 @@ def _analysis(how: AnalysisSettings, group: tuple[str, ...], number: int) -> Ana
             "line_points": how.line_points if number == 1 else 0,
             "line_radius": how.line_radius,
         }
+    )
+
+
+def _attack(settings: AttackSettings) -> Attacking:
+    """Attacks without a network."""
+    return Attacking(
+        training="",
+        attacks=chosen_attacks(settings.attacks),
+        epsilons=settings.epsilons,
+        samples=settings.samples,
+        part=settings.part,
+        protocol=settings.protocol,
+        bounds=settings.bounds,
+        seed=settings.seed,
     )
 
 

@@ -11,11 +11,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from steppe.errors import SettingError, brief
 from steppe.measuring.modes import Mode
 from steppe.registry.registry import unknown_name
+from steppe_lab.runs.attack_settings import AttackSettings
 from steppe_lab.studies.conditions import Condition
 from steppe_lab.training.settings import SEEDS
 
@@ -75,6 +84,8 @@ class StudySettings(BaseModel):
         measures: groups of measures; those of a group are measured together, in one
             analysis of each network. A list of texts is one group.
         analysis: how networks are measured, and the rules of the table.
+        attack: attacks on every network, by the names that `steppe attack` has; None
+            for none.
         scales: other values of all of these, by a name such as "smoke"; mappings are
             merged key by key, and null takes a key away.
         scale: name of the scale that was taken; "" for the study as it is.
@@ -93,6 +104,7 @@ class StudySettings(BaseModel):
     seeds: tuple[int, ...] = (0,)
     measures: tuple[tuple[str, ...], ...] = ()
     analysis: AnalysisSettings = AnalysisSettings()
+    attack: AttackSettings | None = None
     scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
     scale: str = ""
 
@@ -190,6 +202,14 @@ class StudySettings(BaseModel):
         _check_once("grid and zip", varied)
         return self
 
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without attacks where there are none, as studies were stored before."""
+        record: dict[str, Any] = handler(self)
+        if self.attack is None:
+            record.pop("attack", None)
+        return record
+
     def at_scale(self, scale: str) -> StudySettings:
         """The study at one of its scales; "" for the study as it is.
 
@@ -206,7 +226,8 @@ class StudySettings(BaseModel):
         one_group = own["zip"][0] if len(own["zip"]) == 1 else own["zip"]
         changed: dict[str, Any] = {**own, "zip": one_group, "scale": scale}
         for key, value in self.scales[scale].items():
-            before = changed[key] if isinstance(changed[key], Mapping) else {}
+            before = changed.get(key)
+            before = before if isinstance(before, Mapping) else {}
             if isinstance(value, Mapping):
                 kept = {k: v for k, v in before.items() if k not in value}
                 value = kept | {k: v for k, v in value.items() if v is not None}

@@ -13,9 +13,11 @@ from functools import partial
 from torch import nn
 
 from steppe_lab.datasets.loading import load_split
+from steppe_lab.datasets.split import Split
 from steppe_lab.execution.abstract import Execute
 from steppe_lab.progress import Report, silent
 from steppe_lab.runs import WORK
+from steppe_lab.runs.attacking import Attacking, attacked_by
 from steppe_lab.runs.training import fingerprint_of, is_whole, reopen_if_damaged
 from steppe_lab.store.store import Store, run_id
 from steppe_lab.studies.costs import forwards
@@ -152,8 +154,17 @@ class Study:
             if model is None:
                 model = build_model(recipe, *shapes)
                 tried[data, str(recipe.model)] = model
+                self._check_attacks(trial, model, split)
             check_settings(recipe, samples[data].sizes[0], model, start)
         return samples
+
+    def _check_attacks(self, trial: Trial, model: nn.Module, split: Split) -> None:
+        """Refuse attacks on data that have none, or with budgets beyond the bounds."""
+        for config in self._follow[trial.run].values():
+            if config["kind"] == "attack":
+                settings = {k: v for k, v in config.items() if k != "kind"}
+                record = Attacking.model_validate(settings)
+                attacked_by(record, model, trial.recipe, split)
 
     def _unlike(self) -> list[Trial]:
         """Trials that differ in more than the seed, with the same data in a row."""

@@ -146,6 +146,8 @@ def check_outputs(recipe: Recipe, model: nn.Module, split: Split) -> None:
         with torch.no_grad():
             inputs, targets = on_device(batch, recipe.device)
             outputs = model.eval()(inputs)
+    except SteppeError:
+        raise
     except (Exception, SystemExit) as error:
         raise SettingError(
             f"{name} cannot be called with inputs of {recipe.data.name}, of shape "

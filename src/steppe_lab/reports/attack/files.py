@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from steppe_lab.analysis.attacking import AttackedNetwork, Target, identity
+from steppe_lab.analysis.attacking import AttackedNetwork, Target
 from steppe_lab.reports.attack.page import RECORD, render
 from steppe_lab.reports.text.provenance import made_with
+from steppe_lab.runs.attack_parts import PARTS, folder_of
 from steppe_lab.runs.attack_settings import AttackSettings
-from steppe_lab.runs.attacking import ARRAYS, PARTS
+from steppe_lab.runs.attacking import ARRAYS
 from steppe_lab.store.json_files import (
     cannot,
     digest,
@@ -23,7 +24,15 @@ PAGE = "attack.html"
 
 def folder_for(target: Target, settings: AttackSettings, runs: Path) -> Path:
     """The folder of attacks where none is named: another for other settings."""
-    key = digest([identity(target, settings), list(map(str, target.attacks))])
+    same = folder_of(
+        runs,
+        target.digest,
+        target.attacked,
+        part=settings.part,
+        epsilons=settings.epsilons,
+        seed=settings.seed,
+    )
+    key = digest([same.name, list(map(str, target.attacks))])
     safe = "".join(c if c.isalnum() else "_" for c in target.recipe.model.name)
     return runs / PARTS / f"{safe}-{key[:8]}"
 

@@ -43,6 +43,7 @@ class Part:
     within: list[CellTable]
     splits: CellTable | None
     scores: CellTable | None
+    robust: CellTable | None
     optima: CellTable | None
     levels: CellTable
     latex: str
@@ -112,6 +113,7 @@ def _part(summary: StudySummary, place: int, among: int) -> Part:
         within=[tables.within(rows) for rows in within_factors(summary)],
         splits=tables.splits(summary) if summary.splits else None,
         scores=tables.scores(summary.scores) if summary.scores else None,
+        robust=tables.robust(summary.robust) if summary.robust else None,
         optima=tables.optima(summary) if summary.optima else None,
         levels=tables.coverage(summary),
         latex=latex_rows(summary),
@@ -168,6 +170,7 @@ def _contents(parts: Sequence[Part]) -> list[tuple[str, str]]:
         ("within", "Within groups", bool(part.within or part.splits)),
         ("along", "Along a factor", bool(part.panels)),
         ("scores", "Scores", bool(part.scores or part.optima)),
+        ("robust", "Under attack", bool(part.robust)),
         ("coverage", "Coverage", True),
         ("latex", "LaTeX", True),
         ("measured", "How it was computed", True),

@@ -65,6 +65,7 @@ def record(summary: StudySummary) -> dict[str, Any]:
             for each in summary.along
         ],
         "scores": _scores(summary),
+        "robust": _robust(summary),
         "optima": [dataclasses.asdict(each) for each in summary.optima],
     }
 
@@ -144,6 +145,27 @@ def _scores(summary: StudySummary) -> dict[str, Any] | None:
                 "networks": row.count,
                 "last": score(row.last),
                 "best": score(row.best),
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def _robust(summary: StudySummary) -> dict[str, Any] | None:
+    table = summary.robust
+    if table is None:
+        return None
+
+    def cell(each: Any) -> dict[str, Any] | None:
+        return each and {**_mean(each.score.interval), "stderr": each.stderr}
+
+    return {
+        "factors": list(table.factors),
+        "rows": [
+            {
+                "levels": list(row.levels),
+                "networks": row.count,
+                "accuracies": dict(zip(table.columns, map(cell, row.cells))),
             }
             for row in table.rows
         ],

@@ -10,6 +10,7 @@ from typing import Any
 from steppe_lab.reports.study.along import Along
 from steppe_lab.reports.study.coverage import Coverage
 from steppe_lab.reports.study.optima import BestLevel
+from steppe_lab.reports.study.robust import RobustTable
 from steppe_lab.reports.study.scores import ScoreTable
 from steppe_lab.studies.table import StudyTable
 
@@ -111,6 +112,7 @@ class StudySummary:
     scores: ScoreTable | None
     along: tuple[Along, ...]
     optima: tuple[BestLevel, ...] = ()
+    robust: RobustTable | None = None
     notes: tuple[str, ...] = ()  # guesses, columns that were left out
 
     @property

@@ -15,6 +15,7 @@ from steppe_lab.studies.row_conditions import as_number
 from steppe_lab.studies.table import StudyTable
 
 BEST = "best_"
+ROWS = 60  # that a table has room for
 _CORPUS = "bleu"  # published of translations, whatever else they are judged by
 _SCORE = re.compile(f"error|accuracy|loss|perplexity|{_CORPUS}")
 
@@ -47,7 +48,35 @@ class ScoreTable:
     best_on_test: bool  # the best epoch was chosen on test data
 
 
-def scores_of(table: StudyTable, most: int = 60) -> ScoreTable | None:
+def named_by_words(table: StudyTable) -> tuple[str, ...]:
+    """Factors such as optimizers and networks."""
+    return tuple(
+        name
+        for name in table.factors
+        if any(isinstance(cell, str) for cell in table.columns[name])
+    )
+
+
+def configurations(
+    table: StudyTable, factors: Sequence[str]
+) -> dict[tuple[Any, ...], list[int]]:
+    """Places of the rows of a table by the levels of factors.
+
+    Returns:
+        Numbers by size, words by letters; none where there are more combinations than
+        a table has room for.
+    """
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for place in range(len(table)):
+        levels = tuple(table.columns[name][place] for name in factors)
+        rows.setdefault(levels, []).append(place)
+    if len(rows) > ROWS:
+        return {}
+    order = sorted(rows, key=lambda levels: [_place(level) for level in levels])
+    return {levels: rows[levels] for levels in order}
+
+
+def scores_of(table: StudyTable) -> ScoreTable | None:
     """Scores by the levels of the factors that are named by words.
 
     These are optimizers, networks and the like; numbers beside them are averaged over.
@@ -56,22 +85,13 @@ def scores_of(table: StudyTable, most: int = 60) -> ScoreTable | None:
 
     Args:
         table: of a study.
-        most: rows.
     """
     score = _score(table)
-    factors = tuple(
-        name
-        for name in table.factors
-        if any(isinstance(cell, str) for cell in table.columns[name])
-    )
+    factors = named_by_words(table)
     if score is None or not factors:
         return None
-    rows: dict[tuple[Any, ...], list[int]] = {}
-    for place, levels in enumerate(
-        zip(*(table.columns[n] for n in factors), strict=True)
-    ):
-        rows.setdefault(levels, []).append(place)
-    if len(rows) > most:
+    rows = configurations(table, factors)
+    if not rows:
         return None
     last, best = (
         numbers_of(table.columns.get(name, [None] * len(table)))
@@ -82,11 +102,12 @@ def scores_of(table: StudyTable, most: int = 60) -> ScoreTable | None:
         factors=factors,
         rows=tuple(
             ScoreRow(
-                levels, len(own), _mean(last[own].tolist()), _mean(best[own].tolist())
+                levels,
+                len(own),
+                mean_score(last[own].tolist()),
+                mean_score(best[own].tolist()),
             )
-            for levels, own in sorted(
-                rows.items(), key=lambda row: [_place(level) for level in row[0]]
-            )
+            for levels, own in rows.items()
         ),
         best_on_test=table.judged_on != "validation"
         and score.startswith("test")
@@ -122,7 +143,8 @@ def _place(level: Any) -> tuple[bool, float, str]:
     return number is None, number or 0.0, str(level).casefold()
 
 
-def _mean(values: Sequence[float]) -> Score | None:
+def mean_score(values: Sequence[float]) -> Score | None:
+    """The mean of the values that are finite; None where there is none."""
     finite = [float(value) for value in values if math.isfinite(value)]
     if not finite:
         return None

@@ -20,6 +20,7 @@ from steppe_lab.reports.study.results import (
     StudySummary,
     Within,
 )
+from steppe_lab.reports.study.robust import robust_of
 from steppe_lab.reports.study.scores import scores_of
 from steppe_lab.reports.study.splits import splits_of
 from steppe_lab.statistics.holm import holm_adjusted
@@ -98,6 +99,7 @@ def summarise(
         scores=scores,
         along=tuple(along_factors(table, (table.gap, *table.measures))),
         optima=optima_of(table, *score) if score else (),
+        robust=robust_of(table),
         notes=tuple(notes),
     )
 

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from steppe_lab.reports.study.results import Bounded, Predictor, StudySummary, Within
+from steppe_lab.reports.study.robust import RobustCell, RobustTable
 from steppe_lab.reports.study.scores import Score, ScoreTable
 from steppe_lab.reports.text.cells import NONE, CellTable, TableCell
-from steppe_lab.reports.text.numbers import number, one_or_more
+from steppe_lab.reports.text.numbers import number, one_or_more, with_error
+from steppe_lab.studies.robustness import shown
 
 MINUS = "−"
 RESIDUALS = {  # heads, and the names in records
@@ -176,6 +178,39 @@ def scores(given: ScoreTable) -> CellTable:
             for row in given.rows
         ),
     )
+
+
+def robust(given: RobustTable) -> CellTable:
+    """Accuracies under attack."""
+    by = f" by {', '.join(given.factors)}" if given.factors else ""
+    note = "Share of the attacked samples that are classified rightly, by attack and "
+    note += "budget; worst is the share that resists every attack. "
+    if all(row.count < 2 for row in given.rows):
+        note += "± is the standard error over the samples"
+    else:
+        note += "Mean ± 1.96 σ / √n over networks, with σ of the population; below it "
+        note += "the 95 % interval of Student"
+    return CellTable(
+        f"Accuracy under attack{by}",
+        note,
+        (*given.factors, "networks", *map(shown, given.columns)),
+        tuple(
+            (
+                *(TableCell(str(level)) for level in row.levels),
+                TableCell(str(row.count)),
+                *map(_robust, row.cells),
+            )
+            for row in given.rows
+        ),
+    )
+
+
+def _robust(cell: RobustCell | None) -> TableCell:
+    if cell is None:
+        return NONE
+    if math.isfinite(cell.stderr):
+        return TableCell(with_error(cell.score.interval.mean, cell.stderr))
+    return _score(cell.score)
 
 
 def optima(summary: StudySummary) -> CellTable:

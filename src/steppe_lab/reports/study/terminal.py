@@ -28,6 +28,8 @@ def terminal_tables(summary: StudySummary, width: int = WIDTH) -> Iterator[Table
         yield from in_parts(tables.splits(summary), width)
     if summary.scores:
         yield from in_parts(tables.scores(summary.scores), width)
+    if summary.robust:
+        yield from in_parts(tables.robust(summary.robust), width)
     if summary.optima:
         yield from in_parts(tables.optima(summary), width)
     yield from in_parts(tables.coverage(summary), width)

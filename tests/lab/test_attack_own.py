@@ -36,6 +36,27 @@ def over_batch():
     net = build()
     net.score_batch = 100
     return net
+
+class Changed(nn.Sequential):
+    def __init__(self, change):
+        super().__init__(nn.Flatten(), nn.Linear(12, 3))
+        self.change = change
+
+    def forward(self, inputs):
+        return self.change(super().forward(inputs), inputs)
+
+def one_score(): return Changed(lambda y, x: y[:, :1])
+def undefined(): return Changed(lambda y, x: y * (x[:, 0, 0, :1] - 0.5).sqrt())
+def always_drops(): return Changed(lambda y, x: nn.functional.dropout(y, 0.5))
+def over_rows(): return Changed(lambda y, x: y - y.mean(0))
+def rounded(): return Changed(lambda y, x: y.detach().round() + 0 * y)
+
+def of_64_rows():
+    def whole(y, x):
+        if len(x) < 64:
+            raise ValueError("rows must be 64")
+        return y
+    return Changed(whole)
 """
 DATA = """
 import torch
@@ -123,7 +144,7 @@ def test_a_network_and_data_of_somebody_else_are_attacked(steppe, strangers):
         ("build", "broken", "inputs of attacked.data:broken must be finite"),
         ("build", "from_five", "classes must be from 0 to 2, got "),
         ("build", "ignored", "must be numbered from 0, got -100"),
-        ("build", "larger", "the model failed on inputs of shape (80, 3, 3, 3)"),
+        ("build", "larger", "the model failed on inputs of shape (64, 3, 3, 3)"),
         ("build", "training", "gives no test samples but train ones; choose --part"),
         ("over_batch", "load", "depend on the other samples of a batch"),
     ],
@@ -175,3 +196,26 @@ def test_attacks_are_refused_before_data_are_read(steppe, strangers):
     assert "was read" in refused(steppe, *words)
     assert "unknown attack 'pdg'" in refused(steppe, *words, "--attacks", "pdg")
     assert "samples" in refused(steppe, *words, "--samples", 0)
+
+
+def test_scores_that_attacks_cannot_go_by_are_refused(steppe, strangers):
+    def said(name):
+        data = ("--data", "attacked.data:load", "--bounds", "0", "1")
+        return refused(steppe, *stored(strangers, name), *data)
+
+    assert "a score for each of 2 classes or more" in said("one_score")
+    assert "got NaN for" in said("undefined")
+    assert "differ from call to call in evaluation mode" in said("always_drops")
+    assert "depend on the others of its batch" in said("over_rows")
+    assert "failed on inputs of shape (32, 3, 2, 2) (torch.float32) with 'ValueErr" in (
+        said("of_64_rows")
+    )
+
+
+def test_a_gradient_of_zero_is_no_robustness(steppe, strangers):
+    words = (*stored(strangers, "rounded"), "--data", "attacked.data:load")
+    _, out, _ = steppe(*words, "--bounds", 0, 1, "--attacks", "fgsm", "--json")
+    (note,) = json.loads(out)["notes"]
+    assert "zero for each of the first 64 samples" in note
+    _, out, _ = steppe(*words, "--bounds", 0, 1, "--attacks", "fgsm")
+    assert "say nothing of robustness" in " ".join(out.split())

@@ -258,6 +258,7 @@ def test_clean_scores_have_the_bits_of_standardised_inputs():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     ours = attacked_of(model, test, torch.arange(len(test)), name="digits")
+    seen.clear()
     wrong_before(ours.victim, ours.rows, len(test))
     assert torch.equal(torch.cat(seen), test.inputs)
 

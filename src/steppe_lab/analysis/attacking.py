@@ -215,7 +215,7 @@ def _own_samples(data: OwnData, settings: AttackSettings, seed: int) -> TensorSa
             f"classes of {data.name} must be numbered from 0, got {int(labels.min())}; "
             "leave samples without a class out."
         )
-    return TensorSamples(inputs.cpu(), labels.long().cpu())
+    return TensorSamples(inputs.detach().cpu(), labels.long().cpu())
 
 
 def _is_pair(batch: Sequence[Any]) -> bool:

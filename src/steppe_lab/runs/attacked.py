@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from steppe.errors import DataError, SettingError
 from steppe.measuring.model_state import unwritten
 from steppe.parameters import preserved
 from steppe_lab.attacks.outcome import ROWS
+from steppe_lab.attacks.soundness import check_sound, is_flat, sound
 from steppe_lab.attacks.victim import Victim
 from steppe_lab.datasets.image_files import ImageFiles
 from steppe_lab.datasets.samples import (
@@ -40,6 +41,11 @@ IN_INPUTS = (
     "not of pixels from 0 to 1, so that results do not compare with those of pixels; "
     "for budgets of pixels standardise inside the network, and give --bounds 0 1"
 )
+FLAT = (
+    "the gradient of the loss by the inputs is zero for each of the first {count} "
+    "samples, so that attacks which follow it find nothing: their accuracies say "
+    "nothing of robustness, while uniform needs no gradient"
+)
 OTHERS = (
     "attacks change inputs that are numbers between two bounds, such as images and "
     "series, of networks that give each sample a class"
@@ -58,6 +64,7 @@ class Attacked:
     inputs: Callable[[Tensor], Tensor]  # stored inputs as they are changed
     pixels: Callable[[Tensor], Tensor]  # changed inputs as pixels from 0 to 1
     protocol: Protocol
+    flat: int = 0  # first samples, all of which have a gradient of zero
 
     def rows(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs as they are changed, and labels, of the samples at some places."""
@@ -83,11 +90,13 @@ class Attacked:
     def notes(self) -> tuple[str, ...]:
         """Sentences without full stops that every result must say."""
         low, high = self.bounds
+        notes = (FLAT.format(count=self.flat),) if self.flat else ()
         if self.units == "inputs":
-            return (IN_INPUTS.format(low=low, high=high),)
+            return (IN_INPUTS.format(low=low, high=high), *notes)
         if self.units == "published":
-            return (f"protocol published: {PUBLISHED.format(low=low, high=high)}",)
-        return ()
+            published = PUBLISHED.format(low=low, high=high)
+            return (f"protocol published: {published}", *notes)
+        return notes
 
     def check_budget(self, epsilon: float, norm: Norm, attack: str) -> None:
         """Refuse a budget that no change within the bounds can have.
@@ -144,6 +153,8 @@ def attacked_of(
     Raises:
         SettingError: data that cannot be attacked, or bounds that are not known.
         DataError: inputs that are not finite, or beyond the bounds.
+        UsageError: scores that are no numbers, random, not one for each class, or not
+            those of each sample alone.
     """
     if not isinstance(samples, TensorSamples | ImageFiles) or task != "classification":
         raise SettingError(f"{OTHERS}, got {name}; name other data.")
@@ -163,12 +174,22 @@ def attacked_of(
     low, high = _bounds(standardise, protocol, known, given, name)
     inputs, scores, pixels = _ways(model, standardise, protocol, (low, high))
     made = Attacked(
-        model, Victim(scores, low, high), samples, positions, inputs, pixels, protocol
+        model,
+        Victim(sound(scores), low, high),
+        samples,
+        positions,
+        inputs,
+        pixels,
+        protocol,
     )
     # Grey levels are within their scale.
     if first.is_floating_point():
         _check_inputs(made, name)
-    return made
+    with made.attackable():
+        inputs, _ = made.rows(torch.arange(min(ROWS, len(samples))))
+        check_sound(made.victim.scores, inputs)
+        flat = len(inputs) if is_flat(made.victim.scores, inputs) else 0
+    return replace(made, flat=flat)
 
 
 def _ways(

@@ -186,9 +186,9 @@ def attacked_of(
     if first.is_floating_point():
         _check_inputs(made, name)
     with made.attackable():
-        inputs, _ = made.rows(torch.arange(min(ROWS, len(samples))))
-        check_sound(made.victim.scores, inputs)
-        flat = len(inputs) if is_flat(made.victim.scores, inputs) else 0
+        few, _ = made.rows(torch.arange(min(ROWS, len(samples))))
+        check_sound(made.victim.scores, few)
+        flat = len(few) if is_flat(made.victim.scores, few) else 0
     return replace(made, flat=flat)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import steppe
 from own_files import package, saved
 from steppe.landscapes.evaluation.walk import Walk
+from steppe.landscapes.subspaces import fitting
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.seeds import seed_of
 from steppe.surfaces import Surface
@@ -252,7 +253,7 @@ def test_a_curve_connects_two_networks(objectives, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "Along the curve the loss is at most" in said
     assert "times as long as the line" in said
-    record = printed(capsys, f"landscape connect a.pt b.pt {few}")
+    record = printed(capsys, f"landscape connect a.pt b.pt {few} --view curve")
     a, b, _ = objectives
     curve = steppe.Curve.bezier(a.model, b.model).fit(a, steps=30)
     same(record["surfaces"]["curve"], steppe.landscape(a, curve, (0, 1, 5)))
@@ -260,7 +261,53 @@ def test_a_curve_connects_two_networks(objectives, capsys):
     assert maximum == max(record["surfaces"]["curve"]["loss"])
     text = f"landscape connect a.pt b.pt {few} --view plane --out e.h5 e.png"
     assert run(text) == 0
-    assert Surface.load("e.h5").paths[0].name == "bezier"
+    assert [path.name for path in Surface.load("e.h5").paths] == ["bezier", "line"]
+
+
+def test_a_stored_curve_is_drawn_without_a_fit(objectives, capsys, monkeypatch):
+    few = "landscape connect a.pt b.pt --view curve --points 5"
+    first = printed(capsys, f"{few} --curve-steps 9 --out curve.pt e.csv")
+    assert first["files"] == ["curve.pt", "e.csv"]
+    a, b, _ = objectives
+    stored = steppe.Curve.from_file("curve.pt", a.model, b.model)
+    assert stored.losses == steppe.Curve.bezier(a.model, b.model).fit(a, steps=9).losses
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "_gradient", lambda *_: pytest.fail("a step"))
+        again = printed(capsys, f"{few} --curve-steps 9 --out curve.pt e.csv")
+        of_file = printed(capsys, f"{few} --curve-file curve.pt --out other.pt f.csv")
+        more = printed(
+            capsys, f"{few.replace('5', '9')} --curve-file curve.pt --out g.csv"
+        )
+    curves = [each["surfaces"]["curve"]["loss"] for each in (first, again, of_file)]
+    assert curves[0] == curves[1] == curves[2]
+    assert more["surfaces"]["curve"]["loss"][::2] == curves[0]
+    for text, message in (
+        ("--curve-file curve.pt --bends 2", "bends belong to the fit of a curve"),
+        ("--curve-file none.pt", "there is no file none.pt"),
+        ("--curve-file a.pt", "a.pt holds no curve of the format"),
+        (
+            "--curve-steps 8 --out curve.pt",
+            "curve.pt exists and was not made of the same",
+        ),
+        ("--curve-steps 8 --out a.pt", "a.pt exists and was not made of the same"),
+    ):
+        words = [*shlex.split(f"{few} {text}"), *OWN]
+        assert message in refused(capsys, monkeypatch, words)
+    words = [*shlex.split("landscape connect b.pt a.pt --curve-file curve.pt"), *OWN]
+    assert "swap the two" in refused(capsys, monkeypatch, words)
+
+
+def test_a_bend_on_the_line_has_no_plane(objectives, capsys, monkeypatch):
+    def plane(curve):
+        raise steppe.errors.UsageError("no plane")
+
+    monkeypatch.setattr(steppe.Curve, "plane", plane)
+    text = "landscape connect a.pt b.pt --curve-steps 1 --points 3 --out e.png"
+    assert run(text) == 0
+    assert "no plane to draw" in capsys.readouterr().out
+    assert run(f"{text} --view plane") == 2
+    assert run("landscape connect a.pt a.pt") == 2
+    assert "a.pt and a.pt have the same weights" in capsys.readouterr().err
 
 
 def test_barriers_of_every_two_networks_are_a_table(objectives, capsys):

@@ -219,10 +219,10 @@ def test_files_are_not_replaced_by_mistake(tmp_path):
         plane.save(tmp_path / "d.pt")
 
 
-def test_a_curve_has_no_directions(tmp_path):
+def test_a_curve_has_no_directions():
     curve = Curve.bezier(problems.mlp(seed=1), problems.mlp(seed=2))
     with pytest.raises(UsageError, match="a curve has no directions"):
-        curve.save(tmp_path / "c.h5")
+        curve.stored()
 
 
 def test_directions_that_are_too_large_are_known_by_their_digest(tmp_path):

@@ -12,6 +12,7 @@ from steppe.plots.canvas import Theme as Theme
 from steppe.plots.canvas import darkened as darkened
 from steppe.plots.canvas import save_png as save_png
 from steppe.plots.canvas import save_svg as save_svg
+from steppe.plots.connection_plot import connection as connection
 from steppe.plots.contour_plot import contour as contour
 from steppe.plots.contour_plot import contourf as contourf
 from steppe.plots.curve_plot import curves as curves

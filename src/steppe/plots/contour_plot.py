@@ -95,7 +95,7 @@ def contourf(
         UsageError: matplotlib is not installed.
     """
     request = Request("contourf", quantity, log, vmin, vmax, vlevel, theme)
-    draw = partial(_draw_filled, theme=theme, points=points)
+    draw = partial(draw_filled, theme=theme, points=points)
     return drawn(surfaces, request, draw, filling)
 
 
@@ -134,9 +134,20 @@ def _draw_lines(
     return mark(panel, scale, theme, colours, filled=False, points=points, cells=False)
 
 
-def _draw_filled(
-    panel: Panel, scale: Scale, *, theme: Theme, points: bool
+def draw_filled(
+    panel: Panel, scale: Scale, *, theme: Theme, points: bool = False
 ) -> dict[str, Any]:
+    """Draw the filled contours of a panel and its marks.
+
+    Args:
+        panel: to draw on.
+        scale: of its colours.
+        theme: of the figure.
+        points: show where the surface was evaluated.
+
+    Returns:
+        Handles of a legend, by name.
+    """
     grid, colours = panel.shown, filling(theme)
     values = np.ma.masked_invalid(grid.values)
     if grid.finite.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from steppe.plots.canvas import (
@@ -59,11 +60,8 @@ def profile(
     handles: dict[str, Any] = {}
     styles = looks(named, theme)
     for name, curve in losses.items():
-        handles[_both(name, curve.words)] = _draw(axes, curve, styles[name], "-")
-    every = [v for c in losses.values() for v in c.values.tolist() if math.isfinite(v)]
-    positive = [v for v in every if v > 0]
-    if positive and (wants_log(every) if log is None else log):
-        log_axis(axes, "y", positive)
+        handles[_both(name, curve.words)] = draw_along(axes, curve, styles[name], "-")
+    log_where_wanted(axes, losses.values(), log)
     if quantity != LOSS:
         right = axes.twinx()
         right.tick_params(labelsize=11, colors=ink_of(theme), length=0)
@@ -71,7 +69,7 @@ def profile(
             spine.set_visible(False)
         for name, surface in named.items():
             curve = along(surface, quantity, figure="profile")
-            handle = _draw(right, curve, styles[name], "--")
+            handle = draw_along(right, curve, styles[name], "--")
             handles[_both(name, curve.words)] = handle
         right.set_ylabel(curve.words, color=ink_of(theme), fontsize=11)
     names = dict.fromkeys(axis_names(each)[0] for each in named.values())
@@ -82,7 +80,32 @@ def profile(
     return without_collisions(figure)
 
 
-def _draw(axes: Axes, curve: Along, look: Look, dash: str) -> Any:
+def log_where_wanted(axes: Axes, curves: Iterable[Along], log: bool | None) -> None:
+    """Make the axis of values logarithmic.
+
+    Args:
+        axes: to change.
+        curves: that are drawn.
+        log: whether; None where values are positive and span more than a factor of 30.
+    """
+    every = [v for c in curves for v in c.values.tolist() if math.isfinite(v)]
+    positive = [v for v in every if v > 0]
+    if positive and (wants_log(every) if log is None else log):
+        log_axis(axes, "y", positive)
+
+
+def draw_along(axes: Axes, curve: Along, look: Look, dash: str = "-") -> Any:
+    """Draw a quantity on a line over the band of its standard error.
+
+    Args:
+        axes: to draw on.
+        curve: the quantity.
+        look: of the line.
+        dash: style of the line.
+
+    Returns:
+        The handle of a legend.
+    """
     if curve.stderr.any():
         ends = (curve.values - curve.stderr, curve.values + curve.stderr)
         axes.fill_between(curve.x, *ends, color=look.colour, alpha=0.18, lw=0)

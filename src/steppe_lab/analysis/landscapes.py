@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from steppe.seeds import seed_of
 from steppe.surfaces import Surface, Trajectory
 from steppe.surfaces.files.directions import Directions
 from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.kept_points import NOT_KEPT, kept_folder
 from steppe_lab.analysis.replacing import (
     check_same_recipe,
     recipe_of,
@@ -39,12 +39,10 @@ from steppe_lab.analysis.single import (
 )
 from steppe_lab.analysis.training_files import training_files
 from steppe_lab.runs.landscape_settings import LandscapeSettings, read_coordinates
-from steppe_lab.store.json_files import cannot
 from steppe_lab.training.trained_loss import LossKind
 
 Progress = Callable[[int, int], None]
 LETTERS = "xy"
-FOLDER = "landscapes"  # below the folder of all results
 
 
 @dataclass(frozen=True)
@@ -215,15 +213,8 @@ def _place_of_points(
     of_grid = {"x": "", "y": "", "tolerance": 1.0, "exact": False}
     shared = recipe_of(networks, settings.model_copy(update=of_grid), along=contents)
     if shared is None:
-        return None, ["points are not kept: batches of other things than tensors"]
-    place = keep / FOLDER / shared[:16]
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):  # rights alone do not tell
-            pass
-    except OSError as error:
-        raise cannot("write", place, error) from error
-    return place, []
+        return None, [f"points are not kept: {NOT_KEPT}"]
+    return kept_folder(keep, shared), []
 
 
 def projected(

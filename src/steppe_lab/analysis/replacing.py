@@ -1,4 +1,4 @@
-"""Files of surfaces that a command would replace, and the recipes that they hold."""
+"""Files that a command on landscapes would replace, and the recipes that they hold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from steppe.batches import UNKNOWN
 from steppe.errors import SteppeError, UsageError
+from steppe.landscapes.subspaces.curve_file import ENDING as CURVE
+from steppe.landscapes.subspaces.curve_file import read
 from steppe.surfaces import Surface
 from steppe.surfaces.files.exact_json import to_json
 from steppe.surfaces.files.formats import WRITERS
@@ -55,14 +57,14 @@ def with_recipe(surface: Surface, recipe: str | None) -> Surface:
 
 
 def check_same_recipe(files: Iterable[Path], recipe: str | None) -> None:
-    """Refuse to replace files of surfaces of another recipe.
+    """Refuse to replace files of surfaces or curves of another recipe.
 
     Args:
-        files: to write; those of other formats are no files of surfaces.
-        recipe: of the surface to write; None is another one than any.
+        files: to write; those of other formats are no files of surfaces or curves.
+        recipe: of what is to be written; None is another one than any.
 
     Raises:
-        UsageError: a file of another recipe, or of no surface.
+        UsageError: a file of another recipe, or of something else.
     """
     for path, details in _present(files):
         if recipe is None or details.get(RECIPE) != recipe:
@@ -82,12 +84,14 @@ def check_same_details(files: Iterable[Path], surface: Surface) -> None:
 
 
 def _present(files: Iterable[Path]) -> Iterable[tuple[Path, Mapping[str, Any]]]:
-    """Files of surfaces that are there, and the details of each."""
+    """Files of surfaces and curves that are there, and the details of each."""
     for path in files:
-        if path.suffix.lower() not in WRITERS or not path.exists():
+        ending = path.suffix.lower()
+        if ending not in (*WRITERS, CURVE) or not path.exists():
             continue
         try:
-            yield path, Surface.load(path).details
+            about = read(path) if ending == CURVE else Surface.load(path)
+            yield path, about.details
         except SteppeError:  # a damaged file, or one of something else
             yield path, {"": None}
 

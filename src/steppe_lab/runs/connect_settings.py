@@ -26,9 +26,9 @@ class ConnectSettings(BaseModel):
     """Control points of the curve between the networks."""
     curve_steps: int = Field(default=1000, ge=1, le=10_000_000)
     """Steps of the fit, each on a batch of training samples at a random point."""
-    view: Literal["curve", "plane"] = "curve"
-    """The loss along the curve and along the line, or on the plane through both
-    networks and the bend that is farthest off the line."""
+    view: Literal["both", "curve", "plane"] = "both"
+    """The loss along the curve and along the line beside that on the plane through both
+    networks and the bend that is farthest off the line, or one of the two alone."""
     points: int = Field(default=61, ge=3, le=MOST)
     """Points of each path; of a plane 51 along each axis are taken."""
     batch_norm: Literal["reestimate", "interpolate"] = "reestimate"

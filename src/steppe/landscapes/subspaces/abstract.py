@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +23,6 @@ from steppe.parameters import interpolated
 from steppe.surfaces.files.directions import (
     Directions,
     digest_of_tensors,
-    save_directions,
 )
 from steppe.surfaces.surface import letters_of
 
@@ -154,26 +152,6 @@ class Subspace:
         from steppe.landscapes.subspaces.saved import stored
 
         return stored(self)
-
-    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the directions to a file, which `from_file` of the class reads.
-
-        The base point is not in it, but its digest is. Points that networks are at are
-        met up to rounding by the subspace of the file. The published code of Li et al.,
-        2018, arXiv:1712.09913, reads files of HDF5 where all parameters require a
-        gradient and no buffers move; those stand behind all parameters.
-
-        Args:
-            path: see `Surface.save`; beyond 256 MB the file has the recipe alone.
-            overwrite: replace a file of others too.
-
-        Raises:
-            DataError: a file of other directions, or of something else.
-            SettingError: another ending, or a folder.
-            UsageError: see `stored`; or h5py is not installed.
-            OSError: no space, or no right to write; a file there stays.
-        """
-        save_directions(self.stored(), path, overwrite=overwrite)
 
     @cached_property
     def digests(self) -> dict[str, str]:

@@ -10,29 +10,29 @@ Shape letters: P parameter tensors, K control points after the first, T points.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from os import PathLike
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from steppe.errors import SettingError, UsageError, brief, check_count
-from steppe.landscapes.subspaces.abstract import Axis, Point, Subspace
+from steppe.landscapes.subspaces.abstract import Axis, Subspace
 from steppe.landscapes.subspaces.arcs import bezier_length
-from steppe.landscapes.subspaces.fitting import MakeOptimizer, fitted_bends
+from steppe.landscapes.subspaces.control_points import ControlPoints, CurveKind
+from steppe.landscapes.subspaces.curve_file import curve_at, save_curve
+from steppe.landscapes.subspaces.fitting import MakeOptimizer, fitted
 from steppe.landscapes.subspaces.networks import Network, through_networks
 from steppe.landscapes.subspaces.plane import Plane
 from steppe.objective import Objective
 from steppe.parameters import between
 from steppe.surfaces import Surface, Trajectory
-
-CurveKind = Literal["bezier", "polychain"]
 
 # Around the curve in the plane of its bend, where 0.2 was published: grids of 7, 13 and
 # 25 points hold both ends, exactly.
@@ -52,37 +52,6 @@ class CurveStatistics:
     arc_mean: float  # integral over the length, by the trapezoidal rule, per length
 
 
-@dataclass(frozen=True)
-class ControlPoints:
-    """Weights of control points along a curve.
-
-    Args:
-        kind: "bezier" for Bernstein polynomials, "polychain" for pieces of a line.
-        last: number of the last point, from 0.
-    """
-
-    kind: CurveKind
-    last: int
-
-    def __call__(self, point: Point) -> tuple[float, ...]:
-        """Coefficients of the directions from the first control point to the others."""
-        return tuple(self.weights(point[0])[1:])
-
-    def weights(self, t: float) -> list[float]:
-        """Weights of all control points at a coordinate; their sum is 1."""
-        last = self.last
-        if self.kind == "bezier":
-            return [
-                math.comb(last, k) * t**k * (1 - t) ** (last - k)
-                for k in range(last + 1)
-            ]
-        piece = min(max(math.floor(t * last), 0), last - 1)
-        share = t * last - piece
-        weights = [0.0] * (last + 1)
-        weights[piece], weights[piece + 1] = 1 - share, share
-        return weights
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Curve(Subspace):
     """Points `base + sum of coefficients(t) * directions`, with t from 0 to 1.
@@ -93,6 +62,7 @@ class Curve(Subspace):
     """
 
     losses: tuple[float, ...] = ()  # of the fit, one for each step
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # that a fit follows from
 
     dimensions: ClassVar[int] = 1
 
@@ -168,6 +138,8 @@ class Curve(Subspace):
         batches: Iterable[Any] | None = None,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        out: str | PathLike[str] | None = None,
+        resume: bool = True,
     ) -> Curve:
         """A curve with bends that lower the mean loss along it; the ends stay.
 
@@ -189,6 +161,12 @@ class Curve(Subspace):
                 draws augmentations; read again when it ends.
             seed: of coordinates, order and dropout, whatever was drawn before.
             progress: called with the number of steps done and of all.
+            out: a file that ends in .pt, written every few seconds and at the end, as
+                by `save`. The same call goes on from it to the same bits, and reads the
+                curve from it once it is finished. Of code, and of `batches` that are no
+                list, it compares names and types; the batches of steps that are done
+                are read again, since what they draw from torch follows from the seed.
+            resume: go on from `out`; False begins anew.
 
         Returns:
             A new curve; its `losses` are those of the steps, without a penalty.
@@ -197,9 +175,10 @@ class Curve(Subspace):
             SettingError: no step, an optimizer that is none of torch or needs a
                 closure, as LBFGS does, or an objective of another model.
             UsageError: the loss or a bend is not finite.
-            DataError: no batch.
+            DataError: no batch; or `out` is of another fit, damaged or no curve.
+            StoreError: `out` cannot be written.
         """
-        bends, losses = fitted_bends(
+        return fitted(
             self,
             objective,
             steps=steps,
@@ -207,17 +186,45 @@ class Curve(Subspace):
             batches=batches,
             seed=seed,
             progress=progress,
+            out=out,
+            resume=resume,
         )
-        directions = [
-            tuple(b.to(p) - p for b, p in zip(bend, self.base, strict=True))
-            for bend in bends
-        ]
-        return dataclasses.replace(
-            self,
-            directions=(*directions, self.directions[-1]),
-            losses=tuple(losses),
-            details={**self.details, "fit_steps": steps, "fit_seed": seed},
-        )
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the curve to a file, which `from_file` reads bit for bit.
+
+        It is a dictionary that `torch.load(path, weights_only=True)` reads: "bends" has
+        the weights of each bend by name, "recipe" and "details" are texts, and "ends"
+        has digests of the networks, whose weights are not in it.
+
+        Args:
+            path: ends in .pt.
+            overwrite: replace a file of another curve, or of something else.
+
+        Raises:
+            DataError: such a file, without `overwrite`.
+            SettingError: another ending, or a folder.
+            StoreError: no space, or no right to write; a file there stays.
+        """
+        save_curve(self, path, overwrite=overwrite)
+
+    @classmethod
+    def from_file(
+        cls, path: str | PathLike[str], model_a: Network, model_b: Network
+    ) -> Curve:
+        """The curve of a file between the networks that it was made for.
+
+        Args:
+            path: a file of `save`, or of a finished `fit(..., out=path)`.
+            model_a: at 0; see `bezier`.
+            model_b: at 1.
+
+        Raises:
+            DataError: no such file, one that is damaged, of something else, of a fit
+                that is not finished, or of a curve between other networks.
+            SettingError: see `bezier`.
+        """
+        return curve_at(path, lambda kind, n: cls._straight(kind, model_a, model_b, n))
 
     def length(self) -> float:
         """Length of the curve from 0 to 1, as a Euclidean distance of parameters."""

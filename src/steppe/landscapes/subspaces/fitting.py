@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +28,9 @@ from steppe.errors import (
     check_callable,
     check_count,
     check_integer,
+    check_switch,
 )
+from steppe.landscapes.subspaces.kept_fit import KeptFit, recipe_of
 from steppe.measuring.model_state import measured
 from steppe.objective import Objective, check_objective
 from steppe.parameters import overwrite_, restored
@@ -42,7 +46,7 @@ LR, MOMENTUM = 0.03, 0.9  # of the published code, for residual networks
 LAST = 0.01  # share of the learning rate at the end
 
 
-def fitted_bends(
+def fitted(
     curve: Curve,
     objective: Objective,
     *,
@@ -51,30 +55,42 @@ def fitted_bends(
     batches: Iterable[Any] | None,
     seed: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[tuple[Tensor, ...]], list[float]]:
-    """The bends after some steps, P tensors each, and the losses; see `Curve.fit`."""
+    out: str | PathLike[str] | None,
+    resume: bool,
+) -> Curve:
+    """The curve after some steps; see `Curve.fit`."""
     check_objective(objective, "Curve.fit")
     check_count("steps", steps, 1)
     check_integer("seed", seed)
+    check_switch("resume", resume)
     if make is not None:
         check_callable("optimizer", make, "makes an optimizer from a list of bends")
     curve.check_belongs(objective)
     variables = dict(zip(objective.names, objective.params, strict=True))
-    params = list(objective.params)
-    losses: list[float] = []
+    buffers = dict(objective.model.named_buffers())
     with (
         measured(objective.model, variables, training=True),
         torch.enable_grad(),
-        restored(params),
+        restored(list(objective.params)),
     ):
         path = _Path(curve, objective)
         optimizer, schedule = _optimizer(path, make, steps)
+        recipe = recipe_of(curve, objective, optimizer, batches, steps=steps, seed=seed)
+        kept = KeptFit(out, curve, recipe, resume=resume)
+        if kept.finished is not None:
+            return kept.finished
+        losses = kept.losses
+        done = len(losses)
+        kept.restore(path.named, optimizer, schedule, buffers)
         source = stream(seed)
         order = _batches(objective, batches, stream(seed, 1))
         for step in range(steps):
             t = float(torch.rand((), generator=source, dtype=torch.float64))
             torch.manual_seed(seed_of(seed, step))
-            loss, gradients = _gradient(path.at(t), objective, next(order))
+            batch = next(order)
+            if step < done:
+                continue
+            loss, gradients = _gradient(path.at(t), objective, batch)
             if not torch.isfinite(loss):
                 raise UsageError(
                     f"the loss at {t:.3g} along the curve is {float(loss)} in step "
@@ -87,12 +103,28 @@ def fitted_bends(
             if schedule is not None:
                 schedule.step()
             losses.append(float(loss))
+            kept.keep(losses, path.named, optimizer, schedule, buffers)
             if progress is not None:
                 progress(step + 1, steps)
         path.check_finite()
-    share = steps / max(1, len(objective.batches))
+    share = (steps - done) / max(1, len(objective.batches))
     objective.cost += Cost(gradients=share)
-    return path.bends_in_order(curve.names), losses
+    directions = [
+        tuple(
+            bend[name].detach().to(p) - p
+            for name, p in zip(curve.names, curve.base, strict=True)
+        )
+        for bend in path.named
+    ]
+    fitted_curve = replace(
+        curve,
+        directions=(*directions, curve.directions[-1]),
+        losses=tuple(losses),
+        recipe=recipe,
+        details={**curve.details, "fit_steps": steps, "fit_seed": seed},
+    )
+    kept.finish(fitted_curve)
+    return fitted_curve
 
 
 class _Path:
@@ -139,10 +171,11 @@ class _Path:
                 "optimizer with a smaller learning rate."
             )
 
-    def bends_in_order(self, names: Sequence[str]) -> list[tuple[Tensor, ...]]:
-        """The bends as they are now, P tensors each in the order of the names."""
+    @property
+    def named(self) -> list[dict[str, Tensor]]:
+        """The parameters of each bend by name, in the order of the curve."""
         by_name = [dict(zip(self.names, bend, strict=True)) for bend in self.bends]
-        return [tuple(each[name].detach() for name in names) for each in by_name]
+        return [{name: each[name] for name in self.curve.names} for each in by_name]
 
     def _ordered(self, tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
         by_name = dict(zip(self.curve.names, tensors, strict=True))

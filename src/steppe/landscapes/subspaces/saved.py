@@ -26,6 +26,7 @@ from steppe.surfaces.files.directions import (
     Directions,
     digest_of_tensors,
     load_directions,
+    save_directions,
 )
 
 Path = str | PathLike[str]
@@ -35,8 +36,8 @@ def stored(subspace: Subspace) -> Directions:
     """Directions of a subspace as its file has them; see `Subspace.stored`."""
     if subspace.course is not None:
         raise UsageError(
-            "a curve has no directions to save; save the plane of its bend, or its "
-            "networks."
+            "a curve has no directions to store; save the curve itself, or the plane "
+            "of its bend."
         )
     count = len(subspace.directions)
     ends = subspace.end_buffers or (None,) * count
@@ -98,6 +99,26 @@ class SavedSubspace(Subspace):
             SettingError: `model` is no network.
         """
         return cls(**_fields(path, model, cls.dimensions, other_base=other_base))
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the directions to a file, which `from_file` of the class reads.
+
+        The base point is not in it, but its digest is. Points that networks are at are
+        met up to rounding by the subspace of the file. The published code of Li et al.,
+        2018, arXiv:1712.09913, reads files of HDF5 where all parameters require a
+        gradient and no buffers move; those stand behind all parameters.
+
+        Args:
+            path: see `Surface.save`; beyond 256 MB the file has the recipe alone.
+            overwrite: replace a file of others too.
+
+        Raises:
+            DataError: a file of other directions, or of something else.
+            SettingError: another ending, or a folder.
+            UsageError: see `stored`; or h5py is not installed.
+            OSError: no space, or no right to write; a file there stays.
+        """
+        save_directions(self.stored(), path, overwrite=overwrite)
 
 
 def _fields(

@@ -85,6 +85,7 @@ def render(
     title: str,
     command: str,
     written: date | None = None,
+    lines: Mapping[str, Surface] | None = None,
 ) -> str:
     """The page.
 
@@ -93,6 +94,8 @@ def render(
         title: of the page; empty for "Loss landscape" and the names.
         command: that makes it again.
         written: its date; None for today.
+        lines: surfaces of one axis by name, such as those along paths on the planes,
+            for a picture of their own.
 
     Raises:
         SettingError: a surface that is no plane, or no plotly.
@@ -105,12 +108,13 @@ def render(
     plotly, script = _plotly(), source_of("surface.js", _HOME)
     numbers = numbers_of(surfaces)
     names = " and ".join(filter(None, surfaces))
+    every = {**(lines or {}), **surfaces}
     return page.render(
         verb="landscape",
         title=title or (f"Loss landscape of {names}" if names else "Loss landscape"),
         facts=[],
         question="In short",
-        answer=[plots.alt({name: each}) for name, each in surfaces.items()],
+        answer=[plots.alt({name: each}) for name, each in every.items()],
         contents=[
             ("answer", "Answer"),
             ("turn", "Turn it"),
@@ -118,7 +122,7 @@ def render(
             ("again", "Make it again"),
         ],
         files=[],
-        pictures=_pictures(surfaces),
+        pictures=[*_along(lines or {}), *_pictures(surfaces)],
         numbers=Markup(numbers),
         networks=list(surfaces),
         plotly=_packed(plotly),
@@ -163,6 +167,19 @@ def _pictures(surfaces: Mapping[str, Surface]) -> list[Picture]:
             alt=words,
         ),
     ]
+
+
+def _along(lines: Mapping[str, Surface]) -> list[Picture]:
+    if not lines:
+        return []
+    named: Surfaces = dict(lines)
+    picture = pictured(
+        partial(plots.profile, named),
+        title="Along the paths",
+        caption="The loss along each path, over a band of its standard error.",
+        alt=plots.alt(named),
+    )
+    return [picture]
 
 
 def _plotly() -> str:

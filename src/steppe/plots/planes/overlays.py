@@ -139,8 +139,7 @@ def _base_and_lowest(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
 def _networks(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
     """Networks that the plane goes through: A at the base point, B, C."""
     handles = {}
-    known = panel.surface.details.get("networks", ())
-    places = [tuple(map(float, at)) for at in known if len(at) == 2]
+    places = _places_of_networks(panel.surface)
     for letter, (x, y) in zip(ascii_uppercase, places):
         if (x, y) != (0.0, 0.0):  # which the base point's mark is at
             (handles["networks"],) = panel.axes.plot(
@@ -148,6 +147,11 @@ def _networks(panel: Panel, ink: str, edge: str) -> dict[str, Any]:
             )
         _label(panel, letter, (x, y), ink, edge)
     return handles
+
+
+def _places_of_networks(surface: Surface) -> list[tuple[float, float]]:
+    known = surface.details.get("networks", ())
+    return [(float(at[0]), float(at[1])) for at in known if len(at) == 2]
 
 
 def lift(mark: Line2D, place: tuple[float, float]) -> None:
@@ -213,8 +217,10 @@ def _path(
         linewidths=0.7,
         zorder=5,
     )
+    taken = _places_of_networks(panel.surface)
     for place in (0, -1) if path.labels else ():
-        _label(panel, path.labels[place], (x[place], y[place]), ink, edge)
+        if not any(np.allclose((x[place], y[place]), at) for at in taken):
+            _label(panel, path.labels[place], (x[place], y[place]), ink, edge)
     return line
 
 

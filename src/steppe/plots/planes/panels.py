@@ -127,16 +127,16 @@ def drawn(
         panels.append(panel)
         handles |= draw(panel, scale)
         if projection is None:
-            _dress(panel, cells)
+            dress(panel, cells=cells)
         axes.set_title(name, color=ink_of(request.theme), fontsize=FONT)
-    _colour_bar(figure, panels, scale, request.theme, colours(request.theme))
+    colour_bar(figure, panels, scale, request.theme, colours(request.theme))
     legend(figure, request.theme, handles, least=1)
     named = {name: surface for name, (surface, _) in chosen.items()}
     lines = [*footer(named, request.quantity), *notes]
     put_footer(figure, lines, request.theme)
     without_collisions(figure)
     for panel in panels:
-        _without_cut_numbers(panel.axes)
+        without_cut_numbers(panel.axes)
     return figure
 
 
@@ -159,7 +159,13 @@ def _axes(
         return figure.add_subplot(*place, projection=projection, facecolor="none")
 
 
-def _dress(panel: Panel, cells: bool) -> None:
+def dress(panel: Panel, *, cells: bool = False) -> None:
+    """Name the axes of a panel, give both one unit where they have one, and a frame.
+
+    Args:
+        panel: that is drawn.
+        cells: values fill the cells around points, not those between them.
+    """
     axes, grid = panel.axes, panel.shown
     xlabel, ylabel = axis_names(panel.surface)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -179,7 +185,7 @@ def _dress(panel: Panel, cells: bool) -> None:
         spine.set(visible=True, zorder=6)
 
 
-def _without_cut_numbers(axes: Axes) -> None:
+def without_cut_numbers(axes: Axes) -> None:
     """Remove numbers on lines that the edge of the picture or a mark would cut."""
     marks = [
         line.get_transform().transform(points)[0]
@@ -195,13 +201,22 @@ def _without_cut_numbers(axes: Axes) -> None:
             text.remove()
 
 
-def _colour_bar(
+def colour_bar(
     figure: Figure,
     panels: Sequence[Panel],
     scale: Scale,
     theme: Theme,
     colours: Colormap,
 ) -> None:
+    """A bar beside panels with the colours of their scale.
+
+    Args:
+        figure: to change.
+        panels: of one scale.
+        scale: of their values.
+        theme: of the figure.
+        colours: of the values.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 

@@ -203,6 +203,8 @@ def _apart(path: Trajectory, name: str) -> str:
         lengths = path.details.get("projection") == "cos"
         kind = ", by their lengths along each axis alone" if lengths else ""
         return f"{name}: {_counted(len(path.residual), 'checkpoint')}{kind}{tail}"
+    if not float(shares.max()):
+        return f"{name} lies in the plane{tail}"
     return (
         f"{name} is off the plane by at most {100 * float(shares.max()):.2g} % of its "
         f"distance to the base point{tail}"

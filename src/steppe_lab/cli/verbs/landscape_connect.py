@@ -38,18 +38,25 @@ class Args(CheckpointArguments, ConnectSettings, PictureSettings):
     other: Positional[Path]
     """The second network, of the same structure and data."""
     out: tuple[Path, ...] = (OUT / "connect.png", OUT / "connect.csv")
-    """Files to write, by their endings as of `steppe landscape`: pictures of the curve
-    and the line, and the numbers of the curve; or those of the plane."""
+    """Files to write, by their endings as of `steppe landscape`: a picture or page of
+    the curve, the line and the plane; the numbers of the curve, or with --view plane of
+    the plane; or .pt for the curve itself, its bends by name."""
+    curve_file: Path | None = None
+    """A .pt file of a curve between the same networks, which is drawn without a fit."""
+    keep: Path = OUT
+    """Folder where the fit and finished points are kept, so that the same command goes
+    on where it was stopped, and other pictures of the same curve need no fit."""
     overwrite: bool = False
-    """Replace a .h5, .nc or .npz file of another surface, which is refused without
-    it."""
+    """Replace a .h5, .nc, .npz or .pt file of another surface or curve, which is
+    refused without it."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of sentences."""
 
 
 def run(args: Args, results: TextIO) -> int:
     """Fit the curve, evaluate it, write and say it."""
-    from steppe_lab.analysis.connecting import connected
+    from steppe.landscapes.subspaces.curve_file import ENDING
+    from steppe_lab.analysis.connecting import Asked, connected
     from steppe_lab.analysis.places import checkpoint_at
     from steppe_lab.reports.landscape.files import check_quantity, publish, targets
     from steppe_lab.store.json_files import json_line
@@ -58,22 +65,36 @@ def run(args: Args, results: TextIO) -> int:
     settings = part_of(args, ConnectSettings)
     pictures = part_of(args, PictureSettings)
     check_quantity(pictures.quantity, ())
-    files = targets(args.out, pictures, 1 if settings.view == "curve" else 2)
-    for file in files:
-        check_place(file.path)
+    curves = [path for path in args.out if path.suffix.lower() == ENDING]
+    others = [path for path in args.out if path not in curves]
+    files = []
+    if others or not curves:
+        axes = 2 if settings.view == "plane" else 1
+        both = settings.view == "both"
+        files = targets(others, pictures, axes, beside_plane=both)
+    places = [*curves, *(file.path for file in files)]
+    for place in places:
+        check_place(place)
     with progress() as tell:
         connection = connected(
             checkpoint_at(args.checkpoint, OUT),
             checkpoint_at(args.other, OUT),
             settings,
-            device=args.device,
-            trust=trusted(args.trust),
-            belongs=belongs(args),
-            loss=loss_kind(args),
-            files=[file.path for file in files],
-            overwrite=args.overwrite,
-            progress=counted(tell, "fitting the curve"),
+            Asked(
+                device=args.device,
+                trust=trusted(args.trust),
+                belongs=belongs(args),
+                loss=loss_kind(args),
+                stored=args.curve_file,
+                keep=args.keep,
+                files=places,
+                overwrite=args.overwrite,
+                fitting=counted(tell, "fitting the curve"),
+                evaluating=counted(tell, "evaluating the landscape"),
+            ),
         )
+    for file in curves:
+        connection.curve.save(file, overwrite=True)
     publish(
         connection.surfaces,
         files,
@@ -81,7 +102,7 @@ def run(args: Args, results: TextIO) -> int:
         connection.directions,
         command=command_of(args, "landscape connect"),
     )
-    written = [str(file.path) for file in files]
+    written = list(map(str, places))
     if args.as_json:
         record = {
             "surfaces": {name: s.to_dict() for name, s in connection.surfaces.items()},

@@ -15,7 +15,12 @@ from steppe.surfaces.files.convert import EXPORTS
 from steppe.surfaces.files.directions import Directions
 from steppe.surfaces.files.formats import WRITERS
 from steppe.surfaces.files.hdf5 import check_h5py
-from steppe_lab.reports.landscape.pictures import animated, drawn
+from steppe_lab.reports.landscape.pictures import (
+    CONNECTION,
+    animated,
+    by_axes,
+    drawn,
+)
 from steppe_lab.runs.landscape_settings import PictureSettings
 from steppe_lab.store.json_files import cannot, write_atomically
 
@@ -52,6 +57,7 @@ def targets(
     axes: int,
     *,
     published: bool = False,
+    beside_plane: bool = False,
     endings: Sequence[str] = (*ENDINGS, *OTHERS),
 ) -> list[Target]:
     """The files that a command writes.
@@ -61,6 +67,7 @@ def targets(
         settings: of the pictures.
         axes: of the surface, 1 or 2.
         published: whether pictures have the names of the published landscape code.
+        beside_plane: whether lines are drawn beside a plane, in one picture or page.
         endings: that are allowed.
 
     Raises:
@@ -77,7 +84,7 @@ def targets(
                 f"files to write must end in {' or '.join(endings)}, got {path}; "
                 "checkpoints come before options."
             )
-        if ending in PLANES and axes == 1:
+        if ending in PLANES and axes == 1 and not (beside_plane and ending == PAGE):
             raise SettingError(
                 f"{PLANES[ending]} is of a plane, got {path} for a line; write a .png "
                 "or .csv of it."
@@ -91,7 +98,8 @@ def targets(
                 "a line has one kind of picture, got --pictures "
                 f"{' '.join(settings.pictures)}; leave it out."
             )
-        kinds = (LINE,) if axes == 1 else settings.pictures
+        one = CONNECTION if beside_plane else LINE
+        kinds = (one,) if axes == 1 else settings.pictures
         for kind in kinds:
             word = f"-{kind}" if len(kinds) > 1 else ""
             word = PUBLISHED[kind] if published else word
@@ -159,10 +167,10 @@ def publish(
             continue
         ending = target.path.suffix.lower()
         if ending == PAGE:
-            named = (
-                surfaces if len(surfaces) > 1 else {"": next(iter(surfaces.values()))}
-            )
-            write_atomically(target.path, render(named, title="", command=command))
+            lines, planes = by_axes(surfaces)
+            named = {"": next(iter(planes.values()))} if len(planes) == 1 else planes
+            page = render(named, title="", command=command, lines=lines)
+            write_atomically(target.path, page)
             continue
         if ending == MOVING:
             write_atomically(target.path, animated(surfaces, settings))

@@ -15,6 +15,8 @@ from steppe_lab.runs.landscape_settings import PictureSettings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CONNECTION = "connection"  # the picture of paths beside their plane
+
 PLANES: Mapping[str, Callable[..., Figure]] = {
     "contour": plots.contour,
     "contourf": plots.contourf,
@@ -30,7 +32,7 @@ def drawn(
 
     Args:
         surfaces: by name; a single one needs none in the picture.
-        kind: line, or one of `PLANES`.
+        kind: line, connection, or one of `PLANES`.
         settings: of the picture.
 
     Raises:
@@ -39,6 +41,8 @@ def drawn(
     single = next(iter(surfaces.values())) if len(surfaces) == 1 else None
     shown = surfaces if single is None else single
     log = settings.log or None
+    if kind == CONNECTION:
+        return _connected(surfaces, settings)
     if kind == "line":
         figure = plots.profile(shown, quantity=settings.quantity, log=log)
         return plots.save_png(figure)
@@ -51,6 +55,38 @@ def drawn(
     if kind in ("contour", "contourf"):
         options["vlevel"] = settings.vlevel
     return plots.save_png(PLANES[kind](shown, **options))
+
+
+def _connected(surfaces: Mapping[str, Surface], settings: PictureSettings) -> bytes:
+    """Paths between networks, beside their plane where there is one."""
+    paths, planes = by_axes(surfaces)
+    if not planes:
+        return drawn(paths, "line", settings)
+    (plane,) = planes.values()
+    figure = plots.connection(
+        paths,
+        plane,
+        log=settings.log or None,
+        vmin=settings.vmin,
+        vmax=settings.vmax,
+        vlevel=settings.vlevel,
+    )
+    return plots.save_png(figure)
+
+
+def by_axes(
+    surfaces: Mapping[str, Surface],
+) -> tuple[dict[str, Surface], dict[str, Surface]]:
+    """Surfaces of one axis, and those of two.
+
+    Where one plane has a trajectory for each line, the lines have its names.
+    """
+    lines = {name: s for name, s in surfaces.items() if len(s.coordinates) == 1}
+    planes = {name: s for name, s in surfaces.items() if name not in lines}
+    names = [path.name for each in planes.values() for path in each.paths]
+    if len(planes) == 1 and len(names) == len(lines):
+        lines = dict(zip(names, lines.values(), strict=True))
+    return lines, planes
 
 
 def animated(surfaces: Mapping[str, Surface], settings: PictureSettings) -> bytes:

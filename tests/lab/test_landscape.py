@@ -272,7 +272,7 @@ def test_a_stored_curve_is_drawn_without_a_fit(objectives, capsys, monkeypatch):
     stored = steppe.Curve.from_file("curve.pt", a.model, b.model)
     assert stored.losses == steppe.Curve.bezier(a.model, b.model).fit(a, steps=9).losses
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "_gradient", lambda *_: pytest.fail("a step"))
+        patch.setattr(fitting._Path, "share_out", lambda *_: pytest.fail("a step"))
         again = printed(capsys, f"{few} --curve-steps 9 --out curve.pt e.csv")
         of_file = printed(capsys, f"{few} --curve-file curve.pt --out other.pt f.csv")
         more = printed(

@@ -167,6 +167,22 @@ def test_other_networks_and_other_fits_are_refused(tmp_path):
     assert Curve.from_file(out, a, b).details["fit_steps"] == 3
 
 
+def test_code_that_was_changed_is_refused(tmp_path):
+    a, b = problems.mlp(), problems.mlp(seed=1)
+    factor = 1.0
+
+    def loss(model, batch):
+        return factor * model(batch[0]).square().sum(1)
+
+    objective = problems.objective(a, problems.vectors(), loss=loss)
+    curve, out = Curve.bezier(a, b), tmp_path / "c.pt"
+    curve.fit(objective, steps=2, out=out)
+    curve.fit(objective, steps=2, out=out)
+    factor = 2.0
+    with pytest.raises(DataError, match="code of the network, the loss or the batches"):
+        curve.fit(objective, steps=2, out=out)
+
+
 def test_what_is_no_curve_is_one_sentence(tmp_path):
     a, b = problems.mlp(), problems.mlp(seed=1)
     curve, out = Curve.bezier(a, b), tmp_path / "c.pt"

@@ -125,7 +125,7 @@ def connected(
         check_same_recipe(curves, recipe_of_fit)
         check_same_recipe(set(asked.files).difference(curves), recipe)
     curve = stored or _fitted(straight, fitted_on, settings, recipe_of_fit, asked)
-    place = _place_of_points([a, b], settings, about, asked)
+    place = _place_of_points([a, b], settings, curve, asked)
     options: dict[str, Any] = {
         "batch_norm": settings.batch_norm,
         "samples": "all",
@@ -203,12 +203,12 @@ def _fitted(
 def _place_of_points(
     networks: Sequence[Network],
     settings: ConnectSettings,
-    about: dict[str, Any],
+    curve: Curve,
     asked: Asked,
 ) -> Path | None:
     """The folder of points of these networks and settings, whichever are asked for."""
-    of_points = settings.model_dump(exclude={"view", "points"})
-    recipe = recipe_of(networks, ConnectSettings(**of_points), points=True, **about)
+    of_points = ConnectSettings(**settings.model_dump(exclude={"view", "points"}))
+    recipe = recipe_of(networks, of_points, points=curve.digests["directions"])
     if asked.keep is None or recipe is None:
         return None
     return kept_folder(asked.keep, recipe)

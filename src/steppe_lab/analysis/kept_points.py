@@ -12,7 +12,7 @@ NOT_KEPT = "batches of other things than tensors"
 
 
 def kept_folder(keep: Path, recipe: str) -> Path:
-    """The folder of what has a recipe; it is made where it is missing.
+    """The folder of points or a fit with a recipe; it is made where it is missing.
 
     Args:
         keep: folder of all results.

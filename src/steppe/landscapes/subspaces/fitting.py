@@ -10,6 +10,7 @@ Shape letters: P parameter tensors.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -77,17 +78,16 @@ def fitted(
         optimizer, schedule = _optimizer(path, make, steps)
         recipe = recipe_of(curve, objective, optimizer, batches, steps=steps, seed=seed)
         kept = KeptFit(out, curve, recipe, resume=resume)
-        if kept.finished is not None:
-            return kept.finished
         losses = kept.losses
         done = len(losses)
+        if done:
+            # Names of code stay when it is changed, and its first loss does not.
+            t, batch = next(_draws(objective, batches, seed))
+            kept.check_first(_gradient(path.at(t), objective, batch)[0])
+        if kept.finished is not None:
+            return kept.finished
         kept.restore(path.named, optimizer, schedule, buffers)
-        source = stream(seed)
-        order = _batches(objective, batches, stream(seed, 1))
-        for step in range(steps):
-            t = float(torch.rand((), generator=source, dtype=torch.float64))
-            torch.manual_seed(seed_of(seed, step))
-            batch = next(order)
+        for step, (t, batch) in zip(range(steps), _draws(objective, batches, seed)):
             if step < done:
                 continue
             loss, gradients = _gradient(path.at(t), objective, batch)
@@ -230,6 +230,22 @@ def _factor(share: float) -> float:
     if share <= 0.5:
         return 1.0
     return max(LAST, 1.0 - (share - 0.5) / 0.4 * (1.0 - LAST))
+
+
+def _draws(
+    objective: Objective, batches: Iterable[Any] | None, seed: int
+) -> Iterator[tuple[float, Any]]:
+    """A coordinate and a batch for each step, with the random state that it begins in.
+
+    They are drawn again from the first step on, also where a fit goes on: what a loader
+    draws from the random numbers of torch follows from the seed and the step.
+    """
+    source = stream(seed)
+    order = _batches(objective, batches, stream(seed, 1))
+    for step in itertools.count():
+        t = float(torch.rand((), generator=source, dtype=torch.float64))
+        torch.manual_seed(seed_of(seed, step))
+        yield t, next(order)
 
 
 def _batches(

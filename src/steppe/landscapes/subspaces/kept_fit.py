@@ -7,6 +7,7 @@ changes. Coordinates, order and dropout follow from the seed and the step.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -14,6 +15,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from steppe.batches import digest_of
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from steppe.landscapes.subspaces.curve import Curve
 
 EVERY = 10.0  # seconds between two writes, at least
+ROUNDING = 1e-3  # share by which one loss differs between machines, at most
 
 
 class KeptFit:
@@ -79,6 +82,21 @@ class KeptFit:
     def losses(self) -> list[float]:
         """Those of the steps that are done."""
         return [] if self._content is None else list(self._content.losses)
+
+    def check_first(self, loss: Tensor) -> None:
+        """Refuse to go on with code that has another loss in the first step.
+
+        Raises:
+            DataError: it has, by more than rounding on other machines.
+        """
+        known = self.losses[0]
+        if not math.isclose(known, float(loss), rel_tol=ROUNDING):
+            raise DataError(
+                f"{self._path} is of a fit whose first loss is {known:.4g}, and it is "
+                f"{float(loss):.4g} here: the code of the network, the loss or the "
+                "batches is another; name another file as out, or pass resume=False to "
+                "replace it."
+            )
 
     def restore(
         self,

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from bad_files import checkpoint
 from steppe.errors import CheckpointError
+from steppe_lab.analysis import evaluated
+from steppe_lab.analysis.evaluated import evaluate_one
 from steppe_lab.analysis.foreign import Belongs
-from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.cli.streams import console
 from steppe_lab.cli.verbs import evaluate
@@ -31,6 +32,7 @@ from steppe_lab.store.store import Store
 from steppe_lab.training import checkpoints
 from steppe_lab.training.build import build_model
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.trained_loss import TrainedLoss
 from steppe_lab.training.weights import load_into, read_states
 
 MODEL = "mlp:hidden=8"
@@ -265,6 +267,64 @@ def test_several_checkpoints_are_scored_on_all_parts(run, tmp_path, capsys):
     assert last["validation_error"] == pytest.approx(result["last"]["test_error"])
     assert best["validation_error"] == pytest.approx(result["best"]["test_error"])
     assert initial["train_error"] > last["train_error"]
+
+
+def test_a_part_is_scored_alone_with_the_same_numbers(run, capsys, monkeypatch):
+    assert main(["evaluate", str(run), "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    seen = []
+    for part in ("train", "validation", "test"):
+        with monkeypatch.context() as patched:
+            passes(patched, seen)
+            assert main(["evaluate", str(run), "--part", part, "--json"]) == 0
+        row = json.loads(capsys.readouterr().out)
+        assert {name for name in every if name.startswith(part)} < set(row)
+        assert row == {name: every[name] for name in row}
+        assert seen.pop() == row[f"{part}_samples"]
+        assert not seen
+
+
+def passes(patched, seen):
+    """Note the samples of each pass over some, in estimates of scores."""
+    plain = evaluated.estimates
+
+    def counted(*given, **options):
+        rows = plain(*given, **options)
+        seen.append(rows["loss"].samples)
+        return rows
+
+    patched.setattr(evaluated, "estimates", counted)
+
+
+def test_smoothed_labels_take_no_second_pass(tmp_path, monkeypatch):
+    made = Recipe(data="digits", model=MODEL, base="sgd", label_smoothing=0.1)
+    split = load_split(made)
+    network = build_model(made, split.in_shape, 10)
+    path = tmp_path / "model.safetensors"
+    about = (made, split.in_shape, 10, split.fingerprint)
+    path.write_bytes(checkpoints.to_bytes(network, *about))
+    seen = []
+    passes(monkeypatch, seen)
+    scores = evaluate_one(path, part="test").scores
+    assert seen == [500]
+    with torch.no_grad():
+        outputs = network.eval()(split.test.inputs)
+    smoothed = TrainedLoss.of(made, split.task).task
+    other = smoothed.loss(outputs, split.test.targets, reduction="none").double()
+    assert scores["test_trained_loss"] == pytest.approx(other.mean().item())
+    error = other.std().item() / 500**0.5
+    assert scores["test_trained_loss_stderr"] == pytest.approx(error)
+    assert scores["test_trained_loss"] != scores["test_loss"]
+
+
+def test_a_part_that_is_not_there_is_refused(model, run, tmp_path, capsys):
+    path = tmp_path / "theirs.pt"
+    torch.save(model.state_dict(), path)
+    assert main(["evaluate", str(path), *NAMED, "--part", "validation"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--part must be train or test of these data, got validation" in said
+    assert main(["evaluate", str(run), "--part", "train", "--texts", "texts"]) == 2
+    assert "choose test or validation" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_table_of_several_has_a_column_for_each(run, capsys):

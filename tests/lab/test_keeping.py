@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from steppe.errors import CheckpointError, StoreError
 from steppe_lab import datasets
+from steppe_lab.analysis.evaluated import evaluate_one
 from steppe_lab.analysis.places import checkpoint_at
-from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.training import train_network

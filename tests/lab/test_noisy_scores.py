@@ -10,8 +10,8 @@ import torch
 import in_process
 from steppe.errors import DataError
 from steppe_lab.analysis import trained
+from steppe_lab.analysis.evaluated import evaluate_one
 from steppe_lab.analysis.measured import Measuring, measured
-from steppe_lab.analysis.single import evaluate_one
 from steppe_lab.cli import main
 from steppe_lab.datasets import Selection, load, load_split
 from steppe_lab.models import MODELS

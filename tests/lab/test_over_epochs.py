@@ -11,7 +11,8 @@ from steppe.errors import SettingError, UnknownNameError
 from steppe.losses import L2
 from steppe.seeds import stream
 from steppe_lab import datasets
-from steppe_lab.analysis.single import evaluate_one, read_network
+from steppe_lab.analysis.evaluated import evaluate_one
+from steppe_lab.analysis.single import read_network
 from steppe_lab.runs.abstract import config_of
 from steppe_lab.runs.analysis import Analysis, analyse
 from steppe_lab.runs.training import train_network

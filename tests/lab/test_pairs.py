@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from steppe.errors import DataError
-from steppe_lab.datasets.pairs import BOS, EOS, PAD, PairSamples, Sentences, Texts
+from steppe_lab.datasets.formats.compact import Texts
+from steppe_lab.datasets.pairs import BOS, EOS, PAD, PairSamples, Sentences
 from steppe_lab.datasets.samples import on_device
 
 SOURCE = [[5, 6, 7], [8], [], [5, 5, 5, 5]]

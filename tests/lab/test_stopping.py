@@ -16,6 +16,7 @@ from steppe.errors import SettingError, UnknownNameError
 from steppe_lab import datasets
 from steppe_lab.analysis import trained
 from steppe_lab.cli import main
+from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.studies import comparison
 from steppe_lab.tasks import TASKS
 from steppe_lab.tasks.learning import error_of_most_frequent, note_on_learning
@@ -365,9 +366,11 @@ def test_the_command_says_that_a_network_has_not_learnt(
 
 def test_the_error_of_the_most_frequent_class_is_known_of_classes_alone():
     task = TASKS.build("classification")
-    assert error_of_most_frequent(task, torch.tensor([1, 1, 0, 7, 1])) == 0.4
+    labels = TensorSamples(torch.zeros(5, 1), torch.tensor([1, 1, 0, 7, 1]))
+    assert error_of_most_frequent(task, labels) == 0.4
     numbers = TASKS.build("regression")
-    assert error_of_most_frequent(numbers, torch.zeros(5, 1)) is None
+    values = labels.with_targets(torch.zeros(5, 1))
+    assert error_of_most_frequent(numbers, values) is None
     note = partial(note_on_learning, highest_loss=2.0, classes=5)
     assert note(0.4, None) == note(0.39, 0.4) == ""
     assert "40.00%, is not below 40.00%, that of the most frequent" in note(0.4, 0.4)

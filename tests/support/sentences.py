@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from steppe_lab.datasets import Dataset
-from steppe_lab.datasets.pairs import EOS, PAD, PairSamples, Sentences, Texts
+from steppe_lab.datasets.formats.compact import Texts
+from steppe_lab.datasets.pairs import EOS, PAD, PairSamples, Sentences
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PIECES = ("<unk>", "<pad>", "<s>", "</s>", *(f"\u2581{word}" for word in WORDS))

@@ -21,7 +21,6 @@ from steppe_lab.datasets.own import OwnData
 from steppe_lab.datasets.samples import TensorSamples
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.progress import Report, silent
-from steppe_lab.runs.analysis import ROWS
 from steppe_lab.runs.attack_parts import content_of
 from steppe_lab.runs.attack_settings import AttackSettings
 from steppe_lab.runs.attacked import Attacked, attacked_of
@@ -37,6 +36,7 @@ from steppe_lab.runs.provenance import Origin, origins
 from steppe_lab.training.callbacks.keeping import FOLDER as KEPT
 from steppe_lab.training.checkpoints import versions
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.rows import ROWS
 
 
 @dataclass(frozen=True)

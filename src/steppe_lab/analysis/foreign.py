@@ -20,11 +20,13 @@ from steppe_lab.datasets.loading import folder_of_data, load_any
 from steppe_lab.datasets.own import OwnData
 from steppe_lab.datasets.seeding import seeded
 from steppe_lab.models.carrying import AbstractCarrying
-from steppe_lab.runs.analysis import ROWS, objective_on
+from steppe_lab.runs.analysis import objective_on
+from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.tasks.loss_option import OwnLoss, read_loss
 from steppe_lab.training.build import build_model
 from steppe_lab.training.readiness import check_outputs
 from steppe_lab.training.recipe import Recipe
+from steppe_lab.training.rows import rows_within
 from steppe_lab.training.weights import check_finite_weights, load_into, read_states
 
 Part = Literal["train", "test"]
@@ -67,7 +69,9 @@ class Foreign:
                 self.model, self.data, part=part, samples=samples, seed=seed, mode=mode
             )
         if isinstance(self.data, Split):
-            batches = self.data.some(part, samples, seed=seed).batches(ROWS)
+            chosen = self.data.some(part, samples, seed=seed)
+            task: AbstractTask = TASKS.build(self.data.task)
+            batches = chosen.batches(rows_within(chosen, task))
         else:
             with seeded(0):  # loaders may shuffle
                 batches = self.data.batches(part, samples, seed=seed)

@@ -17,7 +17,7 @@ from steppe.registry.registry import Choice, Registry, is_code
 from steppe.registry.specs import Spec
 from steppe_lab.datasets.formats.parallel import ParallelText
 from steppe_lab.datasets.formats.published import Published
-from steppe_lab.datasets.samples import AbstractSamples
+from steppe_lab.datasets.samples import AbstractSamples, CountedTargets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,11 @@ class Dataset:
                     f"got {train} and {samples.in_shape}."
                 )
         for part, samples in {"training": self.train, **parts}.items():
-            self._check(part, samples.targets, samples.count())
+            if self.classes and isinstance(samples, CountedTargets):
+                where = f"{self.name}: the {part} targets"
+                check_range(*samples.token_range(), len(self.classes), where=where)
+            else:
+                self._check(part, samples.targets, samples.count())
 
     def _check(self, part: str, targets: Tensor, samples: int) -> None:
         """Refuse targets of a part that contradict the classes."""
@@ -167,7 +171,21 @@ def check_tokens(targets: Tensor, vocabulary: int, *, where: str) -> None:
     counted = targets[targets != IGNORED]
     if not len(counted):
         raise DataError(f"{where} must hold a token that counts, got none.")
-    low, high = int(counted.min()), int(counted.max())
+    check_range(int(counted.min()), int(counted.max()), vocabulary, where=where)
+
+
+def check_range(low: int, high: int, vocabulary: int, *, where: str) -> None:
+    """Refuse tokens that a vocabulary does not have.
+
+    Args:
+        low: the smallest token.
+        high: the largest one.
+        vocabulary: number of tokens that there are.
+        where: what holds the tokens, for the sentence.
+
+    Raises:
+        DataError: one that is out of range.
+    """
     if low < 0 or high >= vocabulary:
         raise DataError(
             f"{where} must be 0 to {vocabulary - 1} or {IGNORED}, got "

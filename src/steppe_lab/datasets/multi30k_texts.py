@@ -6,18 +6,18 @@ have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from steppe_lab.datasets.abstract import Dataset
-from steppe_lab.datasets.formats.parallel import PARTS, Lines, Part
+from steppe_lab.datasets.formats.parallel import PARTS, Part
 from steppe_lab.datasets.streams import language_model_data
 from steppe_lab.datasets.texts import SPECIAL, TextSamples
 from steppe_lab.datasets.words import END, UNKNOWN, WordVocabulary, words_of
 
 LANGUAGES = {"en": "English", "de": "German"}  # classes by the ending of a file
-Texts = Mapping[Part, Lines]  # sentences of each part by language
+Texts = Mapping[Part, Mapping[str, Iterable[str]]]  # sentences of each part by language
 
 
 def language_model(

@@ -8,6 +8,7 @@ longest target.
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +21,15 @@ from torch.nn import functional as F
 
 from steppe.errors import DataError
 from steppe.losses import IGNORED
+from steppe_lab.datasets.formats.compact import Texts, tensor_on
 from steppe_lab.datasets.samples import CHUNK, AbstractSamples, Batch
 
 UNK, PAD, BOS, EOS = 0, 1, 2, 3  # tokens of every vocabulary
+
+
+def narrow_type(vocabulary: int) -> torch.dtype:
+    """The type that tokens of a vocabulary are stored in."""
+    return torch.int16 if vocabulary <= 2**15 else torch.int32
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,22 +50,22 @@ class Sentences:
         Raises:
             DataError: a token that the vocabulary does not have.
         """
-        flat, ends = array("i"), array("q", [0])  # lists would take ten times as much
-        for row in rows:
-            flat.extend(row)
-            ends.append(len(flat))
-        tokens = np.array(flat, np.int32)
-        wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
-        if len(wrong):
-            raise DataError(
-                f"tokens must be 0 to {vocabulary - 1}, got {wrong[0]}; encode the "
-                "text with the vocabulary that belongs to it."
-            )
-        narrow = np.int16 if vocabulary <= 2**15 else np.int32
-        return cls(
-            torch.from_numpy(tokens.astype(narrow)),
-            torch.from_numpy(np.array(ends, np.int64)),
-        )
+        kind = narrow_type(vocabulary)
+        # In memory that grows: lists would take ten times as much.
+        flat, ends = bytearray(), array("q", [0])
+        every = iter(rows)
+        while some := list(itertools.islice(every, CHUNK)):
+            tokens = np.fromiter(itertools.chain.from_iterable(some), np.int64)
+            wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
+            if len(wrong):
+                raise DataError(
+                    f"tokens must be 0 to {vocabulary - 1}, got {wrong[0]}; encode the "
+                    "text with the vocabulary that belongs to it."
+                )
+            flat += torch.from_numpy(tokens).to(kind).numpy().tobytes()
+            for row in some:
+                ends.append(ends[-1] + len(row))
+        return cls(tensor_on(flat, kind), torch.frombuffer(ends, dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -88,36 +95,20 @@ class Sentences:
 
     def chosen(self, sentences: Tensor) -> Sentences:
         """A copy of some sentences."""
-        rows = [self.tokens[:0]]
+        tokens = torch.cat([self.tokens[:0], *self.pieces(sentences)])
+        return Sentences(tokens, self.starts_of(sentences))
+
+    def starts_of(self, sentences: Tensor) -> Tensor:
+        """Starts of some sentences behind each other, and the end of the last one."""
+        return F.pad(self.lengths(sentences), (1, 0)).cumsum(0)
+
+    def pieces(self, sentences: Tensor) -> Iterator[Tensor]:
+        """Tokens of some sentences behind each other, piece by piece."""
         for piece in torch.split(sentences, CHUNK):
-            padded = self.padded(piece, IGNORED)
-            rows.append(padded[padded != IGNORED].to(self.tokens.dtype))
-        lengths = F.pad(self.lengths(sentences), (1, 0))
-        return Sentences(torch.cat(rows), lengths.cumsum(0))
-
-
-@dataclass(frozen=True, eq=False)
-class Texts:
-    """Raw sentences, in UTF-8 behind each other: a fraction of the memory of texts."""
-
-    letters: bytes
-    starts: Tensor  # of each sentence, and the end of the last one; int64
-
-    @classmethod
-    def of(cls, sentences: Sequence[str]) -> Texts:
-        """Those of a list."""
-        encoded = [sentence.encode() for sentence in sentences]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        starts = torch.from_numpy(np.concatenate([[0], lengths.cumsum()]))
-        return cls(b"".join(encoded), starts)
-
-    def at(self, sentences: Tensor) -> tuple[str, ...]:
-        """Some sentences by their numbers."""
-        starts, ends = self.starts[sentences], self.starts[sentences + 1]
-        return tuple(
-            self.letters[start:end].decode()
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        )
+            lengths = self.lengths(piece)
+            apart = self.starts[piece] - (lengths.cumsum(0) - lengths)
+            places = torch.arange(int(lengths.sum()))
+            yield self.tokens[places + apart.repeat_interleave(lengths)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -163,6 +154,16 @@ class PairSamples(AbstractSamples):
             piece = self.targets_at(slice(start, start + CHUNK))
             rows[start : start + CHUNK, : piece.shape[1]] = piece
         return rows
+
+    def token_range(self) -> tuple[int, int]:
+        """The smallest and the largest token of all targets."""
+        tokens = self.target.tokens
+        ends = (EOS, *((int(t) for t in tokens.aminmax()) if len(tokens) else ()))
+        return min(ends), max(ends)
+
+    def counts_at(self, positions: Tensor | slice) -> Tensor:
+        """Tokens to predict at some positions, (B,)."""
+        return 1 + self.target.lengths(self.pairs[positions])
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -222,11 +223,13 @@ class PairSamples(AbstractSamples):
         """Tokens and texts of all pairs, sentence by sentence."""
         yield f"{len(self)} pairs of {self.length} positions ", iter(())
         for sentences in (self.source, self.target):
-            own = sentences.chosen(self.pairs)
-            yield f"{own.tokens.dtype} ", iter([own.starts, own.tokens])
-        for texts in (self.sources, self.references):
-            letters = np.frombuffer("\n".join(texts).encode(), np.uint8)
-            yield "texts ", iter([torch.from_numpy(letters.copy())])
+            starts, tokens = (
+                sentences.starts_of(self.pairs),
+                sentences.pieces(self.pairs),
+            )
+            yield f"{sentences.tokens.dtype} ", itertools.chain([starts], tokens)
+        for texts in (self.source_texts, self.target_texts):
+            yield "texts ", texts.joined(self.pairs)
 
 
 def _ended(padded: Tensor, lengths: Tensor, fill: int) -> Tensor:

@@ -93,6 +93,17 @@ class Sequences(Protocol):
         """Positions of each sample, (N,), by which their batches may be made."""
 
 
+@runtime_checkable
+class CountedTargets(Protocol):
+    """Samples whose targets are tokens, one or more each, known without padding."""
+
+    def token_range(self) -> tuple[int, int]:
+        """The smallest and the largest token of all targets."""
+
+    def counts_at(self, positions: Tensor | slice) -> Tensor:
+        """Tokens to predict at some positions, (B,)."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Standardisation:
     """Pixels x become (x / scale - mean) / std in float32, channel by channel."""

@@ -178,7 +178,7 @@ class Selection:
                 and subsets that the data set does not allow.
         """
         apart, free = self._set_apart(len(dataset.train))
-        ranking = rank(self.kind, dataset.train.targets, dataset.classes, free)
+        ranking = rank(self.kind, dataset.train, dataset.classes, free)
         samples = self._samples(dataset.name, ranking)
         train, positions = dataset.train, torch.arange(len(dataset.train))
         if samples < len(train):  # the whole pool keeps its order, and costs no copy
@@ -279,7 +279,7 @@ class Selection:
         if self.test_fraction is None:
             return held_out, count
         order = torch.randperm(len(held_out), generator=_generator(name, self.seed))
-        ranking = rank(self.kind, held_out.targets, classes, order)
+        ranking = rank(self.kind, held_out, classes, order)
         samples = _share("test_fraction", self.test_fraction, ranking)
         return held_out.chosen(ranking.places[:samples]), f"{samples:,} of {count}"
 

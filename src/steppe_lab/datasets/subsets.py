@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steppe.errors import SettingError
+from steppe_lab.datasets.samples import AbstractSamples
 
 Subset = Literal["random", "first", "stratified", "balanced"]
 
@@ -59,7 +60,7 @@ def check_one_class_each(setting: str, targets: Tensor, classes: int) -> None:
 
 
 def rank(
-    kind: Subset, targets: Tensor, classes: tuple[str, ...], places: Tensor
+    kind: Subset, samples: AbstractSamples, classes: tuple[str, ...], places: Tensor
 ) -> Ranking:
     """The order in which a kind of subset takes samples.
 
@@ -68,27 +69,25 @@ def rank(
             stratified class by class in proportion, so that a share holds the rounded
             share of each class; balanced the same number of each class, or one more
             of some.
-        targets: of the pool.
-        classes: their names.
+        samples: the pool.
+        classes: names of its classes.
         places: of the samples that may be taken, in random order, shape (N,).
 
     Raises:
         SettingError: a kind that needs classes, and targets that are none.
     """
-    return _KINDS[kind](targets[places], classes, places)
+    if kind in ("random", "first"):  # whatever the targets are, which are not read
+        return _plain(places if kind == "random" else places.sort().values)
+    one = samples.targets_at(slice(0, 1))
+    check_one_class_each(f"subset {kind}", one, len(classes))
+    return _KINDS[kind](samples.targets[places], classes, places)
 
 
-def _random(targets: Tensor, classes: tuple[str, ...], places: Tensor) -> Ranking:
-    del targets, classes
+def _plain(places: Tensor) -> Ranking:
     return Ranking(places, _even_shares(len(places)), len(places))
 
 
-def _first(targets: Tensor, classes: tuple[str, ...], places: Tensor) -> Ranking:
-    return _random(targets, classes, places.sort().values)
-
-
 def _stratified(targets: Tensor, classes: tuple[str, ...], places: Tensor) -> Ranking:
-    check_one_class_each("subset stratified", targets, len(classes))
     sizes = targets.bincount(minlength=len(classes))
     # The method of Sainte-Lague: unlike largest remainders it takes no sample back
     # where one more is asked for, so that subsets lie within each other.
@@ -98,7 +97,6 @@ def _stratified(targets: Tensor, classes: tuple[str, ...], places: Tensor) -> Ra
 
 
 def _balanced(targets: Tensor, classes: tuple[str, ...], places: Tensor) -> Ranking:
-    check_one_class_each("subset balanced", targets, len(classes))
     smallest, rarest = targets.bincount(minlength=len(classes)).min(0)
     if smallest == 0:
         raise SettingError(
@@ -132,8 +130,6 @@ def _by(keys: Tensor, targets: Tensor) -> Tensor:
 
 
 _KINDS: Mapping[str, Callable[[Tensor, tuple[str, ...], Tensor], Ranking]] = {
-    "random": _random,
-    "first": _first,
     "stratified": _stratified,
     "balanced": _balanced,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,23 @@ from torch import Tensor
 
 from steppe.errors import DataError
 from steppe_lab.datasets.abstract import Dataset, note_on_count
-from steppe_lab.datasets.formats.parallel import PARTS, ParallelText, Part
-from steppe_lab.datasets.pairs import PairSamples, Sentences, Texts
-from steppe_lab.datasets.vocabulary import read_vocabulary
+from steppe_lab.datasets.formats.parallel import PARTS, Files, ParallelText, Part
+from steppe_lab.datasets.pairs import PairSamples
+from steppe_lab.datasets.token_files import (
+    Encoded,
+    EncodedParts,
+    encode,
+    read_tokens,
+    stale,
+)
+from steppe_lab.datasets.vocabulary import (
+    Vocabulary,
+    command_for,
+    name_of,
+    only_size,
+    read_vocabulary,
+    stored_model,
+)
 
 Direction = Literal["de-en", "en-de"]
 LONGER, SHORTER = 1, 100  # pieces of both sentences of a pair that is trained on
@@ -47,48 +62,68 @@ def translation(
         SettingError: several vocabularies, and no number that says which.
     """
     folder, form = text.find(data_dir)
-    lines = {part: text.read(folder, form, part) for part in PARTS}
-    known = read_vocabulary(text, folder, vocabulary, lines["train"])
-    size = len(known.pieces)
+    size = only_size(text, folder) if vocabulary is None else vocabulary
+    pieces, parts = _encoded(text, folder, form, size)
     ends = direction.split("-")
-    encoded: dict[Part, list[Sentences]] = {
-        part: [Sentences.of(known.encode(lines[part][end]), size) for end in ends]
-        for part in PARTS
-    }
-    chosen = {part: torch.arange(len(encoded[part][0])) for part in PARTS}
+    encoded = {part: [parts[part][end] for end in ends] for part in PARTS}
+    chosen = {part: torch.arange(len(encoded[part][0].texts)) for part in PARTS}
     chosen["train"] = _neither_short_nor_long(text, encoded["train"])
     length = 1 + max(  # with the piece at the end, or at the beginning
-        int(each.lengths(chosen[part]).max())
+        int(each.sentences.lengths(chosen[part]).max())
         for part in PARTS
         for each in encoded[part]
     )
     samples = {
         part: PairSamples(
-            source=encoded[part][0],
-            target=encoded[part][1],
-            source_texts=Texts.of(lines[part][ends[0]]),
-            target_texts=Texts.of(lines[part][ends[1]]),
+            source=source.sentences,
+            target=target.sentences,
+            source_texts=source.texts,
+            target_texts=target.texts,
             pairs=chosen[part],
             length=length,
-            vocabulary=known.pieces,
+            vocabulary=pieces,
         )
-        for part in PARTS
+        for part, (source, target) in encoded.items()
     }
     return Dataset(
         name=text.name,
         train=samples["train"],
         test=samples["test"],
         validation=samples["validation"],
-        classes=known.pieces,
+        classes=pieces,
         task="translation",
         notes=_notes(text, encoded, chosen),
     )
 
 
-def _neither_short_nor_long(text: ParallelText, ends: list[Sentences]) -> Tensor:
+def _encoded(
+    text: ParallelText, folder: Path, form: Files, size: int
+) -> tuple[tuple[str, ...], EncodedParts]:
+    """Pieces and tokens: of files that `steppe prepare` wrote, or encoded anew."""
+    name, model = name_of(size), stored_model(folder, size)
+    reason: str | None = "its vocabulary is not there"
+    if model is not None:
+        reason = stale(text, folder, form, folder, name, model)
+        if reason is None:
+            known = Vocabulary(model)
+            return known.pieces, read_tokens(text, folder, name, known)
+    lines = {part: text.read(folder, form, part) for part in PARTS}
+    known = read_vocabulary(text, folder, size, lines["train"])
+    if not text.small:
+        warnings.warn(
+            f"{text.published.title} is encoded each time that it is read, because "
+            f"{reason}; {command_for(text, size)}.",
+            stacklevel=2,
+        )
+    return known.pieces, {
+        part: {language: encode(texts, known) for language, texts in own.items()}
+        for part, own in lines.items()
+    }
+
+
+def _neither_short_nor_long(text: ParallelText, ends: list[Encoded]) -> Tensor:
     """Pairs that are trained on, ascending."""
-    every = torch.arange(len(ends[0]))
-    lengths = torch.stack([each.lengths(every) for each in ends])
+    lengths = torch.stack([each.sentences.starts.diff() for each in ends])
     inside = (lengths > LONGER) & (lengths < SHORTER)
     pairs = inside.all(0).nonzero().flatten()
     if not len(pairs):
@@ -102,14 +137,14 @@ def _neither_short_nor_long(text: ParallelText, ends: list[Sentences]) -> Tensor
 
 def _notes(
     text: ParallelText,
-    encoded: dict[Part, list[Sentences]],
+    encoded: dict[Part, list[Encoded]],
     chosen: dict[Part, Tensor],
 ) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     for part, official in text.official.items():
-        count = len(encoded[part][0])
+        count = len(encoded[part][0].texts)
         notes += note_on_count(TITLES[part], count, official, "pairs")
-    pairs, left = len(encoded["train"][0]), len(chosen["train"])
+    pairs, left = len(encoded["train"][0].texts), len(chosen["train"])
     if left < pairs:
         notes += (
             f"{pairs - left:,} of {pairs:,} training pairs are left out, of sentences "

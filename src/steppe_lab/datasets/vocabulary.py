@@ -9,24 +9,20 @@ where several are equally frequent.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import itertools
 import json
-import os
 import re
-import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from steppe.errors import DataError, SettingError, install
 from steppe.files import replace_file
-from steppe.registry.bounds import Range, Ranges, check_bounds
+from steppe.registry.bounds import Range, Ranges
 from steppe_lab.datasets.formats.parallel import Lines, ParallelText, digest_of
 from steppe_lab.datasets.formats.published import read_limited
 from steppe_lab.datasets.pairs import BOS, EOS, PAD, UNK
@@ -139,63 +135,8 @@ def _sentencepiece() -> Any:
     return sentencepiece
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A vocabulary in its files."""
-
-    model: Path
-    pieces: int
-    sha256: str  # of the model
-    learnt: bool  # by this call; else it was there
-
-
-def prepare(
-    text: ParallelText,
-    *,
-    vocabulary: int = SIZE,
-    data_dir: Path | None = None,
-    out: Path | None = None,
-) -> Prepared:
-    """Learn the vocabulary of a parallel text from its training sentences.
-
-    Three files lie beside the text: the model, its pieces to read, and a record of what
-    they were learnt from, which is written last. What is there already and was learnt
-    from the same sentences stays.
-
-    Args:
-        text: of the data set.
-        vocabulary: number of pieces.
-        data_dir: folder with the files of data sets.
-        out: another data folder for the vocabulary, in which the text gets links; None
-            for the folder of the text.
-
-    Raises:
-        DataError: text that is missing or damaged, or a folder that cannot be written.
-        SettingError: a vocabulary that the text does not allow.
-    """
-    check_bounds({"vocabulary": vocabulary}, BOUNDS)
-    folder, form = text.find(data_dir)
-    train = text.read(folder, form, "train")
-    place = folder if out is None else out / text.published.put_into
-    about = _about(text, vocabulary, train)
-    there = _there(place, vocabulary, about)
-    if there is None:
-        learnt = _learnt(text, vocabulary, train)
-        _write(place, learnt, about)
-    else:
-        learnt = there
-    if out is not None:
-        _link(text.paths(folder, form), place)
-    return Prepared(
-        model=place / f"{_name(vocabulary)}.model",
-        pieces=len(learnt.pieces),
-        sha256=_sha256(learnt.model),
-        learnt=there is None,
-    )
-
-
 def read_vocabulary(
-    text: ParallelText, folder: Path, size: int | None, train: Lines
+    text: ParallelText, folder: Path, size: int, train: Lines
 ) -> Vocabulary:
     """The vocabulary that was prepared for a text.
 
@@ -204,19 +145,16 @@ def read_vocabulary(
     Args:
         text: of the data set.
         folder: of its files.
-        size: number of pieces; None for the one vocabulary that is there.
+        size: number of pieces.
         train: training sentences, which it must have been learnt from.
 
     Raises:
         DataError: none is there, or its files are not whole or of another text.
-        SettingError: there are several, and no size says which.
     """
-    if size is None:
-        size = _only(text, folder)
-    record, path = _record(folder, size), folder / f"{_name(size)}.model"
-    command = _command(text, size)
+    record, path = _record(folder, size), model_path(folder, size)
+    command = command_for(text, size)
     if text.small and record is None and not path.exists():
-        return _learnt(text, size, train)
+        return learn_from(text, size, train)
     if record is None or not path.is_file():
         raise DataError(
             f"{text.published.title} needs its vocabulary of {size:,}, which is not in "
@@ -232,20 +170,29 @@ def read_vocabulary(
     return Vocabulary(model)
 
 
-def _learnt(text: ParallelText, size: int, train: Lines) -> Vocabulary:
-    """The vocabulary of both languages of a text."""
+def learn_from(text: ParallelText, size: int, train: Lines) -> Vocabulary:
+    """The vocabulary of both languages of a text.
+
+    Raises:
+        SettingError: a size that the text does not allow.
+    """
     both = itertools.chain.from_iterable(train[one] for one in text.languages)
     return Vocabulary.learn(both, size)
 
 
-def _only(text: ParallelText, folder: Path) -> int:
-    """Size of the one vocabulary in a folder."""
+def only_size(text: ParallelText, folder: Path) -> int:
+    """Size of the one vocabulary in a folder.
+
+    Raises:
+        DataError: none is there.
+        SettingError: there are several.
+    """
     names = (re.fullmatch(r"bpe\.(\d+)\.json", p.name) for p in folder.iterdir())
     sizes = sorted(int(name[1]) for name in names if name)
     if not sizes:
         raise DataError(
             f"{text.published.title} needs a vocabulary, and there is none in "
-            f"{folder}; {_command(text, None)}."
+            f"{folder}; {command_for(text, None)}."
         )
     if len(sizes) > 1:
         listed = ", ".join(f"{size:,}" for size in sizes)
@@ -256,13 +203,28 @@ def _only(text: ParallelText, folder: Path) -> int:
     return sizes[0]
 
 
-def _command(text: ParallelText, size: int | None) -> str:
+def command_for(text: ParallelText, size: int | None) -> str:
+    """The half sentence that names the command which prepares a vocabulary."""
     number = "" if size in (None, SIZE) else f" --vocabulary {size}"
     return f"run `steppe prepare {text.name}{number} --data-dir DIR`"
 
 
-def _name(size: int) -> str:
+def name_of(size: int) -> str:
+    """Beginning of the names of all files of a vocabulary."""
     return f"bpe.{size}"
+
+
+def model_path(folder: Path, size: int) -> Path:
+    """The model of a vocabulary in a folder."""
+    return folder / f"{name_of(size)}.model"
+
+
+def stored_model(folder: Path, size: int) -> bytes | None:
+    """Contents of the model in a folder, if there is one that can be read."""
+    try:
+        return read_limited(model_path(folder, size), _MOST, "")
+    except DataError:
+        return None
 
 
 def _sha256(content: bytes) -> str:
@@ -277,56 +239,39 @@ def _about(text: ParallelText, size: int, train: Lines) -> dict[str, Any]:
 def _record(folder: Path, size: int) -> dict[str, Any] | None:
     """The record of a vocabulary; None where it is missing or damaged."""
     try:
-        raw = read_limited(folder / f"{_name(size)}.json", 2**16, "")
+        raw = read_limited(folder / f"{name_of(size)}.json", 2**16, "")
         record = json.loads(raw)
     except (DataError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def _there(place: Path, size: int, about: dict[str, Any]) -> Vocabulary | None:
+def stored_vocabulary(
+    text: ParallelText, place: Path, size: int, train: Lines
+) -> Vocabulary | None:
     """A whole vocabulary of the same text that lies in a folder, if any."""
-    try:
-        model = read_limited(place / f"{_name(size)}.model", _MOST, "")
-    except DataError:
+    model = stored_model(place, size)
+    if model is None:
         return None
-    whole = _record(place, size) == about | {"model": _sha256(model)}
-    return Vocabulary(model) if whole else None
+    whole = _about(text, size, train) | {"model": _sha256(model)}
+    return Vocabulary(model) if _record(place, size) == whole else None
 
 
-def _write(place: Path, vocabulary: Vocabulary, about: dict[str, Any]) -> None:
-    name = _name(about["vocabulary"])
-    record = about | {"model": _sha256(vocabulary.model)}
+def write_vocabulary(
+    text: ParallelText, place: Path, size: int, train: Lines, vocabulary: Vocabulary
+) -> None:
+    """Write the model, its pieces to read and the record into a folder.
+
+    Raises:
+        OSError: a folder that cannot be written.
+    """
+    name = name_of(size)
+    record = _about(text, size, train) | {"model": _sha256(vocabulary.model)}
     # The record comes last: without it, or with that of other bytes, nothing is read.
     contents = {
         f"{name}.model": vocabulary.model,
         f"{name}.vocab": "".join(f"{p}\n" for p in vocabulary.pieces).encode(),
         f"{name}.json": (json.dumps(record, indent=2) + "\n").encode(),
     }
-    try:
-        for file, content in contents.items():
-            replace_file(place / file, content)
-    except OSError as error:
-        raise _cannot_write(place, error) from error
-
-
-def _cannot_write(place: Path, error: OSError) -> DataError:
-    reason = (error.strerror or str(error)).lower()
-    return DataError(
-        f"cannot write into {place}: {reason}; name another data folder with --out DIR."
-    )
-
-
-def _link(paths: Sequence[Path], place: Path) -> None:
-    """Let files lie in another folder too."""
-    for path in paths:
-        other = place / path.name
-        if other.exists():
-            continue
-        try:
-            with contextlib.suppress(OSError):  # of systems without links
-                os.symlink(path.resolve(), other)
-            if not other.exists():
-                shutil.copyfile(path, other)
-        except OSError as error:
-            raise _cannot_write(place, error) from error
+    for file, content in contents.items():
+        replace_file(place / file, content)

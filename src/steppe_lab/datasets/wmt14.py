@@ -4,7 +4,9 @@ Source: Bojar et al., 2014, Findings of the 2014 workshop on statistical machine
 translation. Validation is newstest2013, test newstest2014. Two forms of the files are
 read: the one of Luong, Pham and Manning, 2015, arXiv:1508.04025, which is split into
 words, and which LPF-SGD (Bisla, Wang and Choromanska, 2022) was trained on; and the
-three training corpora as published, whose words are as they were written.
+three training corpora as published, whose words are as they were written. Test sets
+may be those of statmt.org, in SGML: source and reference hold the same sentences of a
+language.
 """
 
 from __future__ import annotations
@@ -31,6 +33,14 @@ PUBLISHED = Published(
     folders=("wmt14", "wmt14.en-de", "."),
     put_into="wmt14",
     suffixes=("", ".gz"),
+    aliases={
+        f"{name}.{language}": tuple(f"{name}{end}.{language}.sgm" for end in ends)
+        for name, ends in {
+            "newstest2013": ("-src", "-ref"),
+            "newstest2014": ("-deen-src", "-deen-ref"),
+        }.items()
+        for language in ("de", "en")
+    },
 )
 CORPORA = ("europarl-v7.de-en", "commoncrawl.de-en", "news-commentary-v9.de-en")
 TEXT = ParallelText(

@@ -45,10 +45,10 @@ from steppe_lab.tasks import TASKS
 from steppe_lab.training.checkpoints import Checkpoint
 from steppe_lab.training.readiness import check_same_data
 from steppe_lab.training.recipe import code_of
+from steppe_lab.training.rows import ROWS, rows_within
 from steppe_lab.training.settings import SEEDS
 from steppe_lab.training.trained_loss import TrainedLoss
 
-ROWS = 256  # of a batch that is measured on, where nothing else is said
 STATE = "zeros before each piece of the text"  # of a network that could carry one
 _LATER = ("mode", "batch_size")  # settings that stored analyses do not name
 
@@ -62,9 +62,9 @@ class Analysis(BaseModel):
         samples: at most so many training samples, drawn by the seed of the data, so
             that networks trained on the same data are measured on the same samples.
         mode: the network as it predicts, or as it trains.
-        batch_size: samples that go through the network at once. Larger batches cost
-            small networks less time and need more memory; numbers change by rounding,
-            and those of a measure that is defined by batches with them.
+        batch_size: samples that go through the network at once, at most. Larger
+            batches cost small networks less time and need more memory; numbers change
+            by rounding, and those of a measure that is defined by batches with them.
         line_points: points of the loss along a random line; 0 for no line.
         line_radius: the line runs from minus to plus this, in units of the norms of
             the filters.
@@ -201,10 +201,12 @@ def objective_on(
 ) -> Objective:
     """Mean loss on some samples of one part of a split, `rows` of them in a batch.
 
-    It is the plain one of the task where none is given.
+    It is the plain one of the task where none is given. A batch has fewer samples where
+    the logits of so many tokens would not be in memory several times.
     """
     loss = loss or TrainedLoss(TASKS.build(split.task))
-    batches = split.some(part, samples, seed=seed).batches(rows)
+    chosen = split.some(part, samples, seed=seed)
+    batches = chosen.batches(rows_within(chosen, loss.task, rows))
     objective = loss.objective(model, batches, mode)
     objective.about |= {"part": part, "augmentation": "none"}
     if isinstance(model, AbstractCarrying):

@@ -287,7 +287,7 @@ def saved_state(folder: Path, report: Report) -> bytes | None:
 def _note_on_learning(
     recipe: Recipe, history: list[dict[str, float]], split: Split, task: AbstractTask
 ) -> str:
-    chance = error_of_most_frequent(task, split.train.targets)
+    chance = error_of_most_frequent(task, split.train)
     error = scores_of_trained(history[-1]).get("train_error", 0.0)
     # With L2 the losses of steps have the penalty, which no even guess has.
     highest = 0.0 if recipe.l2 else max(row["running_loss"] for row in history)

@@ -20,7 +20,7 @@ from steppe.errors import SettingError
 from steppe.losses import LabelSmoothing
 from steppe.registry.registry import Registry
 from steppe.registry.specs import Spec
-from steppe_lab.datasets.samples import AbstractSamples
+from steppe_lab.datasets.samples import AbstractSamples, CountedTargets
 from steppe_lab.tasks.corpus import CorpusScores
 
 TASKS: Registry[Spec] = Registry("task", Spec)
@@ -93,6 +93,7 @@ class AbstractTask(ABC):
         loss_name: the plain loss as `steppe.Objective` takes it, for batches of inputs
             and targets.
         of_classes: whether targets are classes, which can be smoothed.
+        of_tokens: whether the terms of a sample are its tokens to predict.
         smoothing: of the classes in the loss; None for none.
         headline: the metric that networks are judged by.
         others: further metrics.
@@ -108,6 +109,7 @@ class AbstractTask(ABC):
     others: ClassVar[tuple[Metric, ...]] = ()
     corpus_metrics: ClassVar[tuple[Metric, ...]] = ()
     of_classes: ClassVar[bool] = False
+    of_tokens: ClassVar[bool] = False
     smoothing: LabelSmoothing | None = None
     signatures: Mapping[str, str] = MappingProxyType({})
     decoding: Mapping[str, int | float] = MappingProxyType({})
@@ -159,6 +161,12 @@ class AbstractTask(ABC):
         It is 1, unless the loss is one of each position of a sequence, where those that
         are padding do not count.
         """
+
+    def terms_of(self, samples: AbstractSamples, positions: Tensor | slice) -> Tensor:
+        """The same of samples at some positions, (B,), on the host."""
+        if self.of_tokens and isinstance(samples, CountedTargets):
+            return samples.counts_at(positions)
+        return self.terms(samples.targets_at(positions))
 
     @abstractmethod
     def metrics(self, outputs: Any, targets: Tensor) -> Mapping[str, Tensor]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch import Tensor
-
+from steppe_lab.datasets.samples import AbstractSamples
 from steppe_lab.tasks.abstract import ERROR, AbstractTask
 
 HIGH = 2.0  # times the loss of an even guess: too large steps have been taken
@@ -19,14 +18,19 @@ def has_learnt(
     return share < bound if better == "smaller" else share > bound
 
 
-def error_of_most_frequent(task: AbstractTask, targets: Tensor) -> float | None:
+def error_of_most_frequent(
+    task: AbstractTask, samples: AbstractSamples
+) -> float | None:
     """Error of naming the most frequent class for every sample; None without classes.
 
     Args:
         task: what is learnt.
-        targets: of the samples, (N,) classes.
+        samples: N of them.
     """
-    if task.headline != ERROR or targets.dim() != 1 or targets.is_floating_point():
+    if task.headline != ERROR:
+        return None
+    targets = samples.targets
+    if targets.dim() != 1 or targets.is_floating_point():
         return None
     return 1 - int(targets.bincount().max()) / len(targets)
 

@@ -28,6 +28,7 @@ class AbstractTokenTask(AbstractTask):
     types: ClassVar[tuple[torch.dtype, ...]] = (torch.int64,)  # that they are stored in
     loss_name: ClassVar[str] = "cross_entropy"
     of_classes: ClassVar[bool] = True
+    of_tokens: ClassVar[bool] = True
     headline: ClassVar[Metric] = Metric(
         name="perplexity", title="perplexity", units="tokens", link="exp"
     )

@@ -16,6 +16,7 @@ from steppe_lab.datasets.split import SampleGroup
 from steppe_lab.models.carrying import AbstractCarrying
 from steppe_lab.tasks import AbstractTask, Metric
 from steppe_lab.training.carrying import as_one_stream
+from steppe_lab.training.rows import scored_rows
 from steppe_lab.transfer import numbers
 
 
@@ -47,7 +48,6 @@ class Score:
 
 
 AVERAGED = "average_"  # before the names of an average's scores
-ROWS = 256  # samples that are scored at once
 
 
 def scores_of_trained(row: Mapping[str, float]) -> dict[str, float]:
@@ -78,16 +78,6 @@ def is_better(row: Mapping[str, float], than: Mapping[str, float], by: Metric) -
     return mine < other if by.better == "smaller" else mine > other
 
 
-def score_batch(model: nn.Module) -> int:
-    """Samples that a network is scored on at once.
-
-    No score depends on it, but for networks that are scored by a protocol of others in
-    which it does: those have it as an attribute of this name.
-    """
-    of_protocol = getattr(model, "score_batch", ROWS)
-    return of_protocol if isinstance(of_protocol, int) else ROWS
-
-
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -105,12 +95,12 @@ def evaluate(
         model: gives outputs of the kind that the task is about.
         samples: N of them.
         task: gives the loss and the metrics.
-        batch_size: samples at a time; None for that of `score_batch`.
+        batch_size: samples at a time; None for those of `scored_rows`.
         groups: some of the samples, scored apart from the same outputs, by name.
     """
     groups = groups or {}
     whole, parts = _Sums(task), {name: _Sums(task) for name in groups}
-    pieces = samples.pieces(batch_size or score_batch(model))
+    pieces = samples.pieces(batch_size or scored_rows(model, samples, task))
     for outputs, targets in _outputs(model, pieces, samples.contiguous):
         for name, batch in _of_groups(groups, outputs, targets, whole.samples):
             parts[name].add(*batch)
@@ -141,6 +131,7 @@ def estimates(
     groups: Mapping[str, SampleGroup] | None = None,
     *,
     contiguous: bool = False,
+    also: Mapping[str, AbstractTask] | None = None,
 ) -> dict[str, Estimate]:
     """Loss and metrics with standard errors over samples, in eval mode.
 
@@ -154,13 +145,14 @@ def estimates(
         groups: some of the samples, estimated apart from the same outputs, by name.
         contiguous: the samples of all batches are neighbouring pieces of one text,
             which a network that carries its state reads from beginning to end.
+        also: tasks whose losses are estimated from the same outputs, by name.
 
     Returns:
         "loss" and the metrics by name; a share has its opposite after it. Those of a
         group follow, as "clean_loss".
     """
     groups = groups or {}
-    whole, parts = _Terms(task), {name: _Terms(task) for name in groups}
+    whole, parts = _Terms(task, also), {name: _Terms(task) for name in groups}
     for outputs, targets in _outputs(model, batches, contiguous):
         for name, batch in _of_groups(groups, outputs, targets, whole.samples):
             parts[name].add(*batch)
@@ -229,9 +221,12 @@ class _Sums:
 class _Terms:
     """Losses and metrics of single terms, gathered batch by batch."""
 
-    def __init__(self, task: AbstractTask) -> None:
+    def __init__(
+        self, task: AbstractTask, also: Mapping[str, AbstractTask] | None = None
+    ) -> None:
         self.samples = 0
         self._task = task
+        self._also = also or {}
         self._counts: list[Tensor] = []
         self._values: dict[str, list[Tensor]] = {}
 
@@ -239,14 +234,17 @@ class _Terms:
         task = self._task
         self.samples += len(targets)
         self._counts.append(task.terms(targets).cpu())
-        losses = task.loss(outputs, targets, reduction="none")
-        for name, each in {"loss": losses, **task.metrics(outputs, targets)}.items():
+        losses = {
+            name: of.loss(outputs, targets, reduction="none")
+            for name, of in {"loss": task, **self._also}.items()
+        }
+        for name, each in {**losses, **task.metrics(outputs, targets)}.items():
             self._values.setdefault(name, []).append(each.cpu().double())
 
     def estimates(self) -> dict[str, Estimate]:
         terms = torch.cat(self._counts)
         joined = {name: torch.cat(each) for name, each in self._values.items()}
-        rows: dict[str, Estimate] = {"loss": _mean(joined.pop("loss"), terms)}
+        rows = {n: _mean(joined.pop(n), terms) for n in ("loss", *self._also)}
         for name, each in joined.items():
             metric, mean = self._task.metric(name), _mean(each, terms)
             value = metric.of_mean(mean.value)

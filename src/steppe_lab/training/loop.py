@@ -187,7 +187,7 @@ def train_epoch(state: TrainingState, split: Split) -> dict[str, float]:
     for step, rows in enumerate(state.epochs.batches(state.epoch), first):
         batch = fetch(state, rows, step)
         # Counted on the host, where no device is waited for.
-        terms = state.task.terms(split.train.targets_at(rows))
+        terms = state.task.terms_of(split.train, rows)
         lr = _set_lr(state, step)
         loss, gradients = take_step(state, split.train, batch, terms)
         losses.append(loss)

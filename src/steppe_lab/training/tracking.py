@@ -31,11 +31,11 @@ from steppe.tracking.cuts import Cuts
 from steppe.tracking.schedule import Unit
 from steppe.tracking.tracker import SpectrumTracker
 from steppe_lab.datasets import Split
+from steppe_lab.training.rows import ROWS, rows_within
 from steppe_lab.training.tensorboard import EventWriter, summary_writer
 from steppe_lab.training.trained_loss import TrainedLoss
 
-# Rows of a batch; what a CPU computes again and again is better small.
-ROWS, ROWS_ON_CPU = 256, 64
+ROWS_ON_CPU = 64  # what a CPU computes again and again is better small
 TRACKERS: Registry[Spec] = Registry("tracker", Spec)
 BOUNDS: Ranges = {
     "k": at_least(1),
@@ -72,14 +72,16 @@ class Followed:
 
     @property
     def rows(self) -> int:
-        """Rows of a batch in measurements."""
+        """Rows of a batch in measurements, at most."""
         near = next(self.model.parameters()).device.type == "cpu"
         return ROWS_ON_CPU if near else ROWS
 
     def objective(self, samples: int, number: int) -> Objective:
         """The loss on training samples drawn by a number, at most so many."""
         chosen = self.split.some("train", samples, seed=self.seed + number)
-        return self.loss().objective(self.model, chosen.batches(self.rows))
+        loss = self.loss()
+        rows = rows_within(chosen, loss.task, self.rows)
+        return loss.objective(self.model, chosen.batches(rows))
 
     def minibatches(self, count: int, number: int) -> Objective:
         """The loss on whole batches of a step, in an order drawn by a number."""

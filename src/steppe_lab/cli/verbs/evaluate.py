@@ -1,10 +1,10 @@
-"""`steppe evaluate`: loss and metrics of checkpoints on all their samples."""
+"""`steppe evaluate`: loss and metrics of checkpoints on all samples of a part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TextIO
 
 import tyro
 from rich.table import Table
@@ -22,7 +22,7 @@ from steppe_lab.cli.options import (
 from steppe_lab.cli.streams import console, print_notes
 
 if TYPE_CHECKING:
-    from steppe_lab.analysis.single import Evaluation
+    from steppe_lab.analysis.evaluated import Evaluation
 
 
 class Args(CheckpointArguments):
@@ -32,6 +32,8 @@ class Args(CheckpointArguments):
 
     more: Positional[tuple[Path, ...]] = ()
     """Further checkpoints, scored alike."""
+    part: Literal["train", "validation", "test"] | None = None
+    """Samples of which part of the data; the default is all, each by itself."""
     out: Path | None = None
     """Write the scores as JSON to this file too."""
     task: str | None = None
@@ -47,8 +49,8 @@ class Args(CheckpointArguments):
 
 def run(args: Args, results: TextIO) -> int:
     """Score and print."""
+    from steppe_lab.analysis.evaluated import evaluate_one
     from steppe_lab.analysis.places import checkpoint_at
-    from steppe_lab.analysis.single import evaluate_one
     from steppe_lab.store.json_files import json_line, write_json
 
     use_data_dir(args.data_dir)
@@ -60,6 +62,11 @@ def run(args: Args, results: TextIO) -> int:
                 f"--texts takes one checkpoint, got {1 + len(args.more)}; evaluate "
                 "them one by one, each with a folder of its own."
             )
+        if args.part == "train":
+            raise SettingError(
+                "--texts is of the samples that networks are judged on, got --part "
+                "train; choose test or validation."
+            )
         check_place(args.texts / "test.hypothesis")
     # All are looked for before the first takes its time.
     paths = [checkpoint_at(path, OUT) for path in (args.checkpoint, *args.more)]
@@ -70,6 +77,7 @@ def run(args: Args, results: TextIO) -> int:
             trust=trusted(args.trust),
             belongs=belongs(args),
             task=args.task,
+            part=args.part,
         )
         for path in paths
     ]
@@ -129,7 +137,7 @@ def _tables(paths: Sequence[Path], rows: Sequence[Mapping[str, float]]) -> Table
 
 def _table(scores: Mapping[str, float]) -> Table:
     """A row for each score: the number of the pages, its error, by part."""
-    from steppe_lab.analysis.single import ALL_PARTS
+    from steppe_lab.analysis.evaluated import ALL_PARTS
     from steppe_lab.reports.text.numbers import with_error
 
     parts = [part for part in ALL_PARTS if f"{part}_samples" in scores]

@@ -1,4 +1,4 @@
-"""`steppe prepare`: the vocabulary of a data set of text, learnt and put beside it."""
+"""`steppe prepare`: vocabulary and tokens of a data set of text, put beside it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Args(Arguments):
     data_dir: Path | None = None
     """Folder with the files of data sets; STEPPE_DATA_DIR is the default."""
     out: Path | None = None
-    """Another data folder for the vocabulary, where that of the text cannot be written;
-    the text gets links there. The default is the folder of the text."""
+    """Another data folder for vocabulary and tokens, where that of the text cannot be
+    written; the text gets links there. The default is the folder of the text."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of a sentence."""
 
 
 def run(args: Args, results: TextIO) -> int:
-    """Learn the vocabulary, write it, report its place."""
+    """Learn the vocabulary, encode the text, report the place."""
     from steppe_lab.datasets import DATASETS
     from steppe_lab.datasets.loading import folder_of_data
-    from steppe_lab.datasets.vocabulary import prepare
+    from steppe_lab.datasets.preparing import prepare
     from steppe_lab.store.json_files import json_line
 
     name = DATASETS.parse(args.data).name
@@ -54,12 +54,14 @@ def run(args: Args, results: TextIO) -> int:
     if args.as_json:
         record = {"data": name, "model": str(prepared.model), "pieces": prepared.pieces}
         record |= {"sha256": prepared.sha256, "learnt": prepared.learnt}
+        record |= {"encoded": prepared.encoded}
         print(json_line(record), file=results)
         return 0
     done = "has been learnt" if prepared.learnt else "was there"
+    tokens = "have been encoded" if prepared.encoded else "were there"
     print(
         f"{prepared.model}: the vocabulary of {prepared.pieces:,} pieces {done}, "
-        f"SHA-256 {prepared.sha256[:12]}",
+        f"SHA-256 {prepared.sha256[:12]}; the tokens of all parts {tokens}",
         file=results,
     )
     return 0

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from steppe.errors import DataError
+from steppe_lab.datasets.formats.compact import Texts
 from steppe_lab.datasets.formats.published import Published, folder_of, share_of
-from steppe_lab.datasets.formats.text import MOST_BYTES, read_lines
+from steppe_lab.datasets.formats.sgm import is_sgm, segments_of
+from steppe_lab.datasets.formats.text import MOST_BYTES, lines_of
 
 Part = Literal["train", "validation", "test"]
 Files = Mapping[Part, Sequence[str]]  # names without their languages, one after another
-Lines = Mapping[str, list[str]]  # sentences by language
+Lines = Mapping[str, Texts]  # sentences by language
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
@@ -66,19 +68,19 @@ class ParallelText:
         Raises:
             DataError: files that are damaged, or whose lines are no pairs.
         """
-        lines: dict[str, list[str]] = {language: [] for language in self.languages}
-        for stem in form[part]:
-            each = {one: self._lines(folder, f"{stem}.{one}") for one in lines}
-            counts = [len(own) for own in each.values()]
-            if len(set(counts)) > 1:
-                names = " and ".join(f"{stem}.{one}" for one in each)
+        counts: dict[str, list[int]] = {language: [] for language in self.languages}
+        lines = {
+            language: Texts.of(self._lines(folder, form[part], language, own))
+            for language, own in counts.items()
+        }
+        for stem, *each in zip(form[part], *counts.values(), strict=True):
+            if len(set(each)) > 1:
+                names = " and ".join(f"{stem}.{one}" for one in counts)
                 raise DataError(
                     f"{names} in {folder} must have a line for each pair, got "
-                    f"{counts[0]:,} and {counts[1]:,} lines; make line n of one the "
+                    f"{each[0]:,} and {each[1]:,} lines; make line n of one the "
                     "translation of line n of the other."
                 )
-            for one, own in each.items():
-                lines[one] += own
         if not all(any(map(str.strip, own)) for own in lines.values()):
             raise DataError(
                 f"the {part} files of {self.name} in {folder} must hold a "
@@ -86,9 +88,22 @@ class ParallelText:
             )
         return lines
 
-    def _lines(self, folder: Path, name: str) -> list[str]:
-        path = self.published.require(folder, name)
-        return read_lines(path, self.published.fix(folder), most=self.most)
+    def _lines(
+        self, folder: Path, stems: Iterable[str], language: str, counts: list[int]
+    ) -> Iterator[str]:
+        """Lines of several files of a language; the number of each goes to `counts`."""
+        again = self.published.fix(folder)
+        for stem in stems:
+            path = self.published.require(folder, f"{stem}.{language}")
+            counts.append(0)
+            lines: Iterable[str] = (
+                segments_of(path, again)
+                if is_sgm(path)
+                else lines_of(path, again, most=self.most)
+            )
+            for line in lines:
+                counts[-1] += 1
+                yield line
 
     def _names(self, form: Files) -> list[str]:
         return [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +47,8 @@ class Published:
     folders: tuple[str, ...]  # under the data folder, best first; "." is itself
     put_into: str  # of the folders, the one a download is advised to go to
     suffixes: tuple[str, ...] = ("",)  # endings a file may have
+    # other names that files may have, best first, by the one that is looked for
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unpack: bool = False  # the download is an archive
     of_folders: bool = False  # folders are looked for, and not files
     downloads: tuple[Download, ...] = ()  # none: for registered users alone
@@ -77,10 +79,14 @@ class Published:
         return f"download it from {self.url} and {act} it into {target}"
 
     def find(self, folder: Path, name: str) -> Path | None:
-        """The file of that name in a folder, with one of the endings."""
-        paths = (folder / f"{name}{suffix}" for suffix in self.suffixes)
+        """The file of that name, or of another that it has, with one of the endings."""
+        paths = (folder / each for each in self._names(name))
         there = Path.is_dir if self.of_folders else Path.is_file
         return next(filter(there, paths), None)
+
+    def _names(self, name: str) -> list[str]:
+        names = (name, *self.aliases.get(name, ()))
+        return [f"{each}{suffix}" for each in names for suffix in self.suffixes]
 
     def require(self, folder: Path, name: str) -> Path:
         """The file of that name in a folder.
@@ -97,7 +103,7 @@ class Published:
         self, name: str, looked: Iterable[Path], target: Path | str
     ) -> DataError:
         """One sentence: which file, looked for where, from where, to where."""
-        also = "".join(f" or {name}{s}" for s in self.suffixes if s)
+        also = "".join(f" or {each}" for each in self._names(name) if each != name)
         where = ", ".join(map(str, looked))
         verb = (
             f"run `steppe download {self.name} --data-dir DIR`, or "
@@ -181,12 +187,20 @@ def read_limited(path: Path, most: int, again: str) -> bytes:
     Raises:
         DataError: it has more, or cannot be read.
     """
-    raw = read_start(path, most + 1, again)
-    if len(raw) > most:
-        raise DataError(
-            f"{path} has more than {most:,} bytes, which no official file has; {again}."
-        )
-    return raw
+    return b"".join(limited_pieces(path, most, again))
+
+
+def limited_pieces(path: Path, most: int, again: str) -> Iterator[bytes]:
+    """The same piece by piece, so that a file larger than memory can be read."""
+    left = most
+    for piece in _pieces(path, most + 1, again):
+        left -= len(piece)
+        if left < 0:
+            raise DataError(
+                f"{path} has more than {most:,} bytes, which no official file has; "
+                f"{again}."
+            )
+        yield piece
 
 
 def read_start(path: Path, most: int, again: str) -> bytes:
@@ -202,14 +216,23 @@ def read_start(path: Path, most: int, again: str) -> bytes:
     Raises:
         DataError: the file cannot be read or its gzip stream is damaged.
     """
+    return b"".join(_pieces(path, most, again))
+
+
+def _pieces(path: Path, most: int, again: str) -> Iterator[bytes]:
+    """The first bytes of a file in pieces.
+
+    A read of so many bytes at once would make room for all of them.
+    """
     try:
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not compressed:
-                return _first(file, most)
+                yield from _first(file, most)
+                return
             with gzip.GzipFile(fileobj=file) as stream:
-                return _first(stream, most)
+                yield from _first(stream, most)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{path} is a damaged or truncated gzip file ({error}); {again}."
@@ -220,10 +243,7 @@ def read_start(path: Path, most: int, again: str) -> bytes:
         ) from error
 
 
-def _first(stream: IO[bytes] | gzip.GzipFile, most: int) -> bytes:
-    # In pieces, because a read of so many bytes makes room for all of them at once.
-    pieces = []
+def _first(stream: IO[bytes] | gzip.GzipFile, most: int) -> Iterator[bytes]:
     while most and (piece := stream.read(min(most, 2**20))):
-        pieces.append(piece)
+        yield piece
         most -= len(piece)
-    return b"".join(pieces)

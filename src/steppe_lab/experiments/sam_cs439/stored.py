@@ -61,8 +61,8 @@ def wide_accuracy(folder: Path) -> Mapping[str, Ours]:
 
 
 def _scores(path: Path, belongs: Mapping[str, str]) -> Mapping[str, float]:
+    from steppe_lab.analysis.evaluated import evaluate_one
     from steppe_lab.analysis.foreign import Belongs
-    from steppe_lab.analysis.single import evaluate_one
 
     return evaluate_one(path, belongs=Belongs(**belongs)).scores
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from steppe_lab.datasets.samples import AbstractSamples
 from steppe_lab.datasets.split import SampleGroup
 from steppe_lab.tasks import AbstractTask
-from steppe_lab.training.evaluation import Score, score_batch
+from steppe_lab.training.evaluation import Score
 from steppe_lab.training.packed.methods import losses_of
 from steppe_lab.training.packed.network import AbstractPackedNetwork
+from steppe_lab.training.rows import score_batch
 
 # Rows of all members together that are scored at once.
 _ROWS = 4096
@@ -44,9 +45,7 @@ def evaluate_packed(
     """
     count, groups = network.stack.count, groups or {}
     whole, parts = _Sums(task, count), {n: _Sums(task, count) for n in groups}
-    rows = score_batch(network.stack.models[0])
-    if not hasattr(network.stack.models[0], "score_batch"):
-        rows = max(_FEWEST, _ROWS // count)
+    rows = score_batch(network.stack.models[0]) or max(_FEWEST, _ROWS // count)
     start = 0
     for inputs, targets in samples.pieces(rows):
         params = network.stack.params

@@ -153,6 +153,9 @@ def _on_pairs(
         classes = class_dimension(outputs.shape, targets.shape)
         if of_logits:
             _check_classes(name, outputs, targets, classes)
+        if classes > 1 and not targets.is_floating_point():
+            rows = outputs.flatten(0, -2)
+            return loss(*_counted(rows, targets.flatten(), ignored))
         # Moved only where it has to be: a view is one more node of the graph.
         ordered = outputs if classes == 1 else outputs.movedim(classes, 1)
         return _kept(loss(ordered, targets), targets, ignored)
@@ -309,6 +312,19 @@ def _show(value: Any) -> str:
         layout = "" if value.layout == torch.strided else f", {value.layout}"
         return f"of shape {tuple(value.shape)} ({value.dtype}{layout})"
     return f"of type {type(value).__name__}"
+
+
+def _counted(outputs: Tensor, targets: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    """Outputs (N, C) and targets (N,) of those that count.
+
+    So padding costs neither logarithms nor derivatives of them.
+    """
+    if torch.compiler.is_compiling() or transforms_active():
+        return outputs, targets  # see `_kept`
+    places = (targets != ignored).nonzero().flatten()
+    if len(places) == len(targets):
+        return outputs, targets
+    return outputs.index_select(0, places), targets[places]
 
 
 def _kept(losses: Tensor, targets: Tensor, ignored: int) -> Tensor:

@@ -10,6 +10,7 @@ import tarfile
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -206,6 +207,23 @@ def test_reviews_come_from_their_publisher_where_somebody_asks(
         assert main(["download", "imdb", "--data-dir", str(tmp_path)]) == 0
     capsys.readouterr()
     assert len(load("imdb", tmp_path).train) == 3
+
+
+def test_the_file_of_keras_is_refused_with_the_way_out(tmp_path):
+    arrays = {"x_train": np.array([[1, 2], [1]], dtype=object), "y_train": np.zeros(2)}
+    (tmp_path / "imdb").mkdir()
+    np.savez(tmp_path / "imdb" / "imdb.npz", **arrays)
+    with pytest.raises(DataError, match="pickles that may run code") as caught:
+        load("imdb", tmp_path)
+    text = str(caught.value)
+    assert text.endswith(".")
+    assert "run `steppe download imdb --data-dir DIR`" in text
+    for part in ("train", "test"):
+        for kind in ("pos", "neg"):
+            folder = tmp_path / "imdb" / part / kind
+            folder.mkdir(parents=True)
+            (folder / "0_1.txt").write_text("good film")
+    assert len(load("imdb", tmp_path).train) == 2
 
 
 # ---- Multi30k -----------------------------------------------------------------------

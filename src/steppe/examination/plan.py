@@ -198,7 +198,7 @@ def _products(objective: Objective, seed: int) -> tuple[Price, Price]:
     with contextlib.suppress(SteppeError, torch.OutOfMemoryError):
         for samples in (FEW, SEVERAL):
             part = part_of(objective, samples, seed)
-            times.append((part.samples, *_two_products(part.objective)))
+            times.append((part.samples, *two_products(part.objective)))
     if not times:
         return Price(), Price()
     (few, _, low), (several, first, high) = times[0], times[-1]
@@ -216,7 +216,7 @@ def _line(first: tuple[int, float], last: tuple[int, float]) -> Price:
     return Price(max(0.0, high - each * several), each)
 
 
-def _two_products(objective: Objective) -> tuple[float, float]:
+def two_products(objective: Objective) -> tuple[float, float]:
     """Seconds of the first one, with all that it needs, and of the second."""
     start = time.perf_counter()
     hessian = Measurement(objective).of(HessianOfLoss())

@@ -17,6 +17,7 @@ from steppe.measuring.modes import Mode
 from steppe.results import Comparisons, Estimate, Estimates
 from steppe_lab.analysis.finished import Finished, beside
 from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.prices import price_of
 from steppe_lab.analysis.references import Reference, start_of, weights_in
 from steppe_lab.analysis.single import Network, check_one_loss, read_network
 from steppe_lab.progress import Progress, Report, silent
@@ -46,6 +47,8 @@ class Measuring:
         keep: folder of all results, where finished measurements are kept and read
             again; None for nowhere.
         failed: called with a sentence where they cannot be kept.
+        long: called with a sentence on the time that measures of one checkpoint will
+            take, where that is more than a minute.
         report: called with the progress.
     """
 
@@ -63,6 +66,7 @@ class Measuring:
     other: Path | None = None
     keep: Path | None = None
     failed: Callable[[str], object] = field(default=lambda _: None)
+    long: Callable[[str], object] = field(default=lambda _: None)
     report: Report = silent
 
 
@@ -103,6 +107,11 @@ def measured(asked: Measuring) -> Measured:
     def tell(done: int, total: int) -> None:
         text = f"measuring {asked.measures[done]}"
         asked.report(Progress(done, total, text, state="finished", finished=done))
+
+    left = [text for text, key in keys.items() if key not in finished]
+    price = price_of(network.objective, left) if left else None
+    if price is not None:
+        asked.long(price)
 
     def keep(text: str, estimate: Estimate) -> None:
         if not estimate.refusal:

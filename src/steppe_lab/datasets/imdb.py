@@ -32,6 +32,7 @@ PUBLISHED = Published(
     unpack=True,
     of_folders=True,
 )
+KERAS = "imdb.npz"
 CLASSES = {"neg": "negative", "pos": "positive"}  # by folder
 OFFICIAL = 25_000  # reviews of each part
 MOST_FILES = 200_000  # of a class
@@ -64,7 +65,10 @@ def imdb(
         words: size of the vocabulary, with padding, beginning and unknown words.
         length: tokens of a review; longer ones lose their beginning.
     """
-    folder = folder_of(PUBLISHED, data_dir, ["train", "test"])
+    try:
+        folder = folder_of(PUBLISHED, data_dir, ["train", "test"])
+    except DataError as error:
+        raise _of_keras(data_dir) or error from None
     again = PUBLISHED.fix(folder)
     reviews: dict[str, list[list[str]]] = {}
     targets: dict[str, torch.Tensor] = {}
@@ -87,6 +91,19 @@ def imdb(
         test=test,
         classes=tuple(CLASSES.values()),
         notes=notes,
+    )
+
+
+def _of_keras(data_dir: Path | None) -> DataError | None:
+    """One sentence on the file of Keras, where that is all there is."""
+    places = [data_dir / each for each in PUBLISHED.folders] if data_dir else []
+    path = next((p / KERAS for p in places if (p / KERAS).is_file()), None)
+    if path is None:
+        return None
+    return DataError(
+        f"{path} is Keras' file, whose arrays are pickles that may run code and are "
+        "not read; run `steppe download imdb --data-dir DIR` for the reviews "
+        f"themselves, or {PUBLISHED.fix(f'DIR/{PUBLISHED.put_into}')}."
     )
 
 

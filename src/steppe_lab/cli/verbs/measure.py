@@ -106,6 +106,7 @@ def run(args: Args, results: TextIO) -> int:
             other=args.other and checkpoint_at(args.other, OUT),
             keep=args.keep,
             failed=say,
+            long=say,
             report=in_tenths(tell),
         )
         if args.further:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import steppe
+import steppe.measures as measures
 from own_files import package, saved
+from steppe.measures import GradientNoise, Rounding
 from steppe_lab.cli import main
 
 NETS = """
@@ -75,3 +77,50 @@ def test_the_table_fits_and_a_bad_place_is_told_before_any_work(model, capsys):
     assert any(line.startswith("curvature") for line in lines)
     assert main([*words, "--out", "page.pdf"]) == 2
     assert "must be a page that ends in .html, got page.pdf" in capsys.readouterr().err
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(model, capsys, monkeypatch):
+    words = ["examine", "a.pt", *OWN, "--json"]
+    assert main([*words, "--keep", "whole"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    stops = {"rounding": Rounding, "gradient_noise": GradientNoise}
+    for name, measure in stops.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(measure, "estimate", _stopped)
+            assert main([*words, "--keep", "kept"]) == 130, name
+        assert "the same command goes on there" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("steppe.examination.examine._lines", _stopped)
+        assert main([*words, "--keep", "kept"]) == 130
+    capsys.readouterr()
+    (path,) = Path("kept/examinations").iterdir()
+    path.write_bytes(path.read_bytes() + b'{"asked": "cut o')
+
+    with monkeypatch.context() as patch:
+        # Tails of so small a matrix are refused, and asked for again.
+        for module in ("Rounding", "GradientNoise", "LPF", "Pruning"):
+            patch.setattr(getattr(measures, module), "estimate", _never)
+        patch.setattr("steppe.examination.examine._spectrum", _never)
+        patch.setattr("steppe.examination.examine.timed", _never)
+        assert main([*words, "--keep", "kept"]) == 0
+    done = capsys.readouterr()
+    assert "14 parts were finished before" in done.err
+    _assert_same(json.loads(done.out), whole)
+
+
+def _stopped(*_):
+    raise KeyboardInterrupt
+
+
+def _never(*_):
+    raise AssertionError
+
+
+def _assert_same(one, other):
+    for record in (one, other):
+        record.pop("seconds")
+        record.pop("cost")
+        for group in record["groups"].values():
+            for estimate in group.values():
+                estimate.pop("seconds")
+    assert one == other

@@ -13,6 +13,7 @@ import torch
 import in_process
 import steppe
 from own_files import package, saved
+from steppe.errors import SettingError
 from steppe.measures import MEASURES, AbstractMeasure
 from steppe.measures.needs.weights.references import OtherNetwork, StartWeights
 from steppe_lab.analysis import trained
@@ -235,13 +236,25 @@ def test_groups_stand_for_measures_and_leave_out_what_lacks_its_needs():
     assert ungrouped(["trace", "to_other"], []).measures == ("trace", "to_other")
 
 
+def test_a_group_leaves_out_what_is_dear_unless_it_is_named():
+    asked = ungrouped(["all"], ["start", "other network"], 2000)
+    assert "llc" not in asked.measures
+    assert "trace" in asked.measures
+    (sentence,) = asked.left_out
+    assert sentence.startswith("llc left out: it costs about 6,144 forward passes")
+    named = ungrouped(["all", "llc:chains=2"], ["start", "other network"], 2000)
+    assert "llc:chains=2" in named.measures
+    assert not named.left_out
+    with pytest.raises(SettingError, match=r"name them \(llc\), or give a larger"):
+        ungrouped(["posterior"], [], 2000)
+
+
 def test_a_file_of_another_form_is_refused_before_any_work(theirs, capsys, monkeypatch):
     words = ["measure", "a.pt", "loss", *OWN]
     assert main([*words, "--out", "a.xlsx"]) == 2
     assert "must end in .json, .csv or .parquet" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    from steppe.errors import SettingError
     from steppe_lab.reports.measures.files import check_file
 
     with pytest.raises(SettingError, match=r"needs pyarrow.*\[parquet\]"):

@@ -106,7 +106,14 @@ def test_sums_of_functions_are_those_over_all_eigenvalues():
     assert dimension.stderr < 0.05 * true
     determinant = found.log_determinant()
     assert abs(determinant.value - float(shifted.log().sum())) < 4 * determinant.stderr
-    assert dimension.samples == 20
+    assert dimension.samples == 24  # the theory counts as four probes
+
+
+def test_the_interval_of_two_probes_is_not_that_of_one_degree_of_freedom():
+    H = matrix() + 5 * torch.eye(300, dtype=torch.float64)
+    estimate = spectrum(H, steps=20, probes=2, k=0).log_determinant()
+    low, high = estimate.interval()
+    assert 2 < (high - low) / (2 * estimate.stderr) < 3
 
 
 def test_negative_eigenvalues_count_nothing_towards_the_effective_dimension():

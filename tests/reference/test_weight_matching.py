@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import problems
 from steppe.errors import SettingError, UsageError
-from steppe.symmetries.unit_groups import permuted, unit_groups
+from steppe.symmetries.unit_groups import permuted, reordered, unit_groups
 from steppe.symmetries.weight_matching import weight_matching
 
 
@@ -68,12 +68,32 @@ def plain_cnn():
     )
 
 
+class Attending(nn.Module):
+    """Encoder layers of torch, on vectors that are cut into pieces."""
+
+    def __init__(self, norm_first=False):
+        super().__init__()
+        self.embed = nn.Linear(4, 8)
+        self.places = nn.Parameter(torch.zeros(3, 8))
+        layer = nn.TransformerEncoderLayer(
+            *(8, 4, 6), batch_first=True, norm_first=norm_first
+        )
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, problems.CLASSES)
+
+    def forward(self, x):
+        x = self.embed(x.view(-1, 3, 4)) + self.places
+        return self.head(self.layers(x).mean(1))
+
+
 SAME = {"rtol": 1e-12, "atol": 1e-12}
 NETS = {
     "mlp": (problems.mlp, (4,), 2),
     "residual": (Residual, (2, 8, 8), 3),
     "cnn": (plain_cnn, (2, 4, 4), 3),
     "gated": (Gated, (4,), 1),
+    "transformer": (Attending, (12,), 4),
+    "transformer, norms first": (lambda: Attending(norm_first=True), (12,), 4),
 }
 
 
@@ -166,10 +186,12 @@ def test_no_order_of_one_layer_alone_comes_nearer_in_a_deep_network():
 
 
 def test_units_that_a_layer_reads_in_part_are_refused():
-    model, data = problems.networks()["attention"]
-    with pytest.raises(UsageError, match=r"those of .*self_attn.* change the outputs"):
+    halves = nn.Linear(4, 8), nn.GLU(1), nn.Linear(4, problems.CLASSES)
+    model = problems.drawn(nn.Sequential(*halves), 0)
+    with pytest.raises(UsageError, match=r"those of .* change the outputs"):
         weight_matching(
-            problems.objective(model, data), problems.drawn(copy.deepcopy(model), 3)
+            problems.objective(model, problems.vectors()),
+            problems.drawn(copy.deepcopy(model), 3),
         )
 
 
@@ -219,3 +241,15 @@ def test_tied_weights_have_one_order():
     )
     assert group.size == 6
     assert moved.two.weight is moved.one.weight
+
+
+def test_heads_are_units_of_queries_keys_and_values():
+    _, objective, _ = net("transformer")
+    heads = [group for group in groups_of(objective) if group.block]
+    assert [(group.size, group.block) for group in heads] == [(4, 2), (4, 2)]
+    assert {name.partition("self_attn.")[2] for name, _ in heads[0].places} == {
+        *("in_proj_weight", "in_proj_bias", "out_proj.weight")
+    }
+    rows = torch.arange(24.0)  # queries, keys and values of four heads of two entries
+    moved = reordered(rows, 0, torch.tensor([3, 1, 2, 0]), block=2)
+    assert moved.view(3, 4, 2)[1].tolist() == [[14, 15], [10, 11], [12, 13], [8, 9]]

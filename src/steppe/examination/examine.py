@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from steppe.cost import Cost
+from steppe.cost import NOTHING, Cost
 from steppe.errors import (
     SteppeError,
     UsageError,
@@ -17,6 +17,15 @@ from steppe.errors import (
     check_positive,
 )
 from steppe.examination.examination import Examination
+from steppe.examination.parts import (
+    OF_ESTIMATE,
+    OF_LINE,
+    OF_PLAN,
+    OF_SPECTRUM,
+    PLAN,
+    SPECTRUM,
+    Parts,
+)
 from steppe.examination.plan import Plan, Price, Units, part_of, planned, timed
 from steppe.examination.remarks import remarks_on
 from steppe.landscapes.directions.random import has_filters
@@ -68,6 +77,8 @@ def examine(
     seed: int = 0,
     name: str = "network",
     progress: Progress | None = None,
+    known: Mapping[str, str] | None = None,
+    finished: Callable[[str, str], object] | None = None,
 ) -> Examination:
     """Examine the parameters of an objective as they are.
 
@@ -90,6 +101,11 @@ def examine(
         name: of the network, for table and page.
         progress: called with the number of parts done and of all, and the name of the
             part that is next.
+        known: texts of parts that an earlier call with the same arguments handed to
+            `finished`, by name; these are not done again, and a spectrum among them
+            has no eigenvectors.
+        finished: called with the name and the text of each part that is done: the plan,
+            each measure, the spectrum, each line.
 
     Returns:
         Examination: prints as a table, and has `html(path)`, `rows()` and `to_dict()`.
@@ -97,6 +113,7 @@ def examine(
 
     Raises:
         SettingError: a setting out of range.
+        DataError: known texts that `finished` did not get.
         UsageError: a parameter that is not finite.
         SteppeError: the first refusal, where not even the loss could be measured.
     """
@@ -111,20 +128,40 @@ def examine(
     check_integer("seed", seed)
     _check_finite(objective)
     start = time.perf_counter()
-    plan = _plan(objective, samples, curvature_samples, seconds, seed)
+    parts = Parts(known, finished)
+    if (plan := parts.known(PLAN, OF_PLAN)) is None:
+        plan = _plan(objective, samples, curvature_samples, seconds, seed)
+        parts.done(PLAN, OF_PLAN, plan)
     left_out = {name: _dear(spent, seconds) for name, spent in plan.left_out.items()}
     data = part_of(objective, plan.samples, seed)
     curved = part_of(objective, plan.curvature_samples, seed)
-    before = data.objective.cost
+    # The parts may be one objective.
+    objectives = {id(part.objective): part.objective for part in (data, curved)}
+
+    def spent() -> Cost:
+        return sum((each.cost for each in objectives.values()), NOTHING)
+
+    before = spent()
     wanted = {k: group for k, group in GROUPS.items() if k not in left_out}
     names = [text for group in wanted.values() for text in group]
-    texts = [*names, "spectrum of the Hessian", "random lines", ""]
+    texts = [*names, SPECTRUM, "random lines", ""]
+    measured = {text: parts.known(text, OF_ESTIMATE) for text in names}
+    counted = before
+
+    def keep(text: str, estimate: Estimate) -> None:
+        nonlocal counted
+        cost, counted = spent() - counted, spent()
+        if not estimate.refusal:
+            parts.done(text, OF_ESTIMATE, estimate, cost)
+
     # In one measurement, so that passes of several subjects are made once.
     estimates = measure(
         data.objective,
         names,
         seed=seed,
+        known={text: each for text, each in measured.items() if each is not None},
         progress=lambda done, _: _tell(progress, texts, done),
+        finished=keep,
     )
     if estimates["loss"].refusal:
         measure(data.objective, ["loss"], seed=seed)  # raises the refusal itself
@@ -139,19 +176,20 @@ def examine(
     _tell(progress, texts, len(names))
     whole: Spectrum | None = None
     refusal = left_out.get(CURVATURE, "")
-    curved_before = curved.objective.cost
     if not refusal:
         try:
-            whole = _spectrum(curved.objective, seed)
+            whole = parts.known(SPECTRUM, OF_SPECTRUM)
+            if whole is None:
+                counted = spent()
+                whole = _spectrum(curved.objective, seed)
+                parts.done(SPECTRUM, OF_SPECTRUM, whole, spent() - counted)
             groups[CURVATURE] = _sums(whole)
         except (SteppeError, torch.OutOfMemoryError) as error:
             refusal = str(error)
     _tell(progress, texts, len(names) + 1)
-    lines = _lines(data.objective, seed) if ALONG_LINES not in left_out else []
+    lines = _lines(data.objective, seed, parts) if ALONG_LINES not in left_out else []
     _tell(progress, texts, len(names) + 2)
-    cost = data.objective.cost - before
-    if curved.objective is not data.objective:
-        cost += curved.objective.cost - curved_before
+    cost = spent() - before + parts.cost
     remarks = remarks_on(objective.model, groups, whole, data, curved, refusal)
     if ALONG_LINES in left_out:
         remarks.append(f"The random lines were not drawn: {left_out[ALONG_LINES]}")
@@ -281,15 +319,21 @@ def _end(pairs: Eigenpairs, place: int, largest: float) -> Estimate:
     )
 
 
-def _lines(objective: Objective, seed: int) -> list[Surface]:
+def _lines(objective: Objective, seed: int, parts: Parts) -> list[Surface]:
     model = objective.model
     if not has_filters(objective.params):
         return []
     ends = (-RADIUS, RADIUS, POINTS)
-    lines = [Line.random(model, seed=seed_of(seed, i)) for i in range(LINES)]
-    return [
-        landscape(objective, line, x=ends, samples="all", exact=True) for line in lines
-    ]
+    lines: list[Surface] = []
+    for number in range(LINES):
+        name = f"line {number + 1}"
+        if (line := parts.known(name, OF_LINE)) is None:
+            before = objective.cost
+            along = Line.random(model, seed=seed_of(seed, number))
+            line = landscape(objective, along, x=ends, samples="all", exact=True)
+            parts.done(name, OF_LINE, line, objective.cost - before)
+        lines.append(line)
+    return lines
 
 
 def _tell(progress: Progress | None, texts: Sequence[str], done: int) -> None:

@@ -40,10 +40,12 @@ def _saved(node: Node, name: str) -> Any:
     return getattr(node, f"_saved_{name}")
 
 
-def output_shape(node: Node) -> tuple[int, ...]:
-    """Shape of the tensor that a node computed."""
+def output_shape(node: Node | None, number: int = 0) -> tuple[int, ...]:
+    """Shape of a tensor that a node computed; () of none."""
     seen: Any = node
-    return tuple(int(size) for size in seen._input_metadata[0].shape)
+    if node is None:
+        return ()
+    return tuple(int(size) for size in seen._input_metadata[number].shape)
 
 
 def layer_input(node: Node) -> Tensor:

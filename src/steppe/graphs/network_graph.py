@@ -27,31 +27,17 @@ from steppe.graphs.graph_attributes import (
     operand,
     output_shape,
 )
+from steppe.graphs.heads import HeadReader, Heads
+from steppe.graphs.operations import (
+    BATCH_NORMS,
+    HOMOGENEOUS,
+    JOINS,
+    NORMS,
+    RESHAPES,
+    SUMS,
+)
 
 FIXED = 0  # the stream of inputs, outputs and constants
-
-RESHAPES = {"View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze"}
-# Positively homogeneous in the one tensor they are applied to.
-HOMOGENEOUS = RESHAPES | {
-    *("T", "Transpose", "Permute", "Expand", "Clone", "Alias", "ToCopy", "Contiguous"),
-    *("Select", "Slice", "Index", "IndexSelect", "Gather", "Split", "SplitWithSizes"),
-    *("Unbind", "Narrow", "AsStrided", "Diagonal", "Flip", "Roll", "Repeat", "Unfold"),
-    *("Tril", "Triu", "Cumsum", "Sum", "Mean", "Amax", "Amin", "Max", "Min", "Median"),
-    *("Topk", "Sort", "Neg", "Abs", "Relu", "LeakyRelu", "RreluWithNoise", "Trace"),
-    *("MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D"),
-    *("AdaptiveMaxPool3D", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D"),
-    *("AdaptiveAvgPool3D", "FractionalMaxPool2D", "MaxUnpool2D", "MaxUnpool3D"),
-    *("ConstantPadNd", "ReflectionPad1D", "ReflectionPad2D", "ReflectionPad3D"),
-    *("ReplicationPad1D", "ReplicationPad2D", "ReplicationPad3D", "MaskedFill"),
-    *("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D"),
-    *("UpsampleLinear1D", "UpsampleBilinear2D", "UpsampleTrilinear3D"),
-    *("PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Im2Col", "Col2Im"),
-    *("UpsampleBicubic2D", "NativeDropout"),
-}
-JOINS = {"Cat", "Stack", "Where", "Maximum", "Minimum", "Fmax", "Fmin"}
-SUMS = {"Add", "Sub", "Rsub"}
-BATCH_NORMS = {"NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"}
-NORMS = {"NativeLayerNorm", "NativeGroupNorm"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +75,7 @@ class Structure:
             homogeneous ones join their streams, too: these have no scale in common,
             but the order of their units.
         streams: how many there are, with that of the inputs and outputs.
+        heads: of streams that products of activations read in blocks.
     """
 
     uses: tuple[Use, ...]
@@ -96,6 +83,7 @@ class Structure:
     not_homogeneous: tuple[str, ...]
     links: tuple[Link, ...]
     streams: int
+    heads: Mapping[int, Heads] = field(default_factory=dict)
 
     def why_not_piecewise_linear(self) -> str:
         """Why an output is not piecewise affine in each parameter, or ""."""
@@ -173,6 +161,7 @@ class _Reader:
     links: list[tuple[str, Node | None, Node | None]] = field(default_factory=list)
     biases: set[str] = field(default_factory=set)
     parents: dict[Node | None, Node | None] = field(default_factory=dict)
+    heads: HeadReader = field(default_factory=HeadReader)
 
     def finished(self) -> Structure:
         """All that was read, with the streams numbered."""
@@ -196,6 +185,7 @@ class _Reader:
             tuple(sorted(set(self.not_homogeneous))),
             links,
             len(number),
+            self.heads.by_stream(self._stream, number),
         )
 
     def is_leaf(self, node: Node) -> bool:
@@ -212,6 +202,7 @@ class _Reader:
         """Record the parameters of one operation, and the streams that it joins."""
         name = operation(node)
         inputs = [self._input(child) for child, _ in node.next_functions]
+        self.heads.see(node, name)
         if name in HOMOGENEOUS:
             self._through(node, inputs, "add" if name == "Expand" else "other")
         elif name in SUMS or name in JOINS:
@@ -310,6 +301,7 @@ class _Reader:
             kind = "other" if name == "Bmm" else "linear"
             self._weigh(node, second, len(inputs) - 1, first, kind)
         elif first is not None and second is not None:
+            self.heads.multiply(node)
             self._curve(node, f"{name} of two activations", inputs)
         else:
             self._through(node, [first, second], "other")

@@ -2,8 +2,7 @@
 
 Sources: Gelman and Rubin, 1992, doi:10.1214/ss/1177011136; Geyer, 1992,
 doi:10.1214/ss/1177011137, for where a sum of autocorrelations ends; Vehtari et al.,
-2021, arXiv:1903.08008, Equations 1 to 4 and 8 to 13, for chains in halves, ranks and
-several chains together.
+2021, arXiv:1903.08008, for chains in halves, ranks and several chains together.
 
 Shape letters: C chains, N draws of each.
 """

@@ -1,6 +1,7 @@
 """Power laws in the tail of a sample, by maximum likelihood.
 
-Source: Clauset, Shalizi and Newman, 2009, arXiv:0706.1062, Equations 3.1, 3.2 and 3.9.
+Source: Clauset, Shalizi and Newman, 2009, arXiv:0706.1062, section 3: the exponent
+of largest likelihood, its error, and the distance of Kolmogorov and Smirnov.
 
 Shape letters: n numbers of a sample.
 """

@@ -75,7 +75,8 @@ class Quadrature:
         standard error is that of the weights which are not exact: the variance that
         random projections of these weights have, pooled with that between the probes,
         with the trace that was used taken into account, and the change in the
-        last quarter of the steps.
+        last quarter of the steps. The theory counts as 4 probes more where there are
+        several, in the variance and in `samples`, by which intervals are made.
 
         Args:
             function: of a tensor of eigenvalues, elementwise.
@@ -100,7 +101,9 @@ class Quadrature:
         # The change over the last quarter of the steps stands for that of further ones.
         coarse = (self.size * (full - early)) ** 2
         stderr = math.sqrt(pooled / probes + traced + coarse) / self.size
-        return Estimate(value=float(means.mean()), stderr=stderr, samples=probes)
+        # Intervals have the degrees of freedom of the pooled variance.
+        samples = PRIOR + probes if probes > 1 else probes
+        return Estimate(value=float(means.mean()), stderr=stderr, samples=samples)
 
     def effective_dimension(self, alpha: float | None = None) -> Estimate:
         """Sum of l / (l + alpha) over the positive eigenvalues l.

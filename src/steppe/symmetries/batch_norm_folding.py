@@ -31,14 +31,8 @@ from steppe.graphs.graph_attributes import (
     layer_input,
     running_mean,
 )
-from steppe.graphs.network_graph import (
-    BATCH_NORMS,
-    Structure,
-    Use,
-    nodes_of,
-    operation,
-    structure,
-)
+from steppe.graphs.network_graph import Structure, Use, nodes_of, operation, structure
+from steppe.graphs.operations import BATCH_NORMS
 from steppe.objective import Objective
 from steppe.results import Cost
 from steppe.torch_internals import tree_leaves

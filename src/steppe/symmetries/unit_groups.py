@@ -3,7 +3,8 @@
 Layers whose activations are added, multiplied or passed on elementwise have units in
 one order: a residual stream is one group. Every parameter has the units of the group
 that it writes to along one of its dimensions, and those of the group that it reads
-along another.
+along another. Heads of an attention are units with several entries each, which queries,
+keys and values share; the entries of a head keep their order.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from steppe.graphs.graph_attributes import (
     running_mean,
     running_variance,
 )
+from steppe.graphs.heads import Heads
 from steppe.graphs.network_graph import FIXED, Link, Structure, Use, structure
 from steppe.objective import Objective
 
@@ -35,10 +37,13 @@ class UnitGroup:
         places: dimensions along which tensors have them. A dimension that is a
             multiple of the size has neighbouring entries for each unit, as a linear
             layer behind a flattened picture has them.
+        block: entries of each unit, where a dimension may have all units several times,
+            one section after the other; None where it has them once.
     """
 
     size: int
     places: tuple[Place, ...]
+    block: int | None = None
 
 
 def unit_groups(objective: Objective) -> list[UnitGroup]:
@@ -77,15 +82,31 @@ def permuted(
     moved = dict(state)
     for group, order in zip(groups, orders, strict=True):
         for name, dim in group.places:
-            moved[name] = reordered(moved[name], dim, order)
+            moved[name] = reordered(moved[name], dim, order, group.block)
     return moved
 
 
-def reordered(tensor: Tensor, dim: int, order: Tensor) -> Tensor:
-    """A tensor with the units along a dimension in another order."""
+def reordered(
+    tensor: Tensor, dim: int, order: Tensor, block: int | None = None
+) -> Tensor:
+    """A tensor with the units along a dimension in another order.
+
+    Args:
+        tensor: with the units.
+        dim: along which it has them.
+        order: the old place of each unit.
+        block: entries of each unit; None for all that there are.
+    """
+    blocks = in_blocks(tensor, dim, len(order), block)
+    moved = blocks.index_select(dim + 1, order.to(tensor.device))
+    return moved.reshape(tensor.shape)
+
+
+def in_blocks(tensor: Tensor, dim: int, size: int, block: int | None) -> Tensor:
+    """A tensor with sections, units and entries in place of one dimension."""
     before, after = tensor.shape[:dim], tensor.shape[dim + 1 :]
-    blocks = tensor.reshape(*before, len(order), -1, *after)
-    return blocks.index_select(dim, order.to(tensor.device)).reshape(tensor.shape)
+    block = block or tensor.shape[dim] // size
+    return tensor.reshape(*before, -1, size, block, *after)
 
 
 def _outputs(objective: Objective) -> Tensor:
@@ -149,17 +170,25 @@ def _groups(network: Structure, model: nn.Module) -> list[UnitGroup]:
         if (root := streams.of(stream)) != FIXED:
             by_stream.setdefault(root, []).append(place)
     tensors = {**parameters, **dict(model.named_buffers())}
-    made = [_group(places, tensors) for places in by_stream.values()]
+    heads = {streams.of(stream): each for stream, each in network.heads.items()}
+    made = [
+        _group(places, tensors, heads.get(root)) for root, places in by_stream.items()
+    ]
     return [group for group in made if group is not None]
 
 
-def _group(places: list[Place], tensors: Mapping[str, Tensor]) -> UnitGroup | None:
+def _group(
+    places: list[Place], tensors: Mapping[str, Tensor], heads: Heads | None
+) -> UnitGroup | None:
     sizes = [tensors[name].shape[dim] for name, dim in places]
-    size = min(sizes)
+    size, whole, block = min(sizes), min(sizes), None
+    if heads is not None:
+        size, whole = heads.entries // heads.share, heads.entries
+        block = heads.share
     # Streams that are cut or put together have no one number of units.
-    if size < 2 or any(each % size for each in sizes):
+    if size < 2 or any(each % whole for each in sizes):
         return None
-    return UnitGroup(size, tuple(places))
+    return UnitGroup(size, tuple(places), block)
 
 
 def _places(

@@ -3,7 +3,9 @@
 Source: Ainsworth, Hayase and Srinivasa, 2023, arXiv:2209.04836, Algorithm 1: one group
 of units after the other gets the order whose weights have the largest inner product
 with those of the first network, until no group gains. Differences: the groups are read
-off the graph of the network; batch norm is matched by its weight and bias, and its
+off the graph of the network, heads of an attention among them, which move as blocks
+(the order of the entries of a head, which only queries with keys and values with
+outputs share, stays); batch norm is matched by its weight and bias, and its
 statistics move along; an order is taken only where it makes the inner product of all
 weights larger, so that the descent ends also where a layer reads the group it writes;
 and as it ends at one of many orders, it begins several times, once as published from
@@ -28,7 +30,13 @@ from steppe.parameters import load_, restored
 from steppe.results import Cost
 from steppe.seeds import stream
 from steppe.state_dicts import check_shapes, tensors_of
-from steppe.symmetries.unit_groups import UnitGroup, permuted, reordered, unit_groups
+from steppe.symmetries.unit_groups import (
+    UnitGroup,
+    in_blocks,
+    permuted,
+    reordered,
+    unit_groups,
+)
 from steppe.torch_internals import tree_leaves
 
 SWEEPS = 100  # over all groups, at most
@@ -151,8 +159,8 @@ class _Search:
         for name, dim in group.places:
             if name in self.first:
                 moved = self._moved(name, orders, without=(turn, dim))
-                rows = _rows(self.first[name], dim, group.size)
-                values += rows @ _rows(moved, dim, group.size).T
+                rows = _rows(self.first[name], dim, group)
+                values += rows @ _rows(moved, dim, group).T
         so_far = self.similarity(orders, turn)
         orders[turn] = torch.from_numpy(largest_assignment(values.numpy()))
         if self.similarity(orders, turn) > so_far + self.least:
@@ -170,7 +178,8 @@ class _Search:
         tensor = self.second[name]
         for turn, dim in self.places[name]:
             if (turn, dim) != without:
-                tensor = reordered(tensor, dim, orders[turn])
+                block = self.groups[turn].block
+                tensor = reordered(tensor, dim, orders[turn], block)
         return tensor
 
 
@@ -178,9 +187,10 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float64)
 
 
-def _rows(tensor: Tensor, dim: int, size: int) -> Tensor:
+def _rows(tensor: Tensor, dim: int, group: UnitGroup) -> Tensor:
     """A row for each unit, shape (N, ...)."""
-    return tensor.movedim(dim, 0).reshape(size, -1)
+    blocks = in_blocks(tensor, dim, group.size, group.block)
+    return blocks.movedim(dim + 1, 0).reshape(group.size, -1)
 
 
 def _with_aliases(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

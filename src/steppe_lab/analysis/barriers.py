@@ -14,19 +14,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steppe.batches import UNKNOWN
 from steppe.comparisons.barriers import Between, PathName, barriers
-from steppe.errors import CheckpointError, DataError, StoreError
+from steppe.errors import CheckpointError, DataError
 from steppe.landscapes.subspaces.curve import Curve
 from steppe.objective import Objective
 from steppe.results import Barriers, Estimate
 from steppe_lab.analysis.foreign import Belongs
+from steppe_lab.analysis.kept import Kept
 from steppe_lab.analysis.places import checkpoint_at
 from steppe_lab.analysis.single import Network, check_one_loss, read_network
 from steppe_lab.progress import Progress, Report, silent
 from steppe_lab.runs.barrier_settings import BarrierSettings
 from steppe_lab.runs.training import CHECKPOINT, is_whole
-from steppe_lab.store import journal
 from steppe_lab.store.json_files import digest
 from steppe_lab.store.store import Store
 from steppe_lab.training.checkpoints import versions
@@ -215,17 +214,7 @@ class _Finished:
     ) -> None:
         self._digests = digests
         self._settings = asked.settings.model_dump(mode="json")
-        self._failed = asked.failed
-        self._before: set[str] = set()  # keys that earlier calls had finished
-        self._read: set[str] = set()  # of these, those that were asked for
-        self._estimates: dict[str, Estimate] = {}
-        self._path: Path | None = None
         objective = first.objective
-        if asked.keep is None:
-            return
-        if objective.digest.startswith(UNKNOWN):
-            self._give_up("batches of other things than tensors cannot be recognized")
-            return
         follows = {
             "data": objective.digest,
             "loss": objective.details["loss"],
@@ -233,41 +222,24 @@ class _Finished:
             "device": objective.device.type,
             "versions": versions(),
         }
-        self._path = asked.keep / FOLDER / f"{digest(follows)[:16]}.jsonl"
-        try:
-            for record in journal.records(self._path):
-                estimate = Estimate.from_dict(record["barrier"])
-                self._estimates[record["asked"]] = estimate
-                self._before.add(record["asked"])
-        except StoreError as error:
-            self._give_up(str(error))
+        path = asked.keep and asked.keep / FOLDER / f"{digest(follows)[:16]}.jsonl"
+        read = Estimate.from_dict
+        self._kept = Kept(path, objective, "barrier", "barrier", read, asked.failed)
 
     def __contains__(self, between: object) -> bool:
-        return isinstance(between, Between) and self._key(between) in self._estimates
+        return isinstance(between, Between) and self._key(between) in self._kept
 
     def __getitem__(self, between: Between) -> Estimate:
-        key = self._key(between)
-        self._read |= {key} & self._before
-        return self._estimates[key]
+        return self._kept[self._key(between)]
 
     def __setitem__(self, between: Between, barrier: Estimate) -> None:
-        key = self._key(between)
-        self._estimates[key] = barrier
-        if self._path is None or barrier.refusal:
-            return
-        try:
-            journal.append(self._path, {"asked": key, "barrier": barrier.to_dict()})
-        except StoreError as error:
-            self._give_up(str(error))
+        record = None if barrier.refusal else barrier.to_dict()
+        self._kept.add(self._key(between), barrier, record)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence on barriers that were known, without a full stop."""
-        count = len(self._read)
-        if not count:
-            return ()
-        many = f"{count} barriers were" if count > 1 else "1 barrier was"
-        return (f"{many} finished before, and read from {self._path}",)
+        return self._kept.notes
 
     def _key(self, between: Between) -> str:
         """Digest of all that a barrier follows from, beside the data."""
@@ -277,7 +249,3 @@ class _Finished:
         kept = {k: v for k, v in self._settings.items() if k not in ignored}
         ends = [self._digests[each] for each in (between.first, between.second)]
         return digest({"ends": ends, "path": between.path, **kept})
-
-    def _give_up(self, reason: str) -> None:
-        self._failed(f"finished barriers are not kept: {reason}")
-        self._path = None

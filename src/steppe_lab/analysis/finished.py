@@ -9,13 +9,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from steppe.batches import UNKNOWN
 from steppe.comparisons.runs import Asked
-from steppe.errors import StoreError
 from steppe.measures import MEASURES
 from steppe.results import Estimate
+from steppe_lab.analysis.kept import Kept
 from steppe_lab.analysis.single import Network
-from steppe_lab.store import journal
 from steppe_lab.store.json_files import digest
 from steppe_lab.training.checkpoints import versions
 
@@ -40,49 +38,36 @@ class Finished:
         failed: Callable[[str], object],
     ) -> None:
         self.path = folder / FOLDER / f"{identity(network)}.jsonl"
-        self.before = 0  # estimates that were asked for and known
         self._beside = beside
-        self._failed: Callable[[str], object] | None = failed
-        self._estimates: dict[str, Estimate] = {}
-        if network.objective.digest.startswith(UNKNOWN):
-            self._give_up("batches of other things than tensors cannot be recognized")
-            return
-        try:
-            for record in journal.records(self.path):
-                estimate = Estimate.from_dict(record["estimate"])
-                self._estimates[record["asked"]] = estimate
-        except StoreError as error:
-            self._give_up(str(error))
+        self._kept = Kept(
+            self.path,
+            network.objective,
+            "measurement",
+            "estimate",
+            Estimate.from_dict,
+            failed,
+        )
+
+    @property
+    def before(self) -> int:
+        """Estimates of earlier calls that were asked for."""
+        return self._kept.before
 
     def __getitem__(self, asked: Asked) -> Estimate:
-        estimate = self._estimates[self._key(asked)]
-        self.before += 1
-        return estimate
+        return self._kept[self._key(asked)]
 
     def __setitem__(self, asked: Asked, estimate: Estimate) -> None:
-        key = self._key(asked)
-        self._estimates[key] = estimate
-        if self._failed is None:
-            return
-        try:
-            journal.append(self.path, {"asked": key, "estimate": estimate.to_dict()})
-        except StoreError as error:
-            self._give_up(str(error))
+        self._kept.add(self._key(asked), estimate, estimate.to_dict())
 
     def __contains__(self, asked: object) -> bool:
-        return isinstance(asked, Asked) and self._key(asked) in self._estimates
+        return isinstance(asked, Asked) and self._key(asked) in self._kept
 
     def __len__(self) -> int:
-        return len(self._estimates)
+        return len(self._kept)
 
     def _key(self, asked: Asked) -> str:
         beside = self._beside.get(asked.measure.partition(":")[0], "")
         return digest({**asdict(asked), "beside": beside})
-
-    def _give_up(self, reason: str) -> None:
-        if self._failed is not None:
-            self._failed(f"finished measurements are not kept: {reason}")
-        self._failed = None
 
 
 def identity(network: Network) -> str:

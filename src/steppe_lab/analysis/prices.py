@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from steppe.cost import NOTHING, Cost
+from steppe.cost import GRADIENT, NOTHING, PRODUCT, Cost
 from steppe.errors import SteppeError
 from steppe.examination.plan import two_products
 from steppe.measures import MEASURES
@@ -22,7 +22,6 @@ from steppe_lab.progress import span_in_words
 from steppe_lab.runs.analysis import read_measure
 
 LONG = 60.0  # seconds below which nothing is said
-GRADIENT, PRODUCT = 3, 5  # forward passes of about the same time
 
 
 def price_of(objective: Objective, measures: Sequence[str]) -> str | None:

@@ -75,8 +75,8 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(?![\w=])")
 PARALLEL = "train"  # the verb that torchrun starts in several processes
 # Commands that go on where they were stopped.
 RESUMING = (
-    *("attack", "compare", "landscape", "landscape barriers", "measure"),
-    *("reproduce", "train"),
+    *("attack", "compare", "examine", "landscape", "landscape barriers"),
+    *("measure", "reproduce", "train"),
     *("study run", "study extend", "study worker"),
 )
 # What the command needs beyond torch and numpy; the extra `lab` installs it.

@@ -79,6 +79,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
             "groups",
             "repeats",
             "other",
+            "group_passes",
         ),
     ),
     "axes and points": (

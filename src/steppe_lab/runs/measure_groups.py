@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,16 @@ def is_group(text: str) -> bool:
     return not is_code and (name == ALL or name in STUDIES or name in families())
 
 
-def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
+def ungrouped(
+    texts: Iterable[str], given: Collection[str], passes: float = math.inf
+) -> Asked:
     """Measures in place of groups; one that is named itself too keeps its settings.
 
     Args:
         texts: names of measures, with settings or without, and of groups.
         given: needs among `REFERENCES` that can be served. A group leaves out measures
             of other needs; one that is named itself stays, and is refused.
+        passes: price in forward passes above which a group leaves a measure out.
 
     Raises:
         SettingError: a group of which nothing is left.
@@ -85,6 +89,7 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
     from steppe.measures.families import ungrouped as expanded
 
     lacking: dict[str, dict[str, None]] = {}
+    dear: dict[str, float] = {}
 
     def served(text: str) -> list[Entry[MeasureSpec]]:
         if not is_group(text):
@@ -95,7 +100,15 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
             lacks = [need for need in needs if need not in given]
             for need in lacks:
                 lacking.setdefault(need, {})[entry.name] = None
-            left += [] if lacks else [entry]
+            price = entry.spec.cost.in_forwards
+            if not lacks and price > passes:
+                dear[entry.name] = price
+            left += [] if lacks or price > passes else [entry]
+        if not left and dear:
+            raise SettingError(
+                f"all measures of {text} cost more than {passes:,.0f} forward passes; "
+                f"name them ({', '.join(dear)}), or give a larger --group-passes."
+            )
         if not left:
             needed = " or ".join(REFERENCES[need] for need in lacking)
             raise SettingError(
@@ -108,7 +121,17 @@ def ungrouped(texts: Iterable[str], given: Collection[str]) -> Asked:
         f"{', '.join(names)} left out: without {REFERENCES[need]} ({_options([need])})"
         for need, names in lacking.items()
     ]
+    sentences += [
+        f"{name} left out: it costs about {price:,.0f} forward passes, more than "
+        f"{passes:,.0f} (name it, or give --group-passes {price:.0f})"
+        for name, price in dear.items()
+        if name not in _names(wanted)
+    ]
     return Asked(tuple(wanted), tuple(sentences))
+
+
+def _names(texts: Iterable[str]) -> set[str]:
+    return {text.partition(":")[0].replace("-", "_") for text in texts}
 
 
 def _members(group: str) -> list[Entry[MeasureSpec]]:

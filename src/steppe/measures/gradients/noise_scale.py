@@ -1,6 +1,7 @@
 """Simple noise scale: the batch size at which noise and gradient are alike.
 
-Source: McCandlish et al., 2018, arXiv:1812.06162, Equation 2.9 and Appendix A.1.
+Source: McCandlish et al., 2018, arXiv:1812.06162, the simple noise scale, and its
+estimate from two sizes of batches in the appendix.
 
 Shape letters: n samples.
 """
@@ -26,7 +27,7 @@ from steppe.results import Estimate
 
 @MEASURES.add(
     "noise_scale",
-    source="McCandlish et al., 2018, arXiv:1812.06162, Equation 2.9",
+    source="McCandlish et al., 2018, arXiv:1812.06162, simple noise scale",
     units="samples",
     sharper_is="neither",
     invariant_to=("unit_permutation",),

@@ -1,7 +1,7 @@
 """Barrier of the loss on the straight line between two networks.
 
 Source: Frankle et al., 2020, arXiv:1912.05671, section 2 (instability along the line,
-relative to the mean of the ends); Entezari et al., 2022, arXiv:2110.06296, Equation 1
+relative to the mean of the ends); Entezari et al., 2022, arXiv:2110.06296
 (relative to the chord between the ends, as here). Statistics of batch norm are
 re-estimated at every point, the ends as well, as in Jordan et al., 2023,
 arXiv:2211.08403, so that the barrier between two equal networks is 0.
@@ -27,7 +27,7 @@ from steppe.results import Estimate
 
 @MEASURES.add(
     "barrier",
-    source="Entezari et al., 2022, arXiv:2110.06296, Equation 1; arXiv:1912.05671",
+    source="Entezari et al., 2022, arXiv:2110.06296; arXiv:1912.05671",
     units="loss",
     needs=("losses on a path", "other network"),
     cost=Cost(forwards=25),

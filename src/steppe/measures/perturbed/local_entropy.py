@@ -1,6 +1,6 @@
 """Local entropy: the free energy of the loss in a Gaussian neighbourhood.
 
-Source: Chaudhari et al., 2017, arXiv:1611.01838, Definition 1; the published estimate
+Source: Chaudhari et al., 2017, arXiv:1611.01838, local entropy; the published estimate
 is that of Bisla et al., 2022, arXiv:2201.08025.
 
 Shape letters: M random draws, d parameters.
@@ -27,7 +27,7 @@ LARGEST_ERROR = 0.3  # in nats; beyond it a few of the draws decide the mean
 
 @MEASURES.add(
     "local_entropy",
-    source="Chaudhari et al., 2017, arXiv:1611.01838, Definition 1",
+    source="Chaudhari et al., 2017, arXiv:1611.01838, local entropy",
     units="nats",
     invariant_to=("unit_permutation",),
     needs=("perturbed losses",),

@@ -1,9 +1,10 @@
 """Norm of the gradient of the local entropy, by Langevin dynamics.
 
-Source: Chaudhari et al., 2017, arXiv:1611.01838, Equation 7 and Algorithm 1; the
-published estimate is that of Bisla et al., 2022, arXiv:2201.08025. The chains are those
-of Leimkuhler and Matthews, 2013, doi:10.1093/amrx/abs010, whose steps average two
-successive draws, so that a Gaussian has the right variance at every step size.
+Source: Chaudhari et al., 2017, arXiv:1611.01838, gradient of the local entropy in
+Entropy-SGD; the published estimate is that of Bisla et al., 2022, arXiv:2201.08025. The
+chains are those of Leimkuhler and Matthews, 2013, doi:10.1093/amrx/abs010, whose steps
+average two successive draws, so that a Gaussian has the right variance at every step
+size.
 
 Shape letters: M pairs of chains.
 """
@@ -36,7 +37,7 @@ STEPS, LR, NOISE, PULL, MEMORY = 20, 0.1, 1e-4, 1e-4, 0.75
 
 @MEASURES.add(
     "local_entropy_gradient",
-    source="Chaudhari et al., 2017, arXiv:1611.01838, Equation 7",
+    source="Chaudhari et al., 2017, arXiv:1611.01838, Entropy-SGD",
     units="loss per parameter",
     invariant_to=("unit_permutation",),
     needs=(),

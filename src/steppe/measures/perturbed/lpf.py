@@ -1,6 +1,6 @@
 """Low-pass filtered loss (LPF): the mean loss under Gaussian noise on the weights.
 
-Source: Bisla et al., 2022, arXiv:2201.08025, Equation 3. By default the noise is
+Source: Bisla et al., 2022, arXiv:2201.08025, the LPF measure. By default the noise is
 relative to the norm of each filter; "balanced" is the noise of the published code,
 which balances the network first and then adds isotropic noise.
 
@@ -30,7 +30,7 @@ LEAST = 20  # draws, before their spread is trusted to end them
 
 @MEASURES.add(
     "lpf",
-    source="Bisla et al., 2022, arXiv:2201.08025, Equation 3",
+    source="Bisla et al., 2022, arXiv:2201.08025, LPF measure",
     units="loss",
     invariant_to=("layer_rescaling", "last_layer_rescaling", "unit_permutation"),
     needs=("outputs", "perturbed losses"),

@@ -1,7 +1,7 @@
 """Complexity term of a PAC-Bayes bound with Gaussian prior and posterior.
 
 Source: Bisla et al., 2022, arXiv:2201.08025, supplement B, whose tables have it as
-mu_PAC-Bayes; after Jiang et al., 2020, arXiv:1912.02178, Equation 44.
+mu_PAC-Bayes; after Jiang et al., 2020, arXiv:1912.02178, PAC-Bayes bounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Local learning coefficient: the rise of the loss under its own posterior.
 
 Source: Lau et al., 2023, arXiv:2308.12108, with stochastic gradient Langevin dynamics
-(Welling and Teh, 2011, ICML, Equation 4).
+(Welling and Teh, 2011, ICML).
 
 Shape letters: N loss terms, C chains, T draws of each.
 """

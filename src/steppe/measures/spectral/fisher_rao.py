@@ -1,9 +1,9 @@
 """Fisher-Rao norm: the Fisher information along the parameters themselves.
 
-Source: Liang et al., 2019, arXiv:1711.01530, Definition 2; the published study of Bisla
-et al., 2022, arXiv:2201.08025, has the Hessian in place of the Fisher matrix. The
-derivative of the outputs along the parameters does not change when layers are rescaled
-in a way that keeps the network's function.
+Source: Liang et al., 2019, arXiv:1711.01530; the published study of Bisla et al., 2022,
+arXiv:2201.08025, has the Hessian in place of the Fisher matrix. The derivative of the
+outputs along the parameters does not change when layers are rescaled in a way that
+keeps the network's function.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FisherMatrix = Literal["auto", "fisher", "ggn", "empirical_fisher"]
 
 @MEASURES.add(
     "fisher_rao",
-    source="Liang et al., 2019, arXiv:1711.01530, Definition 2",
+    source="Liang et al., 2019, arXiv:1711.01530, Fisher-Rao norm",
     units="loss",
     invariant_to=(
         "layer_rescaling",

@@ -1,8 +1,8 @@
 """Relative flatness: the curvature by the weight of a layer, relative to the weight.
 
-Source: Petzka, Kamp, Adilova, Sminchisescu and Boley, 2021, arXiv:2001.00939,
-Definition 3. For the last linear layer with cross-entropy it has a closed form from the
-outputs and the features phi: the mean of |phi|^2 tr(W W' (diag(p) - p p')).
+Source: Petzka, Kamp, Adilova, Sminchisescu and Boley, 2021, arXiv:2001.00939. For the
+last linear layer with cross-entropy it has a closed form from the outputs and the
+features phi: the mean of |phi|^2 tr(W W' (diag(p) - p p')).
 
 Shape letters: R rows and F columns of the weight of a layer, M random draws.
 """
@@ -32,7 +32,7 @@ Variant = Literal["correct", "published", "fam"]
 
 @MEASURES.add(
     "relative_flatness",
-    source="Petzka et al., 2021, arXiv:2001.00939, Definition 3",
+    source="Petzka et al., 2021, arXiv:2001.00939, relative flatness",
     units="loss",
     invariant_to=(
         "layer_rescaling",

@@ -1,6 +1,7 @@
 """First-order sharpness of ASAM: the length of the gradient in units of the weights.
 
-Source: Kwon et al., 2021, arXiv:2102.11600, Equation 7.
+Source: Kwon et al., 2021, arXiv:2102.11600, adaptive sharpness, here to first
+order.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from steppe.results import Estimate
 
 @MEASURES.add(
     "asam_sharpness",
-    source="Kwon et al., 2021, arXiv:2102.11600, Equation 7",
+    source="Kwon et al., 2021, arXiv:2102.11600, adaptive sharpness",
     units="loss",
     invariant_to=(
         "layer_rescaling",

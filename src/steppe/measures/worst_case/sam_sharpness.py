@@ -1,6 +1,7 @@
 """First-order sharpness of SAM: the length of the gradient times the radius.
 
-Source: Foret et al., 2021, arXiv:2010.01412, Equation 2.
+Source: Foret et al., 2021, arXiv:2010.01412, where the inner maximum is taken to
+first order.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from steppe.results import Estimate
 
 @MEASURES.add(
     "sam_sharpness",
-    source="Foret et al., 2021, arXiv:2010.01412, Equation 2",
+    source="Foret et al., 2021, arXiv:2010.01412",
     units="loss",
     invariant_to=("unit_permutation",),
     needs=("groups of samples", "gradients of groups"),

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, TextIO
 import tyro
 
 from steppe.errors import SettingError
+from steppe_lab.cli.messages import say
 from steppe_lab.cli.options import (
     OUT,
     CheckpointArguments,
@@ -29,6 +30,9 @@ class Args(CheckpointArguments, ExaminationSettings):
 
     out: Path = OUT / "examination.html"
     """HTML page to write; the numbers go beside it, as .json."""
+    keep: Path = OUT
+    """Folder where finished parts are kept, so that the same command goes on where it
+    was stopped."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON object instead of a table."""
 
@@ -58,9 +62,13 @@ def run(args: Args, results: TextIO) -> int:
             trust=trusted(args.trust),
             belongs=belongs(args),
             loss=loss_kind(args),
+            keep=args.keep,
+            failed=say,
             progress=named(tell),
         )
     files = publish_examination(examined, args.out, args.data_dir)
+    for sentence in examined.before:
+        say(f"{sentence}.")
     if args.as_json:
         record = {**examined.result.to_dict(), "notes": examined.network.notes}
         print(json_line({**record, "files": list(map(str, files))}), file=results)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO, get_args
 
 import tyro
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional
 
 from steppe.registry.registry import NOT_GIVEN, Entry, Registry, unknown_name
@@ -160,7 +160,7 @@ def _tables(registry: Any, part: bool, names: Collection[str]) -> list[Table]:
     if registry.kind != "measure":
         return [_table(registry, part, names)]
     if not names:
-        return [*(_family(*each) for each in families().items()), _studies()]
+        return [_in_short(), _studies()]
     chosen = {
         family: [entry for entry in entries if entry.name in names]
         for family, entries in families().items()
@@ -168,15 +168,26 @@ def _tables(registry: Any, part: bool, names: Collection[str]) -> list[Table]:
     return [_in_full(*each) for each in chosen.items() if each[1]]
 
 
-def _family(family: str, entries: Sequence[Entry[Any]]) -> Table:
-    """A row for each measure of a family: its cost, and its summary."""
-    title = f"{family} (all facts: steppe list measures {family})"
-    table = Table("measure", "what it is, and its cost", title=title)
-    for entry in entries:
-        spec = entry.spec
-        table.add_row(
-            entry.name, escape(f"{spec.summary} {capitalised(spec.cost_text)}.")
-        )
+def _in_short() -> Table:
+    """A row for each measure by family: its price, and its name in words."""
+    from steppe.measures.families import families
+
+    table = Table(
+        *("family", "measure"),
+        Column("passes", justify="right"),
+        "what it is",
+        title="measures",
+        caption="passes: cost at the default settings in forward passes over the data, "
+        "about, of each measure alone; all facts: steppe list measures NAME or FAMILY",
+        box=None,
+        pad_edge=False,
+    )
+    for family, entries in families().items():
+        for number, entry in enumerate(entries):
+            spec = entry.spec
+            price = f"{spec.cost.in_forwards:,.0f}"
+            first = family if number == 0 else ""
+            table.add_row(first, entry.name, price, escape(capitalised(spec.title)))
     return table
 
 

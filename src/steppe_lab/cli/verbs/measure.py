@@ -61,6 +61,9 @@ class Args(CheckpointArguments):
     out: Path | None = None
     """Write the results to this file too: all of them as .json, or a row for each
     checkpoint and measure as .csv or .parquet."""
+    group_passes: int = Field(default=2000, ge=1)
+    """Groups leave out measures that cost more forward passes over the data than this,
+    such as llc; one that is named itself is measured whatever it costs."""
     keep: Path = OUT
     """Folder where each finished measurement is kept, so that the same command goes on
     where it was stopped."""
@@ -83,7 +86,8 @@ def run(args: Args, results: TextIO) -> int:
     _check_measures(args.measures)
     # The start of a run is known, that of another program's file is not.
     given = {"start": args.start or args.model is None, "other network": args.other}
-    names = ungrouped(args.measures, [need for need, by in given.items() if by])
+    served = [need for need, by in given.items() if by]
+    names = ungrouped(args.measures, served, args.group_passes)
     for sentence in names.left_out:
         say(sentence)
     paths: dict[str, Path] = {}

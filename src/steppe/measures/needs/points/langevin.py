@@ -1,6 +1,6 @@
 """Chains of stochastic gradient Langevin dynamics (SGLD) around the parameters.
 
-Source: Welling and Teh, 2011, ICML, Equation 4, with a constant step; the pull towards
+Source: Welling and Teh, 2011, ICML, with a constant step; the pull towards
 the start is that of Lau et al., 2023, arXiv:2308.12108.
 """
 

@@ -71,7 +71,8 @@ def test_numbers_are_those_of_the_library_and_the_page_says_how_to_repeat(
 
 
 def test_the_table_fits_and_a_bad_place_is_told_before_any_work(model, capsys):
-    words = ["examine", "a.pt", *OWN, "--seconds", "1"]
+    sizes = "--samples", "20", "--curvature-samples", "20"
+    words = ["examine", "a.pt", *OWN, *sizes]
     assert main([*words, "--out", "page.html"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("curvature") for line in lines)
@@ -79,6 +80,7 @@ def test_the_table_fits_and_a_bad_place_is_told_before_any_work(model, capsys):
     assert "must be a page that ends in .html, got page.pdf" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was_stopped(model, capsys, monkeypatch):
     words = ["examine", "a.pt", *OWN, "--json"]
     assert main([*words, "--keep", "whole"]) == 0

@@ -41,7 +41,9 @@ def sentences():
 MADE = {"ecg": (heartbeats, 7, 2), "translation": (sentences, 10, 6)}
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize(
+    "name", [pytest.param("ecg", marks=pytest.mark.slow), "translation"]
+)
 def test_a_permuted_copy_has_the_same_outputs_and_no_barrier(name):
     make, count, with_heads = MADE[name]
     with torch.random.fork_rng(devices=[]):

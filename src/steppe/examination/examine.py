@@ -176,16 +176,16 @@ def examine(
     _tell(progress, texts, len(names))
     whole: Spectrum | None = None
     refusal = left_out.get(CURVATURE, "")
-    if not refusal:
+    if not refusal and (whole := parts.known(SPECTRUM, OF_SPECTRUM)) is None:
+        counted = spent()
         try:
-            whole = parts.known(SPECTRUM, OF_SPECTRUM)
-            if whole is None:
-                counted = spent()
-                whole = _spectrum(curved.objective, seed)
-                parts.done(SPECTRUM, OF_SPECTRUM, whole, spent() - counted)
-            groups[CURVATURE] = _sums(whole)
+            whole = _spectrum(curved.objective, seed)
         except (SteppeError, torch.OutOfMemoryError) as error:
             refusal = str(error)
+        else:
+            parts.done(SPECTRUM, OF_SPECTRUM, whole, spent() - counted)
+    if whole is not None:
+        groups[CURVATURE] = _sums(whole)
     _tell(progress, texts, len(names) + 1)
     lines = _lines(data.objective, seed, parts) if ALONG_LINES not in left_out else []
     _tell(progress, texts, len(names) + 2)

@@ -1,4 +1,4 @@
-"""Names of operations in autograd graphs, by what they do to a factor."""
+"""Names of operations in autograd graphs, by their effect on a factor."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Kept(Mapping[str, T]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence on what was known, without a full stop."""
+        """A sentence on results of earlier calls, without a full stop."""
         if not self.before:
             return ()
         several = f"{self.before} {self._noun}s were"

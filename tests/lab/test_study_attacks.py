@@ -20,6 +20,7 @@ from steppe_lab.studies.expansion import ATTACK, completed, plan_of_study
 from steppe_lab.studies.robustness import robust_column, robust_columns, shown
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.stored import open_study, remember
+from steppe_lab.studies.survey import survey_of
 
 SETTINGS = {
     "name": "resist",
@@ -102,6 +103,12 @@ def test_attacks_without_a_meaning_are_refused_before_any_training(
     with pytest.raises(SettingError, match=said):
         open_study(store).study.work(in_process.run_local)
     assert not list(store.ids())
+
+
+def test_the_size_of_a_study_says_its_attacks(finished):
+    survey = survey_of(open_study(finished).study, settings())
+    assert survey.to_dict()["budgets"] == ["8/255", "0.2"]
+    assert "  attacks: fgsm, fgm within 8/255, 0.2" in survey.lines()
 
 
 def test_a_table_has_the_stored_accuracies_with_their_errors(finished):

@@ -32,6 +32,7 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it."""
+        attack = self.settings.attack
         return {
             "study": self.settings.stored_name,
             "trials": self.trials,
@@ -43,6 +44,8 @@ class Survey:
             "seeds": list(self.settings.seeds),
             "where": list(self.settings.where),
             "measures": [text for group in self.settings.measures for text in group],
+            "attacks": list(attack.attacks) if attack else [],
+            "budgets": list(attack.eps) if attack else [],
             "estimate": None if self.time is None else self.time.to_dict(self.workers),
         }
 
@@ -59,6 +62,9 @@ class Survey:
         ]
         lines += [f"  where {text}" for text in record["where"]]
         lines += [f"  measures: {', '.join(record['measures']) or 'none'}"]
+        if record["attacks"]:
+            budgets = ", ".join(record["budgets"])
+            lines += [f"  attacks: {', '.join(record['attacks'])} within {budgets}"]
         if self.time is not None and self.status.left:
             lines.append(f"  {in_words(self.time, self.workers)}")
         return lines

@@ -432,6 +432,11 @@ def test_steps_that_decimals_meet_are_met(objectives, capsys):
     assert record["notes"] == []
 
 
+def test_a_line_between_equal_networks_is_noted(objectives, capsys):
+    (note,) = printed(capsys, "landscape a.pt a.pt --x 0,1 --out s.csv")["notes"]
+    assert note == "a.pt and a.pt have the same weights, so nothing changes along x"
+
+
 SMALL = "--x 0,1 --y 0,1"
 OTHER_DATA = """
 import torch

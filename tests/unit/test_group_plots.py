@@ -227,3 +227,48 @@ def test_densities_have_plain_numbers_at_their_axis():
     named = texts(figure.axes[0].yaxis)
     assert named
     assert all(float(text) > 0 for text in named)
+
+
+LONG = "lpf_sgd:gamma=0.002,sigma=0.0005,every=100,perturb=weights,norm=filter,seed="
+PAIRS = {f"{LONG}{i}": [1.0, 2.0 + i] for i in range(2)}
+TABLE = {a: dict(zip(PAIRS, each, strict=True)) for a, each in PAIRS.items()}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.boxes(PAIRS, xlabel="loss"),
+        lambda: plots.grouped_bars(TABLE, xlabel="loss"),
+        lambda: plots.series(PAIRS, [1, 2], xlabel="epoch", ylabel="loss"),
+        lambda: plots.tiles(TABLE, xlabel="width", ylabel="depth", label="trace"),
+    ],
+    ids=["boxes", "grouped_bars", "series", "tiles"],
+)
+def test_names_of_any_length_stay_in_the_figure_and_differ(draw):
+    figure = draw()
+    figure.draw_without_rendering()
+    inside = [
+        text
+        for text in figure.findobj(Text)
+        if "…" in text.get_text() and text.get_visible()
+    ]
+    assert len({text.get_text() for text in inside}) >= 2
+    for text in inside:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+
+
+def test_numbers_and_names_of_many_columns_do_not_touch():
+    columns = {f"setting {j}": 1.23e-5 * (j + 1) for j in range(12)}
+    figure = plots.tiles({"a": columns}, xlabel="", ylabel="", label="")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    for row in (axes.texts, axes.get_xticklabels()):
+        boxes = [text.get_window_extent() for text in row]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_series_of_another_length_is_one_sentence():
+    with pytest.raises(steppe.errors.SettingError, match="each of 2 places, got 3"):
+        plots.series({"a": [1, 2, 3]}, [1, 2], xlabel="", ylabel="")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from steppe.plots.canvas import Theme, canvas, looks, without_collisions
+from steppe.plots.names import cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,11 +49,9 @@ def bars(
                 error_kw={"elinewidth": 1.2},
             )
     axes.set(xlabel=xlabel, ylim=(max(3, len(values)) - 0.4, -0.6))
-    axes.set_yticks(range(len(values)), [_shortened(name) for name in values])
+    axes.set_yticks(
+        range(len(values)), [cut(name, _LETTERS, "start") for name in values]
+    )
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     return without_collisions(figure)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}"

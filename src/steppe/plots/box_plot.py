@@ -21,6 +21,7 @@ from steppe.plots.canvas import (
     wants_log,
     without_collisions,
 )
+from steppe.plots.names import BESIDE, cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,6 +95,6 @@ def boxes(
     else:
         axes.locator_params(axis="x", nbins=5)
     axes.set(xlabel=xlabel, ylim=(max(3, len(shown)) - 0.4, -0.6))
-    axes.set_yticks(range(len(shown)), list(shown))
+    axes.set_yticks(range(len(shown)), [cut(name, BESIDE) for name in shown])
     axes.grid(visible=False, axis="y")
     return without_collisions(figure)

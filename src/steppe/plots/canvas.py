@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from steppe.errors import UsageError, install
+from steppe.plots.names import cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,17 +96,20 @@ def looks(names: Iterable[str], theme: Theme) -> dict[str, Look]:
     }
 
 
-def canvas(theme: Theme, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
+def canvas(
+    theme: Theme, *, width: float = WIDTH, height: float = HEIGHT
+) -> tuple[Figure, Axes]:
     """An empty transparent figure with one pair of axes.
 
     Args:
         theme: "light" for dark ink, "dark" for light ink.
+        width: in inches.
         height: in inches.
 
     Raises:
         UsageError: matplotlib is not installed.
     """
-    figure = sheet(WIDTH, height)
+    figure = sheet(width, height)
     axes = figure.add_subplot(facecolor="none")
     style(axes, theme)
     return figure, axes
@@ -175,14 +179,15 @@ def legend(
     """
     if len(entries) < least:
         return
-    longest = max(map(len, entries))
     letters = int(40 * figure.get_figwidth() / WIDTH)
+    names = [cut(name, letters - 6) for name in entries]
+    longest = max(map(len, names))
     columns = max(1, min(len(entries), letters // (longest + 6)))
     rows = math.ceil(len(entries) / columns)
     figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 1))
     figure.legend(
         list(entries.values()),
-        list(entries),
+        names,
         loc="outside upper center",
         ncols=columns,
         fontsize=FONT,

@@ -15,6 +15,7 @@ from steppe.plots.canvas import (
     looks,
     without_collisions,
 )
+from steppe.plots.names import cut
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,11 +67,7 @@ def intervals(
                 [value], [place], look.marker, color=look.colour, markersize=6
             )
     axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
-    axes.set_yticks(range(len(rows)), [_cut(name) for name in rows])
+    axes.set_yticks(range(len(rows)), [cut(name, _NAME, "end") for name in rows])
     axes.grid(visible=False, axis="y")
     legend(figure, theme, handles)
     return without_collisions(figure)
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from steppe.errors import SettingError, brief
 from steppe.plots.canvas import (
     Theme,
     canvas,
@@ -49,8 +50,15 @@ def series(
         theme: "light" for dark ink on a light page, "dark" for the contrary.
 
     Raises:
+        SettingError: not a value for each place.
         UsageError: matplotlib is not installed.
     """
+    for name, own in values.items():
+        if len(own) != len(places):
+            raise SettingError(
+                f"series needs a value at each of {len(places)} places, got {len(own)} "
+                f"of {brief(name)}."
+            )
     figure, axes = canvas(theme)
     if zero is not None:
         axes.axhline(zero, color=ink_of(theme), lw=0.8, alpha=0.6)

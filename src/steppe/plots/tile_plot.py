@@ -10,18 +10,23 @@ import numpy as np
 
 from steppe.plots.canvas import (
     FONT,
+    WIDTH,
     Theme,
     canvas,
     ink_of,
     wants_log,
     without_collisions,
 )
+from steppe.plots.names import BESIDE, cut
 from steppe.plots.planes.colours import filling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CELL = 0.45  # inches of height
+_LETTER, _GAP = 0.09, 0.1  # inches of a letter, and between two cells' letters
+_NUMBER = 5  # letters of a number, with few exceptions
+_BESIDE = 1.0  # inches of the names of rows
 _AXIS = 0.9  # inches of the axis and its name
 _LIGHT = 0.45  # lightness of a cell from which on its number is dark
 
@@ -49,8 +54,12 @@ def tiles(
     Raises:
         UsageError: matplotlib is not installed.
     """
-    figure, axes = canvas(theme, height=_AXIS + _CELL * max(3, len(values)))
     columns = list(dict.fromkeys(name for row in values.values() for name in row))
+    above = [cut(name, BESIDE // 2) for name in columns]
+    longest = max(_NUMBER, *map(len, above), 0)
+    width = max(WIDTH, _BESIDE + len(columns) * (_LETTER * longest + _GAP))
+    height = _AXIS + _CELL * max(3, len(values))
+    figure, axes = canvas(theme, width=width, height=height)
     numbers = np.array(
         [[row.get(name, math.nan) for name in columns] for row in values.values()],
         dtype=float,
@@ -71,8 +80,8 @@ def tiles(
             fontsize=FONT,
             color="#000001" if dark else "#fffffe",
         )
-    axes.set_xticks(range(len(columns)), [str(name) for name in columns])
-    axes.set_yticks(range(len(values)), [str(name) for name in values])
+    axes.set_xticks(range(len(columns)), above)
+    axes.set_yticks(range(len(values)), [cut(name, BESIDE) for name in values])
     axes.set(
         xlim=(-0.5, max(1, len(columns)) - 0.5), ylim=(max(1, len(values)) - 0.5, -0.5)
     )

@@ -19,6 +19,7 @@ from steppe.plots.planes.values import (
 )
 from steppe.surfaces import Surface, Trajectory, basins
 
+_WITHIN = 1e-6  # share of a distance that rounding takes off a plane, in float32
 _RIGHT = 1e-5  # cosine of axes that stand at right angles, in float32
 _BATCH_NORM = {
     "interpolate": "interpolated with the weights",
@@ -203,7 +204,7 @@ def _apart(path: Trajectory, name: str) -> str:
         lengths = path.details.get("projection") == "cos"
         kind = ", by their lengths along each axis alone" if lengths else ""
         return f"{name}: {_counted(len(path.residual), 'checkpoint')}{kind}{tail}"
-    if not float(shares.max()):
+    if float(shares.max()) < _WITHIN:
         return f"{name} lies in the plane{tail}"
     return (
         f"{name} is off the plane by at most {100 * float(shares.max()):.2g} % of its "

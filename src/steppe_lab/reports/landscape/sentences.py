@@ -77,10 +77,19 @@ def range_of(surface: Surface) -> str:
 
 
 def warnings(surface: Surface, checkpoints: Sequence[Path]) -> list[str]:
-    """Sentences without full stops on a grid that misses its networks."""
+    """Sentences without full stops on a grid without its networks, or on equal ones.
+
+    Args:
+        surface: of one axis or more.
+        checkpoints: as in `places_of`.
+    """
     values = _values(surface)
     places = places_of(surface, checkpoints)
     missed = {place: path for place, path in places.items() if place not in values}
+    # Planes along a direction of no length are refused.
+    if surface.details.get("length") == 0 and len(checkpoints) == 2:
+        both = listed(list(map(str, checkpoints)))
+        return [f"{both} have the same weights, so nothing changes along x"]
     if not missed:
         return []
     named = listed([f"{path} {_shown(place)}" for place, path in missed.items()])

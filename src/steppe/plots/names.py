@@ -1,4 +1,4 @@
-"""Names in figures, which leave room for what they name."""
+"""Names in figures, cut to the room that they have."""
 
 from __future__ import annotations
 

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from steppe_lab.datasets.samples import Standardisation, TensorSamples, resident
+from steppe_lab.datasets import samples as samples_module
+from steppe_lab.datasets.samples import (
+    Standardisation,
+    TensorSamples,
+    resident,
+    standardised_once,
+)
 from steppe_lab.transfer import numbers
 
 GPU = torch.device("cuda", 0)
@@ -36,6 +42,30 @@ def test_pixels_go_where_a_quarter_of_the_free_memory_holds_them(
 def test_samples_of_a_cpu_are_not_copied():
     samples = images(4)
     assert resident(samples, torch.device("cpu")) is samples
+
+
+def test_inputs_that_are_standardised_once_are_those_of_each_batch():
+    samples, rows = images(9), torch.tensor([7, 0, 3])
+    once = standardised_once(samples)
+    assert once.standardisation is None
+    for expected, got in zip(samples.batch(rows), once.batch(rows), strict=True):
+        assert torch.equal(expected, got)
+        assert expected.dtype == got.dtype
+
+
+def test_a_network_that_writes_to_its_batch_changes_no_sample():
+    once, rows = standardised_once(images(9)), torch.tensor([2, 5])
+    before, _ = once.batch(rows)
+    once.batch(rows)[0].zero_()
+    assert torch.equal(once.batch(rows)[0], before)
+
+
+@pytest.mark.parametrize(("most", "once"), [(4 * 64, True), (4 * 64 - 1, False)])
+def test_inputs_beyond_a_size_stay_as_published(monkeypatch, most, once):
+    """Four images are 64 numbers, of four bytes each once they are standardised."""
+    monkeypatch.setattr(samples_module, "AT_ONCE", most)
+    samples = images(4)
+    assert (standardised_once(samples) is not samples) == once
 
 
 def test_nothing_is_divided_by_a_number(monkeypatch):

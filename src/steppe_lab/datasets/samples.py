@@ -20,6 +20,7 @@ from steppe_lab.transfer import sent
 Batch = tuple[Any, Tensor]  # inputs as the model takes them, and B targets
 Numbers = tuple[float, ...]
 CHUNK = 4096  # samples standardised at once for a fingerprint
+AT_ONCE = 2**26  # bytes of float32 that inputs of all samples are kept in
 
 
 class AbstractSamples(ABC):
@@ -164,6 +165,11 @@ class TensorSamples(AbstractSamples):
         """Number of rows of the inputs."""
         return len(self.stored)
 
+    @cached_property
+    def standardised(self) -> TensorSamples:
+        """The same samples with standardised inputs, which are kept."""
+        return replace(self, stored=self.inputs, standardisation=None)
+
     @property
     def in_shape(self) -> tuple[int, ...]:
         """Shape of one input, (C, H, W)."""
@@ -187,7 +193,7 @@ class TensorSamples(AbstractSamples):
 
     def targets_at(self, positions: Tensor | slice) -> Tensor:
         """Targets at some positions."""
-        return self.targets[positions]
+        return _rows(self.targets, positions)
 
     def batch(self, positions: Tensor | slice) -> Batch:
         """Standardised inputs (B, ...) and targets (B, ...)."""
@@ -199,7 +205,7 @@ class TensorSamples(AbstractSamples):
         """Stored inputs and targets at some positions, where the samples lie."""
         if isinstance(positions, Tensor):
             positions = sent(positions, self.stored.device)
-        return self.stored[positions], self.targets[positions]
+        return _rows(self.stored, positions), _rows(self.targets, positions)
 
     def micro_batch(self, batch: Batch, rows: Tensor) -> Batch:
         """Views of neighbouring rows."""
@@ -223,6 +229,14 @@ class TensorSamples(AbstractSamples):
         return inputs
 
 
+def _rows(values: Tensor, positions: Tensor | slice) -> Tensor:
+    """Rows of a tensor: views of a slice, copies at positions, (B,)."""
+    if isinstance(positions, slice):
+        return values[positions]
+    # It copies whole rows; indexing goes entry by entry, and takes ten times as long.
+    return values.index_select(0, positions)
+
+
 def resident(samples: AbstractSamples, device: torch.device) -> AbstractSamples:
     """Samples stored on a device where a quarter of its free memory holds them.
 
@@ -235,6 +249,18 @@ def resident(samples: AbstractSamples, device: torch.device) -> AbstractSamples:
     return samples.on(device) if size <= free // 4 else samples
 
 
+def standardised_once(samples: AbstractSamples) -> AbstractSamples:
+    """The same samples with standardised inputs, where 64 MiB hold these.
+
+    They are computed at the first call, for all trainings on these samples. Batches at
+    positions have the same bits; those of a slice are views, which nobody may write to.
+    """
+    if not isinstance(samples, TensorSamples) or samples.standardisation is None:
+        return samples
+    small = 4 * samples.stored.numel() <= AT_ONCE
+    return samples.standardised if small else samples
+
+
 def on_device(batch: Batch, device: str | torch.device) -> Batch:
     """A batch on a device: its tensors, and inputs that know how to move."""
 
@@ -242,4 +268,6 @@ def on_device(batch: Batch, device: str | torch.device) -> Batch:
         return leaf.to(device) if hasattr(leaf, "to") else leaf
 
     inputs, targets = batch
+    if isinstance(inputs, Tensor):  # without the tree, whose walk takes longer
+        return inputs.to(device), targets.to(device)
     return tree_map(moved, inputs), targets.to(device)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from steppe.stepping.driver import AbstractOptimizer
 from steppe_lab.datasets import AbstractSamples
-from steppe_lab.datasets.samples import Batch, on_device
+from steppe_lab.datasets.samples import Batch, on_device, standardised_once
 from steppe_lab.tasks import AbstractTask
 from steppe_lab.training.clipping import Clipping
 from steppe_lab.training.network import channels_last
@@ -41,7 +41,7 @@ def fetch(state: TrainingState, rows: Tensor, step: int) -> Batch:
             inputs, targets = inputs[mine], targets[mine]
     else:
         mine = rows[state.sharing.rows(len(rows))] if several else rows
-        batch = state.resident["train"].batch(mine)
+        batch = standardised_once(state.resident["train"]).batch(mine)
         inputs, targets = on_device(batch, state.recipe.device)
     if state.carry is not None:
         return state.carry.begin((inputs, targets))
@@ -118,7 +118,10 @@ class _Passes:
         self._state, self._samples, self._batch = state, samples, batch
         self._part, self._counts = part, part.counted(terms)
         # Terms of the batch, if all of it were as full of samples as the part.
-        self._terms = int(terms.sum()) * part.weight / state.processes.count
+        every = int(terms.sum())
+        self._terms = every * part.weight / state.processes.count
+        whole = self._counts is terms
+        self._own = every if whole else int(self._counts.sum())
         self.passed = 0  # rows
 
     def __call__(self) -> Tensor:
@@ -131,7 +134,9 @@ class _Passes:
         else:
             state.optimizer.zero_grad()
         self.passed += len(rows)
-        own_terms = int(self._counts[rows].sum())
+        own_terms = self._own
+        if len(rows) < size:
+            own_terms = int(self._counts[rows].sum())
         scale = micro_batch_scale(len(rows), size, own_terms, self._terms)
         with state.precision.autocast():
             outputs = state.called(inputs)

@@ -13,6 +13,7 @@ from steppe.errors import SettingError
 from steppe_lab.analysis import trained
 from steppe_lab.cli import main
 from steppe_lab.datasets.loading import load_split
+from steppe_lab.training.build import build_model
 from steppe_lab.training.epochs import Epochs, lengths_for
 from steppe_lab.training.loop import train
 from steppe_lab.training.readiness import check_ready
@@ -109,3 +110,38 @@ def test_parts_of_a_batch_and_subsets_are_pairs_too():
     assert split.train.pairs.tolist() == list(range(20))
     (row,) = train(made.model_copy(update={"epochs": 1}), split).history
     assert row["train_loss"] < 10
+
+
+TEXT = {
+    "data": "multi30k:task=language_model,steps=5",
+    "model": "lstm_lm:hidden=6,layers=1",
+    "base": "sgd:lr=1",
+    "batch_by": "random",
+    "subset": "first",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [{}, TEXT], ids=["pairs", "text"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"amp": "bf16"},
+        {"optimizer": "sam:rho=0.05", "amp": "bf16", "perturbations": 2},
+        {"optimizer": "lpf_sgd:gamma=0.01,micro_batches=4"},
+        {"optimizer": "entropy_sgd:inner_steps=2,gamma=0.001,inner_lr=0.1"},
+        {"label_smoothing": 0.1, "l2": 0.001, "clip_norm": 0.5},
+    ],
+    ids=["amp", "sam", "lpf", "entropy", "loss"],
+)
+def test_ways_to_compute_a_step_take_sequences(more, kind):
+    made = recipe(**kind, **more, epochs=1, evaluate_every=1, train_samples=24)
+    split = check_ready(made)
+    start = build_model(made, split.in_shape, split.outputs)
+    trained_network = train(made, split)
+    row = trained_network.history[-1]
+    assert 0 < row["train_loss"] < 10
+    assert 1 < row["test_perplexity"] < 1000
+    assert not same_weights(start, trained_network.model)
+    weights = trained_network.model.parameters()
+    assert all(each.isfinite().all() for each in weights)

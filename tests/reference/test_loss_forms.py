@@ -191,3 +191,32 @@ def test_running_out_of_memory_is_no_mistake_of_the_data():
 
     with pytest.raises(torch.OutOfMemoryError, match="too large"):
         Objective(Large(4, 3), problems.vectors()).value()
+
+
+class Broken(nn.Module):
+    """The same with logits that are no numbers where tokens are padding, 0."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens):
+        return self.model(tokens).masked_fill((tokens == 0)[..., None], torch.nan)
+
+
+def test_logits_of_padding_enter_neither_losses_nor_their_derivatives():
+    torch.manual_seed(2)
+    model = LanguageModel().double()
+    tokens = torch.tensor([[1, 2, 3, 4], [3, 1, 0, 0], [2, 0, 0, 0]])
+    targets = torch.tensor([[2, 3, 4, 1], [1, 4, -100, -100], [3, -100, -100, -100]])
+    objective = Objective(Broken(model), (tokens, targets))
+    rows = model(tokens)[targets != -100]
+    terms = F.cross_entropy(rows, targets[targets != -100], reduction="none")
+    torch.testing.assert_close(objective.losses(), terms.detach(), **CLOSE)
+    params = list(model.parameters())
+    first = torch.autograd.grad(terms.mean(), params, create_graph=True)
+    v = [torch.randn_like(p) for p in params]
+    along = sum((a * b).sum() for a, b in zip(first, v, strict=True))
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(along, params)])
+    product = steppe.Hessian(objective) @ torch.cat([each.flatten() for each in v])
+    torch.testing.assert_close(product, expected, **CLOSE)

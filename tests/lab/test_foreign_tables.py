@@ -9,7 +9,7 @@ from steppe_lab.studies.guessing import table_from
 from steppe_lab.studies.parts import Parts, with_parts
 from steppe_lab.studies.row_conditions import rows_kept
 from steppe_lab.studies.table import StudyTable
-from steppe_lab.studies.table_files import read_columns
+from steppe_lab.studies.table_files import is_table, read_columns
 
 
 def written(folder, text, name="table.csv", encoding="utf-8"):
@@ -35,6 +35,9 @@ def test_columns_are_numbers_where_all_cells_are_and_empty_cells_are_none(tmp_pa
         ("a,b\n", "must have a heading and a row"),
         ("a,b\n1,2\n1\n", r"row 3 has 1; put cells"),
         ("a,a\n1,2\n", "has 'a' twice"),
+        ("# by hand\na,b\n1,2\n", "first line .* got '# by hand'; remove lines"),
+        ("a|b\n1|2\n", r"with commas, .* got 'a\|b'"),
+        ("sep=;\na;b\n1\n", "row 3 has 1"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path, text, said):
@@ -69,6 +72,36 @@ def test_texts_with_decimal_commas_are_no_gap(tmp_path, parts):
     columns = read_columns(written(tmp_path, text))
     with pytest.raises(DataError, match="gap holds texts such as '1,5', which is no"):
         table_from("t", columns, parts)
+
+
+@pytest.mark.parametrize("text", ["sep=;\r\na;b\r\n1;2\r\n", '"sep=;"\na;b\n1;2\n'])
+def test_the_line_that_names_the_separator_for_spreadsheets_is_no_heading(
+    tmp_path, text
+):
+    assert read_columns(written(tmp_path, text)) == {"a": [1], "b": [2]}
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.TXT"])
+def test_tabs_may_part_the_cells_of_text_files(tmp_path, name):
+    path = written(tmp_path, "a\tb\n1\t2\n", name)
+    assert is_table(str(path)) and read_columns(path) == {"a": [1], "b": [2]}
+
+
+@pytest.mark.parametrize("text", ["-", "1,234.50", "12.5 %", "0.1 ± 0.01"])
+def test_numbers_with_a_text_among_them_are_left_out_by_name(text):
+    columns = {**grid(), "m": [*map(str, range(11)), text]}
+    guess = table_from("grid", columns, Parts())
+    assert "m" not in guess.table.measures
+    said = f"m is left out: it looks like numbers, and {text!r} is none; write"
+    assert any(note.startswith(said) for note in guess.notes)
+    for parts in (Parts(measures=("m",)), Parts(gap="m")):
+        with pytest.raises(DataError, match="column m must hold numbers, and"):
+            table_from("grid", columns, parts)
+
+
+def test_words_are_no_numbers_with_a_text_among_them():
+    columns = {**grid(), "note": ["1 of 3", "good", *"abcdefghij"]}
+    assert not any("note" in each for each in table_from("g", columns, Parts()).notes)
 
 
 def test_parquet_gives_the_same_columns(tmp_path):

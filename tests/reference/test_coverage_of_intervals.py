@@ -11,6 +11,7 @@ from steppe_lab.statistics import (
     kendall,
     paired_bootstrap,
     residual_kendall,
+    sign_error,
 )
 from studies import correlated, grid
 
@@ -69,6 +70,14 @@ def grids(studies, seeds=1):
 def test_1000_grids_are_covered(function, seeds):
     made = [function(table, "m", "gap", list(GRID)) for table in grids(1000, seeds)]
     assert 0.925 <= coverage(made) <= 0.98
+
+
+@pytest.mark.slow
+def test_600_sign_errors_of_each_environment_are_covered():
+    made = [sign_error(table, "m", "gap", list(GRID)) for table in grids(600, 3)]
+    for name in made[0]:
+        # 95 % of 600, and three standard errors.
+        assert 0.92 <= coverage([each[name] for each in made]) <= 1.0
 
 
 @pytest.mark.slow

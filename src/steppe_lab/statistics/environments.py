@@ -24,7 +24,7 @@ import numpy as np
 from steppe.errors import DataError, check_count, check_positive
 from steppe_lab.statistics.correlation import check_level
 from steppe_lab.statistics.intervals import LEVEL
-from steppe_lab.statistics.jackknife import NONE, Ends, of_mean
+from steppe_lab.statistics.jackknife import NONE, Ends, of_share
 from steppe_lab.statistics.result import AbstractStatistic
 from steppe_lab.statistics.tables import (
     Complete,
@@ -274,4 +274,4 @@ def _weighted_share(
         return value, ends, units
     sums = np.bincount(parts, weights * (wrong - value))
     error = math.sqrt(units / max(units - 1, 1) * float(np.square(sums).sum())) / total
-    return value, of_mean(value, error, units - 1, level, 0.0, 1.0), units
+    return value, of_share(value, error, units - 1, level), units

@@ -29,6 +29,8 @@ _SCORES = {
     *("epoch", "epochs", "step", "steps", "iteration", "iterations"),
     *("time", "seconds", "duration", "parameters", "params", "date"),
 }
+# Numbers as people write them, with thousands, percent signs and errors.
+_NUMBER = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(e[+-]?\d+)?\s*(%|(±|\+-|\().*)?", re.I)
 _ALONG = {"epoch", "step", "iteration", "checkpoint"}
 
 
@@ -60,7 +62,7 @@ def table_from(name: str, columns: Columns, parts: Parts) -> Guess:
     gap = parts.gap or _gap(given, notes)
     if gap not in given:
         raise no_column(gap, given)
-    _check_commas(given, {gap, *parts.measures})
+    _check_numbers(given, {gap, *parts.measures})
     named, dropped = used_rows(given, gap, where)
     taken = {gap, *parts.factors, *parts.measures, *parts.group}
     factors = parts.factors or _factors(named, taken, notes)
@@ -78,11 +80,11 @@ def table_from(name: str, columns: Columns, parts: Parts) -> Guess:
     return Guess(table, tuple(notes))
 
 
-def _check_commas(columns: Columns, names: set[str]) -> None:
+def _check_numbers(columns: Columns, names: set[str]) -> None:
     """Refuse columns of texts that are meant as numbers.
 
     Raises:
-        DataError: one with a decimal comma.
+        DataError: one with a decimal comma, or with a text that is no number.
     """
     for name in names & columns.keys():
         if text := comma_number(columns[name]):
@@ -90,6 +92,24 @@ def _check_commas(columns: Columns, names: set[str]) -> None:
                 f"the column {name} holds texts such as '{text}', which is no number; "
                 "write decimal points, or separate the cells of the file by semicolons."
             )
+        if text := _odd_text(columns[name]):
+            raise DataError(
+                f"the column {name} must hold numbers, and {text!r} is none; write "
+                "numbers, and leave cells empty that have none."
+            )
+
+
+def _odd_text(cells: Sequence[Any]) -> str:
+    """The first text that is no number, of a column of which half looks like numbers.
+
+    Returns:
+        The text; "" for a column of another kind.
+    """
+    known = [cell for cell in cells if cell is not None]
+    texts = [cell for cell in known if isinstance(cell, str)]
+    like = len(known) - sum(not _NUMBER.fullmatch(text) for text in texts)
+    odd = (text for text in texts if as_number(text) is None)
+    return next(odd, "") if 2 * like >= len(known) else ""
 
 
 def _where(columns: Columns, notes: list[str]) -> str:
@@ -119,7 +139,7 @@ def _gap(columns: Columns, notes: list[str]) -> str:
     near = [name for name in numeric if "gap" in _words(name)]
     near.sort(key=lambda name: _word(name) not in ("gap", "generalization_gap"))
     if not near:
-        _check_commas(columns, {name for name in columns if "gap" in _words(name)})
+        _check_numbers(columns, {name for name in columns if "gap" in _words(name)})
         raise UsageError(
             "no column of numbers has gap in its name; name the one to be predicted "
             f"with --gap, of {', '.join(numeric) or 'which there are none'}."
@@ -159,6 +179,13 @@ def _measures(columns: Columns, taken: set[str], notes: list[str]) -> list[str]:
         and _is_numeric(cells)
         and len(set(cells) - {None}) > 1
     ]
+    for name, cells in columns.items():
+        free = name not in taken and not _is_known(name)
+        if free and (text := _odd_text(cells)):
+            notes.append(
+                f"{name} is left out: it looks like numbers, and {text!r} is none; "
+                "write numbers, and leave cells empty that have none."
+            )
     if not made:
         raise UsageError(
             "no column looks like a measure: one of numbers that is no score, factor "

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steppe.errors import DataError, SettingError, install
+from steppe.errors import DataError, SettingError, brief, install
 from steppe_lab.store.json_files import cannot
 
-ENDINGS = (".csv", ".parquet")
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 _EMPTY = ("", "nan", "na", "n/a", "null", "none")  # cells that hold nothing
 _SEPARATORS = ",;\t"
+_SPREADSHEET = re.compile(f"sep=([{_SEPARATORS}])", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -34,17 +35,18 @@ def comma_number(cells: Sequence[Any]) -> str:
 def read_columns(path: Path, notes: list[str] | None = None) -> dict[str, list[Any]]:
     """Columns by name, in the order of the file; cells that hold nothing are None.
 
-    A column whose cells are all numbers has numbers, and any other one texts. CSV may
+    A column whose cells are all numbers has numbers, and any other one texts. Texts may
     be separated by commas, semicolons or tabs; without commas between cells, a comma
-    within a number is read as its decimal point.
+    within a number is read as its decimal point. A first line such as `sep=;`, which
+    is for spreadsheets, names the separator.
 
     Args:
         path: of the file.
         notes: list that gets a sentence where decimal commas were read.
 
     Raises:
-        DataError: no table with a heading and a row, rows of unlike length, or two
-            columns of one name.
+        DataError: no table with a heading and a row, a heading of one cell, rows of
+            unlike length, or two columns of one name.
         SettingError: a Parquet file, and no pyarrow.
         StoreError: the file cannot be read.
     """
@@ -72,14 +74,22 @@ def _from_csv(raw: bytes, path: Path, notes: list[str]) -> dict[str, list[Any]]:
         raise DataError(
             f"{path} is not UTF-8 text; save it as CSV in UTF-8."
         ) from error
-    heading = text.partition("\n")[0]
+    heading, _, below = text.partition("\n")
     separator = max(_SEPARATORS, key=heading.count)
+    first = 2  # row of the first numbers
+    if said := _SPREADSHEET.fullmatch(heading.strip('"\r')):
+        text, separator, first = below, said[1], 3
     rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
     if not rows:
         return {}
     names, *body = rows
+    if len(names) == 1 and body:
+        raise DataError(
+            f"the first line of {path} must name its columns with commas, semicolons "
+            f"or tabs between them, got {brief(names[0])}; remove lines above the names."
+        )
     _check_names(names, path)
-    for number, row in enumerate(body, start=2):
+    for number, row in enumerate(body, start=first):
         if len(row) != len(names):
             raise DataError(
                 f"each row of {path} must have {len(names)} cells as its heading, row "

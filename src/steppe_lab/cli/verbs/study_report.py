@@ -34,7 +34,7 @@ class Args(Arguments):
 
     studies: Positional[tuple[str, ...]] = ()
     """Name of a study in the store, or its beginning; the default is the newest. Or
-    tables of other programs, as .csv or .parquet, with a section each."""
+    tables of other programs, as .csv, .tsv, .txt or .parquet, with a section each."""
     out: Path = OUT
     """Folder that holds the runs."""
     page: Path | None = None
@@ -135,7 +135,7 @@ def _tables(args: Args) -> list[tuple[StudyTable, tuple[str, ...]]]:
     """Each table, with notes on its guessed parts."""
     from steppe_lab.studies.guessing import table_from
     from steppe_lab.studies.parts import Parts, with_parts
-    from steppe_lab.studies.table_files import is_table, read_columns
+    from steppe_lab.studies.table_files import ENDINGS, is_table, read_columns
 
     parts = Parts(args.gap, args.factors, args.measures, args.group, args.where)
     files = [name for name in args.studies if is_table(name)]
@@ -148,6 +148,12 @@ def _tables(args: Args) -> list[tuple[StudyTable, tuple[str, ...]]]:
             guess = table_from(path.stem, read_columns(path, notes), parts)
             made.append((guess.table, (*notes, *guess.notes)))
         return made
+    for name in others:
+        if Path(name).suffix and Path(name).is_file():
+            raise UsageError(
+                f"a table must be a file that ends in {', '.join(ENDINGS)}, got {name}; "
+                "save it as one of them."
+            )
     if len(args.studies) > 1:
         raise UsageError(
             f"a report is of one study of the store, or of tables, got {others[0]} "

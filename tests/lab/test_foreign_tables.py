@@ -35,7 +35,7 @@ def test_columns_are_numbers_where_all_cells_are_and_empty_cells_are_none(tmp_pa
         ("a,b\n", "must have a heading and a row"),
         ("a,b\n1,2\n1\n", r"row 3 has 1; put cells"),
         ("a,a\n1,2\n", "has 'a' twice"),
-        ("# by hand\na,b\n1,2\n", "first line .* got '# by hand'; remove lines"),
+        ("# by hand\na,b\n1,2\n", "first line .* got '# by hand'; remove"),
         ("a|b\n1|2\n", r"with commas, .* got 'a\|b'"),
         ("sep=;\na;b\n1\n", "row 3 has 1"),
     ],
@@ -84,7 +84,8 @@ def test_the_line_that_names_the_separator_for_spreadsheets_is_no_heading(
 @pytest.mark.parametrize("name", ["t.tsv", "t.TXT"])
 def test_tabs_may_part_the_cells_of_text_files(tmp_path, name):
     path = written(tmp_path, "a\tb\n1\t2\n", name)
-    assert is_table(str(path)) and read_columns(path) == {"a": [1], "b": [2]}
+    assert is_table(str(path))
+    assert read_columns(path) == {"a": [1], "b": [2]}
 
 
 @pytest.mark.parametrize("text", ["-", "1,234.50", "12.5 %", "0.1 ± 0.01"])

@@ -20,7 +20,7 @@ from steppe_lab.reports.study.along import along_factors
 from steppe_lab.reports.study.coverage import coverage_of
 from steppe_lab.reports.study.latex import latex_rows
 from steppe_lab.reports.study.record import record, rows, table_csv
-from steppe_lab.reports.study.results import Bounded, Within
+from steppe_lab.reports.study.results import HELD_OUT, Bounded, Within
 from steppe_lab.reports.study.scores import scores_of
 from steppe_lab.reports.study.sentences import answer
 from steppe_lab.reports.study.summary import summarise
@@ -130,6 +130,26 @@ def test_negative_correlations_and_low_ceilings_are_named():
     assert of(found.LowCeiling, made).measures == (("b", 0.7),)
     assert "errors of b leave a τ of 0.70 at most" in " ".join(answer(made))
     assert of(found.FewNetworks, summary(study_table(12))).count == 12
+
+
+@pytest.mark.parametrize(("tau", "said"), [(0.8, True), (0.5, False)])
+def test_all_hyper_parameters_together_are_named_where_they_beat_each_alone(tau, said):
+    bars = [predictor("label_noise", -0.6), predictor(HELD_OUT, tau)]
+    made = summary(baselines=tuple(bars))
+    assert (found.Together in kinds(made)) is said
+    text = "All hyper-parameters together have 0.800 [0.700, 0.900], by an additive"
+    assert any(text in sentence for sentence in answer(made)) is said
+
+
+def test_many_networks_of_few_configurations_are_named():
+    table = study_table()
+    assert found.FewConfigurations not in kinds(summary(table))
+    coarse = replace(table, group=("optimizer",))
+    few = of(found.FewConfigurations, summary(coarse))
+    assert (few.count, few.group) == (2, ("optimizer",))
+    assert any(
+        "has 2 configurations by optimizer" in s for s in answer(summary(coarse))
+    )
 
 
 def test_coverage_counts_reasons_whose_numbers_differ_as_one():

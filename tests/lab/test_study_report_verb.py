@@ -139,6 +139,7 @@ def test_the_verb_prints_sentences_json_and_rows_of_a_table(tmp_path, capsys):
         (["TABLE", "stored"], "give a command for each"),
         (["a", "b"], "give a command for each"),
         (["none.csv"], "there is no file none.csv"),
+        ([__file__], "must end in .csv, .tsv, .txt, .parquet, got"),
         (
             ["TABLE", "--gap", "Gap"],
             "no column Gap: did you mean 'gap'? The columns are sam",

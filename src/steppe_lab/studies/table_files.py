@@ -86,7 +86,7 @@ def _from_csv(raw: bytes, path: Path, notes: list[str]) -> dict[str, list[Any]]:
     if len(names) == 1 and body:
         raise DataError(
             f"the first line of {path} must name its columns with commas, semicolons "
-            f"or tabs between them, got {brief(names[0])}; remove lines above the names."
+            f"or tabs between them, got {brief(names[0])}; remove lines above them."
         )
     _check_names(names, path)
     for number, row in enumerate(body, start=first):

@@ -148,10 +148,10 @@ def _tables(args: Args) -> list[tuple[StudyTable, tuple[str, ...]]]:
             guess = table_from(path.stem, read_columns(path, notes), parts)
             made.append((guess.table, (*notes, *guess.notes)))
         return made
-    for name in others:
-        if Path(name).suffix and Path(name).is_file():
+    for other in others:
+        if Path(other).suffix and Path(other).is_file():
             raise UsageError(
-                f"a table must be a file that ends in {', '.join(ENDINGS)}, got {name}; "
+                f"the file of a table must end in {', '.join(ENDINGS)}, got {other}; "
                 "save it as one of them."
             )
     if len(args.studies) > 1:

@@ -9,6 +9,7 @@ from steppe_lab.reports.study.results import ALPHA, Bounded, Predictor, StudySum
 from steppe_lab.reports.study.splits import ADAPTIVE_WORDS
 
 FEW = 20  # networks, below which a correlation says little
+FEW_CONFIGURATIONS = 8  # below which intervals are too wide to be of use
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class AgainstBaseline:
     baseline_tau: Bounded
     difference: Bounded
     clear: bool  # beyond noise, allowing for all measures
+
+
+@dataclass(frozen=True)
+class Together:
+    """All hyper-parameters in one model, where they say more than the best of them."""
+
+    tau: Bounded  # of pairs that the model was not fitted to
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,14 @@ class FewNetworks:
 
 
 @dataclass(frozen=True)
+class FewConfigurations:
+    """A table whose many networks are of too few configurations for intervals."""
+
+    count: int
+    group: tuple[str, ...]  # columns that tell configurations apart
+
+
+@dataclass(frozen=True)
 class SameDistribution:
     """Two groups whose distributions cannot be told apart, or can."""
 
@@ -127,6 +143,7 @@ class ChosenOnTest:
 Finding = (
     BestMeasure
     | AgainstBaseline
+    | Together
     | AboveBaseline
     | NoMeasure
     | Simpson
@@ -135,6 +152,7 @@ Finding = (
     | LeftOut
     | RefusedMeasure
     | FewNetworks
+    | FewConfigurations
     | SameDistribution
     | Optimal
     | ChosenOnTest
@@ -149,6 +167,8 @@ def findings(summary: StudySummary) -> list[Finding]:
     said += _optimal(summary)
     if len(summary.table) < FEW:
         said.append(FewNetworks(len(summary.table)))
+    elif summary.configurations < FEW_CONFIGURATIONS:
+        said.append(FewConfigurations(summary.configurations, summary.table.group))
     negative = tuple(
         each.name
         for each in summary.measures
@@ -196,6 +216,9 @@ def _prediction(summary: StudySummary) -> list[Finding]:
                 best.name, baseline.name, baseline.tau, difference, _is_clear(best)
             )
         )
+        held_out = summary.held_out
+        if held_out and held_out.tau.value > abs(baseline.tau.value):
+            said.append(Together(held_out.tau))
         if len(defined) > 1 and not few:
             said.append(
                 AboveBaseline(

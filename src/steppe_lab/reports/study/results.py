@@ -15,6 +15,7 @@ from steppe_lab.reports.study.scores import ScoreTable
 from steppe_lab.studies.table import StudyTable
 
 LEVEL = 0.95  # of all intervals
+HELD_OUT = "additive, held out"  # name of a baseline
 ALPHA = 0.05  # of tests that are allowed for together
 
 
@@ -129,3 +130,17 @@ class StudySummary:
     def best_baseline(self) -> Predictor | None:
         """The baseline that measures are held against; None where there is none."""
         return next((each for each in self.baselines if each.name == self.best), None)
+
+    @property
+    def held_out(self) -> Predictor | None:
+        """The additive model on pairs it was not fitted to, where it has a tau."""
+        made = (each for each in self.baselines if each.name == HELD_OUT)
+        return next((each for each in made if each.tau.is_defined), None)
+
+    @property
+    def configurations(self) -> int:
+        """Number of different rows of the table but for the seed."""
+        columns = [self.table.columns[name] for name in self.table.group]
+        if not columns:
+            return len(self.table)
+        return len(set(zip(*(map(repr, each) for each in columns), strict=True)))

@@ -9,6 +9,7 @@ from steppe_lab.reports.study.findings import (
     AgainstBaseline,
     BestMeasure,
     ChosenOnTest,
+    FewConfigurations,
     FewNetworks,
     Finding,
     LeftOut,
@@ -19,6 +20,7 @@ from steppe_lab.reports.study.findings import (
     RefusedMeasure,
     SameDistribution,
     Simpson,
+    Together,
     findings,
 )
 from steppe_lab.reports.study.results import Bounded, StudySummary
@@ -40,6 +42,11 @@ def sentence(finding: Finding) -> str:
             return _best(finding)
         case AgainstBaseline():
             return _against(finding)
+        case Together():
+            return (
+                f"All hyper-parameters together have {_with_ends(finding.tau)}, by an "
+                "additive model on pairs of configurations it was not fitted to."
+            )
         case AboveBaseline():
             return _above(finding)
         case NoMeasure():
@@ -62,6 +69,12 @@ def sentence(finding: Finding) -> str:
             return (
                 f"The table has {one_or_more(finding.count, 'network')}: with so few, "
                 "large correlations come about by chance."
+            )
+        case FewConfigurations():
+            return (
+                "Intervals are for new configurations, and the table has "
+                f"{one_or_more(finding.count, 'configuration')} by "
+                f"{listed(list(finding.group))}: too few for narrow ones."
             )
         case SameDistribution():
             return _same(finding)

@@ -13,6 +13,7 @@ from steppe_lab.reports.study.columns import is_ordered, levels_of
 from steppe_lab.reports.study.coverage import coverage_of
 from steppe_lab.reports.study.optima import optima_of
 from steppe_lab.reports.study.results import (
+    HELD_OUT,
     Bounded,
     Environment,
     Information,
@@ -35,7 +36,6 @@ CELLS = (
 LEAST = 10  # configurations, below which a difference has no interval
 DRAWS = 25  # of errors, for a noise ceiling: its own error is below 0.01
 LEAST_DRAWS, DRAWS_PER_MEASURE = 1000, 50  # of configurations, for a difference
-HELD_OUT = "additive, held out"
 
 
 def summarise(

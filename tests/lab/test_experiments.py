@@ -16,6 +16,7 @@ from steppe_lab.experiments import experiment_names, find_experiment
 from steppe_lab.models import MODELS
 from steppe_lab.models.model_registry import without_values
 from steppe_lab.reproduction.claims import Request
+from steppe_lab.reproduction.paired import PairedClaim
 from steppe_lab.reproduction.results import results_of
 from steppe_lab.reproduction.trained import TrainedClaim
 from steppe_lab.runs.training import recipe_of
@@ -82,6 +83,17 @@ def test_the_command_of_a_cell_is_its_training(name, tmp_path):
             args = parse(train.Args, "train", "", words[2:], io.StringIO())
             own = recipe_of(args, args.optimizer, args.seed, args.track)
             assert own == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_intervals_are_cut_at_the_ends_that_every_quantity_has(name):
+    # Eigenvalues of a Hessian and what they are divided by have both signs.
+    signed = {"top_eigenvalue", "SN", "peak", "change"}
+    for claim in find_experiment(name).claims:
+        low, high = claim.quantity.between
+        ratio = isinstance(claim, PairedClaim) and claim.by == "ratio"
+        assert low < high
+        assert math.isfinite(low) or (claim.quantity.name in signed and not ratio)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,14 +16,16 @@ import in_process
 from steppe_lab import experiments
 from steppe_lab.cli import main
 from steppe_lab.cli.verbs import reproduce
+from steppe_lab.reports.reproduction.numbers import Places, interval_text
+from steppe_lab.reports.reproduction.record import result_csv, result_record
 from steppe_lab.reports.reproduction.sentences import cost_sentences
 from steppe_lab.reports.reproduction.tables import result_table
 from steppe_lab.reproduction.claims import Request
-from steppe_lab.reproduction.costs import cost_of
+from steppe_lab.reproduction.costs import cost_of, total_of
 from steppe_lab.reproduction.published import Quantity
-from steppe_lab.reproduction.results import results_of
+from steppe_lab.reproduction.results import ExperimentResult, results_of
 from steppe_lab.reproduction.verdicts import Ours
-from steppe_lab.statistics.intervals import mean_interval
+from steppe_lab.statistics.intervals import Interval, mean_interval
 from steppe_lab.store.store import Store
 from steppe_lab.studies.costs import published_samples
 from steppe_lab.studies.expansion import recipe_of_fields
@@ -253,9 +256,33 @@ def test_trainings_are_named_by_their_cells_and_counted_once_as_shared(tmp_path)
     assert names == [f"{cell}, seed {seed}" for seed in (0, 1) for cell in cells]
     first = cost_of(claim, request, study)
     again = cost_of(claim, request, study, set(study.plan))
+    part = study.plan.of(list(study.plan.values())[:2])
+    few = cost_of(claim, request, replace(study, plan=part), set(study.plan))
+    total = total_of([first, again, few])
+    assert (total.trainings, total.runs, total.finished) == (6, 6, 0)
+    assert (total.gradients, total.forwards) == (first.gradients, first.forwards)
+    # Counted claim by claim, trainings are those of the total and the repeated ones.
+    assert first.trainings + again.trainings + few.trainings == 6 + total.repeated
     assert (first.repeated, again.repeated) == (0, 6)
     said = " ".join(cost_sentences([first, replace(again, claim="twin")], 1))
     assert "are done once: 6 of twin." in said
+
+
+def test_an_interval_without_an_end_is_said_in_words_and_has_none_as_json():
+    one = mean_interval([5.0])
+    open_above = Interval(5.0, 0.1, math.inf, 2)
+    places = Places(1, 1)
+    assert interval_text(one, places) == "5.0 (1)"
+    assert interval_text(open_above, places) == "5.0 [above 0.1] (2)"
+    claim = experiments.find_experiment("toy").claim("errors")
+    ours = {"narrow/sgd": Ours(value=one)}
+    row = results_of(claim, Request(), None, ours=ours)
+    result = ExperimentResult(
+        experiment=experiments.find_experiment("toy"), request=Request(), claims=(row,)
+    )
+    assert ",-inf," not in result_csv(result)
+    record = result_record(result)["claims"]["errors"]["rows"][0]["ours"]
+    assert (record["low"], record["high"]) == (None, None)
 
 
 def test_intervals_have_no_values_that_a_quantity_cannot_have():

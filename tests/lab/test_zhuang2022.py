@@ -100,3 +100,10 @@ def test_each_scale_expands_without_data_and_without_timm():
     # timm has no Mixer-S/8.
     assert len(plan_of_study(IMAGENET.settings(Request(scale="full")))) == 11 * 3
     assert len(plan_of_study(IMAGENET.settings(Request(scale="smoke")))) == 3
+
+
+def test_networks_of_timm_are_in_timm_under_their_names():
+    timm = pytest.importorskip("timm")
+    models = {recipe(IMAGENET, cell.name).model for cell in IMAGENET.cells}
+    names = {model.settings["name"] for model in models if model.name == "timm"}
+    assert {name for name in names if not timm.is_model(name)} == {"mixer_s8_224"}

@@ -1,6 +1,7 @@
 """Several networks at once: each comparison is that of the two alone."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import problems
 import steppe
 from steppe.errors import SettingError
 from steppe.measures import AbstractMeasure, measure
+from steppe.results import Comparison, Comparisons, Difference, Estimate
 
 MEASURES = ["loss", "trace:rtol=0.2", "lpf:samples=4", "minimum_sharpness"]
 FEW = {"groups": 3, "repeats": 2, "seed": 5}
@@ -59,6 +61,24 @@ def test_the_table_has_a_row_for_each_network_and_a_line_for_each_refusal(networ
     heads = [line.split()[0] for line in lines[1:13]]
     assert heads == [head for name in MEASURES for head in (name, "b", "c")]
     assert "minimum_sharpness was not compared in b and c:" in " ".join(lines)
+
+
+def test_an_interval_of_one_draw_is_said_not_to_be_known():
+    one = Estimate(value=2.0, stderr=math.inf, samples=1)
+    unknown = Difference(
+        a=one, b=one, over_data=one, over_draws=one, total=one, bias=0.0, log_ratio=one
+    )
+    comparison = Comparison(
+        by_name={"loss": unknown}, names=("a", "b"), units=2, unit="sample", groups=2
+    )
+    for text in (
+        str(comparison),
+        str(Comparisons({"b": comparison, "c": comparison})),
+        unknown.verdict(),
+    ):
+        assert "inf" not in text
+        assert "nan" not in text
+    assert "7.39 times b (not known)" in str(comparison)
 
 
 @pytest.mark.slow

@@ -58,7 +58,11 @@ def _templates(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"breakable": _breakable, "soft": _soft}
+    environment.filters |= {
+        "breakable": _breakable,
+        "coded": _coded,
+        "soft": _soft,
+    }
     script = _script(environment)
     environment.globals |= {"script": script, "script_hash": hash_of(script)}
     return environment
@@ -83,8 +87,15 @@ def hash_of(script: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _breakable(name: str) -> Markup:
-    """A label that may go on in a new line between its settings."""
+def _coded(sentence: str) -> Markup:
+    """A sentence whose words between backticks are code."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub("([:,])", r"\1<wbr>", str(escape(name))))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
+
+
+def _breakable(name: str) -> Markup:
+    """A label that may go on in a new line between its settings and its words."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([:,/])", r"\1<wbr>", str(escape(name))))

@@ -11,7 +11,7 @@ from typing import Any
 from steppe.cost import Cost
 from steppe.results.estimate import Estimate
 from steppe.results.plain import plain
-from steppe.results.tables import AbstractTabulated, Table
+from steppe.results.tables import AbstractTabulated, Table, ends
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -142,7 +142,7 @@ class Comparison(AbstractTabulated, Mapping[str, Difference]):
         level = next((one.level for one in self.values()), 0.95)
         columns = ("measure", *self.names, "difference", f"{100 * level:g} % interval")
         cells = [
-            (name, str(one.a), str(one.b), str(one.total), _ends(*one.interval))
+            (name, str(one.a), str(one.b), str(one.total), ends(*one.interval))
             for name, one in self.items()
             if not one.refusal
         ]
@@ -161,21 +161,23 @@ class Comparison(AbstractTabulated, Mapping[str, Difference]):
         if one.refusal:
             return f"{note}: {one.refusal}"
         if one.ratio is not None:
-            ratio, *ends = one.ratio
-            note += f"; {first} is {ratio:.3g} times {second} ({_ends(*ends)})"
-            if one.is_clear != (not ends[0] <= 1 <= ends[1]):
+            ratio, low, high = one.ratio
+            within = ends(low, high, least=0.0)
+            note += f"; {first} is {ratio:.3g} times {second} ({within})"
+            if one.is_clear != (not low <= 1 <= high):
                 # Both intervals are approximate; near their ends they may disagree.
                 note += (
                     ", where one of the two intervals says otherwise: take it as open"
                 )
         if one.over_draws.stderr:
-            data, draws = one.over_data.stderr, one.over_draws.stderr
-            note += f"; standard error {data:.2g} over data, {draws:.2g} over draws"
+            data, draws = _error(one.over_data), _error(one.over_draws)
+            note += f"; standard error {data} over data, {draws} over draws"
         return f"{note}."
 
 
-def _ends(low: float, high: float) -> str:
-    return f"{low:.3g} to {high:.3g}"
+def _error(estimate: Estimate) -> str:
+    known = math.isfinite(estimate.stderr)
+    return f"{estimate.stderr:.2g}" if known else "not known"
 
 
 def _exp(value: float) -> float:

@@ -8,7 +8,14 @@ from typing import Any
 
 from steppe.results.comparison import Comparison
 from steppe.results.estimate import Estimate
-from steppe.results.tables import AbstractTabulated, Table, aligned, joined, with_error
+from steppe.results.tables import (
+    AbstractTabulated,
+    Table,
+    aligned,
+    ends,
+    joined,
+    with_error,
+)
 
 WIDTH = 100  # letters of a line
 
@@ -96,8 +103,8 @@ class Comparisons(AbstractTabulated, Mapping[str, Comparison]):
                 continue
             low, high = (-end for end in reversed(one.interval))
             clear = "clear" if one.is_clear else ""
-            ends = f"{low:.3g} to {high:.3g}"
-            yield "", name, _value(one.b), _value(-one.total), ends, clear
+            difference = _value(-one.total)
+            yield "", name, _value(one.b), difference, ends(low, high), clear
 
 
 def _value(estimate: Estimate) -> str:

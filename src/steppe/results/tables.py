@@ -52,6 +52,43 @@ def with_error(value: float, error: float, spec: str = "") -> str:
     return f"{_fixed(value, places)} ± {_fixed(error, places)}"
 
 
+def interval_text(low: str, high: str) -> str:
+    """An interval by its ends, in words where one of them is not known.
+
+    Args:
+        low: text of the lower end; "" where there is none.
+        high: text of the upper end; "" where there is none.
+
+    Example:
+        >>> interval_text("0.1", "0.2"), interval_text("0.1", ""), interval_text("", "")
+        ('0.1 to 0.2', 'above 0.1', 'not known')
+    """
+    if low and high:
+        return f"{low} to {high}"
+    if low:
+        return f"above {low}"
+    return f"below {high}" if high else "not known"
+
+
+def ends(low: float, high: float, least: float = -math.inf) -> str:
+    """The ends of an interval with three digits, in words where one is not known.
+
+    Args:
+        low: lower end; NaN or an infinity where there is none.
+        high: upper end, likewise.
+        least: value that nothing is below, such as 0 of a ratio: a lower end there
+            tells nothing where there is no upper one.
+
+    Example:
+        >>> ends(0.1, 0.25), ends(-math.inf, 0.25), ends(0.0, math.inf, least=0.0)
+        ('0.1 to 0.25', 'below 0.25', 'not known')
+    """
+    known = [f"{end:.3g}" if math.isfinite(end) else "" for end in (low, high)]
+    if low == least and not known[1]:
+        known[0] = ""
+    return interval_text(*known)
+
+
 @dataclass(frozen=True)
 class Table:
     """Cells of text below their columns, and sentences below them."""

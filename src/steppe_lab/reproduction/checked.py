@@ -60,7 +60,10 @@ class FilesClaim(AbstractClaim):
         cells = [cell.name for cell in self.chosen(request)]
         for name in self.files:
             if not (folder / name).exists():
-                why = f"needs {name} in {folder}, from {self.origin}; say --data-dir"
+                why = (
+                    f"needs {name} in {folder}, from {self.origin}; name the folder "
+                    "that holds it with --data-dir DIR"
+                )
                 return dict.fromkeys(cells, Ours(why_not=why))
         try:
             ours = self.check(folder)

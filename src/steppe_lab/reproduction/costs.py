@@ -9,19 +9,37 @@ say, at its default settings, on the samples that it is measured on.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from steppe.cost import NOTHING, Cost
 from steppe_lab.reproduction.claims import AbstractClaim, Request
 from steppe_lab.studies.costs import published_samples
 from steppe_lab.studies.estimating import TimeLeft, time_left
-from steppe_lab.studies.status import status_of
 
 if TYPE_CHECKING:
     from steppe_lab.studies.stored import StoredStudy
     from steppe_lab.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """The cost of one run.
+
+    Args:
+        finished: whether it is.
+        trains: whether it is a training.
+        gradients: of single samples, in a training.
+        forwards: single samples passed forward for its scores.
+        measured: work of measures, counted in single samples.
+    """
+
+    finished: bool
+    trains: bool = False
+    gradients: float = 0.0
+    forwards: float = 0.0
+    measured: Cost = NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +49,8 @@ class ClaimCost:
     Args:
         claim: its name.
         cells: rows that are made.
-        trainings: networks that are trained.
+        each: its runs, by their ids.
         repeated: trainings among them that claims before have too; they are done once.
-        runs: of all kinds.
-        finished: runs that are.
-        gradients: of single samples, in all trainings; NaN where the size of a data
-            set is not known without its files.
-        forwards: single samples passed forward for scores.
-        measured: work of the measures, counted in single samples.
         parameters: of the smallest and of the largest network; None where not known.
         time: that is left, by finished runs alike; None where none has finished.
         failure: the reason for which nothing of it can run; "" for none.
@@ -46,26 +58,61 @@ class ClaimCost:
 
     claim: str
     cells: int
-    trainings: int = 0
+    each: Mapping[str, RunCost] = field(default_factory=dict)
     repeated: int = 0
-    runs: int = 0
-    finished: int = 0
-    gradients: float = 0.0
-    forwards: float = 0.0
-    measured: Cost = NOTHING
     parameters: tuple[int, int] | None = None
     time: TimeLeft | None = None
     failure: str = ""
+
+    @property
+    def runs(self) -> int:
+        """Number of runs of all kinds."""
+        return len(self.each)
+
+    @property
+    def trainings(self) -> int:
+        """Networks that are trained."""
+        return sum(run.trains for run in self.each.values())
+
+    @property
+    def finished(self) -> int:
+        """Runs that are finished."""
+        return sum(run.finished for run in self.each.values())
+
+    @property
+    def gradients(self) -> float:
+        """Gradients of single samples in all trainings; NaN where they are not known.
+
+        The size of some data sets is not known without their files.
+        """
+        return math.fsum(run.gradients for run in self.each.values())
+
+    @property
+    def forwards(self) -> float:
+        """Single samples passed forward for scores; NaN as the gradients are."""
+        return math.fsum(run.forwards for run in self.each.values())
+
+    @property
+    def measured(self) -> Cost:
+        """Work of all measures, counted in single samples."""
+        return sum((run.measured for run in self.each.values()), start=NOTHING)
 
     def to_dict(self, workers: int) -> dict[str, Any]:
         """All of it as JSON has it; None stands for a number that is not known."""
         known = math.isfinite(self.gradients)
         return {
-            **asdict(self),
+            "claim": self.claim,
+            "cells": self.cells,
+            "trainings": self.trainings,
+            "repeated": self.repeated,
+            "runs": self.runs,
+            "finished": self.finished,
             "gradients": self.gradients if known else None,
             "forwards": self.forwards if known else None,
+            "measured": asdict(self.measured),
             "parameters": None if self.parameters is None else list(self.parameters),
             "time": None if self.time is None else self.time.to_dict(workers),
+            "failure": self.failure,
         }
 
 
@@ -86,54 +133,43 @@ def cost_of(
     cells = len(claim.chosen(request))
     if study is None:
         return ClaimCost(claim=claim.name, cells=cells)
-    plan, status = study.plan, status_of(study.study)
-    runs = sum(sum(states.values()) for states in status.runs.values())
-    gradients = forwards = 0.0
-    measured = NOTHING
-    seen: dict[str, tuple[float, float, Cost]] = {}
+    plan, done = study.plan, study.store.is_finished
+    each: dict[str, RunCost] = {}
+    seen: dict[str, tuple[float, float, dict[str, Cost]]] = {}
     for run, trial in plan.items():
         # Trainings that differ in the seed alone cost the same.
         key = trial.recipe.model_copy(update={"seed": 0}).model_dump_json()
         if key not in seen:
-            followers = plan.followers(run).values()
-            seen[key] = (
-                *_of_training(trial.recipe),
-                _of_measures(followers, trial.recipe),
-            )
-        gradients += seen[key][0]
-        forwards += seen[key][1]
-        measured += seen[key][2]
+            measured = {
+                name: _of_measures(record, trial.recipe)
+                for name, record in plan.followers(run).items()
+            }
+            seen[key] = (*_of_training(trial.recipe), measured)
+        gradients, forwards, measured = seen[key]
+        each[run] = RunCost(done(run), True, gradients, forwards)
+        for name, follower in study.study.followers(run).items():
+            each[follower] = RunCost(done(follower), measured=measured[name])
     counts = list(_parameters([trial.recipe for trial in plan.values()]))
     return ClaimCost(
         claim=claim.name,
         cells=cells,
-        trainings=len(plan),
+        each=each,
         repeated=sum(run in before for run in plan),
-        runs=runs,
-        finished=runs - status.left,
-        gradients=gradients,
-        forwards=forwards,
-        measured=measured,
         parameters=(min(counts), max(counts)) if counts else None,
         time=time_left(study.study),
     )
 
 
-def total_of(costs: list[ClaimCost]) -> ClaimCost:
-    """The cost of several claims; runs that two of them share are counted twice."""
+def total_of(costs: Sequence[ClaimCost]) -> ClaimCost:
+    """The cost of several claims together; runs that two of them share count once."""
     known = [each.parameters for each in costs if each.parameters is not None]
     least = min((low for low, _ in known), default=0)
     most = max((high for _, high in known), default=0)
     return ClaimCost(
         claim="all",
         cells=sum(each.cells for each in costs),
-        trainings=sum(each.trainings for each in costs),
+        each={run: cost for claim in costs for run, cost in claim.each.items()},
         repeated=sum(each.repeated for each in costs),
-        runs=sum(each.runs for each in costs),
-        finished=sum(each.finished for each in costs),
-        gradients=math.fsum(each.gradients for each in costs),
-        forwards=math.fsum(each.forwards for each in costs),
-        measured=sum((each.measured for each in costs), start=NOTHING),
         parameters=(least, most) if known else None,
     )
 
@@ -154,18 +190,16 @@ def _of_training(recipe: Recipe) -> tuple[float, float]:
     return each * epochs.count * epochs.taken, float(scored * (train + test))
 
 
-def _of_measures(followers: Iterable[Mapping[str, Any]], recipe: Recipe) -> Cost:
-    """Work of the measures of one network, in single samples."""
+def _of_measures(record: Mapping[str, Any], recipe: Recipe) -> Cost:
+    """Work of the measures of a run that follows a training, in single samples."""
     from steppe.measures import MEASURES
 
     known = published_samples(recipe)
     train = math.inf if known is None else known[0]
     total = NOTHING
-    for record in followers:
-        samples = min(record.get("samples") or 0, train)
-        for choice in record.get("measures", ()):
-            cost = MEASURES[choice["name"]].spec.cost
-            total += cost.scaled(samples)
+    samples = min(record.get("samples") or 0, train)
+    for choice in record.get("measures", ()):
+        total += MEASURES[choice["name"]].spec.cost.scaled(samples)
     return total
 
 

@@ -13,6 +13,7 @@ from steppe_lab.statistics.intervals import Interval
 Bound = Literal["", "above", "below"]
 NORMAL = 1.959963984540054  # standard errors in half a 95 % interval
 PERCENT = (0.0, 100.0)  # shares in percent lie between these
+NOT_NEGATIVE = (0.0, math.inf)  # so do losses, norms and ratios of positive numbers
 SPREAD = math.inf  # degrees of freedom of an error that is no spread of a few runs
 
 
@@ -25,9 +26,10 @@ class Quantity:
         title: in tables and sentences, such as "test error at the best epoch".
         units: of the published numbers, such as "%"; "" for none.
         factor: from our values to those units; 100 for shares in percent.
-        between: least and largest value that it can have, in those units. Intervals
-            of few seeds reach beyond: their ends are cut there where they are shown,
-            after the verdict, which takes them as they are.
+        between: least and largest value that it can have, in those units; an infinity
+            where there is none. Intervals of few seeds reach beyond: their ends are
+            cut there where they are shown, after the verdict, which takes them as they
+            are.
     """
 
     name: str

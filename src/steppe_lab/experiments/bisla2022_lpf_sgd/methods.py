@@ -6,7 +6,10 @@ norm in both passes of SAM, and calls uniform noise of one size ASO.
 
 from __future__ import annotations
 
+from functools import partial
+
 from steppe_lab.reproduction.published import PERCENT, Quantity
+from steppe_lab.reproduction.trained import TrainedClaim
 
 LAST_ERROR = Quantity(
     name="test_error",
@@ -38,6 +41,14 @@ INTERVALS = (
 INITIAL_WEIGHTS = (
     "Networks begin at the initial weights of steppe's own definitions, which have the "
     "published numbers of parameters but need not be drawn as in the program."
+)
+OF_TABLES = (BEST_EPOCH, INTERVALS, INITIAL_WEIGHTS)
+last_errors = partial(
+    TrainedClaim,
+    experiment="bisla2022_lpf_sgd",
+    quantity=LAST_ERROR,
+    protocol="best_test_error",
+    base={},
 )
 
 

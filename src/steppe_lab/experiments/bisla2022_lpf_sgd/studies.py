@@ -189,7 +189,7 @@ GRID = StudyClaim(
         "depends on the scale (raw, log or ranks).",
         "By the mean of the taus along each hyper-parameter the Ritz sum is first "
         "(0.460, the low-pass filter 0.445): the winner depends on the statistic.",
-        "The low-pass filter orders widths the wrong way, with a tau of -0.533 along "
+        "The low-pass filter orders widths the wrong way, with a tau of −0.533 along "
         "the width.",
         "Published correlations over all networks are of 3 seeds; printed tables by "
         "hyper-parameter changed between versions of the notebook.",

@@ -12,17 +12,14 @@ from typing import Any
 
 from steppe_lab.experiments.bisla2022_lpf_sgd.methods import (
     ASO,
-    BEST_EPOCH,
     E_SGD,
-    INITIAL_WEIGHTS,
-    INTERVALS,
-    LAST_ERROR,
+    OF_TABLES,
     PASSES,
     SAM,
+    last_errors,
     lpf_sgd,
 )
 from steppe_lab.reproduction.published import Cell, Published, Scale
-from steppe_lab.reproduction.trained import TrainedClaim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,11 +181,11 @@ NOTES: Mapping[str, str] = {
         "the first of each seed 9.04"
     ),
     "cifar10/resnet101/lpf_sgd": (
-        "gamma 0.0009 has 9.19 +- 0.37 and gamma 0.001 has 9.34 +- 0.46"
+        "gamma 0.0009 has 9.19 ± 0.37 and gamma 0.001 has 9.34 ± 0.46"
     ),
-    "tiny_imagenet/resnet18/sgd": _SECOND.format("58.28 +- 0.25"),
-    "tiny_imagenet/resnet18/sam": _SECOND.format("57.58 +- 0.31"),
-    "tiny_imagenet/resnet18/lpf_sgd": _SECOND.format("53.19 +- 0.20"),
+    "tiny_imagenet/resnet18/sgd": _SECOND.format("58.28 ± 0.25"),
+    "tiny_imagenet/resnet18/sam": _SECOND.format("57.58 ± 0.31"),
+    "tiny_imagenet/resnet18/lpf_sgd": _SECOND.format("53.19 ± 0.20"),
     "imagenet/resnet18/sgd": _KILLED,
     "imagenet/resnet18/sam": _KILLED,
 }
@@ -214,16 +211,12 @@ def _cell(data: str, network: str, method: str) -> Cell:
     )
 
 
-CLAIM = TrainedClaim(
-    experiment="bisla2022_lpf_sgd",
+CLAIM = last_errors(
     name="table3",
     title="LPF-SGD has a smaller test error than SGD, SAM and E-SGD, not augmented",
     source="Table 3",
-    quantity=LAST_ERROR,
-    protocol="best_test_error",
     tolerance=0.5,
     reproduced="The mean test error differs by at most 0.5 points.",
-    base={},
     sizes={
         "full": Scale(seeds=5),
         "laptop": Scale(
@@ -262,9 +255,7 @@ CLAIM = TrainedClaim(
         _cell(data, network, method) for data, network in NETWORKS for method in METHODS
     ),
     caveats=(
-        BEST_EPOCH,
-        INTERVALS,
-        INITIAL_WEIGHTS,
+        *OF_TABLES,
         "On CIFAR-10 with ResNet-50, LPF-SGD has no advantage over SAM (8.81) without "
         "the selection among its runs.",
         "The program of SAM as it was published augments images and drops the learning "

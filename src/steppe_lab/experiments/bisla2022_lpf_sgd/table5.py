@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from steppe_lab.experiments.bisla2022_lpf_sgd.methods import (
-    BEST_EPOCH,
-    INITIAL_WEIGHTS,
-    INTERVALS,
-    LAST_ERROR,
+    OF_TABLES,
     SAM,
+    last_errors,
     lpf_sgd_growing,
 )
 from steppe_lab.reproduction.published import Cell, Published, Scale
-from steppe_lab.reproduction.trained import TrainedClaim
 
 METHODS = ("sgd", "sam", "lpf_sgd")
 DATA = ("cifar10", "cifar100")
@@ -228,16 +225,12 @@ def _cell(data: str, network: str, place: int, turn: int) -> Cell:
     )
 
 
-CLAIM = TrainedClaim(
-    experiment="bisla2022_lpf_sgd",
+CLAIM = last_errors(
     name="table5",
     title="LPF-SGD with a growing radius has a smaller test error than SGD, augmented",
     source="Table 5",
-    quantity=LAST_ERROR,
-    protocol="best_test_error",
     tolerance=0.3,
     reproduced="The mean test error differs by at most 0.3 points.",
-    base={},
     sizes={
         "full": Scale(seeds=5),
         "laptop": Scale(
@@ -275,9 +268,7 @@ CLAIM = TrainedClaim(
         for turn in range(len(METHODS))
     ),
     caveats=(
-        BEST_EPOCH,
-        INTERVALS,
-        INITIAL_WEIGHTS,
+        *OF_TABLES,
         "SAM is better than LPF-SGD in 11 of the 15 rows of CIFAR-10, LPF-SGD better "
         "than SAM in 12 of the 15 of CIFAR-100.",
         "LPF-SGD evaluates 8 parts of 16 images, each with batch statistics of its "

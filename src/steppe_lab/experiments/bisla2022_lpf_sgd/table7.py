@@ -91,9 +91,10 @@ CLAIM = TrainedClaim(
         "programs 0.999 and by half, as here.",
         "E-Adam has the 25,000 steps of its script, on five batches each, where the "
         "others take 100,000 on one. Its gamma is written to grow and stays at 0.5.",
-        "The rate follows the loss on newstest2013, which the best epoch has the "
-        "smallest of and BLEU is of; the program computes that of newstest2014 at the "
-        "same epoch too, and `steppe evaluate RUN` that of the last epoch.",
+        "The learning rate follows the loss on newstest2013. BLEU is that of "
+        "newstest2013 after the epoch with the smallest loss. The program computes "
+        "that of newstest2014 after the same epoch too; `steppe evaluate RUN` computes "
+        "it after the last epoch.",
         "Pieces are those of SentencePiece, the program's those of YouTokenToMe; "
         "`steppe prepare wmt14 --vocabulary 32000` makes them. The smaller scales "
         "translate Multi30k.",

@@ -15,7 +15,13 @@ from steppe_lab.experiments.jastrzebski2019_sharpest_directions.recipes import (
     plain,
 )
 from steppe_lab.reproduction.paired import PairedClaim
-from steppe_lab.reproduction.published import PERCENT, Cell, Quantity, Scale
+from steppe_lab.reproduction.published import (
+    NOT_NEGATIVE,
+    PERCENT,
+    Cell,
+    Quantity,
+    Scale,
+)
 from steppe_lab.reproduction.scores import (
     accuracy_after,
     accuracy_on_test,
@@ -137,7 +143,9 @@ NSGD_FROBENIUS = replace(
     title="Frobenius norm of the Hessian at the last network of NSGD",
     source="experiments/csgd, second number of column ||H||_F",
     quantity=Quantity(
-        name="frobenius_norm", title="Frobenius norm of the Hessian at the end"
+        name="frobenius_norm",
+        title="Frobenius norm of the Hessian at the end",
+        between=NOT_NEGATIVE,
     ),
     read=None,
     caveats=(
@@ -159,7 +167,11 @@ NSGD_LOSS = replace(
     name="nsgd_loss",
     title="Training loss of NSGD after the last epoch",
     source="experiments/csgd, column Loss",
-    quantity=Quantity(name="train_loss", title="training loss after the last epoch"),
+    quantity=Quantity(
+        name="train_loss",
+        title="training loss after the last epoch",
+        between=NOT_NEGATIVE,
+    ),
     tolerance=0.01,
     reproduced="The mean loss differs by at most 0.01.",
     read=last_train_loss,
@@ -170,7 +182,9 @@ NSGD_DISTANCE = replace(
     title="Distance of the last network of NSGD from the initial weights",
     source="experiments/csgd, column Dist.",
     quantity=Quantity(
-        name="distance_from_start", title="distance from the initial weights"
+        name="distance_from_start",
+        title="distance from the initial weights",
+        between=NOT_NEGATIVE,
     ),
     read=None,
     caveats=(*NSGD.caveats, "The distance of the code is that of the best network."),
@@ -217,7 +231,11 @@ NSGD_SHARPER = compared(
     "nsgd_sharper",
     "A reduced rate along the sharpest directions leads to sharper networks",
     NSGD_SHARPNESS,
-    Quantity(name="SN", title="largest eigenvalue with gamma 0.1 over that of SGD"),
+    Quantity(
+        name="SN",
+        title="largest eigenvalue with gamma 0.1 over that of SGD",
+        between=NOT_NEGATIVE,
+    ),
     1.0,
 )
 NSGD_FASTER = compared(

@@ -32,6 +32,7 @@ from steppe_lab.experiments.minimum_sharpness_cs439.tables import (
 from steppe_lab.reproduction.checked import FilesClaim
 from steppe_lab.reproduction.experiment import Experiment
 from steppe_lab.reproduction.published import (
+    NOT_NEGATIVE,
     PERCENT,
     Cell,
     Published,
@@ -120,7 +121,9 @@ DISTRIBUTIONS = FilesClaim(
     name="distributions",
     title="adaptive optimizers and others do not differ without SAM",
     source="tables of results, all epochs, trained without SAM",
-    quantity=Quantity(name="p", title="p of the Kolmogorov-Smirnov test"),
+    quantity=Quantity(
+        name="p", title="p of the Kolmogorov-Smirnov test", between=(0.0, 1.0)
+    ),
     tolerance=0.006,
     reproduced="p of the published tables is the stated one to two decimals.",
     cells=_cells({"accuracy": 0.48, "sharpness": 0.64}),
@@ -133,7 +136,9 @@ WINS = FilesClaim(
     name="wins",
     title="SAM has the larger accuracy for nearly every network and optimizer",
     source=CONVERGED,
-    quantity=Quantity(name="pairs", title="pairs of 18 that SAM wins"),
+    quantity=Quantity(
+        name="pairs", title="pairs of 18 that SAM wins", between=(0.0, 18.0)
+    ),
     tolerance=0.0,
     reproduced="The number of pairs is the stated one.",
     cells=_cells({"fashion_mnist": 18.0, "cifar10": 17.0}),
@@ -145,7 +150,12 @@ GAINS = FilesClaim(
     name="gains",
     title="SAM gains one to one and a half points of accuracy",
     source=CONVERGED,
-    quantity=Quantity(name="gain", title="mean gain of accuracy", units="points"),
+    quantity=Quantity(
+        name="gain",
+        title="mean gain of accuracy",
+        units="points",
+        between=(-100.0, 100.0),
+    ),
     tolerance=0.006,
     reproduced="The mean gain over 18 pairs is the stated one to two decimals.",
     cells=_cells({"fashion_mnist": 1.01, "cifar10": 1.54}),
@@ -157,7 +167,11 @@ RATIOS = FilesClaim(
     name="ratios",
     title="minimum sharpness is several times as large without SAM",
     source=CONVERGED,
-    quantity=Quantity(name="ratio", title="median ratio of minimum sharpness"),
+    quantity=Quantity(
+        name="ratio",
+        title="median ratio of minimum sharpness",
+        between=NOT_NEGATIVE,
+    ),
     tolerance=0.06,
     reproduced="The median over 18 pairs is the stated one to one decimal.",
     cells=_cells({"fashion_mnist": 4.8, "cifar10": 3.5}),

@@ -15,7 +15,13 @@ from steppe_lab.experiments.sam_cs439.accuracies import (
     falling,
 )
 from steppe_lab.reproduction.paired import PairedClaim
-from steppe_lab.reproduction.published import Cell, Published, Quantity, Scale
+from steppe_lab.reproduction.published import (
+    NOT_NEGATIVE,
+    Cell,
+    Published,
+    Quantity,
+    Scale,
+)
 from steppe_lab.reproduction.trained import TrainedClaim
 
 # The networks whose spectra are published are smaller than those of the accuracies.
@@ -60,8 +66,9 @@ SPECTRA = TrainedClaim(
     title="The largest eigenvalue of networks of SAM, SGD and Adam",
     source="Eigenvalues/*_eigen.npy, the largest entry",
     quantity=Quantity(name="top_eigenvalue", title="largest eigenvalue of the Hessian"),
-    tolerance=20.0,
-    reproduced="The mean eigenvalue differs by at most 20.",
+    # Less than half of the smallest published difference, 38.8 - 32.4 of transformers.
+    tolerance=3.0,
+    reproduced="The mean eigenvalue differs by at most 3.",
     base={},
     sizes={
         "full": Scale(seeds=3),
@@ -109,6 +116,9 @@ SPECTRA = TrainedClaim(
     ),
     caveats=(
         SEED,
+        "The source states no error of its eigenvalues, so that no tolerance follows "
+        "from it. With 3, a network of SAM is never taken for one of its base: the "
+        "smallest published difference between the two is 6.4.",
         "The published values are those of one batch of 128 training samples (64 "
         "graphs), images augmented; ours are of 128 clean ones. They vary much from "
         "batch to batch.",
@@ -121,7 +131,9 @@ FLATTER = PairedClaim(
     title="Networks of SAM have smaller largest eigenvalues than those of its base",
     source="Eigenvalues/*_eigen.npy",
     quantity=Quantity(
-        name="top_eigenvalue", title="largest eigenvalue of SAM over that of its base"
+        name="top_eigenvalue",
+        title="largest eigenvalue of SAM over that of its base",
+        between=NOT_NEGATIVE,
     ),
     tolerance=0.0,
     reproduced="The 95 % interval of the ratio over seeds lies below 1.",
@@ -145,5 +157,5 @@ FLATTER = PairedClaim(
             ("gcn", "0.19"),
         )
     ),
-    caveats=SPECTRA.caveats,
+    caveats=(SEED, *SPECTRA.caveats[2:]),
 )

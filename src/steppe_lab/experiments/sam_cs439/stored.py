@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from steppe_lab.reproduction.checked import FilesClaim
-from steppe_lab.reproduction.published import PERCENT, Cell, Published, Quantity
+from steppe_lab.reproduction.published import (
+    NOT_NEGATIVE,
+    PERCENT,
+    Cell,
+    Published,
+    Quantity,
+)
 from steppe_lab.reproduction.verdicts import Ours, exactly, sampled
 
 REPOSITORY = "francpp/sharpness-aware_minimization, folder to_plot"
@@ -76,7 +82,7 @@ STORED_GRAPHS = FilesClaim(
     name="stored_graphs",
     title="Test accuracies of the stored graph networks, to the last digit",
     source="acc in model_gcn_ADAM.pt and model_gcn_SAM_rho0.01.pt",
-    quantity=Quantity(name="test_accuracy", title="test accuracy"),
+    quantity=Quantity(name="test_accuracy", title="test accuracy", between=(0.0, 1.0)),
     tolerance=1e-15,
     reproduced="All 15 digits are those of the file.",
     files=(ADAM, SAM, MOLECULES),
@@ -92,7 +98,9 @@ STORED_GRAPHS_LOSS = FilesClaim(
     name="stored_graphs_loss",
     title="Smoothed test loss of the stored graph network of SAM",
     source="the last line of outputs/my_train_gcn_SAM_0.01.dat",
-    quantity=Quantity(name="test_loss", title="smoothed test loss"),
+    quantity=Quantity(
+        name="test_loss", title="smoothed test loss", between=NOT_NEGATIVE
+    ),
     tolerance=1e-6,
     reproduced="The loss differs by at most 1e-6; the log is of single precision.",
     files=(SAM, MOLECULES),
@@ -104,7 +112,11 @@ STORED_WIDE_RESNET = FilesClaim(
     name="stored_wide_resnet",
     title="The stored wide residual network fits ours",
     source="model_cifar_SAM_rho0.3.pt",
-    quantity=Quantity(name="parameters", title="number of trainable parameters"),
+    quantity=Quantity(
+        name="parameters",
+        title="number of trainable parameters",
+        between=NOT_NEGATIVE,
+    ),
     tolerance=0.0,
     reproduced="The number is the same.",
     files=(WIDE, "cifar10"),

@@ -77,7 +77,7 @@ def answer(done: AttackedNetwork) -> list[str]:
 def cell(interval: Interval) -> tuple[str, str]:
     """A share, and its interval."""
     ends = with_ends(interval, share=True)
-    return percent(interval.mean), f"{ends.low} to {ends.high}"
+    return percent(interval.mean), ends.both
 
 
 def rows(done: AttackedNetwork) -> list[tuple[str, str, list[tuple[str, str]]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import NamedTuple
 
 from steppe_lab.reports.text.numbers import number
@@ -11,7 +12,7 @@ from steppe_lab.reproduction.claims import AbstractClaim
 from steppe_lab.reproduction.published import Published
 from steppe_lab.statistics.intervals import Interval
 
-MOST_PLACES = 12
+MOST_PLACES = 15
 
 
 class Places(NamedTuple):
@@ -29,6 +30,8 @@ def places_of(numbers: Iterable[Published | None], tolerance: float) -> Places:
         Places(published=2, ours=2)
         >>> places_of([Published(value=0.5)], 0.005), places_of([], 0.0)
         (Places(published=1, ours=4), Places(published=0, ours=0))
+        >>> places_of([Published(value=0.804147465437788)], 1e-15)
+        Places(published=15, ours=15)
     """
     needed = 0
     if tolerance > 0:
@@ -40,8 +43,9 @@ def places_of(numbers: Iterable[Published | None], tolerance: float) -> Places:
 
 def _said(value: float) -> int:
     """Places that a number is written with."""
-    digits = f"{value:.{MOST_PLACES}f}".rstrip("0").partition(".")[2]
-    return len(digits)
+    # Not of the nearest binary fraction, which has many more.
+    digits = f"{Decimal(repr(value)):f}".partition(".")[2]
+    return len(digits.rstrip("0"))
 
 
 def value_text(value: float, places: int) -> str:
@@ -76,12 +80,16 @@ def interval_text(interval: Interval | None, places: Places) -> str:
         '0.50 ± 0.25 (3)'
         >>> interval_text(Interval(-0.9, -1.0, -0.1, 3), Places(2, 2))
         '−0.90 [−1.00, −0.10] (3)'
+        >>> interval_text(Interval(5.0, 0.0, math.inf, 2), Places(2, 2))
+        '5.00 [above 0.00] (2)'
     """
     if interval is None:
         return "–"
     text = value_text(interval.mean, places.ours)
     half = interval.half_width
-    if half and math.isfinite(half):
+    if not math.isfinite(half) and interval.count > 1:
+        text += f" [{_in_words(interval, places)}]"
+    elif half and math.isfinite(half):
         below, above = (
             value_text(abs(end - interval.mean), places.ours)
             for end in (interval.low, interval.high)
@@ -93,6 +101,18 @@ def interval_text(interval: Interval | None, places: Places) -> str:
         return f"{text} ({interval.samples:,} samples)"
     exact = interval.count == 1 and math.isfinite(half)
     return text if exact else f"{text} ({interval.count})"
+
+
+def _in_words(interval: Interval, places: Places) -> str:
+    """The ends of an interval that has not both."""
+    # Lists of published numbers do not wait for torch.
+    from steppe.results.tables import interval_text
+
+    low, high = (
+        value_text(end, places.ours) if math.isfinite(end) else ""
+        for end in (interval.low, interval.high)
+    )
+    return interval_text(low, high)
 
 
 def tolerance_text(claim: AbstractClaim) -> str:

@@ -57,7 +57,7 @@ def render(
         title=experiment.title,
         facts=_facts(result),
         question=QUESTION,
-        answer=[*answer(result), *([more.replace("`", "")] if more else [])],
+        answer=[*answer(result), *([more] if more else [])],
         notes=experiment.notes,
         contents=[
             ("answer", "Answer"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,16 +135,21 @@ def _published(published: Published | None) -> dict[str, Any]:
     }
 
 
-def _interval(interval: Interval | None) -> dict[str, float | int] | None:
+def _interval(interval: Interval | None) -> dict[str, float | int | None] | None:
     if interval is None:
         return None
     return {
         "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
+        "low": _end(interval.low),
+        "high": _end(interval.high),
         "runs": interval.count,
         "samples": interval.samples,
     }
+
+
+def _end(value: float) -> float | None:
+    """An end of an interval, where there is one."""
+    return value if math.isfinite(value) else None
 
 
 def _flat(name: str, interval: Interval | None) -> dict[str, Any]:

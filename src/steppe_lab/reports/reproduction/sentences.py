@@ -75,8 +75,9 @@ def cost_sentences(costs: Sequence[ClaimCost], workers: int) -> list[str]:
             "Trainings that a claim before has as well, and that are done once: "
             f"{listed(twice)}."
         )
-    left = sum(each.runs - each.finished for each in costs)
-    if left and not any(each.time for each in costs):
+    if any(each.finished < each.runs for each in costs) and not any(
+        each.time for each in costs
+    ):
         said.append("The time is estimated as soon as runs are finished; see --pilot.")
     return said
 

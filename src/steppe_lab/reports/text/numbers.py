@@ -56,7 +56,7 @@ def percent(share: float) -> str:
 
 
 class Ends(NamedTuple):
-    """A mean and the ends of its interval, as texts."""
+    """A mean and the ends of its interval, as texts; "" for an unknown end."""
 
     mean: str
     low: str
@@ -64,8 +64,11 @@ class Ends(NamedTuple):
 
     @property
     def both(self) -> str:
-        """The ends alone."""
-        return f"{self.low} to {self.high}"
+        """The ends alone, in words where one is not known."""
+        # Lists of published numbers do not wait for torch.
+        from steppe.results.tables import interval_text
+
+        return interval_text(self.low, self.high)
 
 
 def with_ends(
@@ -87,6 +90,8 @@ def with_ends(
         Ends(mean='0.9997', low='0.9996', high='0.9998')
         >>> with_ends(Interval(-0.07, -0.0948, -0.0452, 3), share=True, sign=-1)
         Ends(mean='7.0', low='4.5', high='9.5')
+        >>> with_ends(Interval(0.2, -math.inf, math.inf, 1)).both
+        'not known'
     """
     factor = sign * (100 if share else 1)
     low, high = sorted((factor * interval.low, factor * interval.high))
@@ -97,19 +102,20 @@ def with_ends(
     seen = [gap for gap in gaps if gap > _ROUNDING * max(abs(base), 1e-300)]
     places = max((-_magnitude(gap) for gap in seen), default=0)
     show = _points if share else partial(_plain, least=2 if none else 3)
-    return Ends(*(show(value, places) for value in (mean, low, high)))
+    texts = (show(value, places) for value in (low, high))
+    return Ends(show(mean, places) or "not finite", *texts)
 
 
 def _points(value: float, places: int) -> str:
     if not math.isfinite(value):
-        return "any"
+        return ""
     usual = 1 if abs(value) >= 0.95 else 2
     return _fixed(value, max(places, usual)) if value else "0"
 
 
 def _plain(value: float, places: int, *, least: int) -> str:
     if not math.isfinite(value):
-        return "any"
+        return ""
     return number(value, max(least, places + 1 + _magnitude(value)))
 
 

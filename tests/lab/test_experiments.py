@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import shlex
 
 import pytest
@@ -94,6 +95,18 @@ def test_intervals_are_cut_at_the_ends_that_every_quantity_has(name):
         ratio = isinstance(claim, PairedClaim) and claim.by == "ratio"
         assert low < high
         assert math.isfinite(low) or (claim.quantity.name in signed and not ratio)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_reproduced_means_is_said_of_the_quantity_with_its_tolerance(name):
+    for claim in find_experiment(name).claims:
+        said, title = claim.reproduced, claim.quantity.title
+        noun = re.search(r"The mean (?:test )?(\w+) .*differs", said)
+        assert noun is None or noun[1] in title, (claim.name, said)
+        if "at most" in said and not said.endswith("at most one point."):
+            assert f"at most {claim.tolerance:g}".replace("e-0", "e-") in (
+                said.replace("e-0", "e-")
+            ), (claim.name, said)
 
 
 @pytest.mark.slow

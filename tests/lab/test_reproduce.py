@@ -18,12 +18,17 @@ from steppe_lab.cli import main
 from steppe_lab.cli.verbs import reproduce
 from steppe_lab.reports.reproduction.numbers import Places, interval_text
 from steppe_lab.reports.reproduction.record import result_csv, result_record
-from steppe_lab.reports.reproduction.sentences import cost_sentences
+from steppe_lab.reports.reproduction.sentences import cost_sentences, remarks
 from steppe_lab.reports.reproduction.tables import result_table
 from steppe_lab.reproduction.claims import Request
 from steppe_lab.reproduction.costs import cost_of, total_of
-from steppe_lab.reproduction.published import Quantity
-from steppe_lab.reproduction.results import ExperimentResult, results_of
+from steppe_lab.reproduction.published import Published, Quantity
+from steppe_lab.reproduction.results import (
+    ClaimResult,
+    ExperimentResult,
+    Row,
+    results_of,
+)
 from steppe_lab.reproduction.verdicts import Ours
 from steppe_lab.statistics.intervals import Interval, mean_interval
 from steppe_lab.store.store import Store
@@ -283,6 +288,24 @@ def test_an_interval_without_an_end_is_said_in_words_and_has_none_as_json():
     assert ",-inf," not in result_csv(result)
     record = result_record(result)["claims"]["errors"]["rows"][0]["ours"]
     assert (record["low"], record["high"]) == (None, None)
+
+
+def test_cells_with_one_note_are_named_together_by_how_they_begin():
+    claim = experiments.find_experiment("toy").claim("errors")
+    names = ("wide/a/sgd", "wide/a/sam", "wide/b/sgd", "narrow/a")
+    notes = ("few", "few", "", "few")
+    rows = tuple(
+        Row(
+            cell=replace(claim.cells[0], name=name),
+            published=Published(value=1.0, note=note),
+            ours=Ours(why_not="not finished"),
+            verdict="not run",
+        )
+        for name, note in zip(names, notes, strict=True)
+    )
+    said = remarks(ClaimResult(claim=claim, rows=rows))
+    assert "wide/a and narrow/a, published: few." in said
+    assert "Not run, wide and narrow/a: not finished." in said
 
 
 def test_intervals_have_no_values_that_a_quantity_cannot_have():

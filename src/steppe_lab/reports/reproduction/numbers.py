@@ -13,6 +13,7 @@ from steppe_lab.reproduction.published import Published
 from steppe_lab.statistics.intervals import Interval
 
 MOST_PLACES = 15
+BESIDE_BOUND = 3  # places of a number that is above or below a stated one
 
 
 class Places(NamedTuple):
@@ -23,7 +24,7 @@ class Places(NamedTuple):
 
 
 def places_of(numbers: Iterable[Published | None], tolerance: float) -> Places:
-    """As many places as are published, and as a tolerance needs.
+    """As many places as are published, and as a tolerance or a bound needs.
 
     Example:
         >>> places_of([Published(value=9.04), Published(value=10.0)], 0.3)
@@ -32,11 +33,14 @@ def places_of(numbers: Iterable[Published | None], tolerance: float) -> Places:
         (Places(published=1, ours=4), Places(published=0, ours=0))
         >>> places_of([Published(value=0.804147465437788)], 1e-15)
         Places(published=15, ours=15)
+        >>> places_of([Published(value=1.0, bound="above")], 0.0)
+        Places(published=0, ours=3)
     """
-    needed = 0
+    known = [each for each in numbers if each is not None]
+    needed = BESIDE_BOUND if any(each.bound for each in known) else 0
     if tolerance > 0:
         needed = min(max(1 - math.floor(math.log10(tolerance)), 0), MOST_PLACES)
-    said = (_said(each.value) for each in numbers if each is not None)
+    said = (_said(each.value) for each in known)
     published = min(max(said, default=0), max(needed, 2))
     return Places(published, max(published, needed))
 

@@ -21,6 +21,7 @@ LETTERS = 30  # of the name of a cell
 CAPTION = (
     "Dots are published numbers and ours; bars are 95 % intervals, where there are any."
 )
+BOUNDED = " Where a side alone is published, its dot is the bound of that side."
 SMALLER = " Ours are of smaller networks and trainings: the two are not comparable."
 PUBLISHED, OURS, PROTOCOL = "published", "ours", "ours, published protocol"
 
@@ -85,14 +86,16 @@ def _picture(result: ClaimResult, first: str, rows: Sequence[Row]) -> Picture:
             zero=None,
         ),
         title=f"{claim.name}, {first}" if first else claim.name,
-        caption=f"{CAPTION}{SMALLER}" if _are_smaller(rows) else CAPTION,
+        caption=_caption(rows),
         alt=f"{claim.quantity.title}, published and ours: {'; '.join(words)}.",
     )
 
 
-def _are_smaller(rows: Sequence[Row]) -> bool:
-    """Whether some of our numbers are not of the published size."""
-    return any(row.verdict == CHECK for row in rows)
+def _caption(rows: Sequence[Row]) -> str:
+    """Words on the marks, on bounds, and on numbers that are not of published size."""
+    bounded = any(row.published is not None and row.published.bound for row in rows)
+    smaller = any(row.verdict == CHECK for row in rows)
+    return CAPTION + (BOUNDED if bounded else "") + (SMALLER if smaller else "")
 
 
 def _short(name: str, others: Collection[str] = ()) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from steppe_lab.reports.reproduction.numbers import count_text
 from steppe_lab.reports.text.numbers import listed, one_or_more
+from steppe_lab.reproduction.claims import is_named
 from steppe_lab.reproduction.results import ClaimResult, ExperimentResult
 from steppe_lab.reproduction.verdicts import FULL, Verdict
 
@@ -90,15 +91,36 @@ def remarks(each: ClaimResult) -> list[str]:
             reasons.setdefault(row.ours.why_not, []).append(row.cell.name)
     said = [f"Nothing of it was run: {each.failure}."] if each.failure else []
     for why, cells in reasons.items():
-        which = listed(cells) if len(cells) < 4 else one_or_more(len(cells), "cell")
-        said.append(f"Not run, {which}: {why}.")
+        which = _together(cells, each)
+        names = listed(which) if len(which) < 4 else one_or_more(len(cells), "cell")
+        said.append(f"Not run, {names}: {why}.")
+    notes: dict[str, list[str]] = {}
+    for row in each.rows:
+        if row.published is not None and row.published.note:
+            notes.setdefault(row.published.note, []).append(row.cell.name)
     said += [
-        f"{row.cell.name}, published: {row.published.note}."
-        for row in each.rows
-        if row.published is not None and row.published.note
+        f"{listed(_together(cells, each))}, published: {note}."
+        for note, cells in notes.items()
     ]
     if each.elsewhere:
         further = one_or_more(each.elsewhere, "further cell")
         verb = "is" if each.elsewhere == 1 else "are"
         said.append(f"{further} {verb} not of this scale.")
     return [*said, *each.claim.caveats]
+
+
+def _together(names: Sequence[str], each: ClaimResult) -> list[str]:
+    """Cells of a result, several by the beginning that all cells so named share."""
+    cells = [row.cell for row in each.rows if row.cell.name in names]
+    others = [row.cell for row in each.rows if row.cell.name not in names]
+    starts: dict[str, None] = {}
+    for cell in cells:
+        words = cell.name.split("/")
+        for start in ("/".join(words[:count]) for count in range(1, len(words))):
+            many = sum(is_named(one, (start,)) for one in cells) > 1
+            if many and not any(is_named(other, (start,)) for other in others):
+                break
+        else:
+            start = cell.name
+        starts[start] = None
+    return list(starts)

@@ -1,12 +1,9 @@
 """Pictures of claims say when the numbers in them do not compare."""
 
-from dataclasses import replace
-
 import pytest
 
 from steppe.pages.templating import template
 from steppe_lab.experiments import find_experiment
-from steppe_lab.reports.reproduction import pictures as drawing
 from steppe_lab.reports.reproduction.pictures import pictures
 from steppe_lab.reproduction.results import ClaimResult, Row
 from steppe_lab.reproduction.verdicts import Ours, exactly
@@ -27,28 +24,6 @@ def test_a_picture_says_that_smaller_networks_do_not_compare(verdict):
     (picture,) = pictures(ClaimResult(claim=claim, rows=tuple(rows)))
     smaller = verdict == "not run at this scale"
     assert ("not comparable" in picture.caption) == smaller
-
-
-def test_cells_with_long_names_have_lines_of_their_own(monkeypatch):
-    claim = find_experiment("zhuang2022_gsam").claim("cifar10")
-    names = [f"data/a_network_of_kind_{kind}/cutout/lpf_sgd" for kind in (1, 2, 3)]
-    rows = tuple(
-        Row(
-            cell=replace(claim.cells[0], name=name),
-            published=claim.cells[0].published,
-            ours=Ours(value=exactly(1.0)),
-            verdict="not reproduced",
-        )
-        for name in names
-    )
-    drawn = {}
-    monkeypatch.setattr(
-        drawing, "pictured", lambda draw, **_: drawn.update(draw.args[0])
-    )
-    pictures(ClaimResult(claim=claim, rows=rows))
-    assert len(drawn["ours"]) == 3
-    assert next(iter(drawn["ours"])) == "data/…/cutout/lpf_sgd"
-    assert names[2] in drawn["ours"]
 
 
 def test_words_between_backticks_are_code_on_a_page():

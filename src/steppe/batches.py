@@ -80,10 +80,16 @@ def _rows(data: tuple[Any, ...], batch_size: int) -> list[Any]:
     """Batches of tensors that have the samples along dimension 0."""
     for t in data:
         if not isinstance(t, Tensor):
+            nested = isinstance(t, Mapping | tuple | list)
+            mend = (
+                "give a list of batches [(inputs, targets)] and a function loss(model, "
+                "batch) that returns one loss for each sample"
+                if nested
+                else "convert it with torch.from_numpy or torch.as_tensor"
+            )
             raise DataError(
                 "a tuple (inputs, targets) must hold torch tensors, got "
-                f"{type(t).__name__}; convert it with torch.from_numpy or "
-                "torch.as_tensor."
+                f"{type(t).__name__}; {mend}."
             )
         if t.layout != torch.strided:
             raise DataError(

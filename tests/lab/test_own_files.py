@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import steppe
 from own_files import package, saved
 from steppe.errors import CheckpointError, DataError
-from steppe_lab.analysis.own import objective_of, task_of
+from steppe_lab.analysis.own import loss_of, objective_of, task_of
 from steppe_lab.cli import main
 from steppe_lab.tasks.loss_option import OwnLoss
 from steppe_lab.training.weights import load_into, read_states
@@ -494,3 +494,24 @@ def test_batches_that_say_too_little_are_refused(batch, loss, sentence):
         batch = dict.fromkeys(batch, ids)
     with pytest.raises(DataError, match=sentence):
         objective_of(Texts(), [batch], loss)
+
+
+@pytest.mark.parametrize("left_out", [0, 3])
+@pytest.mark.parametrize("loss", [None, F.cross_entropy])
+def test_the_error_of_dense_classes_is_that_over_images(left_out, loss):
+    targets = (torch.arange(12) % 2).view(12, 1, 1).repeat(1, 4, 5)
+    targets[:2, :left_out] = -100
+    images = torch.randn(12, 3, 4, 5)
+    model = nn.Conv2d(3, 2, 1)
+    model.bias.data.copy_(torch.tensor([2.0, -2.0]))  # losses of an image are alike
+    batches = list(zip(images.split(5), targets.split(5), strict=True))
+    found = loss_of(objective_of(model, batches, loss))
+    losses = F.cross_entropy(model(images), targets, reduction="none").detach()
+    sums, counts = losses.sum((1, 2)).double(), (targets >= 0).sum((1, 2)).double()
+    mean = sums.sum() / counts.sum()
+    # The linearised ratio estimator, as in Cochran (1977), section 6.4.
+    error = ((sums - mean * counts) ** 2).sum() / 11 * 12
+    assert found.value == pytest.approx(mean.item(), rel=1e-6)
+    assert found.stderr == pytest.approx(error.item() ** 0.5 / counts.sum().item())
+    assert found.samples == 12
+    assert found.stderr > 2 * losses.std().item() / counts.sum().item() ** 0.5

@@ -28,5 +28,5 @@ class Sometimes(Gate):
     seed: int = 0
 
     def opens(self, step: int) -> bool:
-        draw = torch.rand((), generator=stream(self.seed, step))
+        draw = torch.rand((), generator=stream(self.seed, step), dtype=torch.float32)
         return draw.item() < self.probability

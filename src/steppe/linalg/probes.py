@@ -41,7 +41,7 @@ def gaussian(H: LinearOperator, generator: torch.Generator) -> Tensor:
     """One standard normal vector for H, shape (D,)."""
     size, device = (dimension(H),), generator.device
     # Drawn where the generator lives, so that a CPU seed means the same on a GPU.
-    drawn = torch.randn(size, generator=generator, device=device)
+    drawn = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
     return drawn.to(device=H.device, dtype=H.dtype)
 
 
@@ -55,5 +55,6 @@ def rademacher(H: LinearOperator, columns: int, generator: torch.Generator) -> T
 
 def uniform(H: LinearOperator, generator: torch.Generator) -> Tensor:
     """One vector of numbers that are uniform in [-1, 1] for H, shape (D,)."""
-    drawn = torch.rand((dimension(H),), generator=generator, device=generator.device)
+    size, device = (dimension(H),), generator.device
+    drawn = torch.rand(size, generator=generator, device=device, dtype=torch.float32)
     return drawn.mul_(2).sub_(1).to(device=H.device, dtype=H.dtype)

@@ -149,10 +149,10 @@ def _on_pairs(
             return values if values.dim() < 2 else values.flatten(1).mean(1)
         if ignored is None:
             return loss(outputs, targets)
-        _check_probabilities(outputs, targets)
         classes = class_dimension(outputs.shape, targets.shape)
         if of_logits:
             _check_classes(name, outputs, targets, classes)
+        _check_probabilities(name, outputs, targets)
         if classes > 1 and not targets.is_floating_point():
             rows = outputs.flatten(0, -2)
             return loss(*_counted(rows, targets.flatten(), ignored))
@@ -240,20 +240,35 @@ def _check_classes(name: str, outputs: Tensor, targets: Tensor, dimension: int) 
         )
 
 
-def _check_probabilities(outputs: Tensor, targets: Tensor) -> None:
-    """Refuse those of sequences whose classes lie along the last dimension."""
-    if outputs.shape != targets.shape or len(outputs.shape) < 3:
+def _check_probabilities(name: str, outputs: Tensor, targets: Tensor) -> None:
+    """Refuse targets of floating point that are no probabilities of the classes.
+
+    Torch takes any numbers for probabilities, and classes along dimension 1 alone.
+    """
+    if outputs.shape != targets.shape or len(outputs.shape) < 2:
         return
-    if not targets.is_floating_point() or torch.compiler.is_compiling():
+    unseen = torch.compiler.is_compiling() or transforms_active()
+    if not targets.is_floating_point() or unseen or not len(targets):
         return
-    off = [float((targets.sum(d) - 1).abs().max()) for d in (1, -1)]
-    if off[1] < 1e-2 <= off[0]:
+    if len(outputs.shape) > 2 and _off(targets, -1) < 1e-2 <= _off(targets, 1):
         raise DataError(
             f"targets of shape {tuple(targets.shape)} are probabilities along the last "
             "dimension, but along dimension 1 the loss takes classes, as torch does; "
             "transpose(1, -1) them and the outputs, or give a function "
             "loss(model, batch)."
         )
+    if _off(targets, 1) >= 1e-2 or bool((targets < 0).any()):
+        raise DataError(
+            f"the loss '{name}' takes targets of floating point for probabilities of "
+            f"the classes, but those of shape {tuple(targets.shape)} do not sum to 1 "
+            f"along dimension 1, or are below 0; {SINGLE}."
+        )
+
+
+def _off(targets: Tensor, dimension: int) -> float:
+    """How far sums are from 1; those of 0, of samples without a class, do not count."""
+    sums = targets.float().sum(dimension)
+    return float((sums - 1).mul(sums != 0).abs().max())
 
 
 def _is_no_mistake(error: Exception) -> bool:
@@ -344,8 +359,9 @@ def _on_batches(loss: BatchLoss) -> BatchLoss:
             return loss(model, batch)
         except (AttributeError, TypeError) as error:
             said = str(error).partition("\n")[0]
-            # A model that is taken for its outputs is named in torch's message.
-            if type(model).__name__ not in said:
+            # What is taken for outputs or targets is named in the message.
+            taken = (type(model).__name__, f"'{type(batch).__name__}'")
+            if not any(name in said for name in taken):
                 raise
             raise DataError(
                 f"the loss failed with '{said}', as it is called with (model, batch); "

@@ -35,7 +35,7 @@ from steppe.stepping.hooks.order import hooks_of
 from steppe.stepping.loop import AbstractHook, Loop, OpenLoop, run_passes
 from steppe.stepping.micro_batches import MicroBatches, Outside
 from steppe.stepping.options import CheckedOptions, RandomOptions, Statistics
-from steppe.stepping.state import MethodState
+from steppe.stepping.state import MethodState, check_loss
 from steppe.stepping.state_dicts import check_method, resume_draws
 from steppe.stepping.wrapper import OptimizerWrapper, joint_state
 from steppe.vectors import joint_norm
@@ -229,6 +229,7 @@ class AbstractOptimizer(OptimizerWrapper):
         """Tell the loss of this pass, for `loss` and `metrics()`; closures do so."""
         if not self._looping:
             raise UsageError("report() belongs inside a passes() loop.")
+        check_loss("report() takes", loss)
         clean = self._context.depth == 0
         self._context.metrics.loss(loss, clean=clean, weight=self._micro_batches.weight)
 
@@ -314,18 +315,15 @@ class AbstractOptimizer(OptimizerWrapper):
 
     def _evaluate(self, closure: Callable[[], float]) -> float:
         check_callable("closure", closure, "computes the loss and returns it")
+        self._options.check_closure()
         self._outside.begin(self._params())
         for _ in self.passes():
             self._outside.mark()
             with torch.enable_grad():
                 loss = closure()
+                check_loss("the closure must return", loss)
                 self._micro_batches.differentiate(loss)
             self._outside.check()
-            if loss is None:
-                raise UsageError(
-                    "the closure must return the loss, got None; under Lightning's "
-                    "manual optimization, see steppe.integrations.lightning.step."
-                )
             self.report(loss)
         return self.loss  # type: ignore[return-value]
 
@@ -345,6 +343,10 @@ class AbstractOptimizer(OptimizerWrapper):
                 f"{name} instead, which counts steps for schedules and gates and may "
                 "change the step itself; nothing has been changed."
             )
+
+    def check_scaled_step(self) -> None:
+        """Refuse a scaler that a method whose memory it changes does not know."""
+        self._options.check_scaler(type(self).__name__, scale_free=self.scale_free)
 
     def _own_state(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,13 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor, nn
 
-from steppe.errors import SettingError, UnknownNameError, brief, check_integer
+from steppe.errors import (
+    SettingError,
+    UnknownNameError,
+    UsageError,
+    brief,
+    check_integer,
+)
 from steppe.gates import Gate, LookingGate
 from steppe.parameters import metrics_in, named, norm_parameters
 from steppe.registry.registry import unknown_name
@@ -185,6 +191,33 @@ class CheckedOptions:
         if not random and (self.seed, self.generator) != (None, None):
             raise SettingError(
                 f"{method} draws no random numbers; leave out seed and generator."
+            )
+
+    @property
+    def scales(self) -> bool:
+        """Whether a scaler that is on was given."""
+        return self.scaler is not None and self.scaler.is_enabled()
+
+    def check_scaler(self, method: str, *, scale_free: bool) -> None:
+        """Refuse a step by a scaler that was not given, where it has to be known."""
+        if self.scales:
+            return
+        why = "" if scale_free else f"{method} keeps gradients or adds them to weights"
+        if scale_free and isinstance(self.gate, LookingGate):
+            why = f"the gate {type(self.gate).__name__} compares gradients of steps"
+        if why:
+            raise UsageError(
+                f"{why}, so it has to know the scale that the GradScaler gives them; "
+                f"make a new {method} with scaler=scaler (this one has not stepped)."
+            )
+
+    def check_closure(self) -> None:
+        """Refuse a closure where the scaler is to look at gradients before a step."""
+        if self.scales:
+            raise UsageError(
+                "step(closure) steps before a GradScaler has taken its scale out of "
+                "the gradient; loop over passes() and call scaler.step(optimizer), or "
+                "leave scaler= out where no loss is scaled."
             )
 
     def movable(self, known: Iterable[Tensor]) -> frozenset[Tensor] | None:

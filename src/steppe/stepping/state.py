@@ -146,6 +146,27 @@ class MethodState:
         self._tensors, self.numbers, self._new = tensors, numbers, {}
 
 
+def check_loss(who: str, loss: Any) -> None:
+    """Refuse anything but one number for a loss, such as a pair with the outputs.
+
+    Raises:
+        UsageError: with what was given; `who` begins the sentence.
+    """
+    if isinstance(loss, Tensor):
+        single = loss.numel() == 1
+        got = f"a tensor of shape {tuple(loss.shape)}; return its mean"
+    else:
+        single = hasattr(loss, "__float__")
+        got = f"{type(loss).__name__}; return that number alone"
+    if loss is None:
+        got = (
+            "None; return it, or under Lightning's manual optimization see "
+            "steppe.integrations.lightning.step"
+        )
+    if not single:
+        raise UsageError(f"{who} the loss, one number, got {got}.")
+
+
 class _Mean:
     """A weighted mean."""
 

@@ -241,6 +241,7 @@ class OptimizerWrapper(Shown, ABC):
 
         That it has asked is all that says of a step that it was skipped.
         """
+        self.check_scaled_step()
         self._scaler_asked = True
         return False
 
@@ -256,6 +257,10 @@ class OptimizerWrapper(Shown, ABC):
     @abstractmethod
     def check_base_step(self) -> None:
         """Refuse a base that is stepped where only this optimizer may."""
+
+    @abstractmethod
+    def check_scaled_step(self) -> None:
+        """Refuse a `GradScaler` that this optimizer needed to know and does not."""
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def decomposed(
             f"gradients must have the shape (M, {size}), got {tuple(gradients.shape)}."
         )
     # For comparison: a direction that curvature has no part in choosing.
-    drawn = torch.randn(size, generator=generator, device=generator.device)
+    drawn = torch.randn(
+        size, generator=generator, device=generator.device, dtype=torch.float32
+    )
     drawn = (drawn / drawn.norm()).to(directions.device, directions.dtype)
     named = {str(i): v for i, v in enumerate(directions.unbind(1))} | {"random": drawn}
     before = _losses(objective, [torch.zeros_like(drawn)])[0]

@@ -13,7 +13,7 @@ from torch import nn
 from steppe.errors import SettingError
 from steppe.results import Estimate
 from steppe_lab.analysis.foreign import Belongs, Foreign, open_foreign
-from steppe_lab.analysis.own import task_of
+from steppe_lab.analysis.own import loss_of, task_of
 from steppe_lab.analysis.single import open_checkpoint
 from steppe_lab.datasets import Split
 from steppe_lab.datasets.loading import load_split
@@ -193,7 +193,7 @@ def _evaluate_foreign(
         objective = foreign.objective(each, sys.maxsize)
         task = task_of(objective)
         if task is None:
-            scores = {"loss": objective.value()}
+            scores = {"loss": loss_of(objective)}
         else:
             with objective.measuring():
                 scores = estimates(objective.model, objective.batches, task)

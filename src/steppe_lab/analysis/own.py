@@ -15,11 +15,14 @@ from steppe.errors import DataError, SteppeError
 from steppe.integrations.causal_lm import causal_lm_objective
 from steppe.integrations.outputs import logits_of
 from steppe.losses import LOSSES, BatchLoss
+from steppe.losses.label_smoothing import IGNORED
 from steppe.measuring.modes import Mode
 from steppe.objective import Objective
 from steppe.registry.registry import one_line
+from steppe.results import Estimate
 from steppe_lab.tasks import TASKS, AbstractTask
 from steppe_lab.tasks.loss_option import LOSS, NEXT_TOKEN, OwnLoss
+from steppe_lab.training.evaluation import mean_over_samples
 
 LABELS, TOKENS = "labels", "input_ids"
 TASK_OF = {("cross_entropy", 1): "classification", ("cross_entropy", 2): NEXT_TOKEN}
@@ -114,6 +117,27 @@ def task_of(objective: Objective) -> AbstractTask | None:
     if name is None or targets.is_floating_point():
         return None
     return TASKS.build(name)  # type: ignore[no-any-return]
+
+
+def loss_of(objective: Objective) -> Estimate:
+    """Mean loss, with the error over samples where one has several classes.
+
+    The pixels of an image are such terms of one sample, which are not independent.
+    """
+    named = objective.loss_name == "cross_entropy"
+    if not named or isinstance(objective.loss, OwnLoss):
+        return objective.value()
+    counts = torch.cat([_terms(targets).cpu() for _, targets in objective.batches])
+    if bool((counts == 1).all()):
+        return objective.value()
+    return mean_over_samples(objective.losses().cpu().double(), counts)
+
+
+def _terms(targets: Tensor) -> Tensor:
+    """Number of classes of each sample that count, shape (B,)."""
+    if targets.is_floating_point():  # probabilities of classes along dimension 1
+        return torch.full((len(targets),), targets[0, 0].numel())
+    return (targets != IGNORED).reshape(len(targets), -1).sum(1)
 
 
 def _alone(batch: Any) -> Any:

@@ -244,18 +244,20 @@ class _Terms:
     def estimates(self) -> dict[str, Estimate]:
         terms = torch.cat(self._counts)
         joined = {name: torch.cat(each) for name, each in self._values.items()}
-        rows = {n: _mean(joined.pop(n), terms) for n in ("loss", *self._also)}
+        rows = {
+            n: mean_over_samples(joined.pop(n), terms) for n in ("loss", *self._also)
+        }
         for name, each in joined.items():
-            metric, mean = self._task.metric(name), _mean(each, terms)
+            metric, mean = self._task.metric(name), mean_over_samples(each, terms)
             value = metric.of_mean(mean.value)
             slope = value if metric.link == "exp" else 1.0
             rows[name] = replace(mean, value=value, stderr=slope * mean.stderr)
             if metric.opposite:
-                rows[metric.opposite] = _mean(1 - each, terms)
+                rows[metric.opposite] = mean_over_samples(1 - each, terms)
         return rows
 
 
-def _mean(values: Tensor, terms: Tensor) -> Estimate:
+def mean_over_samples(values: Tensor, terms: Tensor) -> Estimate:
     """Mean over the terms of all samples, with its error over the samples.
 
     Args:

@@ -47,7 +47,7 @@ def hooks_of(
     # will take for one.
     hooks.append(StateCommit(sync.share if sync.local else None))
     scale = None
-    if options.scaler is not None and options.scaler.is_enabled():
+    if options.scaler is not None and options.scales:
         # Below here gradients have no scale, neither after a pass nor at the end.
         scale = LossScale(options.scaler, micro_batches, undoes=not scale_free)
         hooks.append(scale)

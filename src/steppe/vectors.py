@@ -16,7 +16,7 @@ from steppe.parameters import whole
 def joint_norm(tensors: list[Tensor]) -> Tensor:
     """L2 norm over all entries of all tensors, shape (), summed in float32 or more."""
     if not tensors:
-        return torch.zeros(())
+        return torch.zeros((), device="cpu")
     tensors = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     device = tensors[0].device
     # In half precision the sum of squares overflows (float16) or stops growing at 256
@@ -41,7 +41,7 @@ def joint_dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     A complex entry counts as two real ones, as it does in `joint_norm`.
     """
     if not left:
-        return torch.zeros(())
+        return torch.zeros((), device="cpu")
     parts = [_dot(a, b) for a, b in zip(left, right, strict=True)]
     return whole(torch.stack([part.to(parts[0].device) for part in parts]).sum())
 

@@ -299,4 +299,4 @@ def _left_out(
         shares.append(1 - share)
         for key, row in rows.items():
             without[key].append(row)
-    return without, torch.tensor(shares, dtype=torch.float64)
+    return without, torch.tensor(shares, dtype=torch.float64, device="cpu")

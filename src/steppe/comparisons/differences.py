@@ -81,8 +81,12 @@ def _errors(
     quantity: Callable[[Pair], float],
 ) -> _Errors:
     """A quantity of pairs with its errors over data, draws and both."""
-    repeats = torch.tensor([quantity(pair) for pair in drawn], dtype=torch.float64)
-    parts = torch.tensor([quantity(pair) for pair in without], dtype=torch.float64)
+    repeats = torch.tensor(
+        [quantity(pair) for pair in drawn], dtype=torch.float64, device="cpu"
+    )
+    parts = torch.tensor(
+        [quantity(pair) for pair in without], dtype=torch.float64, device="cpu"
+    )
     value, count = float(repeats.mean()), len(repeats)
     spread = float(repeats.std()) / count**0.5 if count > 1 else 0.0
     # Parts have the draws of the first repeat, so these cancel.

@@ -39,7 +39,7 @@ def jackknife(full: float, without: Tensor, left_out: Tensor) -> tuple[float, fl
 
 def groups_of(units: int, groups: int, generator: torch.Generator) -> Tensor:
     """Number of the group that each unit is in, shape (units,), by a random deal."""
-    order = torch.randperm(units, generator=generator)
-    numbers = torch.empty(units, dtype=torch.int64)
-    numbers[order] = torch.arange(units) * groups // units
+    order = torch.randperm(units, generator=generator, device="cpu")
+    numbers = torch.empty(units, dtype=torch.int64, device="cpu")
+    numbers[order] = torch.arange(units, device="cpu") * groups // units
     return numbers

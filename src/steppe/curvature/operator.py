@@ -167,7 +167,9 @@ class AbstractCurvature(AbstractOperator):
         if self._symmetric is None:
             share = asymmetry_in_float64(self.objective, self._on)
             # All processes have to go on, or to stop, together.
-            share = float(self.agreed(torch.tensor(share, dtype=torch.float64)))
+            share = float(
+                self.agreed(torch.tensor(share, dtype=torch.float64, device="cpu"))
+            )
             known = math.isfinite(share)
             self._symmetric = (share <= self.asymmetry if known else None,)
         return self._symmetric[0]

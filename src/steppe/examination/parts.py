@@ -32,7 +32,7 @@ class Form(Generic[T]):
 
 def _pairs(record: Mapping[str, Any]) -> Eigenpairs:
     # The vectors are as large as the network each, and no number is read off them.
-    none = torch.empty(record["size"], 0)
+    none = torch.empty(record["size"], 0, device="cpu")
     return Eigenpairs(**{k: v for k, v in record.items() if k != "size"}, vectors=none)
 
 

@@ -263,7 +263,9 @@ def part_of(objective: Objective, samples: int, seed: int) -> Part:
         rows = row_count(objective)
         if samples >= rows:
             return Part(objective, rows, rows, "sample")
-        chosen = torch.randperm(rows, generator=order)[:samples].sort().values
+        chosen = (
+            torch.randperm(rows, generator=order, device="cpu")[:samples].sort().values
+        )
         groups = _like(chosen, objective)
         return Part(regrouped(objective, groups), samples, rows, "sample")
     except SteppeError:  # rows that cannot be put together anew
@@ -271,7 +273,9 @@ def part_of(objective: Objective, samples: int, seed: int) -> Part:
         most = max(1, min(count, samples))
         if most == count:
             return Part(objective, count, count, "batch")
-        numbers = torch.randperm(count, generator=order)[:most].sort().values
+        numbers = (
+            torch.randperm(count, generator=order, device="cpu")[:most].sort().values
+        )
         batches = [objective.batches[number] for number in numbers.tolist()]
         return Part(on_batches(objective, batches), most, count, "batch")
 

@@ -28,5 +28,7 @@ class Sometimes(Gate):
     seed: int = 0
 
     def opens(self, step: int) -> bool:
-        draw = torch.rand((), generator=stream(self.seed, step), dtype=torch.float32)
+        draw = torch.rand(
+            (), generator=stream(self.seed, step), dtype=torch.float32, device="cpu"
+        )
         return draw.item() < self.probability

@@ -154,4 +154,6 @@ def bounded_by_nonzero(node: Node) -> bool:
     """Whether an operation that clamps has a bound or a threshold other than 0."""
     names = ("min", "max", "min_val", "max_val", "threshold")
     bounds = [getattr(node, f"_saved_{name}", None) for name in names]
-    return any(b is not None and bool(torch.as_tensor(b).any()) for b in bounds)
+    return any(
+        b is not None and bool(torch.as_tensor(b, device="cpu").any()) for b in bounds
+    )

@@ -55,7 +55,7 @@ def pieces(opt: AbstractOptimizer, window: Sequence[Any]) -> list[Piece]:
     # The optimizer splits row numbers as it would split a batch: the answer says which
     # rows of which micro-batches the pass wants, without joining tensors.
     total = sum(known)
-    wanted = opt.take(torch.arange(total))
+    wanted = opt.take(torch.arange(total, device="cpu"))
     if len(wanted) == total:
         return [Piece(batch, i) for i, batch in enumerate(window)]
     first, last = int(wanted[0]), int(wanted[-1]) + 1

@@ -60,7 +60,7 @@ class KnownPart:
         self._H, self._basis, self._parts = H, krylov.basis, parts
         known = krylov.projection(steps)
         m, p = known.steps, len(known.coupling)
-        matrix = torch.zeros((m + p, m + p), dtype=torch.float64)
+        matrix = torch.zeros((m + p, m + p), dtype=torch.float64, device="cpu")
         matrix[:m, :m] = known.inner
         matrix[m:, :m], matrix[:m, m:] = known.coupling, known.coupling.T
         self._matrix = matrix
@@ -107,12 +107,14 @@ class AbstractDraws(abc.ABC):
         """Parts of the trace from the first K draws, corrected or as they are."""
         drawn = self.drawn(count)[0]
         if not deflated:
-            return Sample(torch.zeros(len(drawn), dtype=torch.float64), drawn)
+            return Sample(
+                torch.zeros(len(drawn), dtype=torch.float64, device="cpu"), drawn
+            )
         return Sample(self.known()[0], drawn - self.known_drawn(count)[0])
 
     def squares(self, count: int) -> Sample:
         """The sum of squares of H from the first K draws, corrected."""
-        inside = torch.tensor([self.known()[1]], dtype=torch.float64)
+        inside = torch.tensor([self.known()[1]], dtype=torch.float64, device="cpu")
         rest = self.drawn(count)[1] - self.known_drawn(count)[1]
         return Sample(inside, rest[None])
 
@@ -214,7 +216,7 @@ def space(H: LinearOperator, generator: torch.Generator) -> Krylov:
 
 
 def _no_rows(parts: Sequence[slice]) -> Rows:
-    empty = torch.zeros((len(parts), 0), dtype=torch.float64)
+    empty = torch.zeros((len(parts), 0), dtype=torch.float64, device="cpu")
     return empty, empty.sum(0)
 
 

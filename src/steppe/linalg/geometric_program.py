@@ -76,7 +76,7 @@ def solve(terms: Sequence[Term], streams: int) -> Solution:
         moved = not torch.equal(x, before)
         steps += moved
     slope = _slope(logs, unknown, x)
-    scales = torch.zeros(streams, dtype=torch.float64)
+    scales = torch.zeros(streams, dtype=torch.float64, device="cpu")
     scales[free] = x
     value = float(_value(logs, unknown, x).exp())
     converged = bool(slope.norm() <= 1e-6)
@@ -85,8 +85,8 @@ def solve(terms: Sequence[Term], streams: int) -> Solution:
 
 def _start(logs: Tensor, unknown: Tensor) -> Tensor:
     """Start: scales 1, or those that make all terms most equal, if they are better."""
-    zero = torch.zeros(unknown.shape[1], dtype=torch.float64)
-    ones = torch.ones(len(logs), 1, dtype=torch.float64)
+    zero = torch.zeros(unknown.shape[1], dtype=torch.float64, device="cpu")
+    ones = torch.ones(len(logs), 1, dtype=torch.float64, device="cpu")
     wide = torch.cat([unknown, ones], 1)
     # The default driver's order of pivots depends on what the memory held before.
     even: Tensor = torch.linalg.lstsq(wide, -logs, driver="gelsd").solution[:-1]
@@ -133,7 +133,7 @@ def _value(logs: Tensor, unknown: Tensor, x: Tensor) -> Tensor:
 
 def exponents(terms: Sequence[Term], streams: int) -> Tensor:
     """Exponents: d log(term j) / d log(scale s), shape (J, S)."""
-    moves = torch.zeros(len(terms), streams, dtype=torch.float64)
+    moves = torch.zeros(len(terms), streams, dtype=torch.float64, device="cpu")
     for row, term in zip(moves, terms, strict=True):
         row[term.source] += 2
         row[term.target] -= 2
@@ -141,7 +141,9 @@ def exponents(terms: Sequence[Term], streams: int) -> Tensor:
 
 
 def _logs(terms: Sequence[Term]) -> Tensor:
-    return torch.tensor([math.log(term.trace) for term in terms], dtype=torch.float64)
+    return torch.tensor(
+        [math.log(term.trace) for term in terms], dtype=torch.float64, device="cpu"
+    )
 
 
 def _free(terms: Sequence[Term], streams: int) -> list[int]:
@@ -155,7 +157,7 @@ def _free(terms: Sequence[Term], streams: int) -> list[int]:
 
 def _reached(terms: Sequence[Term], streams: int) -> Tensor:
     """Which streams lead to which over terms, shape (S, S), True on the diagonal."""
-    reached = torch.eye(streams, dtype=torch.bool)
+    reached = torch.eye(streams, dtype=torch.bool, device="cpu")
     for term in terms:
         reached[term.source, term.target] = True
     # Each square doubles the length of the paths that it follows.

@@ -91,8 +91,8 @@ class Krylov:
         self.products = 0
         # Largest length of a product after each step: the scale of H.
         self._reach = [0.0]
-        self._projected = torch.zeros((0, 0), dtype=torch.float64)  # T
-        self._pending = torch.zeros((0, 0), dtype=torch.float64)  # R
+        self._projected = torch.zeros((0, 0), dtype=torch.float64, device="cpu")  # T
+        self._pending = torch.zeros((0, 0), dtype=torch.float64, device="cpu")  # R
         self.extend(start)
         self._refill()
 
@@ -160,7 +160,7 @@ class Krylov:
         if not after > 1e-5 * float(lengths(vector)):
             return False
         self.basis.append(rest / after)
-        row = torch.zeros((1, self.steps), dtype=torch.float64)
+        row = torch.zeros((1, self.steps), dtype=torch.float64, device="cpu")
         self._pending = torch.cat([self._pending, row])
         return True
 
@@ -197,7 +197,7 @@ class Krylov:
         self._reach.append(reach)
         self._project(known, along)
         if grows:
-            row = torch.zeros((1, m + 1), dtype=torch.float64)
+            row = torch.zeros((1, m + 1), dtype=torch.float64, device="cpu")
             row[0, m] = beta
             self._pending = torch.cat([self._pending, row])
         self._refill()
@@ -228,9 +228,11 @@ class Krylov:
             coefficients: of their vectors, shape (m, K).
         """
         m, count = self.steps, len(values)
-        mix = torch.zeros((count + self.waiting, m + self.waiting), dtype=torch.float64)
+        mix = torch.zeros(
+            (count + self.waiting, m + self.waiting), dtype=torch.float64, device="cpu"
+        )
         mix[:count, :m] = coefficients.T
-        mix[count:, m:] = torch.eye(self.waiting)
+        mix[count:, m:] = torch.eye(self.waiting, device="cpu")
         self.basis.change(0, mix)
         self._projected = torch.diag(values)
         self._pending = self._pending @ coefficients
@@ -238,7 +240,7 @@ class Krylov:
     def _project(self, known: Tensor, along: Tensor) -> None:
         """Enter the image of the first waiting vector: it belongs to V from now on."""
         m = self.steps
-        wider = torch.zeros((m + 1, m + 1), dtype=torch.float64)
+        wider = torch.zeros((m + 1, m + 1), dtype=torch.float64, device="cpu")
         wider[:m, :m] = self._projected
         wider[m, :m] = wider[:m, m] = known
         wider[m, m] = along[0]
@@ -251,9 +253,9 @@ class Krylov:
         normal = wish.clone()
         normal[0] += 1.0 if wish[0] >= 0 else -1.0
         normal /= torch.linalg.vector_norm(normal)
-        turn = torch.eye(len(wish), dtype=torch.float64) - 2 * torch.outer(
-            normal, normal
-        )
+        turn = torch.eye(
+            len(wish), dtype=torch.float64, device="cpu"
+        ) - 2 * torch.outer(normal, normal)
         self.basis.change(self.steps, turn)
         self._pending = turn @ self._pending
 

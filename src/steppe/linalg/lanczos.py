@@ -256,7 +256,7 @@ def _expansion(
 ) -> Tensor | None:
     """Direction among the waiting vectors to multiply next; None for the oldest."""
     if newest:
-        return torch.eye(krylov.waiting, dtype=torch.float64)[-1]
+        return torch.eye(krylov.waiting, dtype=torch.float64, device="cpu")[-1]
     # A residual from before the number of waiting vectors changed does not apply.
     if pairs is None or len(pairs.expansion) != krylov.waiting:
         return None

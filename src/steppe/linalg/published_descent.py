@@ -38,11 +38,15 @@ def descend(
     """
     check_traces(terms)
     total = sum(term.trace for term in terms) or 1.0
-    shares = torch.tensor([t.trace / total for t in terms], dtype=torch.float64)
+    shares = torch.tensor(
+        [t.trace / total for t in terms], dtype=torch.float64, device="cpu"
+    )
     # A stream's scale is the product of the factors of all layers before it.
-    products = torch.ones(len(order), len(order), dtype=torch.float64).tril()
+    products = torch.ones(
+        len(order), len(order), dtype=torch.float64, device="cpu"
+    ).tril()
     powers = exponents(terms, len(order) + 1)[:, list(order)] @ products
-    t = torch.zeros(len(order), dtype=torch.float64)
+    t = torch.zeros(len(order), dtype=torch.float64, device="cpu")
     every = math.ceil(epochs / SHOWN)
     path = []
     for epoch in range(epochs):
@@ -57,7 +61,7 @@ def descend(
             f"the published loop diverges with lr={lr}; give a smaller one, or use the "
             "solver 'newton', which has none."
         )
-    scales = torch.ones(len(order) + 1, dtype=torch.float64)
+    scales = torch.ones(len(order) + 1, dtype=torch.float64, device="cpu")
     scales[list(order)] = (products @ t).exp()
     slope = (powers.T @ parts).norm() / parts.sum()
     done = bool(slope <= 1e-3)

@@ -65,8 +65,8 @@ def quadrature(
     """
     runs = [Run.of(space) for space in spaces]
     if spaces[0].exhausted:  # these are all eigenvalues, whatever the start
-        single = torch.ones(len(runs), size, dtype=torch.bool)
-        weights = torch.full(single.shape, 1 / size, dtype=torch.float64)
+        single = torch.ones(len(runs), size, dtype=torch.bool, device="cpu")
+        weights = torch.full(single.shape, 1 / size, dtype=torch.float64, device="cpu")
     else:
         wanted = runs[0].single.nonzero()[:, 0]
         others = zip(spaces[1:], overlaps, strict=True)
@@ -118,7 +118,7 @@ def singles(runs: Sequence[Run], places: Sequence[Tensor], size: int) -> Tensor:
             -1 where one was not recognised.
         size: D.
     """
-    mask = torch.zeros((len(runs), len(runs[0].nodes)), dtype=torch.bool)
+    mask = torch.zeros((len(runs), len(runs[0].nodes)), dtype=torch.bool, device="cpu")
     everywhere = torch.stack(list(places))
     # A pair counts as one eigenvalue only where every probe has it as one.
     accepted = (everywhere >= 0).all(0)
@@ -159,7 +159,7 @@ def shares(runs: Sequence[Run], single: Tensor, size: int, trace: Estimate) -> T
 
 def _isolated(values: Tensor, residuals: Tensor) -> Tensor:
     apart = values.diff()
-    edge = torch.full((1,), torch.inf, dtype=values.dtype)
+    edge = torch.full((1,), torch.inf, dtype=values.dtype, device="cpu")
     gaps = torch.minimum(torch.cat([edge, apart]), torch.cat([apart, edge]))
     return (residuals <= NONZERO * values.abs()) & (residuals <= ISOLATED * gaps)
 

@@ -123,7 +123,7 @@ def _pairs(
 ) -> Eigenpairs:
     """The k largest pairs (end 1) or the k smallest ones (end -1)."""
     values, coefficients, residuals = krylov.ritz()
-    places = torch.arange(len(values)).flip(0)
+    places = torch.arange(len(values), device="cpu").flip(0)
     places = places[:k] if end > 0 else places[len(places) - k :]
     allowed = (tol * values[places].abs()).clamp(min=10 * krylov.epsilon)
     return Eigenpairs(

@@ -52,7 +52,7 @@ class L2:
         Args:
             parameters: of a model; those that it does not penalise count nothing.
         """
-        total = torch.zeros(())
+        total = torch.zeros((), device="cpu")
         for p in parameters:
             if self.penalises(p):
                 total = total.to(p) + p.square().sum()

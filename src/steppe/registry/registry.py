@@ -340,7 +340,8 @@ def _imported(kind: str, name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:  # importing runs code of the user
         raise UnknownNameError(
             f"{kind} '{name}' cannot be imported ({one_line(error)}); give "
-            "module:function of an importable module."
+            "module:function, such as mine:build for a file mine.py in the present "
+            "folder or in one that PYTHONPATH names."
         ) from error
     if not callable(member):
         raise UnknownNameError(f"{kind} '{name}' must be callable, got {member!r}.")

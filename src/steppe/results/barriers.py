@@ -200,7 +200,9 @@ class Barriers(AbstractTabulated):
 
     def _filled(self, values: Mapping[Pair, float]) -> Tensor:
         index = {name: i for i, name in enumerate(self.names)}
-        matrix = torch.zeros(len(self.names), len(self.names), dtype=torch.float64)
+        matrix = torch.zeros(
+            len(self.names), len(self.names), dtype=torch.float64, device="cpu"
+        )
         for (a, b), value in values.items():
             matrix[index[a], index[b]] = matrix[index[b], index[a]] = value
         return matrix

@@ -69,7 +69,7 @@ class Spectrum(Quadrature, AbstractTabulated):
         check_count("points", points, 2)
         margin = max(3 * width, 2 * (high - low) / points)
         low, high = low - margin, high + margin
-        grid = torch.linspace(low, high, points, dtype=torch.float64)
+        grid = torch.linspace(low, high, points, dtype=torch.float64, device="cpu")
         step = (high - low) / (points - 1)
         edges = torch.cat([grid - step / 2, grid[-1:] + step / 2])
         shares = torch.zeros_like(grid)

@@ -43,8 +43,10 @@ def is_row_by_row(objective: Objective) -> bool:
     """
     batch = max(objective.batches, key=lambda batch: rows_of(batch) or 0)
     half = (rows_of(batch) or 0) // 2
-    parts = [take_rows(batch, torch.arange(half))]
-    parts.append(take_rows(batch, torch.arange(half, rows_of(batch) or 0)))
+    parts = [take_rows(batch, torch.arange(half, device="cpu"))]
+    parts.append(
+        take_rows(batch, torch.arange(half, rows_of(batch) or 0, device="cpu"))
+    )
     try:
         together, alone = _losses(objective, [batch]), _losses(objective, parts)
     except FAILURES:  # a model of batches of one size
@@ -81,7 +83,9 @@ def regrouped(objective: Objective, groups: Sequence[Tensor]) -> Objective:
         DataError: rows of different batches differ in their shapes or structure.
     """
     row_count(objective)
-    sizes = torch.tensor([rows_of(batch) or 0 for batch in objective.batches])
+    sizes = torch.tensor(
+        [rows_of(batch) or 0 for batch in objective.batches], device="cpu"
+    )
     ends = sizes.cumsum(0)
     batches = [gathered(objective.batches, g, ends) for g in groups]
     return on_batches(objective, batches)

@@ -109,7 +109,7 @@ class MicroBatches(AbstractHook):
         if not self._request.adds:  # every share is needed: a short batch repeats rows
             parts = min(parts, rows)
             part %= parts
-        sizes = [len(t) for t in torch.arange(rows).tensor_split(parts)]
+        sizes = [len(t) for t in torch.arange(rows, device="cpu").tensor_split(parts)]
         weight = sizes[part] / rows
         if self._request.adds and weight != self.weight:
             self.scale_(self.weight / weight)

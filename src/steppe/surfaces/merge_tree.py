@@ -176,7 +176,9 @@ class _Grid:
     """Values of a surface by index, x changing fastest, in ascending coordinates."""
 
     def __init__(self, surface: Surface, quantity: str) -> None:
-        orders = [torch.tensor(along).argsort() for along in surface.coordinates]
+        orders = [
+            torch.tensor(along, device="cpu").argsort() for along in surface.coordinates
+        ]
         self.coordinates = [sorted(along) for along in surface.coordinates]
         self.shape = tuple(len(along) for along in self.coordinates)
 

@@ -133,11 +133,13 @@ class _Search:
         source = stream(seed, start)
         sizes = [group.size for group in self.groups]
         orders = [
-            torch.randperm(size, generator=source) if start else torch.arange(size)
+            torch.randperm(size, generator=source, device="cpu")
+            if start
+            else torch.arange(size, device="cpu")
             for size in sizes
         ]
         for _ in range(SWEEPS):
-            turns = torch.randperm(len(sizes), generator=source).tolist()
+            turns = torch.randperm(len(sizes), generator=source, device="cpu").tolist()
             if True not in [self._improve(orders, turn) for turn in turns]:
                 break
         return orders
@@ -155,7 +157,7 @@ class _Search:
     def _improve(self, orders: list[Tensor], turn: int) -> bool:
         """Give one group its best order while the others stay; whether that gains."""
         group, before = self.groups[turn], orders[turn]
-        values = torch.zeros(group.size, group.size, dtype=torch.float64)
+        values = torch.zeros(group.size, group.size, dtype=torch.float64, device="cpu")
         for name, dim in group.places:
             if name in self.first:
                 moved = self._moved(name, orders, without=(turn, dim))

@@ -114,7 +114,9 @@ class Cuts:
         cuts: dict[int, Cut] = {}
         lengths = self._lengths(objective, pairs, indices, number)
         for index, length in zip(indices, lengths, strict=True):
-            nowhere = torch.full((len(along),), math.nan, dtype=torch.float64)
+            nowhere = torch.full(
+                (len(along),), math.nan, dtype=torch.float64, device="cpu"
+            )
             cut: dict[str, Any] = dict.fromkeys(CURVES, nowhere)
             if length > 0 and math.isfinite(length):
                 line = Line.eigen(

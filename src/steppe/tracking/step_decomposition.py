@@ -70,7 +70,9 @@ def _changes(
 ) -> list[float]:
     # One by one, not stacked: a step is as long as all parameters together.
     losses = _losses(objective, (f * step for f in factors for step in steps))
-    each = torch.tensor(losses, dtype=torch.float64).view(len(factors), len(steps))
+    each = torch.tensor(losses, dtype=torch.float64, device="cpu").view(
+        len(factors), len(steps)
+    )
     means: list[float] = (each.mean(1) - loss).tolist()
     return means
 

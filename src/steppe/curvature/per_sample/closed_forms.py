@@ -77,7 +77,10 @@ def known_diagonal(
     except SteppeError:
         return None
     params = dict(zip(objective.names, objective.params, strict=True))
-    each = [torch.full((params[n].numel(),), shifts[n]).to(values) for n in names]
+    each = [
+        torch.full((params[n].numel(),), shifts[n], device="cpu").to(values)
+        for n in names
+    ]
     values = values + torch.cat(each)
     return Diagonal(
         values=values,

@@ -48,7 +48,9 @@ def check_rescaling(objective: Objective) -> None:
         if not z.requires_grad:  # no parameter has an influence
             return
         source = torch.Generator().manual_seed(0)
-        seed = torch.randn(z.shape, generator=source, dtype=torch.float64).to(z)
+        seed = torch.randn(
+            z.shape, generator=source, dtype=torch.float64, device="cpu"
+        ).to(z)
         network = structure(
             z, dict(zip(objective.params, objective.names, strict=True))
         )

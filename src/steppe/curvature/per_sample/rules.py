@@ -73,8 +73,12 @@ def find_layouts(z: Tensor, uses: Sequence[Use]) -> dict[Node, Layout]:
     """
     names = {use.operation: use.name for use in uses}
     source = torch.Generator().manual_seed(0)
-    seed = torch.randn(z.shape, generator=source, dtype=torch.float64).to(z)
-    marks = (1 + torch.rand(len(z), generator=source, dtype=torch.float64)).to(z)
+    seed = torch.randn(z.shape, generator=source, dtype=torch.float64, device="cpu").to(
+        z
+    )
+    marks = (
+        1 + torch.rand(len(z), generator=source, dtype=torch.float64, device="cpu")
+    ).to(z)
     marked = seed * marks.view(-1, *[1] * (z.dim() - 1))
     # Where layers mix samples, as batch norm in training does, no layout explains the
     # second pass, and the parameter is refused instead of given wrong gradients.

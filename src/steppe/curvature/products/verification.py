@@ -51,7 +51,7 @@ def check_products(
     params = differences.params
     source = torch.Generator().manual_seed(0)
     size = sum(p.numel() for p in params)
-    drawn = torch.randn(size, generator=source, dtype=torch.float64)
+    drawn = torch.randn(size, generator=source, dtype=torch.float64, device="cpu")
     column = drawn.to(params[0].device, params[0].dtype)[None]
     # Two steps of different length: an error of differences depends on the step, and
     # one of the backward pass does not.

@@ -168,7 +168,9 @@ def step_lengths(
         DataError: no batch with a loss term.
     """
     order = torch.randperm(
-        len(minibatches.batches), generator=torch.Generator().manual_seed(seed)
+        len(minibatches.batches),
+        generator=torch.Generator().manual_seed(seed),
+        device="cpu",
     )
     chosen = order[:count].tolist()
     parts = torch.stack(
@@ -227,7 +229,7 @@ def eigen_directions(
             f"objective, got {pairs.vectors.shape[0]}."
         )
     vectors = chosen_vectors(pairs, indices, allow_unconverged)
-    lengths = torch.ones(len(indices), dtype=torch.float64)
+    lengths = torch.ones(len(indices), dtype=torch.float64, device="cpu")
     details: dict[str, Any] = {}
     if unit == "step":
         assert lr is not None

@@ -36,7 +36,7 @@ def cosines(directions: Sequence[Sequence[Tensor]]) -> Tensor:
     Those of a zero direction are NaN.
     """
     count = len(directions)
-    gram = torch.zeros(count, count, dtype=torch.float64)
+    gram = torch.zeros(count, count, dtype=torch.float64, device="cpu")
     for i in range(count):
         for j in range(i + 1):
             gram[i, j] = gram[j, i] = dot(directions[i], directions[j])
@@ -81,7 +81,7 @@ def orthogonalised(directions: Sequence[Direction]) -> tuple[list[Direction], Te
         k is the sum over j of entry [j, k] times direction j. Buffers are combined
         alike.
     """
-    frame = torch.eye(len(directions), dtype=torch.float64)
+    frame = torch.eye(len(directions), dtype=torch.float64, device="cpu")
     done: list[Direction] = []
     for k, direction in enumerate(directions):
         rest = direction

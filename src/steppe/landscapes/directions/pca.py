@@ -77,9 +77,16 @@ def principal_components(
     # themselves would be many times as large, and their rounding too.
     origin = [t.double().cpu() for t in read(0 if center == "first" else count - 1)]
     gram = gram_matrix(read, count, origin, budget)
-    ones = torch.ones(count, dtype=torch.float64)
-    at_mean = torch.eye(count, dtype=torch.float64) - ones[:, None] * ones / count
-    at_base = at_mean if center == "mean" else torch.eye(count, dtype=torch.float64)
+    ones = torch.ones(count, dtype=torch.float64, device="cpu")
+    at_mean = (
+        torch.eye(count, dtype=torch.float64, device="cpu")
+        - ones[:, None] * ones / count
+    )
+    at_base = (
+        at_mean
+        if center == "mean"
+        else torch.eye(count, dtype=torch.float64, device="cpu")
+    )
     values, vectors = torch.linalg.eigh(at_mean @ gram @ at_mean)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     sizes = values.sqrt()
@@ -120,7 +127,7 @@ def gram_matrix(
     # All at once, or two groups of which each meets each other one.
     step = count if held >= count else held // 2
     groups = [range(i, min(i + step, count)) for i in range(0, count, step)]
-    gram = torch.zeros((count, count), dtype=torch.float64)
+    gram = torch.zeros((count, count), dtype=torch.float64, device="cpu")
     for number, left in enumerate(groups):
         rows = [read(i) for i in left]
         _add_products(gram, left, rows, left, rows, origin)
@@ -189,4 +196,4 @@ def _orthonormalise(directions: list[list[Tensor]]) -> Tensor:
         for t in direction:
             t.mul_(sign / length)
         signs.append(sign)
-    return torch.tensor(signs, dtype=torch.float64)
+    return torch.tensor(signs, dtype=torch.float64, device="cpu")

@@ -155,7 +155,7 @@ def of_points(
 
 
 def _values(units: str, estimates: Mapping[Place, Estimate], grid: Grid) -> Values:
-    values = torch.full(grid.counts, math.nan, dtype=torch.float64)
+    values = torch.full(grid.counts, math.nan, dtype=torch.float64, device="cpu")
     errors = values.clone()
     for place, estimate in estimates.items():
         values[place], errors[place] = estimate.value, estimate.stderr

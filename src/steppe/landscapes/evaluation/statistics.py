@@ -49,6 +49,6 @@ def with_two_rows(batches: Sequence[Any]) -> Sequence[Any]:
     if len(batches) < 2 or rows_of(batches[-1]) != 1 or not joinable(batches[-2:]):
         return batches
     last = [*batches[-2:]]
-    ends = torch.tensor([rows_of(batch) or 0 for batch in last]).cumsum(0)
-    joined = gathered(last, torch.arange(int(ends[-1])), ends)
+    ends = torch.tensor([rows_of(batch) or 0 for batch in last], device="cpu").cumsum(0)
+    joined = gathered(last, torch.arange(int(ends[-1]), device="cpu"), ends)
     return [*batches[:-2], joined]

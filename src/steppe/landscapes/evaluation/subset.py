@@ -74,7 +74,9 @@ def evaluated_part(
     source = torch.Generator().manual_seed(seed)
     if not _has_free_rows(objective, sizes):
         return _whole_batches(objective, samples, source, terms)
-    drawn = torch.randperm(row_count(objective), generator=source)[:samples]
+    drawn = torch.randperm(row_count(objective), generator=source, device="cpu")[
+        :samples
+    ]
     rows = min(max(*sizes, LEAST_ROWS), ROWS) if on_cpu else max(sizes)
     return Part(regrouped(objective, torch.split(drawn.sort().values, rows)))
 
@@ -104,7 +106,7 @@ def _whole_batches(
 ) -> Part:
     chosen: list[int] = []
     count = 0
-    for index in torch.randperm(len(terms), generator=source).tolist():
+    for index in torch.randperm(len(terms), generator=source, device="cpu").tolist():
         if count >= samples and len(chosen) >= LEAST_BATCHES:
             break
         chosen.append(index)

@@ -333,10 +333,12 @@ class Curve(Subspace):
             coordinates: of the points along the curve.
         """
         places = torch.tensor(
-            [self.coefficients((float(t),)) for t in coordinates], dtype=torch.float64
+            [self.coefficients((float(t),)) for t in coordinates],
+            dtype=torch.float64,
+            device="cpu",
         )
         dots = [[_dot(d, axis) for axis in plane.directions] for d in self.directions]
-        projected = places @ torch.tensor(dots, dtype=torch.float64)
+        projected = places @ torch.tensor(dots, dtype=torch.float64, device="cpu")
         gram = torch.from_numpy(self._gram)
         squares = torch.einsum("ti,ij,tj->t", places, gram, places)
         outside = (squares - projected.square().sum(1)).clamp(min=0)

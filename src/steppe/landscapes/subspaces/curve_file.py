@@ -71,7 +71,7 @@ def write(path: Path, content: CurveFile) -> None:
     Raises:
         StoreError: no space, or no right to write.
     """
-    losses = torch.tensor(content.losses, dtype=torch.float64)
+    losses = torch.tensor(content.losses, dtype=torch.float64, device="cpu")
     parts = {
         "kind": content.kind,
         "ends": list(content.ends),

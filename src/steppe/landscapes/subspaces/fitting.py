@@ -243,7 +243,7 @@ def _draws(
     source = stream(seed)
     order = _batches(objective, batches, stream(seed, 1))
     for step in itertools.count():
-        t = float(torch.rand((), generator=source, dtype=torch.float64))
+        t = float(torch.rand((), generator=source, dtype=torch.float64, device="cpu"))
         torch.manual_seed(seed_of(seed, step))
         yield t, next(order)
 
@@ -255,7 +255,9 @@ def _batches(
     while True:
         count = 0
         if batches is None:
-            order = torch.randperm(len(objective.batches), generator=source).tolist()
+            order = torch.randperm(
+                len(objective.batches), generator=source, device="cpu"
+            ).tolist()
             epoch: Iterable[Any] = (objective.batches[index] for index in order)
         else:
             epoch = batches

@@ -88,7 +88,7 @@ def _on_axes(
     count = len(fields["directions"])
     moving = fields.get("buffer_directions") or [{}] * count
     directions = list(map(Direction, fields["directions"], moving))
-    frame = torch.eye(count, dtype=torch.float64)
+    frame = torch.eye(count, dtype=torch.float64, device="cpu")
     if orthogonal:
         directions, frame = orthogonalised(directions)
     if unit == "direction":
@@ -98,7 +98,11 @@ def _on_axes(
         check_independent([direction.tensors for direction in directions])
     pairs = zip(directions, lengths, strict=True)
     units = [scaled(direction, 1 / size) for direction, size in pairs]
-    return units, lengths, frame / torch.tensor(lengths, dtype=torch.float64)
+    return (
+        units,
+        lengths,
+        frame / torch.tensor(lengths, dtype=torch.float64, device="cpu"),
+    )
 
 
 def joined(parts: Sequence[Subspace]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def joined(parts: Sequence[Subspace]) -> dict[str, Any]:
         for point, at in part.exact.items()
     }
     letters = letters_of(total)
-    mixing = torch.zeros(total, total, dtype=torch.float64)
+    mixing = torch.zeros(total, total, dtype=torch.float64, device="cpu")
     for start, count, part in zip(starts, counts, parts, strict=True):
         inside = slice(start, start + count)
         mixing[inside, inside] = _matrix(part.mixing, count)
@@ -180,15 +184,15 @@ def _check_one_base(first: Subspace, other: Subspace) -> None:
 
 def _seen(point: Point, frame: torch.Tensor) -> Point:
     """Coordinates of a point on other axes."""
-    column = torch.tensor(point, dtype=torch.float64)[:, None]
+    column = torch.tensor(point, dtype=torch.float64, device="cpu")[:, None]
     solved = torch.linalg.solve_triangular(frame, column, upper=True)
     return tuple(float(value) + 0.0 for value in solved[:, 0])
 
 
 def _matrix(mixing: Sequence[Sequence[float]], count: int) -> torch.Tensor:
     if not mixing:
-        return torch.eye(count, dtype=torch.float64)
-    return torch.tensor(mixing, dtype=torch.float64)
+        return torch.eye(count, dtype=torch.float64, device="cpu")
+    return torch.tensor(mixing, dtype=torch.float64, device="cpu")
 
 
 def _axis(axis: Axis, size: float, unit: Unit, networks: Sequence[float]) -> Axis:

@@ -43,7 +43,7 @@ class LeastSquares:
             )
         self.subspace = subspace
         count = len(subspace.directions)
-        self.gram = torch.zeros((count, count), dtype=torch.float64)
+        self.gram = torch.zeros((count, count), dtype=torch.float64, device="cpu")
         for rows in self._rows():
             self.gram += rows @ rows.T
         self._sizes = self.gram.diagonal().sqrt()
@@ -72,7 +72,7 @@ class LeastSquares:
         Returns:
             Coordinates, shape (K,), the norm of what is left, and of all.
         """
-        products = torch.zeros(len(self.gram), dtype=torch.float64)
+        products = torch.zeros(len(self.gram), dtype=torch.float64, device="cpu")
         total = 0.0
         for rows, tensor in zip(self._rows(), apart(), strict=True):
             products += rows @ tensor.flatten()

@@ -111,8 +111,8 @@ def project(
     return Trajectory(
         name=name,
         coordinates=at_nearest,
-        residual=torch.tensor(residuals, dtype=torch.float64),
-        relative_residual=torch.tensor(shares, dtype=torch.float64),
+        residual=torch.tensor(residuals, dtype=torch.float64, device="cpu"),
+        relative_residual=torch.tensor(shares, dtype=torch.float64, device="cpu"),
         labels=tuple(names),
         details={
             "method": "lstsq",
@@ -194,4 +194,7 @@ def _losses(
         "projected_loss": [each.loss for each in nearest],
         "projected_stderr": [each.stderr for each in nearest],
     }
-    return {n: torch.tensor(c, dtype=torch.float64) for n, c in columns.items()}
+    return {
+        n: torch.tensor(c, dtype=torch.float64, device="cpu")
+        for n, c in columns.items()
+    }

@@ -73,7 +73,7 @@ class BatchSharpness(AbstractMeasure):
         objective.check_repeatable()
         rows = row_count(objective)
         size = min(self.batch_size, rows)
-        order = torch.randperm(rows, generator=self.stream(measurement))
+        order = torch.randperm(rows, generator=self.stream(measurement), device="cpu")
         groups = torch.split(order[: rows - rows % size], size)
         curvatures = _curvatures(regrouped(objective, groups))
         share = len(groups) * size / rows
@@ -120,4 +120,4 @@ def _curvatures(objective: Objective) -> Tensor:
             product = (shifts * along).unsqueeze(0)
             graph.add_products(along.unsqueeze(0), product)
             curvatures.append(float(along.double() @ product[0].double()))
-    return torch.tensor(curvatures, dtype=torch.float64)
+    return torch.tensor(curvatures, dtype=torch.float64, device="cpu")

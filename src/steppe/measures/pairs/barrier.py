@@ -87,8 +87,10 @@ def height(
         points: the losses there.
         objective: that they are of.
     """
-    coordinates = torch.tensor(path, dtype=torch.float64)
-    losses = torch.tensor([each.mean for each in points], dtype=torch.float64)
+    coordinates = torch.tensor(path, dtype=torch.float64, device="cpu")
+    losses = torch.tensor(
+        [each.mean for each in points], dtype=torch.float64, device="cpu"
+    )
     # In this form equal losses give 0 without rounding.
     rises = losses - losses[0] - coordinates * (losses[-1] - losses[0])
     top = int(rises.argmax())

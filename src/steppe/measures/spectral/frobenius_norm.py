@@ -78,4 +78,4 @@ class FrobeniusNorm(AbstractMeasure):
         numbers = range(PUBLISHED_SAMPLES)
         draws = [HessianDraw(number, "gaussian", self.scale) for number in numbers]
         squares = torch.stack(measurement.of_all(draws))[:, 1]
-        return Sample(torch.zeros(1, dtype=torch.float64), squares[None])
+        return Sample(torch.zeros(1, dtype=torch.float64, device="cpu"), squares[None])

@@ -81,7 +81,9 @@ class RelativeFlatness(AbstractMeasure):
         weight = dict(zip(objective.names, objective.params, strict=True))[name]
         W = weight.detach().double().flatten(1)
         if self.layer is None:
-            values = torch.tensor([measurement.of(self._head())], dtype=torch.float64)
+            values = torch.tensor(
+                [measurement.of(self._head())], dtype=torch.float64, device="cpu"
+            )
             values = values + self._of_penalty(objective, weight, W)
         else:
             values = self._draws(measurement, name, W)

@@ -97,7 +97,7 @@ class ShufflingDistance(AbstractMeasure):
 
 
 def _shuffled(stack: Tensor, source: torch.Generator) -> NDArray[np.float64]:
-    order = torch.randperm(stack.numel(), generator=source)
+    order = torch.randperm(stack.numel(), generator=source, device="cpu")
     entries = stack.flatten()[order.to(stack.device)]
     return singular_values(entries.view_as(stack))
 

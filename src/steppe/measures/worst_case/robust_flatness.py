@@ -171,7 +171,7 @@ class RobustFlatness(AbstractMeasure):
         """Mean loss under attack at the present weights, float64, and its gradient."""
         objective = measurement.objective
         objective.renew_statistics()  # the weights may have moved
-        total, terms = torch.zeros((), dtype=torch.float64), 0
+        total, terms = torch.zeros((), dtype=torch.float64, device="cpu"), 0
         gradient = [torch.zeros_like(p) for p in objective.params]
         for index in range(len(objective.batches)):
             source = measurement.stream("attack")  # whatever batch a sample is in

@@ -19,7 +19,7 @@ class ReplayedDraws(AbstractHook):
     after_pass = finish = restore = nothing
 
     def __init__(self) -> None:
-        self._cpu = torch.empty(0)
+        self._cpu = torch.empty(0, device="cpu")
         self._cuda: dict[torch.device, Tensor] = {}
 
     def start(self, step: StepContext) -> None:

@@ -88,5 +88,5 @@ def _untagged(value: Any) -> Any:
             return {_untagged(key): _untagged(item) for key, item in content}
         if tag == TENSOR:
             dtype = getattr(torch, content["dtype"])
-            return torch.tensor(_untagged(content["values"]), dtype=dtype)
+            return torch.tensor(_untagged(content["values"]), dtype=dtype, device="cpu")
     return {key: _untagged(item) for key, item in value.items()}

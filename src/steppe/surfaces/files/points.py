@@ -176,7 +176,7 @@ def partial_surface(path: Path) -> Surface:
     shape = [len(along) for along in axes]
 
     def on_grid(of: Any) -> torch.Tensor:
-        values = torch.full(shape[::-1], math.nan, dtype=torch.float64)
+        values = torch.full(shape[::-1], math.nan, dtype=torch.float64, device="cpu")
         for point, numbers in points.items():
             index = [place[c] for place, c in zip(places, point, strict=True)]
             values[tuple(reversed(index))] = of(numbers)

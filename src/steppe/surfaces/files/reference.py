@@ -49,10 +49,14 @@ def reference_surface(stored: Stored) -> Surface:
     )
     shape = tuple(len(along) for along in reversed(coordinates))
     grids = {name: _on_grid(name, arrays[name], shape) for name in named}
-    empty = torch.full(shape, torch.nan, dtype=torch.float64)
+    empty = torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
     loss = grids.get(LOSS, empty)
     # A loss that is NaN was computed; where there is no loss, none was.
-    computed = loss != NOT_COMPUTED if LOSS in grids else torch.zeros(shape).bool()
+    computed = (
+        loss != NOT_COMPUTED
+        if LOSS in grids
+        else torch.zeros(shape, device="cpu").bool()
+    )
     return Surface(
         coordinates=coordinates,
         loss=torch.where(computed, loss, torch.nan),
@@ -123,7 +127,9 @@ def reference_trajectory(
     ] or ["x"]
     columns = [arrays[f"proj_{letter}coord"].astype(np.float64) for letter in letters]
     coordinates = tensor_of(np.stack(columns, axis=1))
-    unknown = torch.full((len(coordinates),), torch.nan, dtype=torch.float64)
+    unknown = torch.full(
+        (len(coordinates),), torch.nan, dtype=torch.float64, device="cpu"
+    )
     _, method = projection_of(source)
     if method == "cos" and gram is not None:
         coordinates, method = coordinates_from(coordinates, gram), "lstsq"

@@ -174,7 +174,9 @@ def mean_over_groups(
     Returns:
         The error is infinite for a single group.
     """
-    sums = torch.tensor(values, dtype=torch.float64) * torch.tensor(terms)
+    sums = torch.tensor(values, dtype=torch.float64, device="cpu") * torch.tensor(
+        terms, device="cpu"
+    )
     mean = float(sums.sum()) / sum(terms)
     if len(terms) < 2:
         return mean, math.inf
@@ -186,7 +188,9 @@ def _by_rows(objective: Objective, samples: int) -> Objective | None:
     try:
         rows = row_count(objective)
         if is_row_by_row(objective):
-            return regrouped(objective, list(torch.split(torch.arange(rows), samples)))
+            return regrouped(
+                objective, list(torch.split(torch.arange(rows, device="cpu"), samples))
+            )
     except (UsageError, DataError):  # no rows, or rows that do not fit together
         pass
     return None

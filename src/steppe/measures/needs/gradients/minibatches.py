@@ -62,7 +62,7 @@ class Minibatches:
         counts = [losses.numel() for losses in terms]
         self._count = sum(counts)
         sizes = [rows_of(batch) or 0 for batch in objective.batches]
-        self._ends = torch.tensor(sizes).cumsum(0)
+        self._ends = torch.tensor(sizes, device="cpu").cumsum(0)
         by_rows = 0 < size < sum(sizes) and _has_rows(objective)
         self._terms = torch.cat(list(terms)).double() if counts == sizes else None
         self.kind: Kind = "rows" if by_rows else "batches"
@@ -122,7 +122,9 @@ class Minibatches:
         batch = self.objective.batch
         if self.kind == "all data":
             return [lambda i=i: batch(i) for i in range(self._units)], 0.0
-        numbers = torch.randperm(self._units, generator=source)[: self._part]
+        numbers = torch.randperm(self._units, generator=source, device="cpu")[
+            : self._part
+        ]
         mean = self._sums.sum() / self._count
         if self.kind == "batches":
             here = self._sums[numbers.to(self._sums.device)].sum()

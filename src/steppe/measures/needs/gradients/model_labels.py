@@ -66,7 +66,7 @@ class ModelLabelNorms(Need[Tensor]):
         with objective.measuring(), twice_differentiable(objective.model):
             for index in range(len(objective.batches)):
                 outputs = split_at_outputs(objective, index)
-                total = torch.zeros(len(outputs.z), dtype=torch.float64)
+                total = torch.zeros(len(outputs.z), dtype=torch.float64, device="cpu")
                 for seeds in self._seeds(objective, outputs, sources):
                     chunks = rows.of_outputs(index, seeds)
                     parts = [chunk.double().square().sum(1) for chunk in chunks]
@@ -125,6 +125,6 @@ def _counted(objective: Objective, outputs: Outputs) -> Tensor:
     """True for each row with a target that is not ignored, shape (B,)."""
     mask = kept_rows(objective, outputs)
     if mask is None:
-        return torch.ones(len(outputs.z), dtype=torch.bool)
+        return torch.ones(len(outputs.z), dtype=torch.bool, device="cpu")
     flat = mask.movedim(classes_along(objective, outputs), -1).flatten(1)
     return (flat != 0).any(1).cpu()

@@ -108,7 +108,7 @@ class RowGradients:
         self, batch: Any, rows: int, weights: Tensor | None, known: Tensor | None
     ) -> Iterator[Tensor]:
         for start in range(0, rows, self.at_once):
-            numbers = torch.arange(start, min(start + self.at_once, rows))
+            numbers = torch.arange(start, min(start + self.at_once, rows), device="cpu")
             part = take_rows(batch, numbers)
             some = None if weights is None else weights[start : start + self.at_once]
             expected = None if known is None else known[start : start + self.at_once]
@@ -149,7 +149,7 @@ class RowGradients:
     def _one_by_one(self, part: Any, rows: int, weights: Tensor | None) -> Tensor:
         gradients = []
         for row in range(rows):
-            numbers = self.run(take_rows(part, torch.tensor([row])))
+            numbers = self.run(take_rows(part, torch.tensor([row], device="cpu")))
             if weights is not None:
                 numbers = numbers * weights[row]
             if numbers.numel():  # else no target of the row counts

@@ -167,7 +167,9 @@ def perturbed_losses(
     points = measurement.of_all(
         [RandomPoint(draw, sigma, scale, noise) for draw in range(draws)]
     )
-    return torch.tensor([point.loss for point in points], dtype=torch.float64)
+    return torch.tensor(
+        [point.loss for point in points], dtype=torch.float64, device="cpu"
+    )
 
 
 def error_rates(values: Sequence[PointValues]) -> Tensor:
@@ -179,4 +181,6 @@ def error_rates(values: Sequence[PointValues]) -> Tensor:
     for value in values:
         if value.refusal:
             raise UsageError(value.refusal)
-    return torch.tensor([value.error_rate for value in values], dtype=torch.float64)
+    return torch.tensor(
+        [value.error_rate for value in values], dtype=torch.float64, device="cpu"
+    )

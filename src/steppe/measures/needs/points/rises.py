@@ -97,7 +97,7 @@ class NoiseOfRise(Need[NoiseLevel]):
             RandomPoint(first + draw, sigma, self.scale) for draw in range(self.samples)
         ]
         losses = [point.loss for point in measurement.of_all(points)]
-        return torch.tensor(losses, dtype=torch.float64) - base
+        return torch.tensor(losses, dtype=torch.float64, device="cpu") - base
 
     def _error(self, rises: Tensor, sigma: float, slope: float) -> float:
         """By the delta method: errors of the mean rise over its slope."""

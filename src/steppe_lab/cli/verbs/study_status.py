@@ -64,7 +64,8 @@ def run(args: Args, results: TextIO) -> int:
         lines.append(f"dropped: {len(dropped):,} trials, by the rule {named}")
     lines += [f"{each}" for each in refused]
     if (rate := status.rate()) is not None:
-        lines.append(f"rate: {rate:.3g} runs an hour, by those of the last hour")
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        lines.append(f"rate: {shown} runs an hour, by those of the last hour")
     if left is not None and status.left:
         lines.append(in_words(left, workers))
     results.writelines(f"{line}\n" for line in lines)

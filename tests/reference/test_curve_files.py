@@ -1,6 +1,7 @@
 """Files of curves: fits that were killed, other networks, other fits, damage."""
 
 import dataclasses
+import functools
 import itertools
 
 import pytest
@@ -83,25 +84,40 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_bits(
     assert_same(Curve.from_file(out, a, b.state_dict()), whole)
 
 
-def test_batches_of_a_loader_go_on_where_they_were(tmp_path, monkeypatch):
+def loaders():
+    """Ways to give batches, each made anew for a call, as a new process has them."""
+    data = problems.vectors()
+    rows = torch.utils.data.TensorDataset(*data)
+    shuffled = functools.partial(
+        torch.utils.data.DataLoader, rows, batch_size=5, shuffle=True
+    )
+
+    def own_draws():
+        return shuffled(generator=problems.generator(5))
+
+    def endless():
+        source = problems.generator(5)
+        while True:
+            places = torch.randperm(len(data[0]), generator=source)[:5]
+            yield tuple(t[places] for t in data)
+
+    return [shuffled, own_draws, endless]
+
+
+@pytest.mark.parametrize("batches", loaders())
+def test_batches_of_a_loader_go_on_where_they_were(tmp_path, monkeypatch, batches):
     monkeypatch.setattr(kept_fit, "EVERY", 0.0)
     a, b = problems.mlp(), problems.mlp(seed=1)
-    data = problems.vectors()
-    objective = problems.objective(a, data)
-    rows = torch.utils.data.TensorDataset(*data)
-    loader = torch.utils.data.DataLoader(rows, batch_size=5, shuffle=True)
-    curve, out = Curve.bezier(a, b), tmp_path / "c.pt"
-    steps = len(loader) + 3
-    whole = curve.fit(objective, steps=steps, batches=loader)
+    objective = problems.objective(a, problems.vectors())
+    curve, out, steps = Curve.bezier(a, b), tmp_path / "c.pt", 9
+
+    def fit(**more):
+        return curve.fit(objective, steps=steps, batches=batches(), **more)
+
+    whole = fit()
     with pytest.raises(KilledError):
-        curve.fit(
-            objective,
-            steps=steps,
-            batches=loader,
-            out=out,
-            progress=killed_after(len(loader) + 1),
-        )
-    assert_same(curve.fit(objective, steps=steps, batches=loader, out=out), whole)
+        fit(out=out, progress=killed_after(steps - 2))
+    assert_same(fit(out=out), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

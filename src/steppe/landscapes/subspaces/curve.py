@@ -165,7 +165,8 @@ class Curve(Subspace):
                 by `save`. The same call goes on from it to the same bits, and reads the
                 curve from it once it is finished. Of code, and of `batches` that are no
                 list, it compares names and types; the batches of steps that are done
-                are read again, since what they draw from torch follows from the seed.
+                are read again, since what they draw from torch follows from the seed
+                (a generator of their own has to begin as it did).
             resume: go on from `out`; False begins anew.
 
         Returns:

@@ -80,14 +80,16 @@ def fitted(
         kept = KeptFit(out, curve, recipe, resume=resume)
         losses = kept.losses
         done = len(losses)
+        # Batches are begun once: a second look would move a generator of a loader on.
+        draws = _draws(objective, batches, seed)
         if done:
             # Names of code stay when it is changed, and its first loss does not.
-            t, batch = next(_draws(objective, batches, seed))
+            t, batch = next(draws)
             kept.check_first(_gradient(path.at(t), objective, batch)[0])
         if kept.finished is not None:
             return kept.finished
         kept.restore(path.named, optimizer, schedule, buffers)
-        for step, (t, batch) in zip(range(steps), _draws(objective, batches, seed)):
+        for step, (t, batch) in zip(range(min(done, 1), steps), draws):
             if step < done:
                 continue
             loss, gradients = _gradient(path.at(t), objective, batch)

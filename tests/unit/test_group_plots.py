@@ -11,6 +11,7 @@ from matplotlib.text import Text
 import steppe
 from steppe import plots
 from steppe.plots.canvas import canvas, without_collisions
+from steppe.plots.names import cut
 from steppe.surfaces import Band, Surface
 
 
@@ -257,6 +258,27 @@ def test_names_of_any_length_stay_in_the_figure_and_differ(draw):
         box = text.get_window_extent()
         assert box.x0 >= 0
         assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize("at", ["start", "middle", "end"])
+def test_names_that_differ_in_one_place_stay_apart(at):
+    grid = [
+        f"study-of-widths/rho={rho},steps_in_all=100,lr={lr}/seeds-{seed}-of-a-long-run"
+        for rho in ("0.05", "0.1")
+        for lr in ("0.01", "0.1", "0.1")
+        for seed in range(2)
+    ]
+    measures = ["local_entropy", "local_entropy_gradient", "lpf"]
+    published = [f"{name}:variant=published" for name in measures]
+    for names in (grid, published, published[:2]):
+        for letters in (4, 12, 24):
+            short = cut(names, letters, at)
+            assert len(set(short)) == len(set(names))
+            assert all(
+                len(label) <= letters or label == name
+                for label, name in zip(short, names, strict=True)
+            )
+    assert max(map(len, cut(published, 12, at))) <= 12
 
 
 def test_numbers_and_names_of_many_columns_do_not_touch():

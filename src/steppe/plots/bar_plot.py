@@ -49,9 +49,7 @@ def bars(
                 error_kw={"elinewidth": 1.2},
             )
     axes.set(xlabel=xlabel, ylim=(max(3, len(values)) - 0.4, -0.6))
-    axes.set_yticks(
-        range(len(values)), [cut(name, _LETTERS, "start") for name in values]
-    )
+    axes.set_yticks(range(len(values)), cut(values, _LETTERS, "start"))
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     return without_collisions(figure)

@@ -20,6 +20,7 @@ from steppe.plots.canvas import (
     style,
     without_collisions,
 )
+from steppe.plots.names import cut
 from steppe.plots.planes.colours import filling
 from steppe.results.barriers import Barriers
 
@@ -61,7 +62,7 @@ def barriers(
     merges = result.linkage(path)
     order = _leaves(merges, len(result.names))
     count = len(order)
-    names = [_short(result.names[i]) for i in order]
+    names = cut((result.names[i] for i in order), _LETTERS, "end")
     side, room = max(1.9, _CELL * count), _LETTER * max(map(len, names))
     # Names to the left and below, and the dendrogram beside.
     figure = sheet(max(WIDTH, 2 * side + 0.6 + room), side + 1.1 + room)
@@ -157,7 +158,3 @@ def _leaves(merges: Sequence[tuple[int, int, float, int]], count: int) -> list[i
         members[number] = members.pop(first) + members.pop(second)
     (order,) = members.values()
     return order
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

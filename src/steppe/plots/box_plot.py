@@ -95,6 +95,6 @@ def boxes(
     else:
         axes.locator_params(axis="x", nbins=5)
     axes.set(xlabel=xlabel, ylim=(max(3, len(shown)) - 0.4, -0.6))
-    axes.set_yticks(range(len(shown)), [cut(name, BESIDE) for name in shown])
+    axes.set_yticks(range(len(shown)), cut(shown, BESIDE))
     axes.grid(visible=False, axis="y")
     return without_collisions(figure)

@@ -180,7 +180,7 @@ def legend(
     if len(entries) < least:
         return
     letters = int(40 * figure.get_figwidth() / WIDTH)
-    names = [cut(name, letters - 6) for name in entries]
+    names = cut(entries, letters - 6)
     longest = max(map(len, names))
     columns = max(1, min(len(entries), letters // (longest + 6)))
     rows = math.ceil(len(entries) / columns)

@@ -65,7 +65,7 @@ def grouped_bars(
     else:
         axes.locator_params(axis="x", nbins=5)
     axes.set(xlabel=xlabel, ylim=(max(3, len(names)) - 0.4, -0.6))
-    axes.set_yticks(range(len(names)), [cut(name, BESIDE) for name in names])
+    axes.set_yticks(range(len(names)), cut(names, BESIDE))
     axes.grid(visible=False, axis="y")
     legend(figure, theme, handles)
     return without_collisions(figure)

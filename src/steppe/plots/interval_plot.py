@@ -67,7 +67,7 @@ def intervals(
                 [value], [place], look.marker, color=look.colour, markersize=6
             )
     axes.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
-    axes.set_yticks(range(len(rows)), [cut(name, _NAME, "end") for name in rows])
+    axes.set_yticks(range(len(rows)), cut(rows, _NAME, "end"))
     axes.grid(visible=False, axis="y")
     legend(figure, theme, handles)
     return without_collisions(figure)

@@ -55,7 +55,7 @@ def tiles(
         UsageError: matplotlib is not installed.
     """
     columns = list(dict.fromkeys(name for row in values.values() for name in row))
-    above = [cut(name, BESIDE // 2) for name in columns]
+    above = cut(columns, BESIDE // 2)
     longest = max(_NUMBER, *map(len, above), 0)
     width = max(WIDTH, _BESIDE + len(columns) * (_LETTER * longest + _GAP))
     height = _AXIS + _CELL * max(3, len(values))
@@ -81,7 +81,7 @@ def tiles(
             color="#000001" if dark else "#fffffe",
         )
     axes.set_xticks(range(len(columns)), above)
-    axes.set_yticks(range(len(values)), [cut(name, BESIDE) for name in values])
+    axes.set_yticks(range(len(values)), cut(values, BESIDE))
     axes.set(
         xlim=(-0.5, max(1, len(columns)) - 0.5), ylim=(max(1, len(values)) - 0.5, -0.5)
     )

@@ -8,6 +8,7 @@ from functools import partial
 
 from steppe import plots
 from steppe.pages.picture import Picture, pictured
+from steppe.plots.names import cut
 from steppe_lab.reports.reproduction.numbers import (
     interval_text,
     places_of,
@@ -57,10 +58,11 @@ def _picture(result: ClaimResult, first: str, rows: Sequence[Row]) -> Picture:
     places = places_of((row.published for row in rows), claim.tolerance)
     values: dict[str, dict[str, tuple[float, float, float]]] = {}
     words = []
-    for row in rows:
+    # The end of a name tells cells of one table apart.
+    whole = (row.cell.name.removeprefix(f"{first}/") for row in rows)
+    for name, row in zip(cut(whole, LETTERS, "start"), rows, strict=True):
         assert row.published is not None
         assert row.ours.value is not None
-        name = _short(row.cell.name.removeprefix(f"{first}/"))
         half = row.published.half_width or math.nan
         value = row.published.value
         values.setdefault(PUBLISHED, {})[name] = (value, value - half, value + half)
@@ -94,8 +96,3 @@ def _caption(rows: Sequence[Row]) -> str:
     bounded = any(row.published is not None and row.published.bound for row in rows)
     smaller = any(row.verdict == CHECK for row in rows)
     return CAPTION + (BOUNDED if bounded else "") + (SMALLER if smaller else "")
-
-
-def _short(name: str) -> str:
-    """The end of a name, which tells cells of one table apart."""
-    return name if len(name) <= LETTERS else f"…{name[1 - LETTERS :]}"

@@ -11,7 +11,7 @@ from torch import nn
 import problems
 from steppe import Curve, landscape
 from steppe.errors import DataError, SettingError, StoreError
-from steppe.landscapes.subspaces import kept_fit
+from steppe.landscapes.subspaces import curve_file, kept_fit
 
 STEPS = 7
 
@@ -233,6 +233,21 @@ def test_what_is_no_curve_is_one_sentence(tmp_path):
     for entry, value in wrong.items():
         torch.save({**content, entry: value}, out)
         with pytest.raises(DataError, match=r"another curve than was|damaged curve"):
+            Curve.from_file(out, a, b)
+    own = {part: content[part] for part in curve_file.PARTS}
+    formed = {
+        "bends": (["text"], [dict.fromkeys(curve.names, "text")], []),
+        "directions": (content["bends"] * 2,),
+        "losses": (torch.zeros(2, 2), torch.zeros(())),
+        "recipe": ("3",),
+        "fit": ("text",),
+    }
+    for entry, value in ((e, value) for e, each in formed.items() for value in each):
+        # A digest protects from damage, not from whoever writes one.
+        parts = {**own, entry: value}
+        digest = curve_file._digest(parts)
+        torch.save({"format": curve_file.FORMAT, **parts, "digest": digest}, out)
+        with pytest.raises(DataError, match="damaged curve"):
             Curve.from_file(out, a, b)
     (tmp_path / "folder").write_text("a file where a folder must be")
     with pytest.raises(StoreError, match="cannot write"):

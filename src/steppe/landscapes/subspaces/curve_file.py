@@ -128,11 +128,25 @@ def read(path: Path) -> CurveFile:
             details=from_json(parts["details"]),
             fit=parts["fit"],
         )
+        if parts["losses"].dim() != 1 or not _is_formed(curve):
+            raise TypeError("parts of other types")
     except DAMAGE as error:
         raise DataError(f"{path} holds a damaged curve; remove it.") from error
     if not whole:
         raise DataError(f"{path} holds another curve than was written; remove it.")
     return curve
+
+
+def _is_formed(content: CurveFile) -> bool:
+    """Whether content, which anyone may have written, has the types of a curve's."""
+    states = [*content.bends, *content.directions]
+    mappings = (content.recipe, content.details, content.fit, *states)
+    return (
+        len(content.bends) > 0
+        and len(content.directions) in (0, len(content.bends))
+        and all(isinstance(each, Mapping) for each in mappings)
+        and all(isinstance(t, Tensor) for state in states for t in state.values())
+    )
 
 
 def save_curve(curve: Curve, path: str | PathLike[str], *, overwrite: bool) -> None:

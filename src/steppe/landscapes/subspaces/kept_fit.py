@@ -32,6 +32,7 @@ from steppe.landscapes.subspaces.curve_file import (
 from steppe.objective import Objective
 from steppe.surfaces.files.directions import digest_of_tensors
 from steppe.surfaces.files.exact_json import from_json, to_json
+from steppe.surfaces.files.stored import DAMAGE
 
 if TYPE_CHECKING:
     from steppe.landscapes.subspaces.curve import Curve
@@ -125,7 +126,7 @@ class KeptFit:
             optimizer.load_state_dict(self._content.fit["optimizer"])
             if schedule is not None:
                 schedule.load_state_dict(self._content.fit["schedule"])
-        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise DataError(
                 f"{self._path} holds a damaged fit; pass resume=False to begin anew."
             ) from error

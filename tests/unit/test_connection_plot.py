@@ -68,8 +68,11 @@ def test_a_path_has_one_colour_along_it_and_on_the_plane(theme):
 
 
 def test_the_name_of_a_network_stands_alone():
-    _, plane, _ = plots.connection(PATHS, PLANE).axes
-    assert {text.get_text() for text in plane.texts} == {"A", "B"}
+    names = [f"t = {t:.3g}" for t in TS]
+    rounded = trajectory("bezier", TS * (1 - TS) - 3e-7, names)
+    for surface in (PLANE, dataclasses.replace(PLANE, paths=(rounded,))):
+        _, plane, _ = plots.connection(PATHS, surface).axes
+        assert {text.get_text() for text in plane.texts} == {"A", "B"}
     apart = dataclasses.replace(PLANE, details={})
     _, plane, _ = plots.connection(PATHS, apart).axes
     assert {text.get_text() for text in plane.texts} == {"t = 0", "t = 1"}

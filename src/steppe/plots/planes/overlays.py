@@ -26,6 +26,7 @@ LOWEST, BASE, POINTS = "lowest loss", "base point", "evaluated points"
 BRIGHT, BLACK = "#fefefe", "#000001"  # on filled maps, the same in both themes
 _FAINT = 0.25  # opacity of a checkpoint that lies far off the plane
 _SHORT, _LONG = 0.06, 0.6  # of the picture's width, lengths of an arrow in sight
+_NEAR = 1e-3  # share of the picture, within which two places are one
 _LIFT = 8.0  # points, from one mark to another of the same place
 
 
@@ -218,8 +219,11 @@ def _path(
         zorder=5,
     )
     taken = _places_of_networks(panel.surface)
+    # A path from network to network meets them up to rounding.
+    near = _NEAR * np.array([np.ptp(panel.shown.x), np.ptp(panel.shown.y)])
     for place in (0, -1) if path.labels else ():
-        if not any(np.allclose((x[place], y[place]), at) for at in taken):
+        end = (x[place], y[place])
+        if not any(np.allclose(end, at, rtol=0, atol=near) for at in taken):
             _label(panel, path.labels[place], (x[place], y[place]), ink, edge)
     return line
 

@@ -12,6 +12,7 @@ import in_process
 from attack_command import attack_command
 from steppe.errors import SettingError, UnknownNameError
 from steppe_lab.cli import main
+from steppe_lab.reports.study.robust import robust_of
 from steppe_lab.reports.study.summary import summarise
 from steppe_lab.reports.study.tables import robust
 from steppe_lab.runs import attacking
@@ -21,6 +22,7 @@ from steppe_lab.studies.robustness import robust_column, robust_columns, shown
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.stored import open_study, remember
 from steppe_lab.studies.survey import survey_of
+from steppe_lab.studies.table import StudyTable
 
 SETTINGS = {
     "name": "resist",
@@ -212,8 +214,30 @@ def test_the_command_and_studies_do_no_attack_twice(
 
 
 def test_names_of_columns_are_names_of_python_and_unlike():
-    budgets = ["1/2", "1.2", ".5", "1e-3", "0.5/255"]
+    budgets = ["1/2", "1.2", ".5", "1e-3", ".5/255", "5/255", "0.1234567", "0.1234568"]
     names = [robust_column("pgd:steps=3,norm=2", each) for each in budgets]
     assert len(set(names)) == len(budgets)
     assert all(name.isidentifier() for name in names)
     assert shown(names[0]) == "pgd_steps_3_norm_2_1/2"
+    for one, same in ((".5/255", "0.50/255"), ("8/255", "8.0/255"), ("0.1", ".10")):
+        assert robust_column("fgm", one) == robust_column("fgm", same)
+
+
+def test_intervals_of_shares_end_at_zero_and_one():
+    shares = {"unlike": [0.1, 0.9], "alone": [0.5]}
+    table = StudyTable(
+        "t",
+        {
+            "optimizer": [name for name, each in shares.items() for _ in each],
+            "gap": [0.0, 1.0, 2.0],
+            robust_column("fgm", "0.1"): [
+                each for own in shares.values() for each in own
+            ],
+        },
+        ("optimizer",),
+        (),
+        "gap",
+    )
+    alone, unlike = (row.cells[0].score.interval for row in robust_of(table).rows)
+    assert (unlike.low, unlike.high, unlike.mean) == (0.0, 1.0, 0.5)
+    assert math.isinf(alone.half_width)

@@ -72,6 +72,17 @@ def test_the_command_encodes_once(folder, capsys):
     assert json.loads(capsys.readouterr().out)["encoded"] is True
 
 
+def test_a_vocabulary_that_lost_its_record_is_prepared_again(folder, made):
+    record = folder / "multi30k/bpe.60.json"
+    whole = record.read_bytes()
+    record.unlink()
+    with pytest.raises(DataError, match="needs a vocabulary"):
+        load("multi30k", folder)
+    prepared_multi30k(folder)
+    assert record.read_bytes() == whole
+    assert fingerprint(folder, "multi30k") == fingerprint(made)
+
+
 def flip(path):
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1

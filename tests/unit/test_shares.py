@@ -29,3 +29,9 @@ def test_one_cluster_or_clusters_without_spread_tell_nothing():
     for error, freedom in ((0.1, 0), (0.0, 5)):
         made = of_share(0.5, error, freedom, 0.95)
         assert (made.low, made.high) == (0, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.0 + 2**-52])
+def test_shares_at_an_end_by_rounding_divide_by_no_zero(share):
+    made = of_share(share, 1e-17, 5, 0.95)
+    assert (made.low, made.high) == (0, 1)

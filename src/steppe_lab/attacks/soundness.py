@@ -32,7 +32,7 @@ def sound(scores: Scores) -> Scores:
     def checked(inputs: Tensor) -> Tensor:
         try:
             given = scores(inputs)
-        except SteppeError:
+        except (SteppeError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise UsageError(

@@ -220,11 +220,13 @@ def model_path(folder: Path, size: int) -> Path:
 
 
 def stored_model(folder: Path, size: int) -> bytes | None:
-    """Contents of the model in a folder, if there is one that can be read."""
+    """Contents of the model in a folder, if there is one that its record names."""
     try:
-        return read_limited(model_path(folder, size), _MOST, "")
+        model = read_limited(model_path(folder, size), _MOST, "")
     except DataError:
         return None
+    record = _record(folder, size) or {}
+    return model if record.get("model") == _sha256(model) else None
 
 
 def _sha256(content: bytes) -> str:

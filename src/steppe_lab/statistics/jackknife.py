@@ -135,7 +135,7 @@ def of_share(value: float, error: float, freedom: int, level: float) -> Ends:
     """
     from scipy.special import stdtrit
 
-    if freedom < 1 or not error > 0:
+    if freedom < 1 or not error > 0 or not 0 < value < 1:  # but for rounding
         return Ends(0.0, 1.0, math.nan)
     t = float(stdtrit(freedom, (1 + level) / 2))
     spread = value * (1 - value)

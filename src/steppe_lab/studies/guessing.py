@@ -30,7 +30,7 @@ _SCORES = {
     *("time", "seconds", "duration", "parameters", "params", "date"),
 }
 # Numbers as people write them, with thousands, percent signs and errors.
-_NUMBER = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(e[+-]?\d+)?\s*(%|(±|\+-|\().*)?", re.I)
+_NUMBER = re.compile(r"[+-]?[.,]*\d[\d.,]*(e[+-]?\d+)?\s*(%|(±|\+-|\().*)?", re.I)
 _ALONG = {"epoch", "step", "iteration", "checkpoint"}
 
 

@@ -31,8 +31,7 @@ def robust_column(attack: str, budget: str) -> str:
         >>> robust_column("pgd", "8/255"), robust_column("fgm", ".5")
         ('robust_accuracy_pgd_8_of_255', 'robust_accuracy_fgm_0_5')
     """
-    fraction = "/" in budget
-    parts = budget.split("/") if fraction else [f"{float(budget):g}"]
+    parts = [_number(part) for part in budget.split("/")]
     return f"{ROBUST}{_word(attack)}_{_OF.join(map(_word, parts))}"
 
 
@@ -81,6 +80,13 @@ def shown(column: str) -> str:
     if column == CLEAN:
         return "unchanged"
     return column.removeprefix(ROBUST).replace(_OF, "/")
+
+
+def _number(text: str) -> str:
+    """A number in short where that is the same number, so that .5 is not 5."""
+    value = float(text)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _word(text: str) -> str:

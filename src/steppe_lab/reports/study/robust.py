@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steppe_lab.reports.study.columns import numbers_of
@@ -21,7 +21,7 @@ from steppe_lab.studies.table import StudyTable
 class RobustCell:
     """Mean of an accuracy over the networks of a row."""
 
-    score: Score
+    score: Score  # its interval ends at 0 and 1, where it has ends
     stderr: float  # over the samples, of a single network; NaN where it is not known
 
 
@@ -66,7 +66,7 @@ def robust_of(table: StudyTable) -> RobustTable | None:
         if score is None:
             return None
         alone = float(errors[column][kept[0]]) if len(kept) == 1 else math.nan
-        return RobustCell(score, alone)
+        return RobustCell(_cut(score), alone)
 
     return RobustTable(
         columns,
@@ -76,3 +76,12 @@ def robust_of(table: StudyTable) -> RobustTable | None:
             for levels, own in rows.items()
         ),
     )
+
+
+def _cut(score: Score) -> Score:
+    """A mean of shares, without the ends of its interval that no share has."""
+    interval = score.interval
+    if interval.count < 2:  # no ends
+        return score
+    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
+    return replace(score, interval=replace(interval, low=low, high=high))

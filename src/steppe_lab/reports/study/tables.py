@@ -189,7 +189,7 @@ def robust(given: RobustTable) -> CellTable:
         note += "± is the standard error over the samples"
     else:
         note += "Mean ± 1.96 σ / √n over networks, with σ of the population; below it "
-        note += "the 95 % interval of Student"
+        note += "the 95 % interval of Student, between 0 and 1"
     return CellTable(
         f"Accuracy under attack{by}",
         note,

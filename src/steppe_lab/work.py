@@ -14,11 +14,11 @@ import torch
 from pydantic import ValidationError
 
 from steppe.errors import SettingError
+from steppe_lab.complaints import reason_of
 from steppe_lab.execution.fork_server import DEVICE
 from steppe_lab.progress import Report
 from steppe_lab.runs.abstract import run_kinds
 from steppe_lab.runs.packed import report_of, train_together
-from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import Recipe
 
 run_kinds()

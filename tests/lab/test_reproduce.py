@@ -124,6 +124,8 @@ def test_trainings_are_compared_at_the_published_size_alone(command):
     code, text, _ = command("--claim", "errors", "--scale", "smoke", "--json")
     smoke = rows_of(text, "errors")
     assert code == 0
+    _, shown, _ = command("--claim", "errors", "--scale", "smoke")
+    assert "Of 2 cells: 2 run, but not compared at this scale." in shown
     assert list(smoke) == ["narrow/sgd", "narrow/sam"]
     assert {row["verdict"] for row in smoke.values()} == {"not run at this scale"}
     assert smoke["narrow/sgd"]["ours"]["runs"] == 1

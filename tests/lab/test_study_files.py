@@ -133,6 +133,7 @@ REFUSED = [
     ("name: s\nmeasures: {a: 1}\n", "measures must be a list"),
     ("name: s\nmeasures: [trace, [lpf, trace]]\n", "got trace again"),
     ("name: s\nanalysis: {samples: 0}\n", "analysis: samples must be greater"),
+    ("name: s\nanalysis: {samples: a}\n", "samples must be a whole number, got 'a'"),
     ("name: s\nanalysis: {sampels: 10}\n", "analysis: sampels"),
     ("name: s\nanalysis: {keep: 'f(x)'}\n", "form that is not allowed"),
     ("name: s\nscales: {smoke: {grids: {}}}\n", "did you mean 'grid'"),

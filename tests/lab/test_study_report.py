@@ -116,6 +116,13 @@ def test_simpson_is_warned_of_once_with_the_groups():
     assert text.endswith("for 1 further pair of measure and factor too.")
 
 
+def test_a_warning_has_the_minus_of_the_other_sentences():
+    warning = "Simpson's paradox: tau is -0.7 [-0.9, 0.1] over all rows but 0.1 at a-1."
+    within = (Within("m", "a", 0.5, Bounded(0.1), {"a-1": (0.18, 18)}, warning),)
+    text = next(s for s in answer(summary(within=within)) if s.startswith("Simpson"))
+    assert "tau is −0.7 [−0.9, 0.1] over all rows but 0.1 at a-1." in text
+
+
 def test_nothing_is_said_where_nothing_is_defined():
     lone = predictor("m", count=0, tau=math.nan)
     assert kinds(summary(measures=[lone]))[0] is found.NoMeasure

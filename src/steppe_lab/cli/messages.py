@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from steppe.errors import DataError, SteppeError, StoreError, UsageError
+from steppe_lab.complaints import sentence_of
 from steppe_lab.execution.interrupts import Stopped
 from steppe_lab.training.failures import FailedElsewhereError, LostProcessError
 from steppe_lab.training.launch import launch
@@ -39,7 +40,7 @@ def reported(run: Callable[[], int], *, resumes: bool) -> int:
     except SteppeError as error:
         return MISTAKE if _is_said_elsewhere(error) else say(str(error))
     except ValidationError as error:
-        return MISTAKE if _is_said_elsewhere(error) else say(sentence(error))
+        return MISTAKE if _is_said_elsewhere(error) else say(sentence_of(error))
     except KeyboardInterrupt as error:
         kept = "what is finished is kept, and the same command goes on there"
         if not _is_said_elsewhere(error):
@@ -66,20 +67,6 @@ def refusal(error: OSError) -> str:
     name = os.fsdecode(error.filename) if error.filename else "''"
     fix = "shorten it" if error.errno == errno.ENAMETOOLONG else "name another place"
     return f"cannot use {name}: {reason}; {fix}."
-
-
-def sentence(error: ValidationError) -> str:
-    """The first complaint about a record, in one sentence."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, SteppeError):
-        return str(cause)
-    name = "_".join(str(part) for part in first["loc"]) or "settings"
-    rule = str(cause or first["msg"])
-    if cause is not None:
-        return rule
-    rule = rule.removeprefix("Input ").removeprefix("should ")
-    return f"{name} must {rule}, got {first['input']!r}."
 
 
 def _is_said_elsewhere(error: BaseException) -> bool:

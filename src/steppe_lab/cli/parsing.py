@@ -14,7 +14,8 @@ from typing import Any, ClassVar, TextIO, TypeVar, get_args
 import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from steppe_lab.cli.messages import ParseError, say, sentence
+from steppe_lab.cli.messages import ParseError, say
+from steppe_lab.complaints import sentence_of
 from steppe_lab.training.settings import option_of
 
 
@@ -47,7 +48,7 @@ class Arguments(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            raise ParseError(sentence(error)) from None
+            raise ParseError(sentence_of(error)) from None
 
 
 Record = TypeVar("Record", bound=Arguments)

@@ -169,7 +169,10 @@ def attacked_of(
         fix = "name other data"
         # Tokens are int64, in rows; images have two dimensions or more.
         if first.dtype == torch.uint8 or first.dim() > 2:
-            fix = "give images as inputs.float() / 255, with --bounds 0 1"
+            fix = (
+                "give images as inputs.float() / 255, with --bounds 0 1, or bounds: "
+                "[0, 1] in a study"
+            )
         raise SettingError(f"{OTHERS}, got whole numbers of {name}; {fix}.")
     low, high = _bounds(standardise, protocol, known, given, name)
     inputs, scores, pixels = _ways(model, standardise, protocol, (low, high))
@@ -253,7 +256,7 @@ def _bounds(
     if given is None:
         raise SettingError(
             f"nothing says between which bounds inputs of {name} lie; give their "
-            "least and largest value, as --bounds 0 1."
+            "least and largest value, as --bounds 0 1, or bounds: [0, 1] in a study."
         )
     return given
 

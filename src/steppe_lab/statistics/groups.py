@@ -149,11 +149,11 @@ def _warning(
     if not sign or len(known) < 2:
         return ""
     clear, inside = pooled.excludes(0), within.excludes(0)
-    start = f"Simpson's paradox: tau is {pooled:.2f} over all rows but "
+    start = f"Simpson's paradox: tau is {pooled:.3f} over all rows but "
     if clear and inside and _sign(within.value) == -sign:
-        return f"{start}{within:.2f} inside of the levels of {group}."
+        return f"{start}{within:.3f} inside of the levels of {group}."
     against = [
-        f"{each:.2f} at {group}={name}"
+        f"{each:.3f} at {group}={name}"
         for name, each in levels.items()
         if _sign(each.value) == -sign and each.excludes(0)
     ]
@@ -161,13 +161,13 @@ def _warning(
         return f"{start}{' and '.join(against)}."
     if clear and not inside and apart:
         return (
-            f"{start}{within:.2f} inside of the levels of {group}: differences between "
-            "the levels carry it."
+            f"{start}{within:.3f} inside of the levels of {group}: differences "
+            "between the levels carry it."
         )
     if inside and not clear and apart:
         return (
-            f"{start}{within:.2f} inside of the levels of {group}: differences between "
-            "the levels hide it."
+            f"{start}{within:.3f} inside of the levels of {group}: differences "
+            "between the levels hide it."
         )
     return ""
 

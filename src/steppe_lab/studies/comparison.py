@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.registry.registry import reading, unknown_name
 from steppe_lab.analysis.starts import with_start
+from steppe_lab.complaints import reason_of
 from steppe_lab.execution.local import run_local
 from steppe_lab.progress import Report
 from steppe_lab.runs.provenance import origins
@@ -28,7 +29,6 @@ from steppe_lab.studies.rows import FACTS, Comparison, result_with, row_of
 from steppe_lab.studies.settings import StudySettings
 from steppe_lab.studies.study import Study
 from steppe_lab.tasks import stored_corpus_metrics, stored_headline
-from steppe_lab.training.checkpoints import reason_of
 
 _STUDIES = "studies"  # folder of the settings of comparisons
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from steppe.errors import SettingError, SteppeError
 from steppe.registry.registry import Choice, unknown_name
 from steppe_lab.attacks import ATTACKS
+from steppe_lab.complaints import reason_of
 from steppe_lab.runs.analysis import Analysis
 from steppe_lab.runs.attack_settings import ALL, AttackSettings
 from steppe_lab.runs.attacking import Attacking, chosen_attacks
@@ -27,7 +28,6 @@ from steppe_lab.runs.training import recipe_of
 from steppe_lab.studies.conditions import Condition
 from steppe_lab.studies.plan import Plan, Trial
 from steppe_lab.studies.settings import AnalysisSettings, StudySettings
-from steppe_lab.training.checkpoints import reason_of
 from steppe_lab.training.recipe import CHOICES, Recipe
 
 MOST_TRIALS = 1_000_000
@@ -341,6 +341,12 @@ def _check_key(key: str) -> None:
         )
     if key == "seed":
         raise SettingError("seed is no factor; write seeds: with their number or list.")
+    if key == "loss":
+        raise SettingError(
+            "a trial has no setting 'loss': networks are trained by the loss of the "
+            "task that the data set names, with label_smoothing and l2; a loss of "
+            "yours takes a loop of yours, and `steppe measure --loss` measures by it."
+        )
     if not dot and key not in _FIELDS:
         raise unknown_name("setting of a trial", key, _FIELDS)
 

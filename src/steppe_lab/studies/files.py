@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from steppe.errors import SettingError, SteppeError, UnknownNameError
 from steppe.registry.registry import is_code, one_line, unknown_name
+from steppe_lab.complaints import sentence_of
 from steppe_lab.studies.settings import StudySettings
 
 BUILT_IN = "steppe_lab.studies.built_in"
@@ -89,7 +90,7 @@ def read_study(named: str, *, scale: str = "") -> StudySettings:
         try:
             return StudySettings.model_validate(_content(named)).at_scale(scale)
         except ValidationError as error:
-            raise SettingError(_first(error)) from error
+            raise SettingError(sentence_of(error)) from error
 
 
 def is_file(named: str) -> bool:
@@ -135,17 +136,6 @@ def _content(named: str) -> Mapping[str, Any]:
     if is_file(named):
         return _read_yaml(Path(named))
     return _called(named) if is_code(named) else _built_in(named)
-
-
-def _first(error: ValidationError) -> str:
-    """The first complaint about a study in one sentence."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, SteppeError):
-        return str(cause)
-    key = ": ".join(str(part) for part in first["loc"]) or "the study"
-    rule = str(first["msg"]).removeprefix("Input ").removeprefix("should ")
-    return f"{key} must {rule[:1].lower()}{rule[1:]}, got {first['input']!r}."
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from steppe.errors import SettingError, StoreError, TrustError, UnknownNameError
 from steppe.registry.registry import reading, unknown_name
+from steppe_lab.complaints import reason_of
 from steppe_lab.store.json_files import exists, read_record, write_record
 from steppe_lab.store.store import Store
 from steppe_lab.studies.collecting import Column, table_of
@@ -29,7 +30,6 @@ from steppe_lab.studies.settings import COMPARED, StudySettings
 from steppe_lab.studies.stored_trials import plan_of_record, record_of
 from steppe_lab.studies.study import Study
 from steppe_lab.studies.table import StudyTable
-from steppe_lab.training.checkpoints import reason_of
 
 FOLDER = "studies"
 _FIX = "restore it, or delete it and run the study again"

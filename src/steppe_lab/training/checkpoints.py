@@ -35,6 +35,7 @@ from steppe.errors import (
     TrustError,
 )
 from steppe.registry.registry import reading
+from steppe_lab.complaints import cause_of, reason_of
 from steppe_lab.training.build import build_model
 from steppe_lab.training.digests import bytes_of
 from steppe_lab.training.file_kinds import complaint
@@ -236,22 +237,6 @@ def _check_home(path: Path, settings: Mapping[str, Any]) -> None:
             f"{path} was trained elsewhere: {str(error).rstrip('.')}; name another, "
             "as --device cpu."
         ) from None
-
-
-def cause_of(error: Exception) -> object:
-    """The error that a validator of a record raised first, if one did."""
-    if not isinstance(error, ValidationError):
-        return error
-    return error.errors()[0].get("ctx", {}).get("error")
-
-
-def reason_of(error: Exception) -> str:
-    """The first complaint of an error, without its full stop."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        cause = cause_of(error) or first["msg"]
-        return f"{'.'.join(map(str, first['loc']))}: {cause}".strip(": .")
-    return str(error).splitlines()[0].rstrip(".")
 
 
 def _read(path: Path) -> tuple[_About, dict[str, Tensor]]:

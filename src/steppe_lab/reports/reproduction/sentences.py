@@ -27,14 +27,25 @@ def answer(result: ExperimentResult) -> list[str]:
     total = sum(counts.values())
     if not total:
         return [f"No claim has a number at the scale {result.request.scale}."]
-    said = [f"{count:,} {WORDS.get(each, each)}" for each, count in counts.items()]
+    made = sum(
+        row.verdict == CHECK and row.ours.value is not None
+        for each in result.claims
+        for row in each.rows
+    )
+    said = []
+    for each, count in counts.items():
+        if each == CHECK and made:  # the verdict alone reads as if nothing had run
+            said.append(f"{made:,} run, but not compared at this scale")
+            count -= made
+        if count:
+            said.append(f"{count:,} {WORDS.get(each, each)}")
     noun = "cell" if total == 1 else "cells"
     sentences = [f"Of {total:,} {noun}: {listed(said)}."]
-    if result.request.scale != FULL and CHECK in counts:
+    if made:
         sentences.append(
             f"At the scale {result.request.scale} trained networks are smaller than "
-            "the published ones: their numbers check that the code runs, and are not "
-            "compared."
+            "the published ones: their numbers check that the code runs, and have the "
+            f'verdict "{CHECK}".'
         )
     return sentences
 

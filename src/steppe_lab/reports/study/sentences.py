@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import assert_never
 
 from steppe_lab.reports.study.findings import (
@@ -24,10 +25,11 @@ from steppe_lab.reports.study.findings import (
     findings,
 )
 from steppe_lab.reports.study.results import Bounded, StudySummary
-from steppe_lab.reports.study.tables import ends_text, tau_text
+from steppe_lab.reports.study.tables import MINUS, ends_text, tau_text
 from steppe_lab.reports.text.numbers import listed, number, one_or_more
 
 _NAMED = 4  # measures in a sentence, at most
+_HYPHEN = re.compile(r"(?<![\w.-])-(?=\d)")  # before a number, not in a name
 
 
 def answer(summary: StudySummary) -> list[str]:
@@ -139,6 +141,7 @@ def _above(finding: AboveBaseline) -> str:
 
 def _simpson(finding: Simpson) -> str:
     said = finding.warning.replace("paradox:", f"paradox in {finding.measure}:", 1)
+    said = _HYPHEN.sub(MINUS, said)
     if not finding.others:
         return said
     further = one_or_more(finding.others, "further pair")

@@ -18,6 +18,7 @@ from steppe.errors import (
 )
 from steppe.files import leases
 from steppe.registry.registry import reading
+from steppe_lab.complaints import cause_of, reason_of
 from steppe_lab.runs.abstract import run_kinds
 from steppe_lab.runs.training import CHECKPOINT, HISTORY, STATE
 from steppe_lab.store.store import Store, run_id
@@ -33,7 +34,6 @@ from steppe_lab.studies.doctor.files import (
 )
 from steppe_lab.studies.doctor.findings import Finding, Repair, Severity
 from steppe_lab.training.callbacks.keeping import ENDING, FOLDER, STATE_ENDING
-from steppe_lab.training.checkpoints import cause_of, reason_of
 from steppe_lab.training.recipe import Recipe
 from steppe_lab.training.settings import SEEDS
 

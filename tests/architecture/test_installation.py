@@ -85,6 +85,18 @@ def test_no_text_installs_steppe_from_an_index():
     assert not [path for path in texts if from_index.search(path.read_text())]
 
 
+def test_pages_with_code_of_the_laboratory_say_how_it_is_installed():
+    code = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+    pages = [
+        page
+        for page in ROOT.glob("docs/*.md")
+        if any("steppe_lab" in block for block in code.findall(page.read_text()))
+    ]
+    assert len(pages) > 5
+    named = re.compile(r"pip install ['\"]\.\[")
+    assert not [page.name for page in pages if not named.search(page.read_text())]
+
+
 # ---- the wheel, where there is torch and numpy and nothing else ----------------------
 
 PAGES = [

@@ -109,6 +109,7 @@ def foreign(tree: ast.Module) -> set[str]:
     return set(filter(private, found))
 
 
+@pytest.mark.slow
 def test_private_names_of_torch_stay_behind_their_doors():
     outside = {
         path: names

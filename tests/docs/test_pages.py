@@ -64,6 +64,7 @@ def run_code(text: str, name: str) -> None:
         exec(compile(block, name, "exec"), names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_code(), ids=page_name)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -278,12 +278,14 @@ def test_an_interrupted_training_can_be_started_again(tmp_path):
     assert_same(model.net, plain_loop(sam, batches, window=2))
 
 
+@pytest.mark.slow
 def test_the_plain_trainer_refuses_loudly(tmp_path):
     model = Classifier(loops.make_model())
     with pytest.raises(UsageError, match="needs the gradient of a finished"):
         fit(model, sam, list(loops.batches(1)), tmp_path, trainer=Trainer)
 
 
+@pytest.mark.slow
 def test_a_transformer_equals_the_plain_loop(tmp_path):
     batches = []
     for i in range(3):

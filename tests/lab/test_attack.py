@@ -132,6 +132,7 @@ def test_the_table_names_attacks_norms_and_budgets(steppe, checkpoint):
     assert "Report: steppe-runs/attacks/mlp-" in text
 
 
+@pytest.mark.slow
 def test_attacks_that_are_done_are_not_done_again(steppe, checkpoint, monkeypatch):
     done = []
     real = attack_runs.attacked

@@ -103,6 +103,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_stops_nothing(theirs):
     assert "finished barriers are not kept" in said[0]
 
 
+@pytest.mark.slow
 def test_all_finished_runs_of_a_store_are_networks(tmp_path, monkeypatch):
     monkeypatch.setattr(trained, "run_local", in_process.run_local)
     monkeypatch.chdir(tmp_path)
@@ -135,6 +136,7 @@ def test_networks_that_do_not_go_together_are_refused(theirs):
         barriers_between(asked("a.pt", "none.pt"))
 
 
+@pytest.mark.slow
 def test_a_threshold_says_who_shares_a_basin(theirs, monkeypatch, capsys):
     values = {("a", "b"): 0.1, ("a", "c"): 2.0, ("b", "c"): 3.0}
     pairs = {pair: steppe.Estimate(value=value) for pair, value in values.items()}

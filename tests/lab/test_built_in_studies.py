@@ -75,6 +75,7 @@ def test_studies_have_their_published_numbers_of_trials(plans):
         assert tuple(study_at(name, scale).trials for scale in SCALES) == sizes
 
 
+@pytest.mark.slow
 def test_grid_is_36_structures_of_81_networks_of_published_sizes(plans):
     trials = plans["bisla2022_grid", "full"]
     groups = {}

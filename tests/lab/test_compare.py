@@ -38,6 +38,7 @@ def finished(tmp_path_factory):
     return store, settings, comparison, said
 
 
+@pytest.mark.slow
 def test_every_optimizer_is_trained_and_measured_with_every_seed(finished):
     _, settings, comparison, said = finished
     assert len(comparison.rows) == settings.runs == 6
@@ -164,6 +165,7 @@ def page(finished, tmp_path_factory):
     return publish(finished[2], tmp_path_factory.mktemp("reports"))
 
 
+@pytest.mark.slow
 def test_the_report_is_written_once_and_names_its_command(finished, page):
     _, settings, comparison, _ = finished
     path = page
@@ -187,6 +189,7 @@ def test_the_command_names_the_folder_of_data_that_need_files(tmp_path):
     assert command_of(settings, tmp_path).endswith(f"--data-dir {tmp_path}")
 
 
+@pytest.mark.slow
 def test_a_deleted_table_is_written_again(finished, page):
     page.with_suffix(".csv").unlink()
     publish(finished[2], page.parent)

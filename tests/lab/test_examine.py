@@ -36,6 +36,7 @@ def model(tmp_path, monkeypatch):
         yield saved("a.pt", nets="examined.nets")
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_library_and_the_page_says_how_to_repeat(
     model, capsys
 ):

@@ -126,6 +126,7 @@ def test_test_samples_stand_beside_those_of_training(networks, capsys):
     assert run(f"{text} --part test") == 2
 
 
+@pytest.mark.slow
 def test_surfaces_have_titles_in_figures(networks, capsys):
     for name in "ab":
         assert run(f"landscape {name}.pt --x 0,1 --y 0,1 --out {name}.npz") == 0

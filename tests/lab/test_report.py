@@ -167,6 +167,7 @@ def test_alternative_texts_hold_the_numbers(pages):
     assert "50.0 % after epoch 1, lowest 11.0 % after epoch 2" in alts
 
 
+@pytest.mark.slow
 def test_labels_are_shown_as_they_are():
     text = render(
         comparison(row("<b>&sgd"), row("sam")), command="a <b> & c", versions={}
@@ -211,6 +212,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.slow
 def test_the_page_and_the_rows_name_every_setting_of_training_that_was_changed():
     """Whatever setting is added: none of them has a list to be entered in."""
     settings = {name: value for name, (value, _) in CHANGED.items()}

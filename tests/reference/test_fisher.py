@@ -66,6 +66,7 @@ def known(name):
     return problems.objective(make(), (x, targets(x, y)), loss=loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_exact_one_is_the_gauss_newton_matrix(name):
     objective = known(name)

@@ -198,6 +198,7 @@ def test_an_operation_without_double_backward_is_one_sentence(model, loss):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_refused_by_a_sentence_that_says_so():
     compiled = torch.compile(problems.linear(), backend="aot_eager")
     G = GGN(problems.objective(compiled, problems.vectors()))

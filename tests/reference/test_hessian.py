@@ -107,6 +107,7 @@ def test_parameters_changed_in_place_are_noticed(through_data):
     torch.testing.assert_close(matrix(H), problems.dense_hessian(model, data), **CLOSE)
 
 
+@pytest.mark.slow
 def test_batch_norm_statistics_changed_in_place_are_noticed():
     model, data = problems.networks()["batch_norm"]
     H = Hessian(problems.objective(model, data))

@@ -128,6 +128,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("tolerance", [0.01, 0.1])
 def test_the_tolerance_is_met_on_networks_and_the_error_said_is_the_true_one(

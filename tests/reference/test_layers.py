@@ -336,6 +336,7 @@ def test_ignored_targets_count_for_nothing():
     assert found.by_tensor == pytest.approx(expected.by_tensor, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "twice"])
 def test_draws_are_within_their_errors(name):
     model, shape = networks()[name]

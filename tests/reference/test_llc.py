@@ -72,6 +72,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_it_is_that_of_a_localised_quadratic_with_steps_of_that_size():
     found = LLC(**SETTINGS, draws=300)(modes())
     assert abs(found.value - expected(0.02, 5.0, 10.0)) < 4 * found.stderr
@@ -224,6 +225,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_minibatches_are_unbiased_where_the_last_batch_is_short(kind):
     name, mode, size = KINDS[kind]

@@ -57,6 +57,7 @@ def test_the_curvature_is_in_the_value_and_not_lost_in_its_error():
     assert found.value - found.details["base_loss"] > 10 * found.stderr
 
 
+@pytest.mark.slow
 def test_with_noise_relative_to_each_weight_the_curvature_is_too():
     found = LPF(sigma=SIGMA, samples=4000, scale="adaptive")(quadratic())
     rise = SIGMA**2 / 2 * (START.square() * A.diagonal()).sum()

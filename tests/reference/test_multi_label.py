@@ -121,6 +121,7 @@ def test_the_mean_over_drawn_answers_is_the_exact_one(name):
     assert float(error.norm()) < 0.2 * float((exact @ v).norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "both", "soft_margin"])
 def test_traces_of_piecewise_linear_networks_are_exact(name):
     objective, *_ = problem(name, nn.ReLU)

@@ -85,6 +85,7 @@ def test_scaled_quadratics_have_the_values_of_dense_algebra(study, scale, place)
     assert_true(scale[place], dense(H, study.start()))
 
 
+@pytest.mark.slow
 def test_flat_directions_change_the_effective_dimension_most(study, flat):
     falls = {name: study.reaction(flat, name) for name in study.MEASURES}
     first, *others = sorted(falls, key=falls.get, reverse=True)
@@ -107,6 +108,7 @@ def test_flat_directions_do_not_lower_measures_of_the_sharpest_one(study, flat):
     assert study.tau(flat, "epsilon-sharpness") < 0  # the slope turns to sharp ones
 
 
+@pytest.mark.slow
 def test_the_scale_changes_all_measures_but_two(study, scale):
     rest = {name: study.remaining(scale, name)[-1] for name in study.MEASURES}
     assert rest.pop("effective dimension") == pytest.approx(0.5 / 0.99, rel=0.01)

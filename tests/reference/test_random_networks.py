@@ -98,6 +98,7 @@ def answers(seed):
     return right, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SAMPLE)
 def test_what_a_network_is_told_is_right_or_refused(seed):
     right, wrong = answers(seed)

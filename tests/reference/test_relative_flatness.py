@@ -52,6 +52,7 @@ def test_the_last_layer_is_the_definition(name):
     assert fam.value == pytest.approx(float(W.norm()) * trace, **EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["correct", "fam"])
 @pytest.mark.parametrize(
     ("name", "layer"), [("tanh", "2"), ("tanh", "4.weight"), ("batch_norm", "0")]

@@ -173,6 +173,7 @@ def test_of_all_permutations_of_one_layer_none_is_nearer(seed):
     assert float(found) == pytest.approx(float(most), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_no_order_of_one_layer_alone_comes_nearer_in_a_deep_network():
     model, objective, _ = net("mlp")
     other = net("mlp", seed=9)[0]

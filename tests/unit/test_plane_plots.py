@@ -593,6 +593,7 @@ def test_points_that_are_not_evaluated_yet_are_neither_interpolated_nor_lost():
     assert "sample" not in said
 
 
+@pytest.mark.slow
 @EACH
 def test_a_long_name_of_an_axis_ends_beside_it(draw):
     unit = "distance along component 2, which has 1.27 % of the variance"

@@ -85,7 +85,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "axes and points": (
         *("dirs", "dims", "x", "y", "norm", "ignore", "y_norm", "y_ignore"),
         *("same_dir", "of", "orthogonal", "unit", "dir_file", "batch_norm"),
-        *("curve", "bends", "curve_steps", "view", "no_matched", "threshold", "points"),
+        *("curve", "curve_file", "bends", "curve_steps", "view", "no_matched"),
+        *("threshold", "points"),
         *("eigenvectors", "lr", "checkpoints", "tolerance", "exact"),
     ),
     "attacks": ("attacks", "eps", "protocol", "bounds"),

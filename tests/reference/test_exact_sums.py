@@ -159,6 +159,19 @@ def test_what_is_not_finite_is_refused_as_it_is_when_sampled(ask):
         ask(H)
 
 
+def test_weighed_soft_targets_have_another_fisher_matrix_than_ggn():
+    model, (x, _) = problems.linear(), problems.vectors()
+    targets = torch.rand((7, 3), generator=problems.generator(), dtype=x.dtype)
+    targets /= targets.sum(1, keepdim=True)
+    targets[2] = 0  # a sample without a class has no weight
+    objective = steppe.Objective(model, (x, targets))
+    for kind in (GGN, Fisher):
+        H = kind(objective)
+        dense = H @ torch.eye(H.shape[0], dtype=H.dtype)
+        found = steppe.trace(H, method="auto", rtol=1e-3)
+        assert found.value == pytest.approx(float(dense.trace()), rel=1e-2)
+
+
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
 @pytest.mark.parametrize("ask", [steppe.trace, steppe.frobenius, steppe.diagonal])
 def test_results_say_what_they_are_a_function_of(ask, activation):
